@@ -1,0 +1,137 @@
+"""A click: the one kind of input. Decodes and validates a record's value, and says why when it cannot.
+
+A bad click is a value (`Rejected`), never an exception: bad input is data.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from nextclick.settings import Settings
+
+MAX_VALUE_BYTES = 16 * 1024  # a click is a few hundred bytes; more is a mistake of the producer
+MAX_ID_BYTES = 256
+FUTURE_TOLERANCE_MS = 24 * 3600 * 1000  # beyond the record's own timestamp a click's time is a mistake
+
+# One byte in the user's state. Only ever append: the numbers are stored.
+EVENT_TYPES = ("view", "cart", "purchase", "like", "search", "play")
+OTHER_EVENT = 255
+FORGET = "forget"
+
+
+class RejectReason(StrEnum):
+    """Why a record cannot be used. The names are the values of the header `reason` and of the metric's label."""
+
+    TOO_LARGE = "too_large"
+    BAD_JSON = "bad_json"
+    MISSING_FIELD = "missing_field"
+    BAD_FIELD = "bad_field"
+    NO_KEY = "no_key"
+    WRONG_KEY = "wrong_key"
+    WRONG_PARTITION = "wrong_partition"
+    IN_THE_FUTURE = "in_the_future"
+    FORGET_UNSUPPORTED = "forget_unsupported"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that cannot be used, and why. `detail` is for a person and never holds the user's data."""
+
+    reason: RejectReason
+    detail: str
+
+
+class Click(NamedTuple):
+    """One click as it is applied: who, what, when (event time), which kind."""
+
+    user_id: str
+    item_id: str
+    timestamp_ms: int
+    event_type: int
+
+
+class ClickFields(NamedTuple):
+    """The names of a click's fields in its JSON object."""
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = "timestamp_ms"
+    event: str = "event_type"
+
+    @classmethod
+    def of(cls, settings: Settings) -> "ClickFields":
+        """The names that the settings give."""
+        return cls(settings.user_field, settings.item_field, settings.time_field, settings.event_field)
+
+
+Decode = Callable[[bytes | None, bytes | None, int], Click | Rejected]
+
+
+def click_decoder(fields: ClickFields) -> Decode:
+    """Build the function that turns a record into a click.
+
+    Args:
+        fields: the names of the fields in the JSON object.
+
+    Returns:
+        A function of (key, value, the record's own timestamp in ms) that returns a `Click`, or `Rejected`. It never
+        raises for any bytes.
+    """
+    wire = msgspec.defstruct(
+        "WireClick",
+        [
+            ("user", str),
+            ("item", str),
+            ("time", int | None, None),
+            ("event", str, "view"),
+        ],
+        rename={"user": fields.user, "item": fields.item, "time": fields.time, "event": fields.event},
+    )
+    decoder = msgspec.json.Decoder(wire)
+    event_codes = {name: code for code, name in enumerate(EVENT_TYPES)}
+
+    def decode(key: bytes | None, value: bytes | None, record_timestamp_ms: int) -> Click | Rejected:
+        if key is None:
+            return Rejected(RejectReason.NO_KEY, "expected the user id as the record's key, found none")
+        if value is None:
+            return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found no value")
+        if len(value) > MAX_VALUE_BYTES:
+            return Rejected(
+                RejectReason.TOO_LARGE, f"expected at most {MAX_VALUE_BYTES} bytes, found {len(value)}"
+            )
+        try:
+            wire_click = decoder.decode(value)
+        except msgspec.ValidationError as error:
+            reason = RejectReason.MISSING_FIELD if "missing required" in str(error) else RejectReason.BAD_FIELD
+            return Rejected(reason, str(error))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found bytes that are not JSON")
+        user_id, item_id = wire_click.user, wire_click.item
+        user_bytes = user_id.encode(errors="surrogatepass")
+        if not 0 < len(user_bytes) <= MAX_ID_BYTES or not 0 < len(item_id.encode(errors="surrogatepass")) <= MAX_ID_BYTES:
+            return Rejected(
+                RejectReason.BAD_FIELD, f"expected ids of 1 to {MAX_ID_BYTES} bytes, found a shorter or longer one"
+            )
+        if key != user_bytes:
+            return Rejected(RejectReason.WRONG_KEY, f"expected the key to equal the field {fields.user!r}")
+        timestamp_ms = wire_click.time if wire_click.time is not None else record_timestamp_ms
+        if not 0 <= timestamp_ms <= record_timestamp_ms + FUTURE_TOLERANCE_MS:
+            return Rejected(
+                RejectReason.IN_THE_FUTURE if timestamp_ms > 0 else RejectReason.BAD_FIELD,
+                "expected an event time in ms since 1970, at most a day after the record's own timestamp",
+            )
+        if wire_click.event == FORGET:
+            return Rejected(RejectReason.FORGET_UNSUPPORTED, "this version cannot erase a user yet")
+        return Click(user_id, item_id, timestamp_ms, event_codes.get(wire_click.event, OTHER_EVENT))
+
+    return decode
+
+
+def encode_click(fields: ClickFields, user_id: str, item_id: str, timestamp_ms: int, event_type: str = "view") -> bytes:
+    """Give the JSON of a click, as `click_decoder` reads it. The record's key must be the user id's UTF-8."""
+    return msgspec.json.encode(
+        {fields.user: user_id, fields.item: item_id, fields.time: timestamp_ms, fields.event: event_type}
+    )

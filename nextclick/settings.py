@@ -1,0 +1,227 @@
+"""Every setting of every program, in one frozen object: its default, its unit, its reason.
+
+A setting is given as an environment variable `NEXTCLICK_<NAME>` or as `--set name=value` (which wins). A name or a
+value that is not known is refused before anything starts. This module reads no environment: the caller hands it in.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from nextclick.errors import PermanentError
+
+ENVIRONMENT_PREFIX = "NEXTCLICK_"
+
+
+def _setting(
+    default: Any,
+    reason: str,
+    *,
+    unit: str = "",
+    choices: tuple[str, ...] = (),
+    at_least: float | None = None,
+    secret: bool = False,
+) -> Any:
+    metadata = {
+        "reason": reason,
+        "unit": unit,
+        "choices": choices,
+        "at_least": at_least,
+        "secret": secret,
+    }
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of worker, trainer and tools. `nextclick settings` prints this table."""
+
+    # The broker and how every client speaks to it.
+    broker: str = _setting(
+        "127.0.0.1:9092", "address of any broker of the cluster; several with commas", unit="host:port"
+    )
+    security_protocol: str = _setting(
+        "PLAINTEXT",
+        "how clients connect",
+        choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    )
+    sasl_mechanism: str = _setting(
+        "SCRAM-SHA-512",
+        "how clients prove who they are, with SASL_*",
+        choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    )
+    sasl_username: str = _setting("", "user name, with SASL_*")
+    sasl_password: str = _setting("", "password, with SASL_*; never logged", secret=True)
+    tls_ca_file: str = _setting("", "authorities to trust, with *SSL; empty: the system's", unit="path")
+    tls_certificate_file: str = _setting("", "client certificate, with *SSL", unit="path")
+    tls_key_file: str = _setting("", "key of the client certificate, with *SSL", unit="path")
+
+    # The application and its topics.
+    app: str = _setting("nextclick", "names the consumer group, the changelog and the data folder")
+    clicks_topic: str = _setting("clicks", "the clicks to read")
+    recommendations_topic: str = _setting("recommendations", "where updates go")
+    rejected_topic: str = _setting("clicks-rejected", "where clicks go that cannot be used, with the reason")
+    models_topic: str = _setting("models", "where bundles are announced")
+    partitions: int = _setting(
+        4, "partitions of topics that `nextclick topics` creates; all but models have as many", at_least=1
+    )
+    partitioner: str = _setting(
+        "murmur2_random",
+        "how a key picks its partition; must be what the producers of clicks use",
+        choices=("murmur2_random", "consistent_random"),
+    )
+    check_partition: bool = _setting(
+        True, "reject a new user's click that is not in the partition that the partitioner gives"
+    )
+    start: str = _setting(
+        "earliest", "where an application without committed offsets begins", choices=("earliest", "latest")
+    )
+
+    # Names inside a click's JSON, so that a topic that exists already is read as it is.
+    user_field: str = _setting("user_id", "field of a click that holds the user")
+    item_field: str = _setting("item_id", "field of a click that holds the item")
+    time_field: str = _setting("timestamp_ms", "field of a click that holds the event time (optional there)")
+    event_field: str = _setting("event_type", "field of a click that holds the event type (optional there)")
+
+    # The stream worker.
+    data_dir: Path = _setting(
+        Path("data/worker"), "local copy of the user states; one folder per worker", unit="path"
+    )
+    bundle: str = _setting(
+        "", "folder of a bundle to serve until a newer one is announced; refused at start if unusable", unit="path"
+    )
+    list_length: int = _setting(20, "items in a recommendation list", unit="items", at_least=1)
+    recent_clicks: int = _setting(
+        20, "clicks kept per user, to rebuild the hidden state under new weights", unit="clicks", at_least=1
+    )
+    popularity_half_life_s: float = _setting(
+        86_400.0, "after this much event time a click counts half in the popularity", unit="s", at_least=1
+    )
+    max_reject_share: float = _setting(
+        1.0, "stop when more of at least 1,000 records than this are rejected; 1 never stops", at_least=0
+    )
+    max_chunk_records: int = _setting(
+        2_000, "most clicks that are applied as one batch; more helps only a backlog", unit="records", at_least=1
+    )
+    poll_pause_ms: float = _setting(
+        5.0, "shortest time between two small batches: saves CPU at a small cost in latency", unit="ms", at_least=0
+    )
+    commit_interval_s: float = _setting(1.0, "how often offsets are committed", unit="s", at_least=0.1)
+    session_timeout_s: float = _setting(
+        10.0, "a worker that is silent for so long loses its partitions", unit="s", at_least=1
+    )
+    worker_port: int = _setting(9464, "metrics and /healthz of the worker; 0 picks a free port", unit="port", at_least=0)
+
+    # The trainer.
+    log_dir: Path = _setting(Path("data/click-log"), "the click log (Parquet)", unit="path")
+    bundle_dir: Path = _setting(Path("data/bundles"), "where bundles are published; workers read it", unit="path")
+    trainer_port: int = _setting(9465, "metrics and /healthz of the trainer; 0 picks a free port", unit="port", at_least=0)
+    log_flush_s: float = _setting(30.0, "how often clicks are written to the click log", unit="s", at_least=0.1)
+    min_clicks: int = _setting(3_000, "clicks in the log before the first training", unit="clicks", at_least=100)
+    train_every_s: float = _setting(600.0, "train again after this time, when there are new clicks", unit="s", at_least=1)
+    train_every_clicks: int = _setting(
+        1_000_000, "train again after so many new clicks, even before the time is over", unit="clicks", at_least=100
+    )
+    recent_window_clicks: int = _setting(
+        500_000, "newest clicks of the log that every training uses", unit="clicks", at_least=100
+    )
+    replay_share: float = _setting(
+        0.2, "older clicks in a training, as a share of the recent ones: keeps what was learnt", at_least=0
+    )
+    validation_share: float = _setting(0.1, "newest part of the clicks that judges a new bundle", at_least=0.01)
+    cell: str = _setting("gru", "recurrent cell of a new model", choices=("gru", "lstm", "rnn"))
+    hidden_size: int = _setting(128, "width of the embeddings and of the hidden state", at_least=1)
+    tied: bool = _setting(True, "score items with the input embedding instead of one of their own")
+    epochs: int = _setting(8, "passes over the training sequences, at most", at_least=1)
+    learning_rate: float = _setting(0.005, "step of the optimizer (Adam)", at_least=0)
+    dropout: float = _setting(0.25, "share of the embedding's elements that training sets to zero", at_least=0)
+    negatives: int = _setting(1_024, "sampled items per batch that a click is told apart from", at_least=1)
+    seed: int = _setting(0, "seed of the trainer")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise PermanentError(
+                f"security_protocol {self.security_protocol} expects sasl_username and sasl_password, "
+                "found one of them empty; set both"
+            )
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Self:
+        """Read settings from text values.
+
+        Args:
+            environment: variables; those without the prefix are ignored, except KAFKA_BOOTSTRAP, the usual name
+                of the broker's address elsewhere.
+            overrides: setting name to value; they win over the environment.
+
+        Raises:
+            PermanentError: an unknown name, or a value of the wrong type or outside its range.
+        """
+        given: dict[str, str] = {}
+        if environment.get("KAFKA_BOOTSTRAP"):
+            given["broker"] = environment["KAFKA_BOOTSTRAP"]
+        for variable, value in environment.items():
+            if variable.startswith(ENVIRONMENT_PREFIX):
+                given[variable.removeprefix(ENVIRONMENT_PREFIX).lower()] = value
+        given.update(overrides or {})
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(given) - set(fields))
+        if unknown:
+            raise PermanentError(
+                f"unknown setting {unknown[0]!r}: expected one that `nextclick settings` lists; "
+                f"correct it in --set or in {ENVIRONMENT_PREFIX}{unknown[0].upper()}"
+            )
+        kinds = typing.get_type_hints(cls)
+        return cls(**{name: _parse(name, kinds[name], text) for name, text in given.items()})
+
+    @property
+    def changelog_topic(self) -> str:
+        """Faust's name for the changelog of the table `user-state`."""
+        return f"{self.app}-user-state-changelog"
+
+    def as_environment(self) -> dict[str, str]:
+        """The settings that differ from their defaults as variables, for a child process."""
+        return {
+            ENVIRONMENT_PREFIX + field.name.upper(): str(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+
+    @classmethod
+    def describe(cls) -> list[tuple[str, str, str, str]]:
+        """Rows of (name, default, unit or choices, reason) for help and documentation."""
+        return [
+            (
+                field.name,
+                str(field.default),
+                field.metadata["unit"] or " | ".join(field.metadata["choices"]),
+                field.metadata["reason"],
+            )
+            for field in dataclasses.fields(cls)
+        ]
+
+
+def _parse(name: str, kind: Any, text: str) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__)
+        raise PermanentError(
+            f"setting {name} expects {expected}, found {text!r}; correct it in --set or in "
+            f"{ENVIRONMENT_PREFIX}{name.upper()}"
+        ) from None
+
+
+def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
+    choices, at_least = field.metadata["choices"], field.metadata["at_least"]
+    if choices and value not in choices:
+        raise PermanentError(f"setting {field.name} expects one of {', '.join(choices)}, found {value!r}; correct it")
+    if at_least is not None and not value >= at_least:
+        raise PermanentError(f"setting {field.name} expects at least {at_least:g}, found {value!r}; correct it")
