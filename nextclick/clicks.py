@@ -6,7 +6,7 @@ A bad click is a value (`Rejected`), never an exception: bad input is data.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -80,14 +80,9 @@ def click_decoder(fields: ClickFields) -> Decode:
         A function of (key, value, the record's own timestamp in ms) that returns a `Click`, or `Rejected`. It never
         raises for any bytes.
     """
-    wire = msgspec.defstruct(
+    wire: Any = msgspec.defstruct(
         "WireClick",
-        [
-            ("user", str),
-            ("item", str),
-            ("time", int | None, None),
-            ("event", str, "view"),
-        ],
+        [("user", str), ("item", str), ("time", int | None, None), ("event", str, "view")],
         rename={"user": fields.user, "item": fields.item, "time": fields.time, "event": fields.event},
     )
     decoder = msgspec.json.Decoder(wire)
@@ -99,9 +94,7 @@ def click_decoder(fields: ClickFields) -> Decode:
         if value is None:
             return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found no value")
         if len(value) > MAX_VALUE_BYTES:
-            return Rejected(
-                RejectReason.TOO_LARGE, f"expected at most {MAX_VALUE_BYTES} bytes, found {len(value)}"
-            )
+            return Rejected(RejectReason.TOO_LARGE, f"expected at most {MAX_VALUE_BYTES} bytes, found {len(value)}")
         try:
             wire_click = decoder.decode(value)
         except msgspec.ValidationError as error:
@@ -111,7 +104,10 @@ def click_decoder(fields: ClickFields) -> Decode:
             return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found bytes that are not JSON")
         user_id, item_id = wire_click.user, wire_click.item
         user_bytes = user_id.encode(errors="surrogatepass")
-        if not 0 < len(user_bytes) <= MAX_ID_BYTES or not 0 < len(item_id.encode(errors="surrogatepass")) <= MAX_ID_BYTES:
+        if (
+            not 0 < len(user_bytes) <= MAX_ID_BYTES
+            or not 0 < len(item_id.encode(errors="surrogatepass")) <= MAX_ID_BYTES
+        ):
             return Rejected(
                 RejectReason.BAD_FIELD, f"expected ids of 1 to {MAX_ID_BYTES} bytes, found a shorter or longer one"
             )

@@ -87,9 +87,7 @@ class Settings:
     event_field: str = _setting("event_type", "field of a click that holds the event type (optional there)")
 
     # The stream worker.
-    data_dir: Path = _setting(
-        Path("data/worker"), "local copy of the user states; one folder per worker", unit="path"
-    )
+    data_dir: Path = _setting(Path("data/worker"), "local copy of the user states; one folder per worker", unit="path")
     bundle: str = _setting(
         "", "folder of a bundle to serve until a newer one is announced; refused at start if unusable", unit="path"
     )
@@ -113,15 +111,21 @@ class Settings:
     session_timeout_s: float = _setting(
         10.0, "a worker that is silent for so long loses its partitions", unit="s", at_least=1
     )
-    worker_port: int = _setting(9464, "metrics and /healthz of the worker; 0 picks a free port", unit="port", at_least=0)
+    worker_port: int = _setting(
+        9464, "metrics and /healthz of the worker; 0 picks a free port", unit="port", at_least=0
+    )
 
     # The trainer.
     log_dir: Path = _setting(Path("data/click-log"), "the click log (Parquet)", unit="path")
     bundle_dir: Path = _setting(Path("data/bundles"), "where bundles are published; workers read it", unit="path")
-    trainer_port: int = _setting(9465, "metrics and /healthz of the trainer; 0 picks a free port", unit="port", at_least=0)
+    trainer_port: int = _setting(
+        9465, "metrics and /healthz of the trainer; 0 picks a free port", unit="port", at_least=0
+    )
     log_flush_s: float = _setting(30.0, "how often clicks are written to the click log", unit="s", at_least=0.1)
     min_clicks: int = _setting(3_000, "clicks in the log before the first training", unit="clicks", at_least=100)
-    train_every_s: float = _setting(600.0, "train again after this time, when there are new clicks", unit="s", at_least=1)
+    train_every_s: float = _setting(
+        600.0, "train again after this time, when there are new clicks", unit="s", at_least=1
+    )
     train_every_clicks: int = _setting(
         1_000_000, "train again after so many new clicks, even before the time is over", unit="clicks", at_least=100
     )

@@ -1,0 +1,77 @@
+"""The manifest of a bundle: what is announced on the topic `models` and written last into the bundle's folder."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from nextclick.errors import BundleError
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+CHAMPION = "champion"  # the channel, that is the key on `models`, that workers serve
+
+
+class BundleFile(msgspec.Struct, frozen=True):
+    """A file of a bundle, to be verified before use."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a bundle but its files.
+
+    Attributes:
+        bundle_id: 16 hexadecimal digits, from `bundle_id_of`.
+        format_version: of bundles, not of a bundle.
+        created_ms: when it was made.
+        network: the network's configuration.
+        files: each to be verified.
+        metrics: name to value, as measured on the validation part.
+        parent: the bundle that it was fine-tuned from, or empty.
+        log_range: partition to [first, last] offset of the clicks that it was trained from.
+    """
+
+    bundle_id: str
+    format_version: int = FORMAT_VERSION
+    created_ms: int
+    network: dict[str, Any]
+    files: tuple[BundleFile, ...]
+    metrics: dict[str, float]
+    parent: str = ""
+    log_range: dict[str, tuple[int, int]] = {}
+
+
+def bundle_id_of(files: tuple[BundleFile, ...], network: dict[str, Any], created_ms: int) -> str:
+    """Derive a bundle's id from what it holds: 16 hexadecimal digits, never all zero."""
+    digest = hashlib.sha256(msgspec.json.encode((files, network, created_ms), order="sorted")).hexdigest()
+    return digest[:16] if digest[:16] != "0" * 16 else digest[16:32]
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Give the manifest's JSON."""
+    return msgspec.json.encode(manifest)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        BundleError: it is not one, is of another format, or names files outside its folder.
+    """
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"expected a bundle's manifest, found something else: {error}") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise BundleError(
+            f"expected bundle format {FORMAT_VERSION}, found {manifest.format_version}; upgrade this program"
+        )
+    names = [manifest.bundle_id, *(file.name for file in manifest.files)]
+    if any(not name or "/" in name or "\\" in name or name.startswith(".") for name in names):
+        raise BundleError("expected plain names in a bundle's manifest, found one that leaves its folder; refuse it")
+    if len(manifest.bundle_id) != 16 or set(manifest.bundle_id) - set("0123456789abcdef"):
+        raise BundleError(f"expected a bundle id of 16 hexadecimal digits, found {manifest.bundle_id!r}")
+    return manifest

@@ -1,0 +1,103 @@
+"""A bundle's network as the stream and the offline path use it: numpy in, numpy out, no gradient.
+
+The state is rounded to float16 after every click, here and nowhere else, so that what is stored is what was computed.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nextclick.network import Network
+from nextclick.updates import RNN, RankedList, Recommendation, ranked_list
+from nextclick.user_state import RecentClick
+from nextclick.vocabulary import Vocabulary
+
+Floats = npt.NDArray[np.float32]
+
+
+class ServedModel:
+    """A network with its vocabulary and the bundle that both came from.
+
+    Attributes:
+        bundle_id: 16 hexadecimal digits.
+        bundle: the same as a number, as states name it.
+        vocabulary: the items that it knows.
+    """
+
+    def __init__(self, bundle_id: str, network: Network, vocabulary: Vocabulary) -> None:
+        self.bundle_id = bundle_id
+        self.bundle = int(bundle_id, 16)
+        self.vocabulary = vocabulary
+        self._network = network.eval()
+        self._state_size = network.config.state_size
+
+    def index_of(self, item_hash: int) -> int | None:
+        """Give the item_index of an item, or None if this bundle does not know it."""
+        return self.vocabulary.index_of_hash.get(item_hash)
+
+    @torch.inference_mode()
+    def step(self, hidden: Sequence[bytes], clicks: Sequence[tuple[int, int, int]]) -> list[bytes]:
+        """Advance each user's hidden state by one click.
+
+        Args:
+            hidden: float16 state per user, packed; empty for the zero state.
+            clicks: (item_index, gap_s, event_type) per user.
+
+        Returns:
+            The states after the clicks, packed float16.
+        """
+        item_index, gap_s, event_type = torch.tensor(clicks, dtype=torch.int64).T  # each (batch,)
+        inputs = self._network.inputs(item_index, event_type, gap_s).unsqueeze(1)  # (batch, 1, hidden_size)
+        _, after = self._network.run(inputs, torch.from_numpy(self._unpack(hidden)))
+        packed = after.half().numpy()
+        return [row.tobytes() for row in packed]
+
+    def rebuild(self, histories: Sequence[Sequence[RecentClick]]) -> list[bytes]:
+        """Compute hidden states anew from recent clicks, from the zero state; unknown items are passed over.
+
+        Returns:
+            Packed float16 per user; empty when this bundle knows none of the user's recent items.
+        """
+        known = [
+            [
+                (index, click.gap_s, click.event_type)
+                for click in history
+                if (index := self.index_of(click.item_hash)) is not None
+            ]
+            for history in histories
+        ]
+        states = [b""] * len(known)
+        for position in range(max(map(len, known), default=0)):
+            rows = [row for row, clicks in enumerate(known) if position < len(clicks)]
+            stepped = self.step([states[row] for row in rows], [known[row][position] for row in rows])
+            for row, state in zip(rows, stepped, strict=True):
+                states[row] = state
+        return states
+
+    @torch.inference_mode()
+    def scores(self, hidden: Sequence[bytes]) -> Floats:
+        """Score every item for every user: float32 (batch, n_items)."""
+        output = self._network.output(torch.from_numpy(self._unpack(hidden)))
+        return self._network.scores(output).numpy()
+
+    @torch.inference_mode()
+    def rank(self, hidden: Sequence[bytes], k: int) -> list[RankedList]:
+        """Give each user's k best items with their probabilities; exact."""
+        scores = torch.from_numpy(self.scores(hidden))  # (batch, n_items)
+        top = torch.topk(scores, min(k, scores.shape[1]), dim=1)
+        probability = torch.exp(top.values - torch.logsumexp(scores, dim=1, keepdim=True))
+        item_ids, low_hashes = self.vocabulary.item_ids, self.vocabulary.low_hashes
+        lists = []
+        for indices, row in zip(top.indices.numpy(), probability.tolist(), strict=True):
+            items = [Recommendation(item_ids[index], score) for index, score in zip(indices, row, strict=True)]
+            lists.append(ranked_list(RNN, items, low_hashes[indices].tolist()))
+        return lists
+
+    def _unpack(self, hidden: Sequence[bytes]) -> Floats:
+        states = np.zeros((len(hidden), self._state_size), dtype=np.float32)
+        for row, packed in enumerate(hidden):
+            if packed:
+                states[row] = np.frombuffer(packed, dtype="<f2")
+        return states

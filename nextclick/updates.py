@@ -1,0 +1,121 @@
+"""The output message, `RecommendationUpdate`, and the ranked list inside it."""
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+RNN, POPULAR = "rnn", "popular"
+
+
+class Recommendation(msgspec.Struct, frozen=True):
+    """An item and the probability that it is clicked next, as the strategy sees it."""
+
+    item_id: str
+    score: float
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The record of the click that an update answers."""
+
+    partition: int
+    offset: int
+
+
+class RecommendationUpdate(msgspec.Struct, frozen=True):
+    """What a consumer of `recommendations` reads.
+
+    Attributes:
+        user_id: whose list it is.
+        items: best first.
+        strategy: `rnn` or `popular`.
+        bundle_id: the bundle that was served, empty when there was none.
+        sequence: clicks of this user that are in the list; a repeated update repeats it.
+        source: the click that caused the update.
+        clicked_at_ms: the click record's own timestamp (not its event time): latency runs from here.
+        produced_at_ms: when the worker made the update.
+    """
+
+    user_id: str
+    items: list[Recommendation]
+    strategy: str
+    bundle_id: str
+    sequence: int
+    source: Source
+    clicked_at_ms: int
+    produced_at_ms: int
+
+
+class RankedList(NamedTuple):
+    """A ranked list, ready to be sent: many users can share one.
+
+    Attributes:
+        strategy: which strategy made it.
+        items_json: the JSON array of its recommendations.
+        shown: u32 each, the low bits of the item hashes, best first, as the user's state keeps them.
+    """
+
+    strategy: str
+    items_json: msgspec.Raw
+    shown: bytes
+
+
+class _WireUpdate(msgspec.Struct, frozen=True):
+    user_id: str
+    items: msgspec.Raw
+    strategy: str
+    bundle_id: str
+    sequence: int
+    source: Source
+    clicked_at_ms: int
+    produced_at_ms: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(RecommendationUpdate)
+
+
+def ranked_list(strategy: str, items: Sequence[Recommendation], low_hashes: Sequence[int]) -> RankedList:
+    """Make a list ready to be sent.
+
+    Args:
+        strategy: which strategy ranked the items.
+        items: best first.
+        low_hashes: the low 32 bits of the items' hashes, in the same order.
+    """
+    shown = struct.pack(f"<{len(low_hashes)}I", *low_hashes)
+    return RankedList(strategy, msgspec.Raw(_encoder.encode(items)), shown)
+
+
+def encode_update(
+    user_id: str,
+    ranked: RankedList,
+    bundle_id: str,
+    sequence: int,
+    source: tuple[int, int],
+    clicked_at_ms: int,
+    produced_at_ms: int,
+) -> bytes:
+    """Give the JSON of an update; `source` is (partition, offset)."""
+    return _encoder.encode(
+        _WireUpdate(
+            user_id,
+            ranked.items_json,
+            ranked.strategy,
+            bundle_id,
+            sequence,
+            Source(*source),
+            clicked_at_ms,
+            produced_at_ms,
+        )
+    )
+
+
+def decode_update(value: bytes) -> RecommendationUpdate:
+    """Read an update.
+
+    Raises:
+        msgspec.DecodeError: the bytes are no update.
+    """
+    return _decoder.decode(value)

@@ -1,0 +1,138 @@
+"""The state that is kept per user, and its bytes: one value per user in the table `user-state` and its changelog.
+
+Layout 1, all integers little endian:
+
+    u8 layout, u8 flags, u64 bundle, u32 sequence, i32 partition, i64 offset, i64 last click (ms),
+    u16 bytes of hidden, u8 recent clicks, u8 shown items,
+    hidden (float16 x what the cell carries),
+    recent clicks (u64 item hash, u32 gap in s, u8 event type each, oldest first),
+    last shown (u32 each: the low bits of the item hashes, best first)
+
+Every layout that was ever written must still load: a golden test keeps yesterday's bytes.
+"""
+
+import struct
+from typing import NamedTuple
+
+from nextclick.errors import CorruptStateError
+
+LAYOUT = 1
+SHOWN_BY_NETWORK = 1  # flag: the list that was last sent came from the network, not from popularity
+MAX_GAP_S = 0xFFFFFFFF
+
+_HEADER = struct.Struct("<BBQIiqqHBB")
+_RECENT = struct.Struct("<QIB")
+RECENT_BYTES = _RECENT.size
+SHOWN_BYTES = 4
+
+
+class RecentClick(NamedTuple):
+    """A click as the state remembers it."""
+
+    item_hash: int
+    gap_s: int
+    event_type: int
+
+
+class UserState(NamedTuple):
+    """What is kept of one user.
+
+    The variable parts stay packed bytes, so that a click that only passes through costs no unpacking.
+
+    Attributes:
+        bundle: the bundle that `hidden` belongs to, as a number; 0 when there is none.
+        sequence: clicks applied so far.
+        partition: of the last applied record.
+        offset: of the last applied record; with `partition` this is the fence.
+        last_click_ms: event time of the last applied click.
+        hidden: float16, what the cell carries; empty when no click of a known item was seen under `bundle`.
+        recent: packed `RecentClick`s, oldest first.
+        shown: u32 each, low bits of the hashes of the items that were last sent.
+        flags: `SHOWN_BY_NETWORK` or 0.
+    """
+
+    bundle: int
+    sequence: int
+    partition: int
+    offset: int
+    last_click_ms: int
+    hidden: bytes
+    recent: bytes
+    shown: bytes
+    flags: int
+
+
+NEW_USER = UserState(0, 0, -1, -1, 0, b"", b"", b"", 0)
+
+
+def encode_state(state: UserState) -> bytes:
+    """Give the bytes of a state.
+
+    Raises:
+        struct.error: a part is longer than its count can say.
+    """
+    bundle, sequence, partition, offset, last_click_ms, hidden, recent, shown, flags = state
+    header = _HEADER.pack(
+        LAYOUT,
+        flags,
+        bundle,
+        sequence,
+        partition,
+        offset,
+        last_click_ms,
+        len(hidden),
+        len(recent) // RECENT_BYTES,
+        len(shown) // SHOWN_BYTES,
+    )
+    return header + hidden + recent + shown
+
+
+def decode_state(data: bytes) -> UserState:
+    """Read a state.
+
+    Raises:
+        CorruptStateError: the bytes are no state of a known layout.
+    """
+    if len(data) < _HEADER.size:
+        raise CorruptStateError(
+            f"a user's state is cut short: expected {_HEADER.size} bytes or more, found {len(data)}"
+        )
+    layout, flags, bundle, sequence, partition, offset, last_click_ms, hidden_bytes, n_recent, n_shown = (
+        _HEADER.unpack_from(data)
+    )
+    if layout != LAYOUT:
+        raise CorruptStateError(
+            f"a user's state has layout {layout}, expected {LAYOUT}; it was written by a newer version: upgrade"
+        )
+    hidden_end = _HEADER.size + hidden_bytes
+    recent_end = hidden_end + n_recent * RECENT_BYTES
+    end = recent_end + n_shown * SHOWN_BYTES
+    if len(data) != end:
+        raise CorruptStateError(f"a user's state has the wrong length: expected {end} bytes, found {len(data)}")
+    return UserState(
+        bundle,
+        sequence,
+        partition,
+        offset,
+        last_click_ms,
+        data[_HEADER.size : hidden_end],
+        data[hidden_end:recent_end],
+        data[recent_end:end],
+        flags,
+    )
+
+
+def with_recent(recent: bytes, item_hash: int, gap_s: int, event_type: int, keep: int) -> bytes:
+    """Append a click to packed recent clicks and keep the newest `keep`."""
+    return (recent + _RECENT.pack(item_hash, gap_s, event_type))[-keep * RECENT_BYTES :]
+
+
+def recent_clicks(state: UserState) -> list[RecentClick]:
+    """Unpack the recent clicks, oldest first."""
+    return [RecentClick(*fields) for fields in _RECENT.iter_unpack(state.recent)]
+
+
+def was_shown(state: UserState, item_hash: int) -> bool:
+    """Tell whether the item was in the list that was last sent to this user."""
+    n_shown = len(state.shown) // SHOWN_BYTES
+    return (item_hash & 0xFFFFFFFF) in struct.unpack(f"<{n_shown}I", state.shown)
