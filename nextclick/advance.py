@@ -6,11 +6,9 @@ changes nothing and repeats the user's current list.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from nextclick.clicks import Click
-from nextclick.hashing import item_hash
 from nextclick.updates import RankedList
 from nextclick.user_state import (
     MAX_GAP_S,
@@ -47,18 +45,28 @@ class Model(Protocol):
         """Rank the items for each hidden state."""
 
 
-class LoggedClick(NamedTuple):
-    """A valid click and where it stands in the log."""
+UserKey = tuple[int, bytes]  # partition and record key: a state belongs to the partition of its clicks
 
-    key: bytes
-    partition: int
+
+class LoggedClick(NamedTuple):
+    """A valid click and where it stands in the log.
+
+    Attributes:
+        user: partition and key of the record.
+        offset: of the record.
+        record_timestamp_ms: the record's own timestamp.
+        click: what the record says.
+        item_hash: of the click's item.
+    """
+
+    user: UserKey
     offset: int
     record_timestamp_ms: int
     click: Click
+    item_hash: int
 
 
-@dataclass(frozen=True, slots=True)
-class Advanced:
+class Advanced(NamedTuple):
     """A click was applied.
 
     Attributes:
@@ -74,8 +82,7 @@ class Advanced:
     hit_by_network: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """The user's state already contains the click; the user's current list is sent again."""
 
     state: UserState
@@ -95,7 +102,7 @@ class Limits(NamedTuple):
 def advance(
     model: Model | None,
     popular: RankedList,
-    states: Mapping[bytes, UserState],
+    states: Mapping[UserKey, UserState],
     clicks: Sequence[LoggedClick],
     limits: Limits,
 ) -> list[Outcome]:
@@ -104,7 +111,7 @@ def advance(
     Args:
         model: the bundle that is served, or None.
         popular: the list for users of whom the model knows nothing.
-        states: by key, the states before; a user without one is new. Not changed.
+        states: the states before; a user without one is new. Not changed.
         clicks: in log order per partition.
         limits: how much to keep and to show.
 
@@ -112,28 +119,31 @@ def advance(
         An outcome per click, in the same order. The last outcome of a user holds the user's new state.
     """
     current = dict(states)
-    outcomes: list[Outcome | None] = [None] * len(clicks)
+    outcomes: dict[int, Outcome] = {}
     for wave in _waves(clicks):
-        befores = [current.get(clicks[position].key, NEW_USER) for position in wave]
-        applied = [
-            _apply(model, before, clicks[position], limits) for before, position in zip(befores, wave, strict=True)
+        befores = [current.get(clicks[position].user, NEW_USER) for position in wave]
+        steps = [
+            _step(model, before, clicks[position], limits.recent_clicks)
+            for before, position in zip(befores, wave, strict=True)
         ]
-        hidden = _hidden_after(model, befores, applied)
+        hidden = _hidden_after(model, befores, steps)
         ranked = _rank(model, popular, hidden, limits.list_length)
-        for position, before, after, state, shown in zip(wave, befores, applied, hidden, ranked, strict=True):
-            outcome = _outcome(model, before, after, state, shown, clicks[position].click)
+        bundle = model.bundle if model is not None else 0
+        for position, before, step, state, shown in zip(wave, befores, steps, hidden, ranked, strict=True):
+            logged = clicks[position]
+            outcome = _outcome(bundle, before, step, state, shown, logged.item_hash)
             outcomes[position] = outcome
-            current[clicks[position].key] = outcome.state
-    return [outcome for outcome in outcomes if outcome is not None]
+            current[logged.user] = outcome.state
+    return [outcomes[position] for position in range(len(clicks))]
 
 
 def _waves(clicks: Sequence[LoggedClick]) -> list[list[int]]:
     """Split positions so that no user is twice in a wave and each user's clicks keep their order."""
-    seen: dict[bytes, int] = {}
+    seen: dict[UserKey, int] = {}
     waves: list[list[int]] = []
     for position, logged in enumerate(clicks):
-        depth = seen.get(logged.key, 0)
-        seen[logged.key] = depth + 1
+        depth = seen.get(logged.user, 0)
+        seen[logged.user] = depth + 1
         if depth == len(waves):
             waves.append([])
         waves[depth].append(position)
@@ -143,29 +153,27 @@ def _waves(clicks: Sequence[LoggedClick]) -> list[list[int]]:
 class _Step(NamedTuple):
     """What one click does to a user, before the network has been asked."""
 
-    state: UserState
+    sequence: int
+    partition: int
+    offset: int
+    last_click_ms: int
+    recent: bytes
     skipped: bool
     network_click: tuple[int, int, int] | None  # (item_index, gap_s, event_type) if the model knows the item
 
 
-def _apply(model: Model | None, before: UserState, logged: LoggedClick, limits: Limits) -> _Step:
-    click = logged.click
-    if before.partition == logged.partition and logged.offset <= before.offset:
-        return _Step(before, True, None)
+def _step(model: Model | None, before: UserState, logged: LoggedClick, keep: int) -> _Step:
+    partition, offset, click = logged.user[0], logged.offset, logged.click
+    _, sequence, last_partition, last_offset, last_click_ms, _, recent, _, _ = before
+    if last_partition == partition and offset <= last_offset:
+        return _Step(sequence, last_partition, last_offset, last_click_ms, recent, True, None)
     # Clicks can arrive out of order in event time: the gap is then 0 and the clock does not go back.
-    last_click_ms = max(before.last_click_ms, click.timestamp_ms)
-    gap_s = min((last_click_ms - before.last_click_ms) // 1000, MAX_GAP_S) if before.sequence else 0
-    hashed = item_hash(click.item_id)
-    recent = with_recent(before.recent, hashed, gap_s, click.event_type, limits.recent_clicks)
-    state = before._replace(
-        sequence=before.sequence + 1,
-        partition=logged.partition,
-        offset=logged.offset,
-        last_click_ms=last_click_ms,
-        recent=recent,
-    )
-    index = model.index_of(hashed) if model is not None else None
-    return _Step(state, False, None if index is None else (index, gap_s, click.event_type))
+    now_ms = max(last_click_ms, click.timestamp_ms)
+    gap_s = min((now_ms - last_click_ms) // 1000, MAX_GAP_S) if sequence else 0
+    recent = with_recent(recent, logged.item_hash, gap_s, click.event_type, keep)
+    index = model.index_of(logged.item_hash) if model is not None else None
+    network_click = None if index is None else (index, gap_s, click.event_type)
+    return _Step(sequence + 1, partition, offset, now_ms, recent, False, network_click)
 
 
 def _hidden_after(model: Model | None, befores: Sequence[UserState], steps: Sequence[_Step]) -> list[bytes]:
@@ -199,17 +207,11 @@ def _rank(model: Model | None, popular: RankedList, hidden: Sequence[bytes], k: 
     return ranked
 
 
-def _outcome(
-    model: Model | None, before: UserState, step: _Step, hidden: bytes, ranked: RankedList, click: Click
-) -> Outcome:
-    by_network = bool(hidden)
-    state = step.state._replace(
-        bundle=model.bundle if model is not None else 0,
-        hidden=hidden,
-        shown=ranked.shown,
-        flags=SHOWN_BY_NETWORK if by_network else 0,
-    )
-    if step.skipped:
+def _outcome(bundle: int, before: UserState, step: _Step, hidden: bytes, ranked: RankedList, item_hash: int) -> Outcome:
+    sequence, partition, offset, last_click_ms, recent, skipped, _ = step
+    flags = SHOWN_BY_NETWORK if hidden else 0
+    state = UserState(bundle, sequence, partition, offset, last_click_ms, hidden, recent, ranked.shown, flags)
+    if skipped:
         return Skipped(state, ranked)
-    hit = was_shown(before, item_hash(click.item_id)) if before.shown else None
+    hit = was_shown(before, item_hash) if before.shown else None
     return Advanced(state, ranked, hit, bool(before.flags & SHOWN_BY_NETWORK))

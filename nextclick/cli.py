@@ -17,11 +17,11 @@ COMMANDS = {
     "stream": ("stream.cli:stream", "Run a stream worker: clicks in, recommendations out."),
     "train": ("training.cli:train", "Run the trainer: logs clicks, fine-tunes, publishes bundles."),
     "topics": ("stream.cli:topics", "Create the topics, or check those that exist."),
-    "replay": ("demo.cli:replay", "Send the clicks of a data set."),
-    "simulate": ("demo.cli:simulate", "Send an endless, realistic stream of clicks."),
-    "send": ("demo.cli:send", "Send one click and print the list that comes back."),
-    "kafka": ("demo.cli:kafka", "Run a local Apache Kafka."),
-    "demo": ("demo.cli:demo", "See it all at work: broker, worker, trainer and simulator."),
+    "replay": ("demo.feed_cli:replay", "Send the clicks of a data set."),
+    "simulate": ("demo.feed_cli:simulate", "Send an endless, realistic stream of clicks."),
+    "send": ("demo.feed_cli:send", "Send one click and print the list that comes back."),
+    "kafka": ("demo.kafka_cli:kafka", "Run a local Apache Kafka."),
+    "demo": ("demo.demo_cli:demo", "See it all at work: broker, worker, trainer and simulator."),
     "settings": ("nextclick.cli:settings", "List every setting, its default and its reason."),
 }
 

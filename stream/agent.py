@@ -1,0 +1,217 @@
+"""What the worker does with a chunk of clicks, from arrival to publication. The only place where all parts meet.
+
+Reads inputs, calls the pure function `nextclick.advance.advance`, hands its outcome on. Errors are not handled here:
+a chunk that raises stops the process with nothing of it acknowledged, and is read again.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple, assert_never
+
+from nextclick.advance import Advanced, Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
+from nextclick.clicks import ClickFields, Rejected, RejectReason, click_decoder
+from nextclick.errors import PermanentError
+from nextclick.hashing import item_hash, partition_of
+from nextclick.popularity import Popularity
+from nextclick.settings import Settings
+from nextclick.updates import POPULAR, RNN, RankedList, encode_update
+from nextclick.user_state import UserState, encode_state
+from stream.chunks import Chunk
+from stream.durable import Durable, PartitionResults, Record
+from stream.metrics import WorkerMetrics
+from stream.models import ServedBundle
+from stream.table import StateTable
+
+MAX_REJECTED_BYTES = 16 * 1024  # of an original key and value that a dead letter carries
+REJECT_SHARE_RECORDS = 1_000  # a share is judged over at least so many records
+
+
+class ReadChunk(NamedTuple):
+    """A chunk, sorted into what can be used and what cannot."""
+
+    clicks: list[LoggedClick]
+    states: dict[UserKey, UserState]
+    results: dict[int, PartitionResults]
+
+
+class ClickAgent:
+    """Turns chunks into published results."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        n_partitions: int,
+        table: StateTable,
+        served: ServedBundle,
+        popularity: Popularity,
+        durable: Durable,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._settings = settings
+        self._n_partitions = n_partitions
+        self._table = table
+        self._served = served
+        self._popularity = popularity
+        self._durable = durable
+        self._metrics = metrics
+        self._decode = click_decoder(ClickFields.of(settings))
+        self._limits = Limits(settings.recent_clicks, settings.list_length)
+        self._inference = ThreadPoolExecutor(1, "inference")
+        self._seen_records = self._rejected_records = 0
+
+    async def run(self, chunks: AsyncIterator[Chunk], current_generation: Any) -> None:
+        """Process chunks until there are no more.
+
+        Args:
+            chunks: in the order of the log.
+            current_generation: gives the consumer group's generation now; older chunks are dropped unpublished,
+                because another worker may own their partitions.
+        """
+        async for chunk in chunks:
+            if chunk.generation != current_generation():
+                continue
+            started = time.perf_counter()
+            model = self._served.current
+            popular_before = self._popularity.ranked(self._limits.list_length)
+            read = self._read(chunk)
+            popular = self._popularity.ranked(self._limits.list_length)
+            outcomes = await self._advance(model, popular, read)
+            if chunk.generation != current_generation():
+                continue
+            self._write(read, outcomes, model.bundle_id if model is not None else "")
+            self._measure(read, outcomes, popular_before, time.perf_counter() - started)
+            oldest_ms = min((logged.record_timestamp_ms for logged in read.clicks), default=None)
+            await self._durable.publish(
+                list(read.results.values()), partial(self._measure_durable, outcomes, oldest_ms)
+            )
+
+    def _read(self, chunk: Chunk) -> ReadChunk:
+        """Decode the records, load the users' states, and sort out what cannot be used."""
+        read = ReadChunk([], {}, {})
+        for partition, run in chunk.runs.items():
+            results = read.results[partition] = PartitionResults(partition, run[-1].offset + 1)
+            states = self._table.read(partition, {record.key for record in run if record.key is not None})
+            read.states.update(((partition, key), state) for key, state in states.items())
+            for record in run:
+                decoded = self._decode(record.key, record.value, record.timestamp)
+                if not isinstance(decoded, Rejected) and record.key not in states and not self._is_home(record):
+                    decoded = Rejected(
+                        RejectReason.WRONG_PARTITION,
+                        f"expected the partition that {self._settings.partitioner} gives, found {partition}",
+                    )
+                if isinstance(decoded, Rejected):
+                    results.rejected.append(_dead_letter(record, decoded))
+                    self._metrics.rejected.labels(decoded.reason.value).inc()
+                    continue
+                self._popularity.add(decoded.item_id, decoded.timestamp_ms)
+                user = (partition, record.key)
+                hashed = item_hash(decoded.item_id)
+                read.clicks.append(LoggedClick(user, record.offset, record.timestamp, decoded, hashed))
+        self._judge_rejects(read)
+        return read
+
+    def _is_home(self, record: Any) -> bool:
+        settings = self._settings
+        if not settings.check_partition:
+            return True
+        home = partition_of(record.key, self._n_partitions, settings.partitioner)
+        return home == int(record.partition)
+
+    def _judge_rejects(self, read: ReadChunk) -> None:
+        rejected = sum(len(results.rejected) for results in read.results.values())
+        self._seen_records += rejected + len(read.clicks)
+        self._rejected_records += rejected
+        if self._seen_records >= REJECT_SHARE_RECORDS:
+            share = self._rejected_records / self._seen_records
+            if share > self._settings.max_reject_share:
+                raise PermanentError(
+                    f"expected at most {self._settings.max_reject_share:.1%} of clicks to be rejected, "
+                    f"found {share:.1%}; look at the reasons in the topic of rejected clicks, or raise max_reject_share"
+                )
+            self._seen_records = self._rejected_records = 0
+
+    async def _advance(self, model: Model | None, popular: RankedList, read: ReadChunk) -> list[Outcome]:
+        work = partial(advance, model, popular, read.states, read.clicks, self._limits)
+        if model is None:  # microseconds per click: a thread would only add its hand-over
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._inference, work)
+
+    def _write(self, read: ReadChunk, outcomes: Sequence[Outcome], bundle_id: str) -> None:
+        """Turn outcomes into records, in the order of the clicks."""
+        now_ms = int(time.time() * 1000)
+        newest: dict[UserKey, UserState] = {}
+        for logged, outcome in zip(read.clicks, outcomes, strict=True):
+            (partition, key), state = logged.user, outcome.state
+            newest[logged.user] = state
+            update = encode_update(
+                logged.click.user_id,
+                outcome.ranked,
+                bundle_id,
+                state.sequence,
+                (partition, logged.offset),
+                logged.record_timestamp_ms,
+                now_ms,
+            )
+            read.results[partition].updates.append((key, update, ()))
+        for (partition, key), state in newest.items():
+            read.results[partition].states[key] = encode_state(state)
+
+    def _measure(
+        self, read: ReadChunk, outcomes: Sequence[Outcome], popular_before: RankedList, seconds: float
+    ) -> None:
+        metrics = self._metrics
+        popular_items = set(memoryview(popular_before.shown).cast("I")) if popular_before.shown else set()
+        judged, hits, popularity_hits = Counter[str](), Counter[str](), Counter[str]()
+        n_skipped = 0
+        for logged, outcome in zip(read.clicks, outcomes, strict=True):
+            match outcome:
+                case Skipped():
+                    n_skipped += 1
+                case Advanced(hit=None):
+                    pass
+                case Advanced():
+                    strategy = RNN if outcome.hit_by_network else POPULAR
+                    judged[strategy] += 1
+                    hits[strategy] += bool(outcome.hit)
+                    popularity_hits[strategy] += (logged.item_hash & 0xFFFFFFFF) in popular_items
+                case _:
+                    assert_never(outcome)
+        metrics.clicks.labels("applied").inc(len(outcomes) - n_skipped)
+        metrics.clicks.labels("skipped").inc(n_skipped)
+        for strategy in judged:
+            metrics.judged.labels(strategy).inc(judged[strategy])
+            metrics.hits.labels(strategy).inc(hits[strategy])
+            metrics.popularity_hits.labels(strategy).inc(popularity_hits[strategy])
+        metrics.chunk.observe(len(outcomes))
+        metrics.advance.observe(seconds)
+
+    def _measure_durable(self, outcomes: Sequence[Outcome], oldest_ms: int | None) -> None:
+        n_network = sum(outcome.ranked.strategy == RNN for outcome in outcomes)
+        self._metrics.updates.labels(RNN).inc(n_network)
+        self._metrics.updates.labels(POPULAR).inc(len(outcomes) - n_network)
+        if oldest_ms is not None:
+            self._metrics.latency.observe(max(0.0, time.time() - oldest_ms / 1000))
+
+
+def _dead_letter(record: Any, rejected: Rejected) -> Record:
+    """Make the record that `clicks-rejected` gets: the original as far as it fits, and why it is there."""
+    key, value = record.key, record.value
+    truncated = len(value or b"") > MAX_REJECTED_BYTES or len(key or b"") > MAX_REJECTED_BYTES
+    headers = {
+        "reason": rejected.reason.value,
+        "detail": rejected.detail,
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+        "time": str(record.timestamp),
+        "truncated": "true" if truncated else "false",
+    }
+    return (
+        key[:MAX_REJECTED_BYTES] if key is not None else None,
+        value[:MAX_REJECTED_BYTES] if value is not None else None,
+        [(name, text.encode()) for name, text in headers.items()],
+    )

@@ -1,0 +1,132 @@
+"""Builds the Faust app of a worker: the table, the agent, and what happens when partitions come and go. Uses Faust."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import faust
+
+from nextclick.popularity import Popularity
+from nextclick.settings import Settings
+from stream.agent import ClickAgent
+from stream.chunks import ChunkSchema, chunks, use_chunks
+from stream.clients import faust_broker_options
+from stream.durable import Durable
+from stream.metrics import WorkerMetrics
+from stream.models import CATCH_UP_S, ServedBundle
+from stream.table import STORE_OPTIONS, TABLE_NAME, StateTable
+
+_log = logging.getLogger(__name__)
+
+DRAIN_S = 5.0  # how long a revoked partition's unfinished chunks are waited for
+MAX_BATCH_BYTES = 900_000  # below the broker's default limit of 1 MB for a batch
+
+
+class StreamApp(faust.App):
+    """A Faust app with the parts of the worker that outlive a chunk.
+
+    Attributes:
+        durable: publishes results.
+        state_table: the table `user-state`.
+    """
+
+    logger = logging.getLogger("faust")
+
+    durable: Durable
+    state_table: StateTable
+
+
+def build_app(
+    settings: Settings,
+    n_partitions: int,
+    metrics: WorkerMetrics,
+    served: ServedBundle,
+    popularity: Popularity,
+    models_caught_up: asyncio.Event,
+    on_failure: Callable[[Exception], None],
+) -> StreamApp:
+    """Build the app of one worker.
+
+    Args:
+        settings: of the worker.
+        n_partitions: of the clicks topic.
+        metrics: where everything is counted.
+        served: the bundle that is served.
+        popularity: what is served without one.
+        models_caught_up: set when the last announced bundle is served; the first chunk waits for it a little.
+        on_failure: called with what stops the worker.
+    """
+    app = StreamApp(settings.app, **_app_options(settings, n_partitions))
+    use_chunks(app, settings)
+    table = StateTable(
+        app,
+        name=TABLE_NAME,
+        partitions=n_partitions,
+        key_type=bytes,
+        value_type=bytes,
+        options=dict(STORE_OPTIONS),  # Faust changes it
+    )
+    app.tables.add(table)
+    app.state_table = table
+    app.durable = Durable(app, settings, table, on_failure)
+    agent = ClickAgent(settings, n_partitions, table, served, popularity, app.durable, metrics)
+    schema = ChunkSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    clicks_topic = app.topic(settings.clicks_topic, schema=schema, partitions=n_partitions)
+
+    @app.agent(clicks_topic, name="clicks")
+    async def advance_users(stream: Any) -> None:
+        try:
+            await _wait_a_little(models_caught_up)
+            await agent.run(chunks(stream), lambda: app.consumer_generation_id)
+        except Exception as error:
+            on_failure(error)
+
+    async def revoked(_: Any, partitions: Any, **__: Any) -> None:
+        await asyncio.wait([asyncio.ensure_future(app.durable.drain())], timeout=DRAIN_S)
+        await app.consumer.commit()
+        app.durable.abandon()
+        table.take_partitions(())
+        metrics.partitions.set(0)
+
+    async def assigned(_: Any, partitions: Any, **__: Any) -> None:
+        own = sorted(tp.partition for tp in partitions if tp.topic == settings.clicks_topic)
+        table.take_partitions(own)
+        metrics.partitions.set(len(own))
+        _log.info("partitions assigned", extra={"fields": {"partitions": own}})
+
+    app.on_partitions_revoked.connect(revoked, weak=False)
+    app.on_partitions_assigned.connect(assigned, weak=False)
+    return app
+
+
+async def _wait_a_little(event: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), CATCH_UP_S)
+    except TimeoutError:
+        _log.warning("the models topic does not answer: serving what is here until it does")
+
+
+def _app_options(settings: Settings, n_partitions: int) -> dict[str, Any]:
+    return faust_broker_options(settings) | {
+        "datadir": str(settings.data_dir / "faust"),
+        "store": "rocksdb://",
+        "topic_partitions": n_partitions,
+        # Topics are ours to declare, and tables hold user data: nothing of Faust's web server or its leader topic.
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "web_enabled": False,
+        # Unfinished chunks are drained by `revoked`; Faust counts single events and would wait for the wrong thing.
+        "stream_wait_empty": False,
+        "stream_recovery_delay": 0.0,
+        "consumer_auto_offset_reset": settings.start,
+        "broker_commit_interval": settings.commit_interval_s,
+        "broker_session_timeout": settings.session_timeout_s,
+        "broker_heartbeat_interval": settings.session_timeout_s / 5,
+        "broker_max_poll_records": settings.max_chunk_records,
+        "consumer_max_fetch_size": 4 * 1024**2,
+        "producer_max_batch_size": MAX_BATCH_BYTES,
+        "producer_max_request_size": 4 * MAX_BATCH_BYTES,
+        "producer_linger": 0.0,  # a batch of `send_batch` is complete: waiting only adds latency
+        "stream_buffer_maxsize": 100_000,  # chunks are bounded where they arrive; the changelog uses this one
+    }

@@ -1,0 +1,215 @@
+"""How clicks arrive and are acknowledged: chunks of records instead of one record at a time. Uses Faust and aiokafka.
+
+A chunk is what one fetch brought, a run of records per partition. It travels through Faust as a single message. A run
+is acknowledged with the offset after its last record, strictly in order; only that is ever committed.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+import uvloop
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from nextclick.settings import Settings
+
+faust_log = logging.getLogger("faust")  # services log their life under it, at the level of a library
+
+MAX_WAITING_CHUNKS = 2  # delivered but not yet taken by the agent: enough to never let it wait
+FETCH_WAIT_S = 1.0  # a fetch that finds nothing returns after this; bounds how long a stop can take
+SMALL_CHUNK_RECORDS = 256  # a larger chunk means a backlog: then there is nothing to save by pausing
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one fetch brought.
+
+    Attributes:
+        runs: partition to its records, in log order (aiokafka's ConsumerRecord).
+        generation: of the consumer group, when it was fetched: an older chunk must not be published.
+    """
+
+    runs: Mapping[int, list[Any]]
+    generation: int
+
+
+class ChunkConsumer(driver.Consumer):
+    """Faust's consumer, delivering the clicks topic in chunks and every other topic (the changelog) as Faust does."""
+
+    logger = faust_log
+
+    settings: Settings  # set by `use_chunks`
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._acknowledged: dict[TP, int] = {}  # offset after the last durable record
+        self._waiting_chunks = 0
+        self._chunk_taken = asyncio.Event()
+        super().__init__(*args, **options)
+
+    def acknowledge(self, partition: int, next_offset: int) -> None:
+        """Allow a commit up to, not including, `next_offset`. Must be called in order per partition."""
+        self._acknowledged[TP(self.settings.clicks_topic, partition)] = next_offset
+
+    def chunk_taken(self) -> None:
+        """Make room for the next chunk."""
+        self._waiting_chunks = max(0, self._waiting_chunks - 1)
+        self._chunk_taken.set()
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Do nothing: Faust's check counts single events and would raise false alarms about chunks."""
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._acknowledged.pop(tp, None)
+        self._forget_waiting()
+
+    async def perform_seek(self) -> None:
+        self._forget_waiting()
+        await super().perform_seek()
+
+    def _forget_waiting(self) -> None:
+        self._waiting_chunks = 0
+        self._chunk_taken.set()
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter([tp for tp in self._acknowledged if topics is None or tp in topics or tp.topic in topics])
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._acknowledged.get(tp)
+
+    def _new_consumer_thread(self) -> "ChunkThread":
+        return ChunkThread(self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop())
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                fetched_at = time.monotonic()
+                records, active = await self._wait_next_records(FETCH_WAIT_S)
+                if records is None or self.should_stop:
+                    return
+                if not self.flow_active:
+                    await self.perform_seek()
+                    continue
+                n_records = await self._deliver(records, active)
+                if 0 < n_records < SMALL_CHUNK_RECORDS:
+                    pause_s = self.settings.poll_pause_ms / 1000 - (time.monotonic() - fetched_at)
+                    await asyncio.sleep(max(0.0, pause_s))
+        except self.consumer_stopped_errors:
+            if not self.transport.app.should_stop:
+                raise
+
+    async def _deliver(self, records: Mapping[TP, list[Any]], active: set[TP] | None) -> int:
+        """Hand fetched records on: clicks as one chunk, others one by one.
+
+        Returns:
+            The number of clicks.
+        """
+        generation = self.app.consumer_generation_id
+        runs: dict[int, list[Any]] = {}
+        for fetched_tp, run in records.items():
+            tp = TP(fetched_tp.topic, fetched_tp.partition)
+            if active is not None and tp not in active:
+                continue
+            read_offset = self._read_offset[tp]
+            fresh = run if read_offset is None else [record for record in run if record.offset >= read_offset]
+            if not fresh:
+                continue
+            if tp.topic == self.settings.clicks_topic:
+                runs[tp.partition] = fresh
+            else:
+                await self._deliver_singly(tp, fresh, generation)
+        if runs:
+            await self._deliver_chunk(Chunk(runs, generation))
+        return sum(map(len, runs.values()))
+
+    async def _deliver_singly(self, tp: TP, run: Iterable[Any], generation: int) -> None:
+        for count, record in enumerate(run):
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            await self.callback(self._to_message(tp, record))
+            self._read_offset[tp] = record.offset + 1
+            if count % 100 == 99:
+                await asyncio.sleep(0)  # a long changelog must not hold up the heartbeat
+
+    async def _deliver_chunk(self, chunk: Chunk) -> None:
+        while self._waiting_chunks >= MAX_WAITING_CHUNKS:
+            self._chunk_taken.clear()
+            await self._chunk_taken.wait()
+        if not self.flow_active or self.app.consumer_generation_id != chunk.generation:
+            return
+        self._waiting_chunks += 1
+        partition, run = next(iter(chunk.runs.items()))  # Faust routes by a message's partition: any of them will do
+        last = run[-1]
+        tp = TP(last.topic, partition)
+        for run_partition, records in chunk.runs.items():
+            self._read_offset[TP(last.topic, run_partition)] = records[-1].offset + 1
+        message = ConsumerMessage(
+            last.topic,
+            partition,
+            last.offset,
+            last.timestamp / 1000,
+            last.timestamp_type,
+            None,
+            None,
+            chunk,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=chunk.generation,
+        )
+        await self.callback(message)
+
+
+class ChunkThread(driver.AIOKafkaConsumerThread):
+    """The thread of the aiokafka client, with options that Faust does not pass on."""
+
+    logger = faust_log
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # a backend may produce its clicks in transactions
+        # The broker answers a fetch at once when there is something; this bounds the wait when there is nothing.
+        consumer._fetch_max_wait_ms = int(FETCH_WAIT_S * 1000)
+        return consumer
+
+
+class DurableProducer(driver.Producer):
+    """Faust's producer, made to lose nothing: every replica acknowledges, and a retry cannot double a record."""
+
+    logger = faust_log
+
+    def _settings_extra(self) -> dict[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+
+class ChunkSchema(faust.Schema):
+    """Passes a chunk through Faust as it is."""
+
+    def compile(self, app: Any, **options: Any) -> Any:
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return app.create_event(None, message.value, None, message)
+
+        return decode
+
+
+def use_chunks(app: Any, settings: Settings) -> None:
+    """Make an app consume the clicks topic in chunks. Must be called before anything touches `app.consumer`."""
+    consumer = type("ChunkConsumer", (ChunkConsumer,), {"settings": settings})
+    transport = type("ChunkTransport", (driver.Transport,), {"Consumer": consumer, "Producer": DurableProducer})
+    app.transport = transport(app.conf.broker_consumer, app)
+    app.producer_transport = transport(app.conf.broker_producer, app)
+
+
+async def chunks(stream: Any) -> AsyncIterator[Chunk]:
+    """Iterate over the chunks of an agent's stream; none is acknowledged by the iteration."""
+    async for event in stream.noack().events():
+        stream.app.consumer.chunk_taken()
+        yield event.value

@@ -1,0 +1,142 @@
+"""How a chunk's results become durable. One call publishes state changes, updates and rejects, waits until the broker
+has them all, writes the local store, and only then acknowledges the clicks: in order per partition, or not at all.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nextclick.settings import Settings
+from stream.table import StateTable
+
+MAX_CHUNKS_IN_FLIGHT = 8  # published and not yet acknowledged; more only adds memory and latency
+
+Record = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]  # key, value, headers
+
+
+@dataclass(slots=True)
+class PartitionResults:
+    """What a run of clicks of one partition leads to.
+
+    Attributes:
+        partition: of the clicks, and so of everything that follows from them.
+        next_offset: the offset after the last click of the run.
+        states: key to the bytes of the user's newest state.
+        updates: records for `recommendations`, in order.
+        rejected: records for `clicks-rejected`.
+    """
+
+    partition: int
+    next_offset: int
+    states: dict[bytes, bytes] = field(default_factory=dict)
+    updates: list[Record] = field(default_factory=list)
+    rejected: list[Record] = field(default_factory=list)
+
+
+class Durable:
+    """Publishes results, in order, a few chunks at a time."""
+
+    def __init__(self, app: Any, settings: Settings, table: StateTable, on_failure: Callable[[Exception], None]):
+        """Make a publisher.
+
+        Args:
+            app: the Faust app, for its producer and consumer.
+            settings: for topic names.
+            table: where states are written in the end.
+            on_failure: called once with what went wrong; nothing is acknowledged from then on.
+        """
+        self._app = app
+        self._settings = settings
+        self._table = table
+        self._on_failure = on_failure
+        self._room = asyncio.Semaphore(MAX_CHUNKS_IN_FLIGHT)
+        self._last: asyncio.Task[None] | None = None
+        self._epoch = 0
+        self._failed = False
+
+    async def publish(self, results: Sequence[PartitionResults], on_durable: Callable[[], None]) -> None:
+        """Hand a chunk's results to the broker; they are acknowledged in the background, after all earlier ones.
+
+        Args:
+            results: of one chunk, at most one per partition.
+            on_durable: called when the broker has them all and the clicks are acknowledged.
+        """
+        await self._room.acquire()
+        epoch = self._epoch
+        if self._failed:
+            return
+        sent = []
+        for result in results:
+            self._table.remember(result.partition, result.states)
+            sent.append(await self._send(result))
+        self._last = asyncio.create_task(self._finish(results, sent, self._last, epoch, on_durable))
+
+    async def drain(self) -> None:
+        """Wait until everything that was published is acknowledged or has failed."""
+        if self._last is not None:
+            await asyncio.wait([self._last])
+
+    def abandon(self) -> None:
+        """Forget what is unfinished: the partitions may belong to another worker now."""
+        self._epoch += 1
+
+    async def _send(self, result: PartitionResults) -> "_Sent":
+        settings, partition = self._settings, result.partition
+        states: list[Record] = [(key, data, ()) for key, data in result.states.items()]
+        # The changelog goes first: an update must never be out while the state behind it can still get lost.
+        changelog = await self._send_batches(settings.changelog_topic, partition, states)
+        updates = await self._send_batches(settings.recommendations_topic, partition, result.updates)
+        rejected = await self._send_batches(settings.rejected_topic, partition, result.rejected)
+        return _Sent(changelog, updates + rejected)
+
+    async def _send_batches(
+        self, topic: str, partition: int, records: Iterable[Record]
+    ) -> "list[tuple[asyncio.Future[Any], int]]":
+        """Send records in as few batches as fit; gives each batch's delivery future and number of records."""
+        producer = self._app.producer._producer
+        batches = []
+        batch, count = producer.create_batch(), 0
+        for key, value, headers in records:
+            if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                batches.append((await producer.send_batch(batch, topic, partition=partition), count))
+                batch, count = producer.create_batch(), 0
+                if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                    raise ValueError(f"a record for {topic} is larger than a whole batch")
+            count += 1
+        if count:
+            batches.append((await producer.send_batch(batch, topic, partition=partition), count))
+        return batches
+
+    async def _finish(
+        self,
+        results: Sequence[PartitionResults],
+        sent: "Sequence[_Sent]",
+        previous: "asyncio.Task[None] | None",
+        epoch: int,
+        on_durable: Callable[[], None],
+    ) -> None:
+        try:
+            await asyncio.gather(*(delivery for one in sent for delivery, _ in one.changelog + one.others))
+            if previous is not None:
+                await asyncio.wait([previous])
+            if self._failed or epoch != self._epoch:
+                return
+            for result, one in zip(results, sent, strict=True):
+                if one.changelog:
+                    last_delivery, count = one.changelog[-1]
+                    self._table.write(result.partition, result.states, last_delivery.result().offset + count - 1)
+                self._app.consumer.acknowledge(result.partition, result.next_offset)
+            on_durable()
+        except Exception as error:
+            if not self._failed:
+                self._failed = True
+                self._on_failure(error)
+        finally:
+            self._room.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    changelog: "list[tuple[asyncio.Future[Any], int]]"
+    others: "list[tuple[asyncio.Future[Any], int]]"

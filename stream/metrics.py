@@ -1,0 +1,73 @@
+"""Every metric of the worker: name, type, unit, meaning. Labels have few values; no label ever names a user or an item.
+
+The registry is handed in, so that two workers in one process (tests) do not share numbers.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+_LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+class WorkerMetrics:
+    """The metrics of one worker."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.clicks = Counter(
+            "nextclick_clicks",
+            "Clicks by what became of them: applied, skipped (known already).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "nextclick_clicks_rejected", "Records that could not be used, by reason.", ["reason"], registry=registry
+        )
+        self.updates = Counter(
+            "nextclick_updates",
+            "Recommendation updates that the broker has, by strategy.",
+            ["strategy"],
+            registry=registry,
+        )
+        self.latency = Histogram(
+            "nextclick_click_to_update_seconds",
+            "From a click record's timestamp until the broker has its update; the oldest click of every run.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.chunk = Histogram(
+            "nextclick_chunk_clicks", "Clicks that were applied as one batch.", buckets=_SIZE_BUCKETS, registry=registry
+        )
+        self.advance = Histogram(
+            "nextclick_advance_seconds",
+            "Time to advance and rank one chunk.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.judged = Counter(
+            "nextclick_live_judged",
+            "Clicks of users who had been shown a list before, by the strategy of that list.",
+            ["strategy"],
+            registry=registry,
+        )
+        self.hits = Counter(
+            "nextclick_live_hits",
+            "Of these, clicks on an item of that list: hits / judged is the live hit rate.",
+            ["strategy"],
+            registry=registry,
+        )
+        self.popularity_hits = Counter(
+            "nextclick_live_popularity_hits",
+            "Of these, clicks on an item that popularity alone would have shown.",
+            ["strategy"],
+            registry=registry,
+        )
+        self.partitions = Gauge("nextclick_partitions", "Partitions of the clicks topic held now.", registry=registry)
+        self.bundle = Info(
+            "nextclick_bundle", "The bundle that is served; empty while there is none.", registry=registry
+        )
+        self.bundle_created = Gauge(
+            "nextclick_bundle_created_timestamp_seconds", "When the served bundle was made; 0: none.", registry=registry
+        )
+        self.swaps = Counter(
+            "nextclick_bundle_swaps", "Announced bundles by result: swapped, refused.", ["result"], registry=registry
+        )

@@ -1,0 +1,153 @@
+"""The bundle that is served, and how a newer one takes its place: announced, copied, verified, loaded, then swapped.
+
+The agent reads `ServedBundle.current` once per chunk, so a swap always falls between two batches. A bundle that cannot
+be loaded is refused, counted and logged, and the worker keeps the one it has. Uses aiokafka.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiokafka
+
+from nextclick.errors import BundleError
+from nextclick.manifest import CHAMPION, Manifest, decode_manifest
+from nextclick.settings import Settings
+from stream.clients import aiokafka_config
+from stream.metrics import WorkerMetrics
+
+if TYPE_CHECKING:  # torch takes seconds to load: only when there is a bundle
+    from nextclick.model import ServedModel
+
+_log = logging.getLogger(__name__)
+
+CATCH_UP_S = 5.0  # how long a starting worker waits for the last announcement before it serves what it has
+KEPT_COPIES = 2  # the served bundle and the one before
+
+
+class ServedBundle:
+    """Holds the model that is served and replaces it.
+
+    Attributes:
+        current: what the next chunk is served with; None means popularity.
+    """
+
+    def __init__(self, settings: Settings, metrics: WorkerMetrics, on_swap: Callable[["ServedModel"], None]) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._on_swap = on_swap
+        self._copies = settings.data_dir / "bundles"
+        self._champion_file = self._copies / CHAMPION
+        self.current: ServedModel | None = None
+
+    def start_with(self) -> None:
+        """Serve the bundle named in the settings, else the last verified local copy, else none.
+
+        Raises:
+            BundleError: the bundle that the settings name cannot be used.
+        """
+        if self._settings.bundle:
+            self._swap(*_load(Path(self._settings.bundle)))
+            return
+        with contextlib.suppress(FileNotFoundError):
+            bundle_id = self._champion_file.read_text().strip()
+            try:
+                self._swap(*_load(self._copies / bundle_id))
+            except BundleError as error:
+                self._refuse(bundle_id, error)
+
+    async def announced(self, value: bytes) -> None:
+        """Serve a bundle that was announced, unless it is served already or cannot be used."""
+        bundle_id = "?"
+        try:
+            manifest = decode_manifest(value)
+            bundle_id = manifest.bundle_id
+            if self.current is not None and self.current.bundle_id == bundle_id:
+                return
+            self._swap(*await asyncio.to_thread(self._fetch, manifest))
+        except BundleError as error:
+            self._refuse(bundle_id, error)
+        except OSError as error:  # the copy could not be written: the stream can go on without it
+            self._refuse(bundle_id, BundleError(f"{self._copies} cannot be written: {error.strerror or error}"))
+
+    def _fetch(self, announced: Manifest) -> "tuple[Manifest, ServedModel]":
+        from nextclick.bundle import copy_bundle, verify_bundle
+
+        source = self._settings.bundle_dir / announced.bundle_id
+        if verify_bundle(source) != announced:
+            raise BundleError(f"bundle {source} is not the one that was announced; publish it again")
+        copy = self._copies / announced.bundle_id
+        copy_bundle(source, copy)
+        loaded = _load(copy)
+        draft = self._champion_file.with_name(".draft-champion")
+        draft.write_text(announced.bundle_id)
+        draft.replace(self._champion_file)
+        copies = sorted(
+            (path for path in self._copies.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
+        )
+        for old in copies[:-KEPT_COPIES]:
+            shutil.rmtree(old, ignore_errors=True)
+        return loaded
+
+    def _swap(self, manifest: Manifest, model: "ServedModel") -> None:
+        self._on_swap(model)
+        self.current = model
+        self._metrics.bundle.info({"bundle": manifest.bundle_id, "cell": str(manifest.network.get("cell", ""))})
+        self._metrics.bundle_created.set(manifest.created_ms / 1000)
+        self._metrics.swaps.labels("swapped").inc()
+        fields = {"bundle": manifest.bundle_id, "items": len(model.vocabulary)}
+        _log.info("serving a new bundle", extra={"fields": fields})
+
+    def _refuse(self, bundle_id: str, error: BundleError) -> None:
+        self._metrics.swaps.labels("refused").inc()
+        served = self.current.bundle_id if self.current is not None else ""
+        _log.error("bundle refused: %s", error, extra={"fields": {"bundle": bundle_id, "still_served": served}})
+
+
+async def follow_models(settings: Settings, served: ServedBundle, caught_up: asyncio.Event) -> None:
+    """Follow the topic `models` for ever, with a consumer of its own that belongs to no group.
+
+    Args:
+        settings: where and what to follow.
+        served: is told of every newest announcement.
+        caught_up: set once what had been announced before the start is served or refused.
+    """
+    partition = aiokafka.TopicPartition(settings.models_topic, 0)
+    consumer = aiokafka.AIOKafkaConsumer(
+        **aiokafka_config(settings), enable_auto_commit=False, isolation_level="read_committed", fetch_max_wait_ms=1000
+    )
+    await consumer.start()
+    try:
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        while True:
+            if await consumer.position(partition) >= end:
+                caught_up.set()
+            newest = _newest_announcement(
+                await consumer.getmany(partition, timeout_ms=60_000 if caught_up.is_set() else 500)
+            )
+            if newest is not None:
+                await served.announced(newest)
+    finally:
+        await consumer.stop()
+
+
+def _newest_announcement(fetched: dict[Any, list[Any]]) -> bytes | None:
+    values = [
+        record.value
+        for records in fetched.values()
+        for record in records
+        if record.key == CHAMPION.encode() and record.value is not None
+    ]
+    return values[-1] if values else None
+
+
+def _load(folder: Path) -> "tuple[Manifest, ServedModel]":
+    from nextclick.bundle import load_bundle
+
+    return load_bundle(folder)

@@ -1,0 +1,146 @@
+"""Runs one worker: from the checks at its start to a clean end, or to an exit status that says it must be restarted."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from contextlib import suppress
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from nextclick.errors import NextclickError, PermanentError
+from nextclick.http_endpoint import start_http
+from nextclick.popularity import Popularity
+from nextclick.settings import Settings
+from stream.app import StreamApp, build_app
+from stream.data_dir import DataDir
+from stream.hooks import check_hooks
+from stream.metrics import WorkerMetrics
+from stream.models import ServedBundle, follow_models
+from stream.topics import Topics
+
+_log = logging.getLogger(__name__)
+
+STOP_S = 4.0  # a stop that takes longer is cut short: everything acknowledged is safe by then
+# Chunks make many small tuples that live for milliseconds: with Python's threshold of 700 the collector would look at
+# all of them over and over.
+GC_THRESHOLD = 100_000
+
+
+def run_worker(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT.
+
+    Raises:
+        NextclickError: it cannot start, or had to stop.
+    """
+    check_hooks()
+    data_dir = DataDir(settings.data_dir, settings.app)
+    n_partitions = Topics(settings).check()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_Worker(settings, n_partitions).run())
+    del data_dir
+
+
+class _Worker:
+    def __init__(self, settings: Settings, n_partitions: int) -> None:
+        self._settings = settings
+        self._n_partitions = n_partitions
+        self._registry = CollectorRegistry()
+        self._metrics = WorkerMetrics(self._registry)
+        self._popularity = Popularity(settings.popularity_half_life_s)
+        self._served = ServedBundle(
+            settings,
+            self._metrics,
+            lambda model: self._popularity.seed(
+                dict(zip(model.vocabulary.item_ids, model.vocabulary.popularity.tolist(), strict=True))
+            ),
+        )
+        self._failure: Exception | None = None
+        self._app: StreamApp | None = None
+
+    async def run(self) -> None:
+        self._over = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._over.set)
+        self._served.start_with()
+        http = start_http(self._settings.worker_port, self._registry, self._health)
+        caught_up = asyncio.Event()
+        follower = asyncio.create_task(follow_models(self._settings, self._served, caught_up))
+        follower.add_done_callback(self._follower_ended)
+        app = self._app = build_app(
+            self._settings,
+            self._n_partitions,
+            self._metrics,
+            self._served,
+            self._popularity,
+            caught_up,
+            self._fail,
+        )
+        starting = asyncio.create_task(self._start(app))
+        crashed = asyncio.create_task(self._watch_crash(app))
+        _log.info(
+            "worker started", extra={"fields": {"broker": self._settings.broker, "port": http.port, "app": app.conf.id}}
+        )
+        await self._over.wait()
+        await self._stop(app, [starting, crashed, follower])
+        http.close()
+        if self._failure is not None:
+            self._exit_with(self._failure)
+        _log.info("worker stopped")
+
+    async def _start(self, app: StreamApp) -> None:
+        try:
+            app.finalize()
+            await app.start()
+        except Exception as error:
+            self._fail(error)
+
+    async def _watch_crash(self, app: StreamApp) -> None:
+        await app.wait_until_stopped()
+        self._fail(app.crash_reason or PermanentError("the stream ended by itself"))
+
+    async def _stop(self, app: StreamApp, tasks: "list[asyncio.Task[None]]") -> None:
+        """Finish what was published, commit it, leave the group; bounded in time."""
+        for task in tasks:
+            task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                if self._failure is None and app.started:
+                    app.consumer.stop_flow()
+                    await app.durable.drain()
+                    await app.consumer.commit()
+                await app.stop()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None and not self._over.is_set():
+            self._failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            self._over.set()
+
+    def _follower_ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _health(self) -> tuple[bool, str]:
+        if self._failure is not None:
+            return False, f"stopping: {type(self._failure).__name__}"
+        app = self._app
+        if app is None or not app.started or app.rebalancing or app.in_recovery:
+            return True, "starting: taking partitions and restoring states"
+        model = self._served.current
+        return True, f"serving {f'bundle {model.bundle_id}' if model is not None else 'popularity: no bundle yet'}"
+
+    def _exit_with(self, failure: Exception) -> None:
+        if isinstance(failure, NextclickError):
+            raise failure
+        if isinstance(failure, OSError):
+            raise PermanentError(
+                f"{failure.strerror or failure}; nothing was acknowledged that is not safe: "
+                "mend it (free some space?) and start the worker again"
+            ) from failure
+        _log.critical("worker failed, nothing unfinished is acknowledged: start it again", exc_info=failure)
+        logging.shutdown()
+        os._exit(1)
