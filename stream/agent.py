@@ -21,7 +21,7 @@ from nextclick.settings import Settings
 from nextclick.updates import POPULAR, RNN, RankedList, encode_update
 from nextclick.user_state import UserState, encode_state
 from stream.chunks import Chunk
-from stream.durable import Durable, PartitionResults, Record
+from stream.durable import NO_HEADERS, Durable, PartitionResults, Record
 from stream.metrics import WorkerMetrics
 from stream.models import ServedBundle
 from stream.table import StateTable
@@ -156,7 +156,7 @@ class ClickAgent:
                 logged.record_timestamp_ms,
                 now_ms,
             )
-            read.results[partition].updates.append((key, update, ()))
+            read.results[partition].updates.append((key, update, NO_HEADERS))
         for (partition, key), state in newest.items():
             read.results[partition].states[key] = encode_state(state)
 

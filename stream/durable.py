@@ -12,7 +12,8 @@ from stream.table import StateTable
 
 MAX_CHUNKS_IN_FLIGHT = 8  # published and not yet acknowledged; more only adds memory and latency
 
-Record = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]  # key, value, headers
+Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]  # key, value, headers
+NO_HEADERS: list[tuple[str, bytes]] = []  # shared by all records without: never changed
 
 
 @dataclass(slots=True)
@@ -83,7 +84,7 @@ class Durable:
 
     async def _send(self, result: PartitionResults) -> "_Sent":
         settings, partition = self._settings, result.partition
-        states: list[Record] = [(key, data, ()) for key, data in result.states.items()]
+        states: list[Record] = [(key, data, NO_HEADERS) for key, data in result.states.items()]
         # The changelog goes first: an update must never be out while the state behind it can still get lost.
         changelog = await self._send_batches(settings.changelog_topic, partition, states)
         updates = await self._send_batches(settings.recommendations_topic, partition, result.updates)

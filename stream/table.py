@@ -50,7 +50,7 @@ class StateTable(faust.Table):
         found = {key: decode_state(pending[key]) for key in keys if key in pending}
         rest = [key for key in keys if key not in pending]
         if rest:
-            stored: list[bytes | None] = self._store(partition).get(rest)
+            stored: list[bytes | None] = self._rocksdb(partition).get(rest)
             found.update((key, decode_state(data)) for key, data in zip(rest, stored, strict=True) if data is not None)
         return found
 
@@ -69,7 +69,7 @@ class StateTable(faust.Table):
             batch.put(key, data)
         batch.put(self.data.offset_key, str(changelog_offset).encode())
         try:
-            self._store(partition).write(batch)
+            self._rocksdb(partition).write(batch)
         except Exception as error:  # rocksdict raises bare Exception for every failure of RocksDB
             raise OSError(f"the local store cannot be written: {error}") from error
         pending = self._pending[partition]
@@ -77,5 +77,5 @@ class StateTable(faust.Table):
             if pending.get(key) is data:  # else a newer state of the user is on its way
                 del pending[key]
 
-    def _store(self, partition: int) -> Any:
+    def _rocksdb(self, partition: int) -> Any:
         return self.data._db_for_partition(partition)
