@@ -105,7 +105,7 @@ class Settings:
         2_000, "most clicks that are applied as one batch; more helps only a backlog", unit="records", at_least=1
     )
     poll_pause_ms: float = _setting(
-        5.0, "shortest time between two small batches: saves CPU at a small cost in latency", unit="ms", at_least=0
+        10.0, "shortest time between two small batches: saves CPU at a small cost in latency", unit="ms", at_least=0
     )
     commit_interval_s: float = _setting(1.0, "how often offsets are committed", unit="s", at_least=0.1)
     session_timeout_s: float = _setting(

@@ -1,0 +1,42 @@
+# Each target does its own set-up from nothing, in .venv of this checkout. Needs Python 3.11 to 3.14 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Where torch comes from, if not from the usual index: the address of PyTorch's small CPU build, for example.
+TORCH_INDEX ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean
+
+help: ## Say what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/done ## Install everything into .venv (TORCH_INDEX=URL takes torch from another index)
+
+$(VENV)/done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
+	  { echo "expected Python 3.11 to 3.14, found $$($(PYTHON) --version); run make PYTHON=python3.12, for example"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) -c constraints.txt torch)
+	@echo "installing: a minute or two, most of it for torch"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	@touch $@
+
+demo: setup ## See it all at work (ARGS="--seconds 90" ends by itself)
+	@$(BIN)/nextclick demo $(ARGS)
+
+test: setup ## Run all tests (ARGS="-k name" runs some)
+	$(BIN)/pytest $(ARGS)
+
+check: setup ## Lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## Print the benchmarks (ARGS="--quick" for a short run)
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## Remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build

@@ -1,0 +1,250 @@
+"""The one-command demo: broker, worker, trainer and simulator as processes, and a live view of what they do."""
+
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from demo.children import Child
+from demo.demo_view import DemoFigures, DemoView
+from demo.live_score import LiveScore
+from demo.local_kafka import LocalKafka
+from nextclick.clicks import ClickFields, Rejected, click_decoder
+from nextclick.client_config import consumer_config, librdkafka_config
+from nextclick.errors import PermanentError
+from nextclick.manifest import decode_manifest
+from nextclick.popularity import Popularity
+from nextclick.settings import Settings
+from nextclick.updates import decode_update
+from stream.topics import Topics
+
+CLICKS_PER_S = 200
+REFRESH_S = 1.0
+STOP_PATIENCE_S = 6.0
+# A demo lasts minutes: the first training comes after some seconds of clicks, and later ones soon after.
+DEMO_SETTINGS = {"min_clicks": 3_000, "train_every_s": 30.0, "log_flush_s": 10.0, "worker_port": 0, "trainer_port": 0}
+
+
+class Demo:
+    """Starts everything, follows the topics, stops everything."""
+
+    def __init__(self, settings: Settings, own_broker: bool, rate: int, seed: int, kafka_home: Path | None) -> None:
+        self._settings = settings
+        self._own_broker = own_broker
+        self._rate = rate
+        self._seed = seed
+        self._kafka_home = kafka_home
+        self._started_s = time.monotonic()
+        self._stop = threading.Event()
+        self._first_update_s: float | None = None
+        self._ceiling = 0.0
+        self._n_clicks = 0
+        self._bundle_created_ms: dict[str, int] = {}
+        self._score = LiveScore(Popularity(settings.popularity_half_life_s), settings.list_length)
+
+    def run(self, seconds: float | None, environment: Mapping[str, str]) -> bool:
+        """Run until the time is over or a signal comes.
+
+        Args:
+            seconds: how long, from the first start; None: until a signal.
+            environment: for the processes.
+
+        Returns:
+            Whether recommendations arrived, a trained bundle was swapped in, and what was sent after it hit more
+            often than popularity.
+
+        Raises:
+            NextclickError: something did not start, or ended by itself.
+        """
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._note_signal) for number in signals}
+        try:
+            with ExitStack() as stack:
+                self._run(stack, seconds, environment)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self._figures().succeeded
+
+    def _run(self, stack: ExitStack, seconds: float | None, environment: Mapping[str, str]) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="nextclick-demo-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        view = stack.enter_context(DemoView(seconds))
+        if self._own_broker:
+            view.say("starting a local Apache Kafka (the first time it is downloaded)")
+            broker = stack.enter_context(LocalKafka(kafka_home=self._kafka_home))
+            self._settings = replace(self._settings, broker=broker.bootstrap)
+        settings = self._settings = _demo_settings(self._settings, folder, self._own_broker)
+        Topics(settings).create()
+        if not self._own_broker:
+            stack.callback(_delete_topics, settings)
+        consumer = stack.enter_context(_Following(settings))
+        view.say("starting worker, trainer and simulator")
+        children = self._start_children(stack, folder, dict(environment) | settings.as_environment())
+        self._follow(consumer, view, children, seconds)
+        view.finish(self._figures())
+
+    def _start_children(self, stack: ExitStack, folder: Path, environment: dict[str, str]) -> list[Child]:
+        def start(name: str, arguments: list[str], read_output: bool = False) -> Child:
+            child = Child(name, arguments, environment, folder / f"{name}.log", read_output=read_output)
+            stack.callback(child.stop, STOP_PATIENCE_S)
+            return child
+
+        # Stopped in the opposite order: first the clicks end, the worker last.
+        worker = start("worker", ["stream"])
+        trainer = start("trainer", ["train"])
+        feed = start("simulator", ["simulate", "--rate", str(self._rate), "--seed", str(self._seed)], read_output=True)
+        threading.Thread(target=self._read_ceiling, args=(feed,), name="ceiling", daemon=True).start()
+        return [worker, trainer, feed]
+
+    def _read_ceiling(self, feed: Child) -> None:
+        assert feed.output is not None  # it was asked for
+        try:
+            for line in feed.output:
+                self._ceiling = msgspec.json.decode(line)["ceiling_recall_at_20"]
+        except ValueError:
+            return  # the pipe was closed under the reader: the demo is ending
+
+    def _follow(self, consumer: "_Following", view: "DemoView", children: list[Child], seconds: float | None) -> None:
+        next_refresh_s = 0.0
+        while not self._stop.is_set():
+            now_s = time.monotonic()
+            if seconds is not None and now_s - self._started_s >= seconds:
+                return
+            for child in children:
+                if child.exit_status is not None:
+                    raise PermanentError(
+                        f"the {child.name} expects to run, found that it ended with status {child.exit_status}; "
+                        f"the end of its log:\n{child.log_tail}"
+                    )
+            for message in consumer.read(0.2):
+                self._take(message)
+            if now_s >= next_refresh_s:
+                view.show(self._figures())
+                next_refresh_s = now_s + REFRESH_S
+
+    def _take(self, message: "_Message") -> None:
+        settings = self._settings
+        if message.topic == settings.clicks_topic:
+            click = self._decode(message)
+            if click is not None:
+                self._n_clicks += 1
+                self._score.click((message.partition, message.offset), click[0], click[1])
+        elif message.topic == settings.models_topic:
+            manifest = decode_manifest(message.value)
+            self._bundle_created_ms[manifest.bundle_id] = manifest.created_ms
+        else:
+            self._first_update_s = self._first_update_s or time.monotonic() - self._started_s
+            self._score.update(decode_update(message.value), time.time() * 1000)
+
+    def _decode(self, message: "_Message") -> tuple[str, int] | None:
+        decoded = click_decoder(ClickFields.of(self._settings))(message.key, message.value, message.timestamp_ms)
+        return None if isinstance(decoded, Rejected) else (decoded.item_id, decoded.timestamp_ms)
+
+    def _figures(self) -> DemoFigures:
+        bundle = self._score.bundles[-1] if self._score.bundles else ""
+        created_ms = self._bundle_created_ms.get(bundle)
+        p50_ms, p99_ms = self._score.latency_ms((0.5, 0.99))
+        return DemoFigures(
+            elapsed_s=time.monotonic() - self._started_s,
+            clicks=self._n_clicks,
+            updates=self._score.n_updates,
+            network_updates=self._score.n_network,
+            first_update_s=self._first_update_s,
+            p50_ms=p50_ms,
+            p99_ms=p99_ms,
+            bundle=bundle,
+            n_bundles=len(self._score.bundles),
+            bundle_age_s=time.time() - created_ms / 1000 if created_ms is not None else None,
+            overall=self._score.overall,
+            after_swap=self._score.after_swap,
+            ceiling=self._ceiling,
+        )
+
+    def _note_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop.set()
+
+
+class _Message(msgspec.Struct, frozen=True):
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+
+
+class _Following:
+    """Reads clicks, recommendations and models from their present ends on, in no group."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._consumer = Consumer(consumer_config(settings, f"{settings.app}-view") | {"fetch.wait.max.ms": 50})
+        topics = (settings.clicks_topic, settings.recommendations_topic, settings.models_topic)
+        metadata = self._consumer.list_topics(timeout=10).topics
+        partitions = [TopicPartition(topic, number) for topic in topics for number in metadata[topic].partitions]
+        for partition in partitions:
+            partition.offset = self._consumer.get_watermark_offsets(partition, timeout=10)[1]
+        self._consumer.assign(partitions)
+
+    def read(self, patience_s: float) -> list[_Message]:
+        """Give what has come, waiting a little if there is nothing."""
+        return [
+            _Message(m.topic(), m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value())
+            for m in self._consumer.consume(1_000, patience_s)
+            if m.error() is None and m.value() is not None
+        ]
+
+    def __enter__(self) -> "_Following":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+
+def _demo_settings(settings: Settings, folder: Path, own_broker: bool) -> Settings:
+    """Keep everything of the demo in its folder, and on a broker that is shared, in topics of its own."""
+    defaults = Settings()
+    chosen = {
+        name: value for name, value in DEMO_SETTINGS.items() if getattr(settings, name) == getattr(defaults, name)
+    }
+    settings = replace(
+        settings,
+        data_dir=folder / "worker",
+        log_dir=folder / "click-log",
+        bundle_dir=folder / "bundles",
+        **chosen,  # type: ignore[arg-type]
+    )
+    if own_broker:
+        return settings
+    name = f"nextclick-demo-{secrets.token_hex(3)}"
+    return replace(
+        settings,
+        app=name,
+        clicks_topic=f"{name}-clicks",
+        recommendations_topic=f"{name}-recommendations",
+        rejected_topic=f"{name}-clicks-rejected",
+        models_topic=f"{name}-models",
+    )
+
+
+def _delete_topics(settings: Settings) -> None:
+    topics = [
+        settings.clicks_topic,
+        settings.recommendations_topic,
+        settings.rejected_topic,
+        settings.models_topic,
+        settings.changelog_topic,
+    ]
+    for deletion in AdminClient(librdkafka_config(settings)).delete_topics(topics).values():
+        deletion.exception(10)

@@ -1,0 +1,111 @@
+"""Judges what was really sent: was the user's next click in the list? Beside it, popularity on the same clicks. Pure.
+
+Knows only the two topics. An update says which click caused it (`source`); the update before it is the list that the
+user saw when making that click.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from nextclick.hashing import item_hash
+from nextclick.popularity import Popularity
+from nextclick.updates import RNN, RecommendationUpdate
+
+_LOW_BITS = 0xFFFFFFFF
+_MAX_WAITING = 200_000  # clicks without their update yet: bounds the memory when the worker is away
+_LATENCY_WINDOW = 5_000  # newest updates that the percentiles are taken over
+
+
+class _SeenClick(NamedTuple):
+    item_id: str
+    popularity_hit: bool
+
+
+class HitRate:
+    """Hits of judged clicks, for what was sent and for popularity."""
+
+    def __init__(self) -> None:
+        self.judged = self.hits = self.popularity_hits = 0
+
+    def count(self, hit: bool, popularity_hit: bool) -> None:
+        """Judge one click."""
+        self.judged += 1
+        self.hits += hit
+        self.popularity_hits += popularity_hit
+
+    @property
+    def rate(self) -> float:
+        """Share of judged clicks that were on the list that was sent."""
+        return self.hits / self.judged if self.judged else 0.0
+
+    @property
+    def popularity_rate(self) -> float:
+        """The same for the popularity of that moment."""
+        return self.popularity_hits / self.judged if self.judged else 0.0
+
+
+class LiveScore:
+    """Follows clicks and updates, in any order between the two.
+
+    Attributes:
+        overall: every judged click.
+        after_swap: those whose list was made when a bundle was served.
+        n_updates: updates seen.
+        n_network: of these, by the network.
+        bundles: the bundles that were seen in updates, in order of appearance.
+    """
+
+    def __init__(self, popularity: Popularity, k: int) -> None:
+        self.overall, self.after_swap = HitRate(), HitRate()
+        self.n_updates = self.n_network = 0
+        self.bundles: list[str] = []
+        self._popularity = popularity
+        self._k = k
+        self._clicks: dict[tuple[int, int], _SeenClick] = {}
+        self._early: dict[tuple[int, int], RecommendationUpdate] = {}
+        self._shown: dict[str, RecommendationUpdate] = {}
+        self._latencies_ms: deque[float] = deque(maxlen=_LATENCY_WINDOW)
+
+    def click(self, source: tuple[int, int], item_id: str, timestamp_ms: int) -> None:
+        """Take a click of the topic, by its partition and offset."""
+        shown = self._popularity.ranked(self._k).shown
+        popular = memoryview(shown).cast("I") if shown else ()
+        seen = _SeenClick(item_id, (item_hash(item_id) & _LOW_BITS) in popular)
+        self._popularity.add(item_id, timestamp_ms)
+        early = self._early.pop(source, None)
+        if early is not None:
+            self._judge(early, seen)
+        elif len(self._clicks) < _MAX_WAITING:
+            self._clicks[source] = seen
+
+    def update(self, update: RecommendationUpdate, received_ms: float) -> None:
+        """Take an update of the topic."""
+        self.n_updates += 1
+        self.n_network += update.strategy == RNN
+        if update.bundle_id and update.bundle_id not in self.bundles:
+            self.bundles.append(update.bundle_id)
+        self._latencies_ms.append(received_ms - update.clicked_at_ms)
+        source = (update.source.partition, update.source.offset)
+        click = self._clicks.pop(source, None)
+        if click is not None:
+            self._judge(update, click)
+        elif len(self._early) < _MAX_WAITING:
+            self._early[source] = update
+
+    def latency_ms(self, shares: Iterable[float]) -> list[float]:
+        """Give percentiles of click to received update, over the newest updates."""
+        ordered = sorted(self._latencies_ms)
+        return [ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0 for share in shares]
+
+    def _judge(self, update: RecommendationUpdate, click: _SeenClick) -> None:
+        before = self._shown.get(update.user_id)
+        if before is not None and update.sequence <= before.sequence:
+            return  # a repeated update, or one that was overtaken
+        self._shown[update.user_id] = update
+        if before is None or update.sequence != before.sequence + 1:
+            return
+        hit = any(item.item_id == click.item_id for item in before.items[: self._k])
+        self.overall.count(hit, click.popularity_hit)
+        if before.bundle_id:
+            self.after_swap.count(hit, click.popularity_hit)

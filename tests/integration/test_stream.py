@@ -1,0 +1,303 @@
+"""A worker on a real broker: answers, order, dead letters, kills, rebalances, swaps."""
+
+import json
+import os
+import re
+import signal
+import urllib.request
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from confluent_kafka import Producer
+
+from demo.simulator import Law, Simulator
+from nextclick.bundle import load_bundle, save_bundle
+from nextclick.client_config import producer_config
+from nextclick.manifest import CHAMPION, Manifest, encode_manifest
+from nextclick.network import Network, NetworkConfig
+from nextclick.updates import RecommendationUpdate
+from nextclick.user_state import UserState
+from nextclick.vocabulary import Vocabulary
+
+HIDDEN_TOLERANCE = 5e-3  # float16 rounds after every click, and batches of other sizes add up in another order
+NOW_MS = 1_700_000_000_000
+
+
+def simulated(count: int, seed: int = 0) -> list[tuple[str, str, int]]:
+    """Clicks of the simulator, as (user, item, event time in ms)."""
+    simulator = Simulator(Law(), seed)
+    return [(c.user_id, c.item_id, c.timestamp_ms) for c in simulator.next_clicks(NOW_MS, count)]
+
+
+def assert_sequences_are_right(
+    playground: Any, updates: list[RecommendationUpdate], *, after_a_crash: bool = False
+) -> None:
+    """Every click has an update with its own sequence, and a user's updates leave in rising order.
+
+    After a crash, a click whose state was safe but whose update was not is answered by a later state.
+    """
+    counts: Counter[Any] = Counter()
+    expected = {}
+    for click in playground.clicks():
+        counts[click.user] += 1
+        expected[click.user[0], click.offset] = counts[click.user]
+    first: dict[Any, int] = {}
+    newest: defaultdict[str, int] = defaultdict(int)
+    for update in updates:
+        first.setdefault((update.source.partition, update.source.offset), update.sequence)
+        assert update.sequence >= newest[update.user_id], "updates of a user left out of order"
+        newest[update.user_id] = update.sequence
+
+    assert first.keys() == expected.keys()
+    assert after_a_crash or first == expected
+    assert all(first[click] >= sequence for click, sequence in expected.items())
+
+
+def assert_states_equal_offline(playground: Any, bundles: Path | None = None) -> None:
+    """Guarantee 8, for every user: fence, sequence, recent clicks equal; hidden within the tolerance."""
+    models = {path.name: load_bundle(path)[1] for path in bundles.iterdir()} if bundles is not None else {}
+    online, offline = playground.states(), playground.offline_states(lambda bundle: models.get(bundle))
+
+    assert online.keys() == offline.keys()
+    for user, state in online.items():
+        assert _without_floats(state) == _without_floats(offline[user])
+        here, there = (np.frombuffer(s.hidden, "<f2").astype(float) for s in (state, offline[user]))
+        np.testing.assert_allclose(here, there, atol=HIDDEN_TOLERANCE)
+
+
+def _without_floats(state: UserState) -> UserState:
+    return state._replace(hidden=b"", shown=b"")
+
+
+def untrained_bundle(store: Path, items: list[str], seed: int) -> Manifest:
+    """A bundle with random weights: enough to serve."""
+    torch.manual_seed(seed)
+    vocabulary = Vocabulary(items, np.ones(len(items)))
+    network = Network(NetworkConfig(len(items), 32))
+    return save_bundle(store, network, vocabulary, created_ms=seed, metrics={})
+
+
+def announce(playground: Any, manifest: Manifest) -> None:
+    """Tell the workers about a bundle."""
+    producer = Producer(producer_config(playground.settings))
+    producer.produce(playground.settings.models_topic, key=CHAMPION, value=encode_manifest(manifest))
+    assert producer.flush(10) == 0
+
+
+def worker_port(playground: Any, name: str = "worker") -> int:
+    """The port that the worker's log names."""
+    match = re.search(r'"port":(\d+)', playground.log(name).read_text())
+    assert match is not None
+    return int(match.group(1))
+
+
+def fetch(port: int, path: str) -> str:
+    """What the worker's HTTP server answers."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+        text: str = response.read().decode()
+        return text
+
+
+def assert_no_error_logged(playground: Any, *names: str) -> None:
+    """The logs hold nothing above a warning."""
+    for name in names:
+        lines = [json.loads(line) for line in playground.log(name).read_text().splitlines()]
+        assert [line for line in lines if line["level"] in ("error", "fatal")] == []
+
+
+def test_every_click_is_answered_in_order_and_counted_once(playground: Any) -> None:
+    """Guarantees 1 and 3 on 5,000 simulated clicks; the state is the offline run's."""
+    playground.worker()
+    playground.send(simulated(5_000))
+    updates = playground.wait_until_answered()
+
+    assert len(updates) == 5_000
+    assert_sequences_are_right(playground, updates)
+    assert_states_equal_offline(playground)
+    assert {update.strategy for update in updates} == {"popular"}
+    assert all(len(update.items) > 0 for update in updates)
+    assert_no_error_logged(playground, "worker")
+
+
+def test_bad_clicks_go_to_dead_letters_with_their_reasons_and_the_next_click_is_served(playground: Any) -> None:
+    """Guarantee 5: bad input is data."""
+    playground.worker()
+    big = b'{"user_id":"u1","item_id":"' + b"x" * 1_000_000 + b'"}'
+    playground.send_raw(
+        [
+            (b"u1", b"{broken"),
+            (b"u1", b'{"user_id":"u1"}'),
+            (b"u1", big),
+            (None, b'{"user_id":"u1","item_id":"i1"}'),
+            (b"u2", b'{"user_id":"u1","item_id":"i1"}'),
+        ]
+    )
+    playground.send([("u1", "good", NOW_MS)])
+    [update] = playground.wait_until_answered()
+    rejected = playground.read(playground.settings.rejected_topic)
+    headers = [{name: value.decode() for name, value in message.headers()} for message in rejected]
+
+    assert sorted(h["reason"] for h in headers) == ["bad_json", "missing_field", "no_key", "too_large", "wrong_key"]
+    assert update.user_id == "u1"
+    assert update.sequence == 1
+    [large] = [message for message, h in zip(rejected, headers, strict=True) if h["reason"] == "too_large"]
+    assert large.value() == big[: 16 * 1024]
+    assert all(h["topic"] == playground.settings.clicks_topic and h["offset"].isdigit() for h in headers)
+
+
+def test_a_killed_worker_loses_and_doubles_nothing(playground: Any) -> None:
+    """Guarantees 1 and 2: SIGKILL in the middle, a restart on the same data, and every state is as if nothing was."""
+    clicks = simulated(20_000, seed=3)
+    worker = playground.worker(NEXTCLICK_MAX_CHUNK_RECORDS="200")
+    playground.send(clicks)
+    playground.wait_for_log("worker", "partitions assigned")
+    os.kill(worker.pid, signal.SIGKILL)
+    n_before = len(playground.updates())
+    playground.worker()
+    updates = playground.wait_until_answered()
+
+    assert n_before < len(clicks), "the kill came too late to mean anything"
+    assert_sequences_are_right(playground, updates, after_a_crash=True)
+    assert_states_equal_offline(playground)
+
+
+def test_partitions_move_between_workers_without_loss(playground: Any) -> None:
+    """One worker joins late, the other is asked to stop: every click is answered, every state is right."""
+    first = playground.worker("first")
+    playground.send(simulated(3_000, seed=4))
+    playground.wait_for_log("first", "partitions assigned")
+    playground.worker("second")
+    playground.send(simulated(3_000, seed=5))
+    playground.wait_for_log("second", "partitions assigned")
+    playground.send(simulated(3_000, seed=6))
+    first.stop(10)
+    playground.send(simulated(3_000, seed=7))
+    updates = playground.wait_until_answered()
+
+    assert first.exit_status == 0
+    assert_sequences_are_right(playground, updates)
+    assert_states_equal_offline(playground)
+    assert_no_error_logged(playground, "first", "second")
+
+
+def test_a_new_bundle_is_swapped_in_between_two_batches(playground: Any) -> None:
+    """Guarantees 4 and 8: two swaps while clicks flow; the states equal an offline run with the bundles named."""
+    clicks = simulated(6_000, seed=8)
+    items = sorted({item for _, item, _ in clicks})
+    store = playground.settings.bundle_dir
+    playground.worker()
+    playground.send(clicks[:2_000])
+    playground.wait_until_answered()
+    one = untrained_bundle(store, items[: len(items) // 2], seed=1)
+    announce(playground, one)
+    playground.wait_for_log("worker", one.bundle_id)
+    playground.send(clicks[2_000:4_000])
+    playground.wait_until_answered()
+    two = untrained_bundle(store, items, seed=2)
+    announce(playground, two)
+    playground.wait_for_log("worker", two.bundle_id)
+    playground.send(clicks[4_000:])
+    updates = playground.wait_until_answered()
+
+    assert_sequences_are_right(playground, updates)
+    assert_states_equal_offline(playground, store)
+    assert {update.bundle_id for update in updates} == {"", one.bundle_id, two.bundle_id}
+    assert updates[-1].strategy == "rnn"
+
+
+def test_a_corrupt_bundle_is_refused_counted_and_logged_and_the_stream_goes_on(playground: Any) -> None:
+    """Guarantee 4: the worker keeps the bundle that it has."""
+    store = playground.settings.bundle_dir
+    good = untrained_bundle(store, ["i1", "i2"], seed=1)
+    announce(playground, good)
+    playground.worker()
+    playground.wait_for_log("worker", good.bundle_id)
+    bad = untrained_bundle(store, ["i1", "i2"], seed=2)
+    with (store / bad.bundle_id / "model.safetensors").open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"\xff")
+    announce(playground, bad)
+    playground.wait_for_log("worker", "bundle refused")
+    playground.send([("u1", "i1", NOW_MS)])
+    [update] = playground.wait_until_answered()
+
+    assert update.bundle_id == good.bundle_id
+    assert 'nextclick_bundle_swaps_total{result="refused"} 1.0' in fetch(worker_port(playground), "/metrics")
+
+
+def test_a_worker_starts_with_its_last_verified_copy_when_the_store_is_gone(playground: Any) -> None:
+    """Guarantee 4: the local copy is served until something newer can be loaded."""
+    store = playground.settings.bundle_dir
+    manifest = untrained_bundle(store, ["i1", "i2"], seed=1)
+    announce(playground, manifest)
+    worker = playground.worker()
+    playground.wait_for_log("worker", manifest.bundle_id)
+    worker.stop(10)
+    store.rename(store.with_name("gone"))
+    playground.worker()
+    playground.send([("u1", "i1", NOW_MS)])
+    [update] = playground.wait_until_answered()
+
+    assert update.bundle_id == manifest.bundle_id
+
+
+def test_start_latest_passes_over_what_was_there_before(playground: Any) -> None:
+    """`--start latest` says where a new application begins."""
+    playground.send([("old", "i1", NOW_MS)])
+    playground.worker("worker", "--start", "latest")
+    playground.wait_for_log("worker", "partitions assigned")
+    wait = 0
+    while not (updates := playground.updates()) and wait < 100:
+        # The position at the end is taken a moment after the assignment: send until something is answered.
+        playground.send([("new", "i1", NOW_MS)])
+        wait += 1
+
+    assert {update.user_id for update in updates} == {"new"}
+
+
+def test_health_and_metrics_answer_over_http(playground: Any) -> None:
+    """/healthz is for a supervisor, /metrics for Prometheus."""
+    playground.worker()
+    playground.send([("u1", "i1", NOW_MS)])
+    playground.wait_until_answered()
+    port = worker_port(playground)
+
+    assert "serving popularity" in fetch(port, "/healthz")
+    assert 'nextclick_clicks_total{outcome="applied"} 1.0' in fetch(port, "/metrics")
+
+
+def test_too_many_rejects_stop_the_worker_when_that_is_asked_for(playground: Any) -> None:
+    """`max_reject_share` is judged over at least 1,000 records; nothing of the chunk is acknowledged."""
+    worker = playground.worker(NEXTCLICK_MAX_REJECT_SHARE="0.5")
+    playground.send_raw((b"u", b"{broken") for _ in range(2_000))
+    playground.wait_for_log("worker", "to be rejected")
+    worker.wait(20)
+
+    assert worker.exit_status == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("a broker that does not answer", "broker=127.0.0.1:1", "start one"),
+        ("an unknown setting", "no_such_setting=1", "unknown setting 'no_such_setting'"),
+        ("a wrong value", "list_length=many", "expects a whole number"),
+        ("a folder that cannot be written", "data_dir=/dev/null/worker", "choose another"),
+        ("a bundle that is not there", "bundle=/nowhere", "bundle /nowhere"),
+        ("topics that do not exist", "clicks_topic=no-such-topic", "nextclick topics"),
+    ],
+)
+def test_a_mistake_at_start_is_one_line_and_a_status(playground: Any, name: str, setting: str, said: str) -> None:
+    """Expected, found, what to do; no stack trace."""
+    worker = playground.worker("worker", "--set", setting)
+    worker.wait(30)
+    lines = playground.log("worker").read_text().splitlines()
+
+    assert worker.exit_status == 1
+    assert len([line for line in lines if line.startswith("nextclick:")]) == 1
+    assert said in lines[-1]
+    assert "Traceback" not in playground.log("worker").read_text()
