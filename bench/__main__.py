@@ -1,0 +1,82 @@
+"""`make bench`: prints every figure that the documentation quotes."""
+
+import statistics
+from collections.abc import Callable
+
+import click
+
+from bench import measure
+from demo.local_kafka import LocalKafka
+from nextclick.settings import Settings
+
+RATE = 1_000
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Fewer events and rounds: a look, not a measurement.")
+@click.option("--only", "chosen", type=click.Choice(["throughput", "catalogue", "steady"]), multiple=True)
+@click.option("--broker", metavar="HOST:PORT", help="A running Kafka, else a local one is started.")
+def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
+    """Benchmarks, side by side in one run, the programs in turn. Times on a shared machine are noisy: read ratios."""
+    parts: dict[str, Callable[[str, bool], None]] = {
+        "throughput": _throughput,
+        "catalogue": _catalogue,
+        "steady": _steady,
+
+    }
+    kafka = None if broker else LocalKafka()
+    if kafka is not None:
+        kafka.start()
+    try:
+        for name in chosen or parts:
+            parts[name](broker or (kafka.bootstrap if kafka else ""), quick)
+    finally:
+        if kafka is not None:
+            kafka.stop()
+
+
+def _throughput(broker: str, quick: bool) -> None:
+    programs = {
+        "naive Faust": (measure.NAIVE_FAUST, 4_000 if quick else 10_000),
+        "plain confluent-kafka loop": (measure.PLAIN_LOOP, 50_000 if quick else 200_000),
+        "worker": (measure.WORKER, 50_000 if quick else 200_000),
+    }
+    results: dict[str, list[measure.Throughput]] = {name: [] for name in programs}
+    for _ in range(1 if quick else 3):
+        for name, (arguments, count) in programs.items():
+            with measure.own_topics(broker) as settings:
+                results[name].append(measure.throughput(settings, count, *arguments))
+    click.echo("\nthroughput without a model: validation, state, changelog, one update per event")
+    naive = statistics.median(result.events_per_s for result in results["naive Faust"])
+    for name, rounds in results.items():
+        events_per_s = statistics.median(result.events_per_s for result in rounds)
+        cpu_us = statistics.median(result.cpu_us_per_event for result in rounds)
+        click.echo(
+            f"  {name:28} {events_per_s:>9,.0f} events/s  {events_per_s / naive:6.1f} x naive  {cpu_us:7.1f} us CPU"
+        )
+
+
+def _catalogue(broker: str, quick: bool) -> None:
+    click.echo(f"\nworker with a model of width {Settings().hidden_size}, by catalogue")
+    for n_items in (10_000, 50_000):
+        with measure.own_topics(broker) as settings:
+            settings = measure.with_bundle(settings, n_items)
+            result = measure.throughput(settings, 4_000 if quick else 20_000, *measure.WORKER)
+        click.echo(
+            f"  {n_items:>7,} items {result.events_per_s:>9,.0f} events/s  {result.cpu_us_per_event:9.1f} us CPU"
+        )
+
+
+def _steady(broker: str, quick: bool) -> None:
+    with measure.own_topics(broker) as settings:
+        result = measure.steady(settings, RATE, 10 if quick else 30)
+    click.echo(f"\nworker without a model at {RATE:,} events/s")
+    click.echo(f"  latency, click record to update record: p50 {result.p50_ms:.0f} ms, p99 {result.p99_ms:.0f} ms")
+    click.echo(f"  {result.cores:.3f} cores")
+    with measure.own_topics(broker) as settings:
+        cores = measure.idle_cores(settings, 10 if quick else 30)
+    click.echo(f"  {cores:.3f} cores when idle")
+
+
+if __name__ == "__main__":
+    bench()
