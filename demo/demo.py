@@ -186,16 +186,15 @@ class _Message(msgspec.Struct, frozen=True):
 
 
 class _Following:
-    """Reads clicks, recommendations and models from their present ends on, in no group."""
+    """Reads clicks, recommendations and models from their beginning on (the topics are the demo's own), in no group."""
 
     def __init__(self, settings: Settings) -> None:
         self._consumer = Consumer(consumer_config(settings, f"{settings.app}-view") | {"fetch.wait.max.ms": 50})
         topics = (settings.clicks_topic, settings.recommendations_topic, settings.models_topic)
         metadata = self._consumer.list_topics(timeout=10).topics
-        partitions = [TopicPartition(topic, number) for topic in topics for number in metadata[topic].partitions]
-        for partition in partitions:
-            partition.offset = self._consumer.get_watermark_offsets(partition, timeout=10)[1]
-        self._consumer.assign(partitions)
+        self._consumer.assign(
+            [TopicPartition(topic, number, 0) for topic in topics for number in metadata[topic].partitions]
+        )
 
     def read(self, patience_s: float) -> list[_Message]:
         """Give what has come, waiting a little if there is nothing."""

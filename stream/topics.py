@@ -33,8 +33,7 @@ class Topics:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._last_error = ""
-        # Errors of the connection are kept for our own message instead of being printed by the library.
-        config = librdkafka_config(settings) | {"error_cb": self._remember_error, "log_level": 0}
+        config = librdkafka_config(settings) | {"error_cb": self._remember_error}
         self._admin = AdminClient(config)
 
     def check(self) -> int:
@@ -115,6 +114,7 @@ class Topics:
         try:
             return self._admin.list_topics(timeout=TIMEOUT_S)
         except KafkaException as error:
+            self._admin.poll(0)  # lets the library say what it knows: a failed login, for example
             reason = self._last_error or error.args[0].str()
             raise TemporaryError(
                 f"expected a Kafka broker at {self._settings.broker}, found none that answers within {TIMEOUT_S:.0f} s "

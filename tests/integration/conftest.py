@@ -86,7 +86,9 @@ class Playground:
             messages: list[Message] = []
             while any(position.offset < ends[position.partition] for position in consumer.position(partitions)):
                 messages += [message for message in consumer.consume(5_000, 0.2) if message.error() is None]
-                if all(max(position.offset, 0) >= ends[position.partition] for position in consumer.position(partitions)):
+                if all(
+                    max(position.offset, 0) >= ends[position.partition] for position in consumer.position(partitions)
+                ):
                     break
             return sorted(messages, key=lambda message: (message.partition(), message.offset()))
         finally:

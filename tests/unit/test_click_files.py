@@ -1,0 +1,216 @@
+"""Reading recorded clicks: formats, order, filters, and what is said of a file that is not as expected."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from demo.click_files import FileLayout, RecordedClicks, read_clicks
+from demo.replay import due
+from nextclick.errors import PermanentError
+
+CSV = FileLayout.of("csv", None, None, None)
+YOOCHOOSE = FileLayout.of("yoochoose", None, None, None)
+REAL_DATA = Path(__file__).parents[2] / "../shared/data"
+
+
+def test_csv_is_sorted_by_time_and_stable(tmp_path: Path) -> None:
+    """Clicks come in the order of time; those of one moment stay in the order of the file."""
+    path = _file(tmp_path, "user_id,item_id,timestamp\nu2,b,20\nu1,a,10\nu3,c,20\nu1,b,5.5\n")
+
+    clicks = read_clicks(path, CSV, {})
+
+    assert _rows(clicks) == [("u1", "b", 5_500), ("u1", "a", 10_000), ("u2", "b", 20_000), ("u3", "c", 20_000)]
+    assert _rows(clicks.first(2)) == [("u1", "b", 5_500), ("u1", "a", 10_000)]
+
+
+def test_many_clicks_of_one_moment_keep_their_order(tmp_path: Path) -> None:
+    """The sort is stable also where a file is large enough for another algorithm."""
+    rows = [(f"u{n}", "a", (n * 7 % 3) * 1_000) for n in range(3_000)]
+    path = _file(tmp_path, "user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t // 1000}\n" for u, i, t in rows))
+
+    clicks = read_clicks(path, CSV, {})
+
+    assert _rows(clicks) == sorted(rows, key=lambda row: row[2])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected_ms"),
+    [
+        ("1396314141.719", 1_396_314_141_719),
+        ("1396314141", 1_396_314_141_000),
+        ("1396314141719", 1_396_314_141_719),
+        ("2014-04-07T10:51:09.277Z", 1_396_867_869_277),
+        ("2014-04-07T12:51:09.277+02:00", 1_396_867_869_277),
+        ("2014-04-07 10:51:09.277", 1_396_867_869_277),
+    ],
+)
+def test_times_are_seconds_milliseconds_or_iso(tmp_path: Path, text: str, expected_ms: int) -> None:
+    """The first row tells how a file writes its times; without a zone it is UTC."""
+    path = _file(tmp_path, f"user_id,item_id,timestamp\nu,a,{text}\n")
+
+    assert _rows(read_clicks(path, CSV, {})) == [("u", "a", expected_ms)]
+
+
+def test_gzip_is_recognised_by_content(tmp_path: Path) -> None:
+    """The file's name does not matter."""
+    path = tmp_path / "clicks.csv"
+    path.write_bytes(gzip.compress(b"user_id,item_id,timestamp\nu,a,1\n"))
+
+    assert _rows(read_clicks(path, CSV, {})) == [("u", "a", 1_000)]
+
+
+def test_a_byte_order_mark_and_quotes_are_understood(tmp_path: Path) -> None:
+    """Spreadsheets write both."""
+    path = _file(tmp_path, '\ufeffuser_id,item_id,timestamp\r\n"u,1","a ""b""",1\r\n\r\n')
+
+    assert _rows(read_clicks(path, CSV, {})) == [("u,1", 'a "b"', 1_000)]
+
+
+def test_the_published_yoochoose_file_is_read_as_it_is(tmp_path: Path) -> None:
+    """No header; session, time, item, category."""
+    path = _file(
+        tmp_path,
+        "2,2014-04-07T13:56:37.614Z,214662742,0\n1,2014-04-07T10:51:09.277Z,214536502,0\n"
+        "1,2014-04-07T10:54:09.868Z,214536500,S\n",
+    )
+
+    clicks = read_clicks(path, YOOCHOOSE, {})
+
+    assert _rows(clicks) == [
+        ("1", "214536502", 1_396_867_869_277),
+        ("1", "214536500", 1_396_868_049_868),
+        ("2", "214662742", 1_396_878_997_614),
+    ]
+    assert len(read_clicks(path, YOOCHOOSE, {"category": "S"})) == 1
+
+
+def test_columns_are_named_and_rows_are_chosen(tmp_path: Path) -> None:
+    """--user, --item, --time name the columns; all of --where must hold."""
+    path = _file(tmp_path, "who,what,when,split,shop\nu,a,1,train,x\nu,b,2,test,x\nu,c,3,test,y\n")
+    layout = FileLayout.of("csv", "who", "what", "when")
+
+    clicks = read_clicks(path, layout, {"split": "test", "shop": "x"})
+
+    assert _rows(clicks) == [("u", "b", 2_000)]
+
+
+@pytest.mark.parametrize(("time", "header"), [(None, "user_id,item_id,pos"), ("", "user_id,item_id,timestamp")])
+def test_without_times_the_order_of_the_file_holds(tmp_path: Path, time: str | None, header: str) -> None:
+    """A file without the usual column of times, or one whose times are not wanted, is taken in its order."""
+    path = _file(tmp_path, f"{header}\nu,b,9\nu,a,3\n")
+
+    clicks = read_clicks(path, FileLayout.of("csv", None, None, time), {})
+
+    assert _rows(clicks) == [("u", "b", None), ("u", "a", None)]
+
+
+@pytest.mark.parametrize(
+    ("content", "layout", "where", "message"),
+    [
+        ("user,item_id\nu,a\n", CSV, {}, r"expected a column 'user_id', found user, item_id; name it with --user"),
+        (
+            "user_id,item_id\nu,a\n",
+            FileLayout.of("csv", None, None, "when"),
+            {},
+            "expected a column 'when', found user_id, item_id; name it with --time",
+        ),
+        ("user_id,item_id\nu,a\n", CSV, {"split": "x"}, "expected a column 'split', .*; correct --where"),
+        ("user_id,item_id\nu,a\n", CSV, {"item_id": "b"}, "found none with item_id=b; correct --where"),
+        ("user_id,item_id\n", CSV, {}, "expected clicks, found none; correct the path"),
+        ("", CSV, {}, "expected a header line, found an empty file"),
+        ("user_id,item_id,timestamp\nu,a,1\nu,b\n", CSV, {}, "line 3: expected at least 3 values, found 2"),
+        ("user_id,item_id,timestamp\nu,a,1\n,b,2\n", CSV, {}, "line 3: expected a user and an item"),
+        ("user_id,item_id,timestamp\nu,a,1\nu,b,soon\n", CSV, {}, "line 3: expected a time, .*, found 'soon'"),
+        ("user_id,item_id,timestamp\nu,a,2014-04-07\nu,b,7\n", CSV, {}, "line 3: expected a time"),
+        ("user_id,item_id,timestamp\nu,a,-7\n", CSV, {}, "line 2: expected a time"),
+        ("user_id,item_id,timestamp\nu,a,1396314141719000\n", CSV, {}, "line 2: expected a time"),
+        ("user_id,item_id,timestamp\nu,a,1\nu,b,nan\n", CSV, {}, "line 3: expected a time"),
+        ("session,item\nu,a\n", YOOCHOOSE, {}, "line 1: expected at least 3 values, found 2"),
+    ],
+)
+def test_a_file_that_is_not_as_expected_is_refused(
+    tmp_path: Path, content: str, layout: FileLayout, where: dict[str, str], message: str
+) -> None:
+    """One line says what was expected, what was found, and where."""
+    path = _file(tmp_path, content)
+
+    with pytest.raises(PermanentError, match=message) as refused:
+        read_clicks(path, layout, where)
+    assert "\n" not in str(refused.value)
+
+
+def test_bytes_that_are_not_utf8_are_named_by_their_line(tmp_path: Path) -> None:
+    """The line is exact, however far ahead the file is decoded; other columns may hold what they like."""
+    path = tmp_path / "clicks.csv"
+    path.write_bytes(b"user_id,item_id,note\nu,a,\xff\nu,\xe4,x\n")
+
+    with pytest.raises(PermanentError, match="line 3: expected UTF-8 text"):
+        read_clicks(path, CSV, {})
+
+
+def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
+    """A download that broke off does not pass for a shorter file."""
+    path = tmp_path / "clicks.csv.gz"
+    whole = gzip.compress(b"user_id,item_id\n" + b"u,a\n" * 1_000)
+    path.write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(PermanentError, match="found a damaged one"):
+        read_clicks(path, CSV, {})
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """The path is part of the message."""
+    with pytest.raises(PermanentError, match=r"none\.csv: expected a file that can be read, found: No such file"):
+        read_clicks(tmp_path / "none.csv", CSV, {})
+
+
+def test_a_speed_keeps_the_gaps_divided() -> None:
+    """At 60x a click of the first minute is due within the first second."""
+    index = np.zeros(4, dtype=np.int32)
+    clicks = RecordedClicks(["u"], ["a"], index, index, np.array([1_000, 1_000, 31_000, 61_000]))
+
+    assert [due(clicks, 60, elapsed_s) for elapsed_s in (0, 0.49, 0.5, 0.99, 1, 9)] == [2, 2, 3, 3, 4, 4]
+    assert due(clicks, None, 0) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "n_clicks", "n_users"),
+    [("yoochoose_100k.csv.gz", 83_846, 21_210), ("retailrocket_14d.csv.gz", 62_960, 17_444)],
+)
+def test_real_clicks_are_read_completely(name: str, n_clicks: int, n_users: int) -> None:
+    """Counts and order agree with what is documented of the file."""
+    clicks = read_clicks(_real_file(name), CSV, {})
+
+    assert (len(clicks), len(clicks.users)) == (n_clicks, n_users)
+    assert clicks.timestamp_ms is not None
+    assert (np.diff(clicks.timestamp_ms) >= 0).all()
+
+
+def test_real_clicks_without_times_are_read_in_their_order() -> None:
+    """The test part of a data set that has an order only."""
+    layout = FileLayout.of("csv", "session_id", None, None)
+
+    clicks = read_clicks(_real_file("diginetica_sequences.csv.gz"), layout, {"split": "test"})
+
+    assert clicks.timestamp_ms is None
+    assert 76_821 <= len(clicks) < 90_000
+    assert (np.diff(clicks.user_index) >= 0).all()
+
+
+def _real_file(name: str) -> Path:
+    path = REAL_DATA / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there: it cannot be distributed")
+    return path
+
+
+def _file(folder: Path, content: str) -> Path:
+    path = folder / "clicks.csv"
+    path.write_text(content, encoding="utf-8", newline="")
+    return path
+
+
+def _rows(clicks: RecordedClicks) -> list[tuple[str, str, int | None]]:
+    return list(clicks.between(0, len(clicks)))
