@@ -27,7 +27,7 @@ def dying_with_parent(command: Sequence[str]) -> list[str]:
     Args:
         command: its first word is the path of a program.
     """
-    return [sys.executable, "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
 
 class Child:

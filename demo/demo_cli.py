@@ -23,6 +23,9 @@ def demo(seconds: float | None, rate: int, seed: int, settings: Settings) -> Non
     recommendations came, a trained bundle was swapped in, and it hit more often than popularity.
     """
     from demo.demo import Demo
+    from nextclick.logs import set_up_logs
+
+    set_up_logs("demo")
 
     named = click.get_current_context().params["broker"] or {"KAFKA_BOOTSTRAP", "NEXTCLICK_BROKER"} & set(os.environ)
     kafka_home = os.environ.get("KAFKA_HOME")

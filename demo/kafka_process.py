@@ -1,10 +1,8 @@
 """One run of a broker process, from the format of its folder to its end. Chooses neither ports nor folders."""
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from demo.children import dying_with_parent
 from demo.kafka_distribution import Distribution
 from nextclick.errors import PermanentError, TemporaryError
 
@@ -21,16 +20,6 @@ _POLL_S = 0.02
 _ANSWER_TIMEOUT_S = 2.0
 _TAIL_LINES = 12
 _CLUSTER_ID = "bmV4dGNsaWNrLWxvY2FsIQ"  # any 16 bytes in base64; these say nextclick-local!
-# Runs a command that the kernel kills when its parent ends, even by SIGKILL. `preexec_fn` could do it without another
-# program, but is unsafe, and warned about, in a process with threads.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent has ended already")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 _SERVER_CONFIG = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -159,11 +148,14 @@ class KafkaProcess:
             )
 
     def _run(self, command: list[str]) -> subprocess.Popen[bytes]:
-        guarded = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
         with self._log_file.open("ab") as log:
             # A session of its own: Ctrl-C is for the clients first, and whoever started the broker stops it.
             return subprocess.Popen(
-                guarded, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                dying_with_parent(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     def _answers(self) -> bool:

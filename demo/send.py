@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
 from demo.click_producer import CONNECT_TIMEOUT_S, ClickProducer, missing_topic
@@ -13,34 +12,12 @@ from nextclick.client_config import consumer_config
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.hashing import partition_of
 from nextclick.settings import Settings
+from nextclick.updates import RecommendationUpdate, decode_update
 
 
-class Source(msgspec.Struct):
-    """Where the click is that an update answers."""
-
-    partition: int
-    offset: int
-
-
-class RankedItem(msgspec.Struct):
-    """One line of a list."""
-
-    item_id: str
-    score: float
-
-
-class Answer(msgspec.Struct):
-    """An update as it is in the topic of the recommendations."""
-
-    user_id: str
-    items: list[RankedItem]
-    strategy: str
-    bundle_id: str | None
-    sequence: int
-    source: Source
-
-
-def send(settings: Settings, user_id: str, item_id: str, event_type: str, timeout_s: float) -> tuple[Answer, float]:
+def send(
+    settings: Settings, user_id: str, item_id: str, event_type: str, timeout_s: float
+) -> tuple[RecommendationUpdate, float]:
     """Send one click with the event time now and wait for its answer.
 
     Returns:
@@ -102,13 +79,13 @@ def _consumer_at_end(settings: Settings, partition: int) -> Iterator[Consumer]:
 
 def _wait_for_answer(
     consumer: Consumer, key: bytes, source: tuple[int | None, int | None] | None, deadline_s: float
-) -> Answer | None:
+) -> RecommendationUpdate | None:
     while (remaining_s := deadline_s - time.monotonic()) > 0:
         message = consumer.poll(min(remaining_s, 0.1))
         if message is None or message.error() or message.key() != key:
             continue
         value = message.value()
-        answer = msgspec.json.decode(value, type=Answer) if value is not None else None
+        answer = decode_update(value) if value is not None else None
         if answer is not None and (answer.source.partition, answer.source.offset) == source:
             return answer
     return None
