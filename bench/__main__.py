@@ -14,7 +14,7 @@ RATE = 1_000
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Fewer events and rounds: a look, not a measurement.")
-@click.option("--only", "chosen", type=click.Choice(["throughput", "catalogue", "steady"]), multiple=True)
+@click.option("--only", "chosen", type=click.Choice(["throughput", "catalogue", "steady", "trainer"]), multiple=True)
 @click.option("--broker", metavar="HOST:PORT", help="A running Kafka, else a local one is started.")
 def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
     """Benchmarks, side by side in one run, the programs in turn. Times on a shared machine are noisy: read ratios."""
@@ -22,7 +22,7 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
         "throughput": _throughput,
         "catalogue": _catalogue,
         "steady": _steady,
-
+        "trainer": _trainer,
     }
     kafka = None if broker else LocalKafka()
     if kafka is not None:
@@ -76,6 +76,13 @@ def _steady(broker: str, quick: bool) -> None:
     with measure.own_topics(broker) as settings:
         cores = measure.idle_cores(settings, 10 if quick else 30)
     click.echo(f"  {cores:.3f} cores when idle")
+
+
+def _trainer(broker: str, quick: bool) -> None:
+    count = 20_000 if quick else 200_000
+    with measure.own_topics(broker) as settings:
+        clicks_per_s = measure.trained_clicks_per_s(settings, count)
+    click.echo(f"\ntrainer, width {Settings().hidden_size}, {count:,} simulated clicks: {clicks_per_s:,.0f} clicks/s")
 
 
 if __name__ == "__main__":

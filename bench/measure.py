@@ -16,8 +16,10 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from demo.children import dying_with_parent
+from demo.simulator import Law, Simulator
 from nextclick.clicks import ClickFields, encode_click
 from nextclick.client_config import consumer_config, producer_config
+from nextclick.manifest import MANIFEST_FILE, decode_manifest
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from stream.topics import Topics
@@ -25,6 +27,11 @@ from stream.topics import Topics
 DEADLINE_S = 180.0
 _CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 N_USERS, N_ITEMS = 20_000, 2_000
+
+WORKER = ("-c", "from nextclick.cli import main; main()", "stream")
+TRAINER_ONCE = ("-c", "from nextclick.cli import main; main()", "train", "--once")
+NAIVE_FAUST = ("-m", "bench.naive_faust", "worker", "--without-web")
+PLAIN_LOOP = ("-m", "bench.plain_loop")
 
 
 class Throughput(NamedTuple):
@@ -157,9 +164,19 @@ def idle_cores(settings: Settings, seconds: float) -> float:
         return (cpu_s(pid) - before_s) / seconds
 
 
-WORKER = ("-c", "from nextclick.cli import main; main()", "stream")
-NAIVE_FAUST = ("-m", "bench.naive_faust", "worker", "--without-web")
-PLAIN_LOOP = ("-m", "bench.plain_loop")
+def trained_clicks_per_s(settings: Settings, count: int) -> float:
+    """Train once on simulated clicks; gives the clicks learnt per second of a pass, as the bundle's manifest says."""
+    simulator = Simulator(Law(), 0)
+    producer = Producer(producer_config(settings) | {"linger.ms": 5, "queue.buffering.max.messages": 200_000})
+    fields = ClickFields.of(settings)
+    for click in simulator.next_clicks(int(time.time() * 1000), count):
+        value = encode_click(fields, click.user_id, click.item_id, click.timestamp_ms)
+        producer.produce(settings.clicks_topic, value, click.user_id.encode())
+    producer.flush()
+    with running(settings, *TRAINER_ONCE) as pid:
+        os.waitpid(pid, 0)
+    manifests = [decode_manifest(path.read_bytes()) for path in settings.bundle_dir.glob(f"*/{MANIFEST_FILE}")]
+    return max(manifest.metrics["clicks_per_s"] for manifest in manifests)
 
 
 class _UpdateReader:

@@ -35,7 +35,7 @@ def build(settings: Settings) -> Any:
     limits = Limits(settings.recent_clicks, settings.list_length)
     popularity = Popularity(settings.popularity_half_life_s)
 
-    @app.agent(clicks)
+    @app.agent(clicks)  # type: ignore[untyped-decorator]
     async def on_click(stream: Any) -> None:
         async for event in stream.events():
             message = event.message

@@ -198,9 +198,11 @@ class _Following:
 
     def read(self, patience_s: float) -> list[_Message]:
         """Give what has come, waiting a little if there is nothing."""
+        # Not one call of `consume` with patience: that waits for all 1,000, and what came first would look late.
+        first = self._consumer.poll(patience_s)
         return [
             _Message(m.topic(), m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value())
-            for m in self._consumer.consume(1_000, patience_s)
+            for m in ([first] if first is not None else []) + self._consumer.consume(1_000, 0)
             if m.error() is None and m.value() is not None
         ]
 

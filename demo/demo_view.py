@@ -61,6 +61,8 @@ class DemoView:
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._before: DemoFigures | None = None
         self._next_line_s = 0.0
+        self._said_first = False
+        self._said_bundles = 0
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -79,12 +81,13 @@ class DemoView:
 
     def show(self, figures: DemoFigures) -> None:
         """Show the figures of this moment."""
-        before = self._before or figures
-        clicks_per_s, updates_per_s = _rates(before, figures)
-        if before.first_update_s is None and figures.first_update_s is not None:
+        clicks_per_s, updates_per_s = _rates(self._before or figures, figures)
+        if figures.first_update_s is not None and not self._said_first:
             self.say(f"first recommendation after {figures.first_update_s:.1f} s")
-        if before.n_bundles == 0 and figures.n_bundles:
+            self._said_first = True
+        if figures.n_bundles > self._said_bundles:
             self.say(f"bundle {figures.bundle} swapped in after {figures.elapsed_s:.0f} s")
+            self._said_bundles = figures.n_bundles
         if self._live is not None:
             self._live.update(self._table(figures, clicks_per_s, updates_per_s), refresh=True)
             self._before = figures

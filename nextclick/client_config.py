@@ -9,7 +9,7 @@ def librdkafka_config(settings: Settings) -> dict[str, str | int | float | bool]
         "bootstrap.servers": settings.broker,
         "security.protocol": settings.security_protocol,
         # Quiet by itself: a program that cannot reach its broker says so once, in its own words.
-        "log.connection.close": False,
+        "log_level": 0,
     }
     if settings.security_protocol.startswith("SASL"):
         config["sasl.mechanism"] = settings.sasl_mechanism

@@ -1,0 +1,213 @@
+"""The laws of the pure heart, for any stream of clicks: applied once, in order, alone as in a batch."""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nextclick.advance import Advanced, Limits, LoggedClick, UserKey, advance
+from nextclick.clicks import Click
+from nextclick.hashing import item_hash
+from nextclick.model import ServedModel
+from nextclick.network import Network, NetworkConfig
+from nextclick.updates import POPULAR, RankedList, Recommendation, ranked_list
+from nextclick.user_state import UserState
+from nextclick.vocabulary import Vocabulary
+
+bounded = settings(max_examples=60, deadline=None, derandomize=True)
+
+# Sums in float32 depend on the batch in their last bit, and rounding to float16 can turn that into one step of
+# float16 (5e-4 below 1) per click.
+HIDDEN_TOLERANCE = 2e-3
+LIMITS = Limits(recent_clicks=5, list_length=3)
+POPULAR_LIST = ranked_list(POPULAR, [Recommendation("p", 0.5)], [item_hash("p") & 0xFFFFFFFF])
+KNOWN, UNKNOWN = "abcdef", "yz"
+
+States = dict[UserKey, UserState]
+
+# (user, item, event time in s, event type); the place in the list is the place in the log
+raw_clicks = st.tuples(
+    st.sampled_from("uvw"),
+    st.sampled_from(KNOWN + UNKNOWN),
+    st.integers(0, 10_000_000),
+    st.sampled_from([0, 1, 255]),
+)
+logs = st.lists(raw_clicks, max_size=25).map(lambda raw: [_logged(offset, *click) for offset, click in enumerate(raw)])
+cells = st.sampled_from(["gru", "lstm", "rnn"])
+
+
+@bounded
+@given(logs, cells, st.data())
+def test_batches_equal_single_clicks(log: list[LoggedClick], cell: str, draw: st.DataObject) -> None:
+    """However the log is cut into batches."""
+    model = _model(cell)
+    cuts = sorted(draw.draw(st.lists(st.integers(0, len(log)), max_size=6)))
+    batches = [log[start:end] for start, end in zip([0, *cuts], [*cuts, len(log)], strict=True)]
+
+    in_batches = _run(model, {}, batches)
+    alone = _run(model, {}, ([click] for click in log))
+
+    _assert_same(in_batches, alone)
+
+
+@bounded
+@given(logs, cells, st.data())
+def test_a_replayed_click_changes_nothing(log: list[LoggedClick], cell: str, draw: st.DataObject) -> None:
+    """After any number of crashes, each going back to any place, the states are those of an uninterrupted run."""
+    model = _model(cell)
+    batches, position = [], 0
+    for _ in range(draw.draw(st.integers(0, 6))):
+        end = draw.draw(st.integers(position, len(log)))
+        batches.append(log[position:end])
+        position = draw.draw(st.integers(0, end))
+    batches.append(log[position:])
+
+    replayed = _run(model, {}, batches)
+
+    _assert_same(replayed, _run(model, {}, [log]))
+
+
+@bounded
+@given(logs, cells)
+def test_a_click_that_is_known_leaves_the_very_same_state(log: list[LoggedClick], cell: str) -> None:
+    """To the last bit, and it is not counted as applied."""
+    model = _model(cell)
+    states = _run(model, {}, [log])
+
+    outcomes = advance(model, POPULAR_LIST, states, log, LIMITS)
+
+    assert not any(isinstance(outcome, Advanced) for outcome in outcomes)
+    assert _after(states, log, [outcome.state for outcome in outcomes]) == states
+
+
+@bounded
+@given(logs, cells)
+def test_other_users_clicks_do_not_matter(log: list[LoggedClick], cell: str) -> None:
+    """A user's state is that of a log with only this user in it."""
+    model = _model(cell)
+
+    together = _run(model, {}, [log])
+
+    for user in {click.user for click in log}:
+        alone = _run(model, {}, [[click for click in log if click.user == user]])
+        _assert_same({user: together[user]}, alone)
+
+
+@bounded
+@given(logs, st.data())
+def test_the_order_between_users_does_not_matter(log: list[LoggedClick], draw: st.DataObject) -> None:
+    """Any interleaving that keeps each user's own order leads to the same states."""
+    model = _model("gru")
+    by_user: dict[UserKey, list[LoggedClick]] = {}
+    for click in log:
+        by_user.setdefault(click.user, []).append(click)
+    order = draw.draw(st.permutations([click.user for click in log]))
+    remaining = {user: iter(clicks) for user, clicks in by_user.items()}
+    interleaved = [next(remaining[user]) for user in order]
+
+    _assert_same(_run(model, {}, [interleaved]), _run(model, {}, [log]))
+
+
+@bounded
+@given(logs, cells, st.data())
+def test_a_swap_keeps_everything_but_the_hidden_state(log: list[LoggedClick], cell: str, draw: st.DataObject) -> None:
+    """Fence, sequence and recent clicks never depend on which bundle was served when."""
+    cut = draw.draw(st.integers(0, len(log)))
+    models = draw.draw(st.permutations([None, _model(cell), _model(cell, seed=2)]))[:2]
+
+    before = _run(models[0], {}, [log[:cut]])
+    after = _run(models[1], before, [log[cut:]])
+
+    expected = _run(_model("gru"), {}, [log])
+    assert {user: _kept(state) for user, state in after.items()} == {
+        user: _kept(state) for user, state in expected.items()
+    }
+
+
+@bounded
+@given(logs, cells)
+def test_every_sequence_counts_up_by_one(log: list[LoggedClick], cell: str) -> None:
+    """Each click has an outcome, in its place, and the user's sequence says how many came before."""
+    outcomes = advance(_model(cell), POPULAR_LIST, {}, log, LIMITS)
+
+    seen: dict[UserKey, int] = {}
+    assert len(outcomes) == len(log)
+    for click, outcome in zip(log, outcomes, strict=True):
+        seen[click.user] = seen.get(click.user, 0) + 1
+        assert isinstance(outcome, Advanced)
+        assert (outcome.state.sequence, outcome.state.offset) == (seen[click.user], click.offset)
+        assert (outcome.hit is None) == (seen[click.user] == 1)
+
+
+@bounded
+@given(
+    st.lists(st.lists(st.floats(-1, 1, width=16), min_size=4, max_size=4), min_size=1, max_size=5), st.integers(1, 9)
+)
+def test_a_list_is_sorted_and_unique(hidden: list[list[float]], k: int) -> None:
+    """The best of all items, each once, with probabilities that fall."""
+    model = _model("gru")
+    packed = [np.array(row, np.float16).tobytes() for row in hidden]
+
+    lists = model.rank(packed, k)
+
+    scores = model.scores(packed)
+    for row, ranked in enumerate(lists):
+        ids, probabilities = _items(ranked)
+        best = np.sort(scores[row])[::-1][:k]
+        assert len(ids) == len(set(ids)) == min(k, len(KNOWN))
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert all(0 < probability <= 1 for probability in probabilities)
+        assert sum(probabilities) <= 1 + 1e-5
+        np.testing.assert_array_equal([scores[row][model.vocabulary.index_of[item_id]] for item_id in ids], best)
+
+
+@cache
+def _model(cell: str, seed: int = 1) -> ServedModel:
+    torch.manual_seed(seed)
+    network = Network(NetworkConfig(len(KNOWN), hidden_size=4, cell=cell))
+    with torch.no_grad():
+        network.event_embedding.weight.normal_()
+        network.gap_embedding.weight.normal_()
+    return ServedModel(f"{seed:016x}", network, Vocabulary(KNOWN, np.ones(len(KNOWN))))
+
+
+def _logged(offset: int, user: str, item: str, time_s: int, event_type: int) -> LoggedClick:
+    click = Click(user, item, 1_000 * time_s, event_type)
+    return LoggedClick((0, user.encode()), offset, click.timestamp_ms, click, item_hash(item))
+
+
+def _run(model: ServedModel | None, states: States, batches: Iterable[Sequence[LoggedClick]]) -> States:
+    for batch in batches:
+        outcomes = advance(model, POPULAR_LIST, states, batch, LIMITS)
+        states = _after(states, batch, [outcome.state for outcome in outcomes])
+    return states
+
+
+def _after(states: States, clicks: Sequence[LoggedClick], after: Sequence[UserState]) -> States:
+    return states | {click.user: state for click, state in zip(clicks, after, strict=True)}
+
+
+def _kept(state: UserState) -> tuple[object, ...]:
+    return state.sequence, state.partition, state.offset, state.last_click_ms, state.recent
+
+
+def _assert_same(some: States, others: States) -> None:
+    assert {user: _kept(state) for user, state in some.items()} == {
+        user: _kept(state) for user, state in others.items()
+    }
+    for user, state in some.items():
+        assert (state.bundle, state.flags) == (others[user].bundle, others[user].flags)
+        np.testing.assert_allclose(
+            np.frombuffer(state.hidden, "<f2").astype(np.float32),
+            np.frombuffer(others[user].hidden, "<f2").astype(np.float32),
+            atol=HIDDEN_TOLERANCE,
+        )
+
+
+def _items(ranked: RankedList) -> tuple[list[str], list[float]]:
+    items = json.loads(bytes(ranked.items_json))
+    return [item["item_id"] for item in items], [item["score"] for item in items]

@@ -1,0 +1,190 @@
+"""Codecs: what is written is read back, and no bytes of the outside world ever raise what nobody expects."""
+
+import json
+import string
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nextclick.clicks import MAX_ID_BYTES, Click, ClickFields, Rejected, click_decoder, encode_click
+from nextclick.errors import CorruptStateError
+from nextclick.updates import Recommendation, RecommendationUpdate, Source, decode_update, encode_update, ranked_list
+from nextclick.user_state import (
+    MAX_GAP_S,
+    NEW_USER,
+    RECENT_BYTES,
+    SHOWN_BYTES,
+    RecentClick,
+    UserState,
+    decode_state,
+    encode_state,
+    recent_clicks,
+    with_recent,
+)
+
+bounded = settings(max_examples=100, deadline=None, derandomize=True)
+
+NOW_MS = 1_700_000_000_000
+MARK = "q7Zx"  # what a user's data looks like, in the test that looks for it
+
+u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+i32, i64 = st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63), 2**63 - 1)
+ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)  # 4 bytes a character at most
+
+
+def parts(size: int, most: int) -> st.SearchStrategy[bytes]:
+    """Packed parts of a state: up to `most` of `size` bytes each."""
+    return st.lists(st.binary(min_size=size, max_size=size), max_size=most).map(b"".join)
+
+
+states = st.builds(
+    UserState,
+    bundle=u64,
+    sequence=u32,
+    partition=i32,
+    offset=i64,
+    last_click_ms=i64,
+    hidden=parts(2, 300),
+    recent=parts(RECENT_BYTES, 255),
+    shown=parts(SHOWN_BYTES, 255),
+    flags=st.integers(0, 255),
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+almost_clicks = st.fixed_dictionaries(
+    {},
+    optional={
+        "user_id": st.just("u") | ids | json_values,
+        "item_id": ids | json_values,
+        "timestamp_ms": st.integers(-1, 2 * NOW_MS) | json_values,
+        "event_type": st.sampled_from(["view", "cart", "forget"]) | json_values,
+        "other": json_values,
+    },
+)
+
+
+@bounded
+@given(states)
+def test_a_state_is_read_back(state: UserState) -> None:
+    """Encoding and decoding are each other's inverse."""
+    assert decode_state(encode_state(state)) == state
+
+
+@bounded
+@given(st.binary(max_size=200) | states.map(encode_state), st.data())
+def test_any_bytes_are_a_state_or_a_corrupt_state(data: bytes, draw: st.DataObject) -> None:
+    """Never another exception, and never a state that would be written differently."""
+    if data:
+        position = draw.draw(st.integers(0, min(len(data) - 1, 40)))
+        data = data[:position] + draw.draw(st.binary(max_size=3)) + data[position + 1 :]
+
+    try:
+        state = decode_state(data)
+    except CorruptStateError:
+        return
+
+    assert encode_state(state) == data
+
+
+@bounded
+@given(st.lists(st.builds(RecentClick, u64, st.integers(0, MAX_GAP_S), st.integers(0, 255)), max_size=30))
+def test_recent_clicks_are_the_newest_in_order(clicks: list[RecentClick]) -> None:
+    """However many came."""
+    recent = b""
+    for click in clicks:
+        recent = with_recent(recent, *click, keep=7)
+
+    assert recent_clicks(NEW_USER._replace(recent=recent)) == clicks[-7:]
+
+
+@bounded
+@given(st.none() | st.binary(max_size=300), st.none() | st.binary(max_size=300), i64)
+@example(b"u", b'{"user_id":"u","item_id":"\\ud800\\udc00"}', 0)
+@example(b"u", b'{"user_id":"u","item_id":"\\udc00\\ud800"}', 0)
+def test_any_bytes_are_a_click_or_rejected(key: bytes | None, value: bytes | None, record_timestamp_ms: int) -> None:
+    """Bad input is data: the decoder never raises."""
+    decoded = click_decoder(ClickFields())(key, value, record_timestamp_ms)
+
+    assert isinstance(decoded, (Click, Rejected))
+
+
+@bounded
+@given(almost_clicks | json_values, st.data())
+def test_any_json_is_a_click_that_fits_a_state_or_rejected(value: object, draw: st.DataObject) -> None:
+    """Also where fields have the wrong type, or are nearly right."""
+    user_id = value.get("user_id") if isinstance(value, dict) else None
+    key = user_id.encode(errors="replace") if isinstance(user_id, str) else b"u"
+    text = json.dumps(value, ensure_ascii=draw.draw(st.booleans())).encode(errors="surrogatepass")
+
+    decoded = click_decoder(ClickFields())(key, text, NOW_MS)
+
+    if isinstance(decoded, Click):
+        assert 0 < len(decoded.user_id.encode()) <= MAX_ID_BYTES
+        assert 0 < len(decoded.item_id.encode()) <= MAX_ID_BYTES
+        assert decoded.user_id.encode() == key
+        encode_state(NEW_USER._replace(last_click_ms=decoded.timestamp_ms))
+    else:
+        assert isinstance(decoded, Rejected)
+
+
+@bounded
+@given(
+    st.dictionaries(
+        st.sampled_from(["user_id", "item_id", "timestamp_ms", "event_type", MARK]),
+        st.sampled_from([MARK, [MARK], {MARK: MARK}, MARK * 100, None, 1]),
+    )
+)
+def test_a_reason_never_holds_what_the_user_did(value: dict[str, object]) -> None:
+    """It goes into headers and logs."""
+    decoded = click_decoder(ClickFields())(MARK.encode(), json.dumps(value).encode(), NOW_MS)
+
+    if isinstance(decoded, Rejected):
+        assert MARK not in decoded.detail
+
+
+@bounded
+@given(ids, ids, st.integers(0, NOW_MS), st.sampled_from(["view", "cart", "purchase", "like", "search", "play"]))
+def test_a_click_is_read_back(user_id: str, item_id: str, timestamp_ms: int, event_type: str) -> None:
+    """Under any names of the fields."""
+    fields = ClickFields("a", "b", "c", "d")
+
+    decoded = click_decoder(fields)(
+        user_id.encode(), encode_click(fields, user_id, item_id, timestamp_ms, event_type), NOW_MS
+    )
+
+    assert isinstance(decoded, Click)
+    assert decoded[:3] == (user_id, item_id, timestamp_ms)
+
+
+@bounded
+@given(
+    user_id=ids,
+    items=st.lists(st.tuples(ids, st.floats(0, 1), u32), max_size=30),
+    strategy=st.sampled_from(["rnn", "popular"]),
+    bundle_id=st.text(string.hexdigits, max_size=16),
+    sequence=u32,
+    source=st.tuples(i32, i64),
+    times_ms=st.tuples(i64, i64),
+)
+def test_an_update_is_read_back(
+    user_id: str,
+    items: list[tuple[str, float, int]],
+    strategy: str,
+    bundle_id: str,
+    sequence: int,
+    source: tuple[int, int],
+    times_ms: tuple[int, int],
+) -> None:
+    """Every field, and the probabilities to the last bit."""
+    recommendations = [Recommendation(item_id, score) for item_id, score, _ in items]
+    ranked = ranked_list(strategy, recommendations, [low_hash for _, _, low_hash in items])
+
+    update = decode_update(encode_update(user_id, ranked, bundle_id, sequence, source, *times_ms))
+
+    assert update == RecommendationUpdate(
+        user_id, recommendations, strategy, bundle_id, sequence, Source(*source), *times_ms
+    )
+    assert len(ranked.shown) == SHOWN_BYTES * len(items)

@@ -1,0 +1,344 @@
+"""Bundles: written whole or not at all, and refused when anything about them is not as the manifest says."""
+
+import json
+import resource
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nextclick.bundle import (
+    MAX_MANIFEST_BYTES,
+    MODEL_FILE,
+    VOCABULARY_FILE,
+    copy_bundle,
+    load_bundle,
+    load_network,
+    save_bundle,
+    verify_bundle,
+)
+from nextclick.errors import BundleError
+from nextclick.manifest import MANIFEST_FILE, Manifest
+from nextclick.network import Network, NetworkConfig
+from nextclick.vocabulary import Vocabulary
+
+ITEMS = ("a", "b", "c", "d", "e")
+FILES = (MODEL_FILE, VOCABULARY_FILE, MANIFEST_FILE)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_saved_bundle_is_read_back(tmp_path: Path, cell: str, tied: bool) -> None:
+    """Weights, vocabulary and manifest, for serving and for training on."""
+    network = _network(cell, tied)
+    manifest = save_bundle(
+        tmp_path,
+        network,
+        Vocabulary(ITEMS, np.arange(5.0)),
+        created_ms=12,
+        metrics={"recall_at_20": 0.5},
+        parent="00000000000000aa",
+        log_range={"0": (3, 9)},
+    )
+
+    folder = tmp_path / manifest.bundle_id
+    loaded_manifest, loaded_network, vocabulary = load_network(folder)
+    served_manifest, model = load_bundle(folder)
+
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert loaded_manifest == served_manifest == manifest
+    assert (manifest.parent, manifest.log_range, manifest.metrics) == (
+        "00000000000000aa",
+        {"0": (3, 9)},
+        {"recall_at_20": 0.5},
+    )
+    assert vocabulary.item_ids == ITEMS
+    assert vocabulary.popularity.tolist() == [0, 1, 2, 3, 4]
+    assert loaded_network.config == network.config
+    for name, weight in network.state_dict().items():
+        assert torch.equal(loaded_network.state_dict()[name], weight)
+    assert model.bundle_id == manifest.bundle_id
+    assert [path.name for path in tmp_path.iterdir()] == [manifest.bundle_id]
+
+
+def test_who_may_read_one_file_may_read_all(tmp_path: Path) -> None:
+    """Trainer and worker may run as different users: no file is more private than the others."""
+    folder = _saved(tmp_path)
+
+    assert len({stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}) == 1
+
+
+def test_a_tied_network_stays_tied_after_loading(tmp_path: Path) -> None:
+    """Its one embedding is saved once and shared again, so that training goes on with one."""
+    folder = _saved(tmp_path)
+
+    _, network, _ = load_network(folder)
+
+    assert network.output_embedding.weight is network.item_embedding.weight
+
+
+def test_another_content_is_another_bundle(tmp_path: Path) -> None:
+    """An id names one content for ever: weights, items, popularity, configuration and time."""
+    network = _network()
+    ids = {
+        save_bundle(tmp_path, saved, Vocabulary(items, np.full(5, often)), created_ms=at_ms, metrics={}).bundle_id
+        for saved, items, often, at_ms in [
+            (network, ITEMS, 1.0, 1),
+            (network, ITEMS, 1.0, 2),
+            (network, ITEMS, 2.0, 1),
+            (network, ITEMS[::-1], 1.0, 1),
+            (_network(seed=9), ITEMS, 1.0, 1),
+        ]
+    }
+
+    assert len(ids) == 5
+
+
+@pytest.mark.parametrize("name", [MODEL_FILE, VOCABULARY_FILE])
+def test_every_flipped_byte_is_noticed(tmp_path: Path, name: str) -> None:
+    """Anywhere in the files that the manifest vouches for."""
+    folder = _saved(tmp_path)
+    original = (folder / name).read_bytes()
+
+    for position in range(len(original)):
+        _flip(folder / name, original, position)
+        with pytest.raises(BundleError, match=f"{name} is not what the manifest says"):
+            verify_bundle(folder)
+
+
+def test_a_flipped_manifest_is_refused_or_serves_the_same(tmp_path: Path) -> None:
+    """Id, files, configuration and time vouch for each other; the rest is only told, never used to serve."""
+    folder = _saved(tmp_path)
+    manifest = verify_bundle(folder)
+    original = (folder / MANIFEST_FILE).read_bytes()
+
+    changed = []
+    for position in range(len(original)):
+        _flip(folder / MANIFEST_FILE, original, position)
+        try:
+            found, _ = load_bundle(folder)
+        except BundleError:
+            continue
+        if _identity(found) != _identity(manifest):
+            changed.append(original[:position].decode() + "[here]")
+    assert changed == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file_is_refused(tmp_path: Path, name: str) -> None:
+    """A copy that stopped half-way."""
+    folder = _saved(tmp_path)
+    original = (folder / name).read_bytes()
+
+    for length in (0, 1, len(original) // 2, len(original) - 1):
+        (folder / name).write_bytes(original[:length])
+        with pytest.raises(BundleError):
+            load_bundle(folder)
+    (folder / name).write_bytes(original)
+    load_bundle(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("instead", ["nothing", "a folder"])
+def test_a_missing_file_is_refused(tmp_path: Path, name: str, instead: str) -> None:
+    """Or one that is no file."""
+    folder = _saved(tmp_path)
+    (folder / name).unlink()
+    if instead == "a folder":
+        (folder / name).mkdir()
+
+    with pytest.raises(BundleError, match="expected to be readable"):
+        load_bundle(folder)
+
+
+def test_a_missing_bundle_is_refused_with_its_path(tmp_path: Path) -> None:
+    """The message names what was looked for."""
+    with pytest.raises(BundleError, match="nowhere expected to be readable, found: No such file"):
+        load_bundle(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "..", "a\0b"])
+def test_a_manifest_that_names_files_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    """Nothing outside the folder is ever opened."""
+    folder = _saved(tmp_path)
+    (tmp_path / "outside").write_text("x")
+
+    _change_manifest(folder, files=[{"name": name, "sha256": "0" * 64, "size_bytes": 1}])
+
+    with pytest.raises(BundleError, match="plain names"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("n_files", [0, 1])
+def test_a_manifest_must_vouch_for_every_file(tmp_path: Path, n_files: int) -> None:
+    """Files that it does not list would be used unchecked."""
+    folder = _saved(tmp_path)
+    files = json.loads((folder / MANIFEST_FILE).read_bytes())["files"]
+
+    _change_manifest(folder, files=files[:n_files])
+
+    with pytest.raises(BundleError):
+        load_bundle(folder)
+
+
+def test_a_huge_manifest_is_refused(tmp_path: Path) -> None:
+    """It could never have been announced."""
+    folder = _saved(tmp_path)
+    _change_manifest(folder, metrics={f"m{number}": 1.0 for number in range(100_000)})
+
+    assert (folder / MANIFEST_FILE).stat().st_size > MAX_MANIFEST_BYTES
+    with pytest.raises(BundleError, match="at most"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"cell": "transformer"},
+        {"cell": "rnn"},
+        {"n_items": 6},
+        {"hidden_size": 5},
+        {"hidden_size": 0},
+        {"hidden_size": -4},
+        {"hidden_size": 10**12},
+        {"hidden_size": 10**30},
+        {"hidden_size": "wide"},
+        {"tied": False},
+    ],
+    ids=str,
+)
+def test_a_configuration_that_does_not_fit_the_weights_is_refused(tmp_path: Path, network: dict[str, Any]) -> None:
+    """Never served with weights that were made up to fill a hole."""
+    folder = _saved(tmp_path)
+
+    _change_manifest(folder, network={"n_items": 5, "hidden_size": 4, "cell": "gru", "tied": True} | network)
+
+    with pytest.raises(BundleError):
+        load_bundle(folder)
+
+
+def test_a_full_disk_leaves_nothing_of_a_new_bundle(tmp_path: Path) -> None:
+    """Neither a folder that looks like a bundle nor a draft that fills the disk further."""
+    with _files_limited_to(1_000), pytest.raises(OSError):  # noqa: PT011 - which one is the system's business
+        save_bundle(tmp_path, _network(), Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={})
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+    """Whatever interrupts it, here after the weights were written."""
+
+    class Interrupted(Vocabulary):
+        def save(self, path: Path) -> None:
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_bundle(tmp_path, _network(), Interrupted(ITEMS, np.ones(5)), created_ms=1, metrics={})
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_of_a_killed_process_is_no_obstacle(tmp_path: Path) -> None:
+    """What a kill left behind is replaced."""
+    draft = tmp_path / ".draft-1"
+    draft.mkdir()
+    (draft / MODEL_FILE).write_text("half")
+
+    folder = _saved(tmp_path)
+
+    load_bundle(folder)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_a_copy_is_the_same_bundle(tmp_path: Path) -> None:
+    """Also over a damaged or older one at the destination, and with folders made as needed."""
+    source = _saved(tmp_path)
+    destination = tmp_path / "some" / "where" / source.name
+    destination.mkdir(parents=True)
+    (destination / MANIFEST_FILE).write_text("damaged")
+
+    copy_bundle(source, destination)
+
+    assert verify_bundle(destination) == verify_bundle(source)
+    assert [path.name for path in destination.parent.iterdir()] == [source.name]
+
+
+def test_a_damaged_bundle_is_not_copied(tmp_path: Path) -> None:
+    """What is at the destination stays."""
+    good = _saved(tmp_path)
+    destination = tmp_path / "copies" / good.name
+    copy_bundle(good, destination)
+    (good / MODEL_FILE).write_bytes(b"damaged")
+
+    with pytest.raises(BundleError):
+        copy_bundle(good, destination)
+
+    load_bundle(destination)
+    assert [path.name for path in destination.parent.iterdir()] == [good.name]
+
+
+def test_a_copy_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    """The caller hears of the disk, not of a bad bundle."""
+    source = _saved(tmp_path)
+    destination = tmp_path / "copies" / source.name
+
+    with _files_limited_to(1_000), pytest.raises(OSError):  # noqa: PT011 - as above
+        copy_bundle(source, destination)
+
+    assert list(destination.parent.iterdir()) == []
+
+
+def test_a_moved_bundle_is_the_same_bundle(tmp_path: Path) -> None:
+    """A user may name any folder with --set bundle=PATH."""
+    folder = _saved(tmp_path)
+    moved = Path(shutil.move(folder, tmp_path / "my best bundle"))
+
+    manifest, model = load_bundle(moved)
+
+    assert model.bundle_id == manifest.bundle_id == folder.name
+
+
+def _network(cell: str = "gru", tied: bool = True, seed: int = 5) -> Network:
+    torch.manual_seed(seed)
+    network = Network(NetworkConfig(len(ITEMS), hidden_size=4, cell=cell, tied=tied))
+    with torch.no_grad():
+        network.item_bias.normal_()
+    return network
+
+
+def _saved(store: Path) -> Path:
+    manifest = save_bundle(store, _network(), Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={"m": 0.5})
+    return store / manifest.bundle_id
+
+
+def _flip(path: Path, original: bytes, position: int) -> None:
+    flipped = bytearray(original)
+    flipped[position] ^= 1
+    path.write_bytes(flipped)
+
+
+def _identity(manifest: Manifest) -> tuple[Any, ...]:
+    return manifest.bundle_id, manifest.created_ms, manifest.network, manifest.files
+
+
+def _change_manifest(folder: Path, **fields: Any) -> None:
+    path = folder / MANIFEST_FILE
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
+
+
+@contextmanager
+def _files_limited_to(n_bytes: int) -> Iterator[None]:
+    """Let every write beyond the limit fail as on a full disk (the system says EFBIG instead of ENOSPC)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,162 @@
+"""A served model: what is stored is what was computed, and the ranking is exact."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from nextclick.hashing import item_hash
+from nextclick.model import ServedModel
+from nextclick.network import Network, NetworkConfig
+from nextclick.updates import RNN, RankedList
+from nextclick.user_state import RecentClick
+from nextclick.vocabulary import Vocabulary
+
+CELLS = ("gru", "lstm", "rnn")
+N_ITEMS = 500
+CLICKS = [(3, 0, 0), (7, 65, 1), (3, 4_000_000, 255), (499, 5, 2)]  # (item_index, gap_s, event_type)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_state_is_rounded_to_float16_after_each_click(cell: str) -> None:
+    """Stored and carried states are the same number: a restart between two clicks changes nothing."""
+    model, network = _model(cell)
+    hidden = b""
+    rounded = exact = torch.zeros(1, network.config.state_size)
+    for item_index, gap_s, event_type in CLICKS:
+        hidden = model.step([hidden], [(item_index, gap_s, event_type)])[0]
+        with torch.inference_mode():
+            click = network.inputs(*(torch.tensor([[value]]) for value in (item_index, event_type, gap_s)))
+            rounded = network.run(click, rounded)[1].half().float()
+            exact = network.run(click, exact)[1]
+
+    assert hidden == rounded.half().numpy().tobytes()
+    assert hidden != exact.half().numpy().tobytes()
+    assert len(hidden) == 2 * network.config.state_size
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_users_in_a_batch_do_not_touch_each_other(cell: str) -> None:
+    """Each row gets its own state and click; float32 sums may differ in the last bit by batch size."""
+    model, _ = _model(cell)
+    before = [b"", model.step([b""], [CLICKS[0]])[0], b"", model.step([b""], [CLICKS[1]])[0]]
+
+    together = model.step(before, CLICKS)
+
+    for state, click, row in zip(before, CLICKS, together, strict=True):
+        (alone,) = model.step([state], [click])
+        np.testing.assert_allclose(_floats(alone), _floats(row), atol=2e-3)
+
+
+def test_rank_is_exact_against_a_full_sort() -> None:
+    """The list is the head of the full order, and its scores are the softmax over all items."""
+    model, _ = _model("gru")
+    hidden = _some_states(model)
+
+    scores = model.scores(hidden).astype(np.float64)
+
+    for row, ranked in enumerate(model.rank(hidden, 20)):
+        order = np.argsort(-scores[row], kind="stable")[:20]
+        exponent = np.exp(scores[row] - scores[row].max())
+        ids, probabilities = _items(ranked)
+        assert ids == [f"i{index}" for index in order]
+        np.testing.assert_allclose(probabilities, (exponent / exponent.sum())[order], rtol=1e-4)
+        assert ranked.strategy == RNN
+        assert ranked.shown == model.vocabulary.low_hashes[order].astype("<u4").tobytes()
+
+
+def test_probabilities_of_all_items_sum_to_one() -> None:
+    """Asking for more items than there are gives them all."""
+    model, _ = _model("gru")
+
+    for ranked in model.rank(_some_states(model), N_ITEMS + 5):
+        ids, probabilities = _items(ranked)
+        assert len(set(ids)) == N_ITEMS
+        assert sum(probabilities) == pytest.approx(1.0, abs=1e-4)
+        assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_a_list_of_one_is_allowed() -> None:
+    """The best item alone."""
+    model, _ = _model("gru")
+    hidden = _some_states(model)
+
+    best = [_items(ranked)[0] for ranked in model.rank(hidden, 1)]
+
+    assert best == [[f"i{index}"] for index in model.scores(hidden).argmax(axis=1)]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_rebuilding_takes_the_same_steps(cell: str) -> None:
+    """From the zero state, over histories of different lengths; unknown items are passed over."""
+    model, _ = _model(cell)
+    unknown = RecentClick(item_hash("never heard of"), 9, 0)
+    histories = [
+        _history(CLICKS),
+        [],
+        [unknown, *_history(CLICKS[:1]), unknown, *_history(CLICKS[1:2])],
+        [unknown, unknown],
+        _history(CLICKS[:1]),
+    ]
+
+    rebuilt = model.rebuild(histories)
+
+    assert rebuilt[1] == rebuilt[3] == b""
+    for row, clicks in ((0, CLICKS), (2, CLICKS[:2]), (4, CLICKS[:1])):
+        hidden = b""
+        for click in clicks:
+            hidden = model.step([hidden], [click])[0]
+        np.testing.assert_allclose(_floats(rebuilt[row]), _floats(hidden), atol=2e-3)
+
+
+def test_rebuilding_nobody_is_nothing() -> None:
+    """No users, or users without clicks, need no network."""
+    model, _ = _model("gru")
+
+    assert model.rebuild([]) == []
+    assert model.rebuild([[], []]) == [b"", b""]
+
+
+def test_a_bundle_is_named_by_text_and_by_number() -> None:
+    """States hold the number of what updates name as text."""
+    model, _ = _model("gru")
+
+    assert model.bundle_id == "00000000000000ff"
+    assert model.bundle == 255
+
+
+def test_items_are_found_by_hash() -> None:
+    """States remember hashes, not ids."""
+    model, _ = _model("gru")
+
+    assert model.index_of(item_hash("i42")) == 42
+    assert model.index_of(item_hash("never heard of")) is None
+
+
+def _model(cell: str) -> tuple[ServedModel, Network]:
+    torch.manual_seed(3)
+    network = Network(NetworkConfig(N_ITEMS, hidden_size=8, cell=cell)).eval()
+    with torch.no_grad():
+        network.event_embedding.weight.normal_()
+        network.gap_embedding.weight.normal_()
+        network.item_bias.normal_()
+    vocabulary = Vocabulary([f"i{index}" for index in range(N_ITEMS)], np.ones(N_ITEMS))
+    return ServedModel("00000000000000ff", network, vocabulary), network
+
+
+def _some_states(model: ServedModel) -> list[bytes]:
+    return [*model.step([b""] * len(CLICKS), CLICKS), b""]
+
+
+def _history(clicks: list[tuple[int, int, int]]) -> list[RecentClick]:
+    return [RecentClick(item_hash(f"i{index}"), gap_s, event_type) for index, gap_s, event_type in clicks]
+
+
+def _items(ranked: RankedList) -> tuple[list[str], list[float]]:
+    items = json.loads(bytes(ranked.items_json))
+    return [item["item_id"] for item in items], [item["score"] for item in items]
+
+
+def _floats(hidden: bytes) -> np.ndarray:
+    return np.frombuffer(hidden, dtype="<f2").astype(np.float32)

@@ -1,0 +1,135 @@
+"""The recurrent network: every cell, with one item embedding or two."""
+
+import pytest
+import torch
+
+from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
+from nextclick.network import N_EVENT_ROWS, N_GAP_BINS, Network, NetworkConfig
+
+CELLS = ("gru", "lstm", "rnn")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("tied", [True, False])
+@torch.inference_mode()
+def test_step_by_step_equals_the_whole_sequence(cell: str, tied: bool) -> None:
+    """The stream takes one click at a time, the trainer a sequence: the same arithmetic."""
+    network = _network(cell, tied)
+    items, events, gaps = torch.randint(0, 9, (3, 5)), torch.randint(0, 7, (3, 5)), torch.randint(0, 10**7, (3, 5))
+    zero = torch.zeros(3, network.config.state_size)
+
+    outputs, after = network.run(network.inputs(items, events, gaps), zero)
+    state = zero
+    for step in range(5):
+        clicks = network.inputs(items[:, step], events[:, step], gaps[:, step]).unsqueeze(1)
+        output, state = network.run(clicks, state)
+
+        torch.testing.assert_close(output[:, 0], outputs[:, step])
+        torch.testing.assert_close(network.output(state), outputs[:, step])
+    torch.testing.assert_close(state, after)
+    assert not zero.any()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@torch.inference_mode()
+def test_what_the_cell_carries_has_the_configured_size(cell: str) -> None:
+    """An LSTM carries two vectors, and items are scored with the first."""
+    network = _network(cell)
+    state = torch.arange(2.0 * network.config.state_size).reshape(2, -1)
+
+    assert network.config.state_size == (8 if cell == "lstm" else 4)
+    assert torch.equal(network.output(state), state[:, :4])
+    _, after = network.run(torch.zeros(2, 1, 4), state)
+    assert after.shape == state.shape
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@torch.inference_mode()
+def test_scores_are_dot_products_plus_bias(tied: bool) -> None:
+    """Tied scores use the input embedding, others one of their own."""
+    network = _network("gru", tied)
+    network.item_bias.copy_(torch.arange(9.0))
+    output = torch.randn(2, 4)
+
+    scores = network.scores(output)
+
+    weights = network.item_embedding.weight if tied else network.output_embedding.weight
+    torch.testing.assert_close(scores, output @ weights.T + torch.arange(9.0))
+    assert torch.equal(network.item_embedding.weight, network.output_embedding.weight) is tied
+    n_embeddings = sum(parameter.shape == (9, 4) for parameter in network.parameters())
+    assert n_embeddings == (1 if tied else 2)
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "gap_bin"),
+    [
+        (0, 0),
+        (1, 1),
+        (2, 1),
+        (3, 2),
+        (6, 2),
+        (7, 3),
+        (2**22 - 1, 22),
+        (2**23 - 2, 22),
+        (2**23 - 1, 23),
+        (2**32 - 1, 23),
+    ],
+)
+@torch.inference_mode()
+def test_gaps_fall_into_powers_of_two(gap_s: int, gap_bin: int) -> None:
+    """Bins are exact at their edges: a rounding there would differ from machine to machine."""
+    network = _network("gru")
+
+    with_gap, without = (
+        network.inputs(torch.tensor([3]), torch.tensor([0]), torch.tensor([gap])) for gap in (gap_s, 0)
+    )
+
+    rows = network.gap_embedding.weight
+    assert rows.shape[0] == N_GAP_BINS
+    torch.testing.assert_close(with_gap - without, (rows[gap_bin] - rows[0]).unsqueeze(0))
+
+
+@pytest.mark.parametrize("event_type", [*range(len(EVENT_TYPES)), len(EVENT_TYPES), 200, OTHER_EVENT])
+@torch.inference_mode()
+def test_event_types_have_a_row_and_all_others_share_one(event_type: int) -> None:
+    """A state written by a newer version may hold a type that this one does not know."""
+    network = _network("gru")
+
+    inputs = network.inputs(torch.tensor([3]), torch.tensor([event_type]), torch.tensor([0]))
+
+    row = min(event_type, N_EVENT_ROWS - 1)
+    expected = network.item_embedding.weight[3] + network.event_embedding.weight[row] + network.gap_embedding.weight[0]
+    torch.testing.assert_close(inputs[0], expected)
+
+
+def test_a_fresh_network_ignores_event_and_gap() -> None:
+    """What they mean is learnt; before that they must not be noise."""
+    network = Network(NetworkConfig(9, 4))
+
+    assert not network.event_embedding.weight.any()
+    assert not network.gap_embedding.weight.any()
+    assert not network.item_bias.any()
+    assert network.item_embedding.weight.any()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_weight_learns(cell: str) -> None:
+    """Scores of the next item depend on every parameter."""
+    network = _network(cell, tied=False)
+    clicks = (torch.randint(0, 9, (4, 3)), torch.randint(0, 7, (4, 3)), torch.randint(0, 10**7, (4, 3)))
+    outputs, _ = network.run(network.inputs(*clicks), torch.zeros(4, network.config.state_size))
+
+    names, weights = zip(*network.named_parameters(), strict=True)
+    loss = network.scores(outputs[:, -1]).logsumexp(dim=1).sum()
+    gradients = torch.autograd.grad(loss, weights)
+
+    assert [name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()] == []
+
+
+def _network(cell: str, tied: bool = True) -> Network:
+    torch.manual_seed(7)
+    network = Network(NetworkConfig(n_items=9, hidden_size=4, cell=cell, tied=tied)).eval()
+    with torch.no_grad():
+        network.event_embedding.weight.normal_()
+        network.gap_embedding.weight.normal_()
+    return network

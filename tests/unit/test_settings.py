@@ -1,0 +1,175 @@
+"""Settings: what is refused and by which name, which source wins, and what a child process is told."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from nextclick.errors import PermanentError
+from nextclick.settings import Settings
+
+
+def test_defaults_are_valid() -> None:
+    """Nothing has to be set."""
+    settings = Settings.load({})
+
+    assert settings == Settings()
+    assert settings.changelog_topic == "nextclick-user-state-changelog"
+
+
+def test_each_kind_of_value_is_read_from_text() -> None:
+    """Text becomes what the field says: number, switch, path."""
+    settings = Settings.load(
+        {},
+        {
+            "partitions": "8",
+            "popularity_half_life_s": "1.5",
+            "tied": "False",
+            "check_partition": "1",
+            "data_dir": "/somewhere/else",
+            "app": "shop",
+        },
+    )
+
+    assert settings.partitions == 8
+    assert settings.popularity_half_life_s == 1.5
+    assert settings.tied is False
+    assert settings.check_partition is True
+    assert settings.data_dir == Path("/somewhere/else")
+    assert settings.changelog_topic == "shop-user-state-changelog"
+
+
+def test_set_wins_over_environment() -> None:
+    """What stands on the command line is what the user means now."""
+    environment = {"NEXTCLICK_PARTITIONS": "2", "NEXTCLICK_APP": "from-environment", "PATH": "/bin"}
+
+    settings = Settings.load(environment, {"partitions": "3"})
+
+    assert (settings.partitions, settings.app) == (3, "from-environment")
+
+
+def test_the_brokers_usual_variable_counts_least() -> None:
+    """KAFKA_BOOTSTRAP is used unless our own variable or --set names a broker."""
+    usual = {"KAFKA_BOOTSTRAP": "usual:1"}
+    own = usual | {"NEXTCLICK_BROKER": "own:2"}
+
+    assert Settings.load(usual).broker == "usual:1"
+    assert Settings.load(own).broker == "own:2"
+    assert Settings.load(own, {"broker": "given:3"}).broker == "given:3"
+    assert Settings.load({"KAFKA_BOOTSTRAP": ""}).broker == Settings().broker
+
+
+@pytest.mark.parametrize(
+    ("environment", "overrides"),
+    [({"NEXTCLICK_PARTITION": "4"}, {}), ({}, {"partition": "4"}), ({"NEXTCLICK_PARTITION": "4"}, {"app": "x"})],
+)
+def test_an_unknown_name_is_refused_by_name(environment: dict[str, str], overrides: dict[str, str]) -> None:
+    """A misspelt setting is never passed over in silence."""
+    with pytest.raises(PermanentError, match=r"unknown setting 'partition'.*NEXTCLICK_PARTITION"):
+        Settings.load(environment, overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("partitions", "many", "a whole number"),
+        ("partitions", "", "a whole number"),
+        ("partitions", "1.5", "a whole number"),
+        ("learning_rate", "fast", "a number"),
+        ("tied", "maybe", "true or false"),
+        ("partitions", "0", "at least 1"),
+        ("poll_pause_ms", "-1", "at least 0"),
+        ("poll_pause_ms", "nan", "at least 0"),
+        ("cell", "transformer", "one of gru, lstm, rnn"),
+        ("start", "yesterday", "one of earliest, latest"),
+        ("security_protocol", "ssl", "one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(name: str, text: str, expected: str) -> None:
+    """The message says which setting, what was expected, and what was found."""
+    with pytest.raises(PermanentError) as refused:
+        Settings.load({}, {name: text})
+
+    message = str(refused.value)
+    assert f"setting {name} expects {expected}" in message
+    assert "found" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("recent_clicks", "256"),  # a user's state counts them in one byte
+        ("list_length", "256"),  # as above
+        ("hidden_size", "32768"),  # a user's state counts the bytes of `hidden` in two bytes
+        ("worker_port", "65536"),
+        ("trainer_port", "65536"),
+        ("dropout", "1.5"),
+        ("validation_share", "1.5"),
+    ],
+)
+def test_a_value_that_nothing_can_hold_is_refused_at_the_start(name: str, text: str) -> None:
+    """Ranges have an upper end too: else a worker fails in the middle of the stream, again and again."""
+    with pytest.raises(PermanentError, match=f"setting {name} expects"):
+        Settings.load({}, {name: text})
+
+
+@pytest.mark.parametrize("missing", ["sasl_username", "sasl_password"])
+def test_a_login_needs_user_and_password(missing: str) -> None:
+    """SASL without credentials is refused before a connection is tried."""
+    login = {"security_protocol": "SASL_SSL", "sasl_username": "ann", "sasl_password": "secret"}
+
+    with pytest.raises(PermanentError, match="sasl_username and sasl_password"):
+        Settings.load({}, login | {missing: ""})
+
+
+def test_the_password_is_shown_nowhere() -> None:
+    """Neither a log of the settings nor the message about another mistake holds it."""
+    login = {"security_protocol": "SASL_SSL", "sasl_username": "ann", "sasl_password": "hush-hush"}
+    settings = Settings.load({}, login)
+
+    with pytest.raises(PermanentError) as refused:
+        Settings.load({}, login | {"cell": "x"})
+
+    assert "hush-hush" not in f"{settings!r} {settings} {refused.value}"
+
+
+def test_settings_are_frozen() -> None:
+    """No part of a program can change what another one reads."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().partitions = 2  # type: ignore[misc]
+
+
+def test_a_child_process_reads_the_same_settings() -> None:
+    """`as_environment` and `load` are each other's inverse, for every kind of value."""
+    settings = Settings(
+        broker="a:1,b:2",
+        partitions=7,
+        tied=False,
+        popularity_half_life_s=0.1 + 1,
+        data_dir=Path("/tmp/with space"),
+        security_protocol="SASL_PLAINTEXT",
+        sasl_username="ann",
+        sasl_password="p=w, x",
+    )
+
+    assert Settings.load(settings.as_environment()) == settings
+    assert Settings.load(Settings().as_environment()) == Settings()
+
+
+def test_a_child_process_that_inherits_the_environment_reads_the_same_settings() -> None:
+    """--set wins over a variable in the parent, so it must win in the child too, also where it names the default."""
+    inherited = {"KAFKA_BOOTSTRAP": "elsewhere:9092", "NEXTCLICK_PARTITIONS": "8"}
+    settings = Settings.load(inherited, {"broker": Settings().broker, "partitions": "4"})
+
+    child = Settings.load(inherited | settings.as_environment())
+
+    assert child == settings
+
+
+def test_every_setting_is_described() -> None:
+    """Help and documentation are made from the fields themselves."""
+    rows = Settings.describe()
+
+    assert [row[0] for row in rows] == [field.name for field in dataclasses.fields(Settings)]
+    assert all(reason for *_, reason in rows)

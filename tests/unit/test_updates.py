@@ -1,0 +1,67 @@
+"""The output message: what a consumer reads, and the list inside it that many users can share."""
+
+import json
+import struct
+
+import msgspec
+import pytest
+
+from nextclick.updates import (
+    POPULAR,
+    RNN,
+    Recommendation,
+    RecommendationUpdate,
+    Source,
+    decode_update,
+    encode_update,
+    ranked_list,
+)
+
+ITEMS = [Recommendation("b", 0.75), Recommendation('"é"', 0.25)]
+
+
+def test_an_update_is_read_back() -> None:
+    """Encoding takes a list that is JSON already; decoding gives plain values."""
+    value = encode_update("u1", ranked_list(RNN, ITEMS, [1, 2]), "00ff00ff00ff00ff", 3, (2, 70), 1_000, 1_005)
+
+    assert decode_update(value) == RecommendationUpdate(
+        "u1", ITEMS, RNN, "00ff00ff00ff00ff", 3, Source(2, 70), 1_000, 1_005
+    )
+
+
+def test_an_update_is_plain_json() -> None:
+    """The names are a contract with every consumer."""
+    value = encode_update("u1", ranked_list(POPULAR, ITEMS, [1, 2]), "", 1, (0, 0), 1_000, 1_005)
+
+    assert json.loads(value) == {
+        "user_id": "u1",
+        "items": [{"item_id": "b", "score": 0.75}, {"item_id": '"é"', "score": 0.25}],
+        "strategy": "popular",
+        "bundle_id": "",
+        "sequence": 1,
+        "source": {"partition": 0, "offset": 0},
+        "clicked_at_ms": 1_000,
+        "produced_at_ms": 1_005,
+    }
+
+
+def test_a_list_carries_what_the_state_keeps() -> None:
+    """The low bits of the hashes, packed as a state holds them."""
+    ranked = ranked_list(POPULAR, ITEMS, [7, 0xFFFFFFFF])
+
+    assert ranked.shown == struct.pack("<2I", 7, 0xFFFFFFFF)
+    assert ranked.strategy == POPULAR
+
+
+def test_an_empty_list_is_a_list() -> None:
+    """The very first click of a new installation may find nothing to recommend."""
+    value = encode_update("u1", ranked_list(POPULAR, [], []), "", 1, (0, 0), 0, 0)
+
+    assert decode_update(value).items == []
+
+
+@pytest.mark.parametrize("value", [b"", b"null", b"{}", b'{"user_id":1}', b"\xff"])
+def test_what_is_no_update_is_refused(value: bytes) -> None:
+    """A consumer gets one kind of error for all of them."""
+    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
+        decode_update(value)

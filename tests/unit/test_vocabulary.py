@@ -1,0 +1,75 @@
+"""The items that a bundle knows, and the file that holds them."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nextclick.errors import BundleError
+from nextclick.hashing import item_hash
+from nextclick.vocabulary import Vocabulary
+
+ITEMS = ("b", "a", "é 名\n", "x" * 256)
+
+
+def test_ids_rows_and_hashes_belong_together() -> None:
+    """A row is found by id and by hash, and leads back to the id."""
+    vocabulary = Vocabulary(ITEMS, np.arange(4.0))
+
+    assert len(vocabulary) == 4
+    for row, item_id in enumerate(ITEMS):
+        assert vocabulary.index_of[item_id] == row
+        assert vocabulary.index_of_hash[item_hash(item_id)] == row
+        assert vocabulary.item_ids[row] == item_id
+        assert vocabulary.low_hashes[row] == item_hash(item_id) & 0xFFFFFFFF
+
+
+def test_a_saved_vocabulary_is_read_back(tmp_path: Path) -> None:
+    """The order of the rows is the order of the weights."""
+    path = tmp_path / "vocabulary.parquet"
+    Vocabulary(ITEMS, np.array([0.0, 1e-300, 0.1, 1e300])).save(path)
+
+    loaded = Vocabulary.load(path)
+
+    assert loaded.item_ids == ITEMS
+    assert loaded.popularity.tolist() == [0.0, 1e-300, 0.1, 1e300]
+    assert loaded.popularity.dtype == np.float64
+
+
+@pytest.mark.parametrize(("item_ids", "n_popularities"), [(("a", "b", "a"), 3), (("a", "b"), 1), (("a",), 2), ((), 1)])
+def test_each_item_is_there_once_with_its_popularity(item_ids: tuple[str, ...], n_popularities: int) -> None:
+    """Two rows for one item would make a user's history ambiguous."""
+    with pytest.raises(BundleError, match="each item once"):
+        Vocabulary(item_ids, np.zeros(n_popularities))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"item_id": ["a"]}),
+        pa.table({"id": ["a"], "popularity": [1.0]}),
+        pa.table({"item_id": ["a", None], "popularity": [1.0, 2.0]}),
+        pa.table({"item_id": [1, 2], "popularity": [1.0, 2.0]}),
+        pa.table({"item_id": ["a"], "popularity": ["often"]}),
+    ],
+    ids=["no popularity", "no item_id", "null id", "ids are numbers", "popularity is text"],
+)
+def test_a_parquet_file_of_something_else_is_refused(tmp_path: Path, table: pa.Table) -> None:
+    """Whatever is wrong with the file, a worker gets the one error that makes it keep its bundle."""
+    path = tmp_path / "vocabulary.parquet"
+    pq.write_table(table, path)
+
+    with pytest.raises(BundleError):
+        Vocabulary.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not parquet at all", b"PAR1"])
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
+    """As above."""
+    path = tmp_path / "vocabulary.parquet"
+    path.write_bytes(content)
+
+    with pytest.raises(BundleError, match=r"vocabulary\.parquet expects columns"):
+        Vocabulary.load(path)

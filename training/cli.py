@@ -1,0 +1,26 @@
+"""The command `nextclick train`."""
+
+import click
+
+from nextclick.cli import settings_options
+from nextclick.settings import Settings
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Read to the present end of the topic, train once, and leave.")
+@click.option("--start", type=click.Choice(["earliest", "latest"]), help="Where a new click log begins.")
+@click.option("--verbose", is_flag=True, help="Also a line per pass, and the libraries' own log lines.")
+@settings_options
+def train(settings: Settings, once: bool, start: str | None, verbose: bool) -> None:
+    """Run the trainer: logs clicks, fine-tunes, publishes bundles.
+
+    One per application: a second one waits. The topics must exist (`nextclick topics`). SIGTERM writes the clicks
+    that were read to the click log and leaves; a training that is under way is given up.
+    """
+    import dataclasses
+
+    from nextclick.logs import set_up_logs
+    from training.trainer import run_trainer
+
+    set_up_logs("trainer", verbose=verbose)
+    run_trainer(dataclasses.replace(settings, start=start) if start else settings, once=once)
