@@ -104,8 +104,11 @@ class Settings:
     max_chunk_records: int = _setting(
         2_000, "most clicks that are applied as one batch; more helps only a backlog", unit="records", at_least=1
     )
-    poll_pause_ms: float = _setting(
-        10.0, "shortest time between two small batches: saves CPU at a small cost in latency", unit="ms", at_least=0
+    gather_ms: float = _setting(
+        15.0,
+        "while clicks keep coming, the broker gathers them so long: saves CPU, costs latency",
+        unit="ms",
+        at_least=0,
     )
     commit_interval_s: float = _setting(1.0, "how often offsets are committed", unit="s", at_least=0.1)
     session_timeout_s: float = _setting(

@@ -6,7 +6,6 @@ is acknowledged with the offset after its last record, strictly in order; only t
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +21,9 @@ from nextclick.settings import Settings
 faust_log = logging.getLogger("faust")  # services log their life under it, at the level of a library
 
 MAX_WAITING_CHUNKS = 2  # delivered but not yet taken by the agent: enough to never let it wait
-FETCH_WAIT_S = 1.0  # a fetch that finds nothing returns after this; bounds how long a stop can take
-SMALL_CHUNK_RECORDS = 256  # a larger chunk means a backlog: then there is nothing to save by pausing
+IDLE_WAIT_S = 1.0  # without traffic a fetch waits so long for its first record
+QUIET_S = 0.2  # without a record for so long there is no traffic
+GATHER_BYTES = 64 * 1024  # with so much at the broker there is nothing to gather: a backlog is fetched at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class ChunkConsumer(driver.Consumer):
     logger = faust_log
 
     settings: Settings  # set by `use_chunks`
+    _thread: "ChunkThread"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._acknowledged: dict[TP, int] = {}  # offset after the last durable record
@@ -88,19 +89,17 @@ class ChunkConsumer(driver.Consumer):
         return ChunkThread(self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop())
 
     async def _drain_messages(self, fetcher: Any) -> None:
+        gathering = False
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                fetched_at = time.monotonic()
-                records, active = await self._wait_next_records(FETCH_WAIT_S)
+                records, active = await self._wait_next_records(QUIET_S if gathering else IDLE_WAIT_S)
                 if records is None or self.should_stop:
                     return
                 if not self.flow_active:
                     await self.perform_seek()
                     continue
-                n_records = await self._deliver(records, active)
-                if 0 < n_records < SMALL_CHUNK_RECORDS:
-                    pause_s = self.settings.poll_pause_ms / 1000 - (time.monotonic() - fetched_at)
-                    await asyncio.sleep(max(0.0, pause_s))
+                gathering = await self._deliver(records, active) > 0
+                self._thread.gather(self.settings.gather_ms if gathering else None)
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:
                 raise
@@ -176,9 +175,18 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # a backend may produce its clicks in transactions
-        # The broker answers a fetch at once when there is something; this bounds the wait when there is nothing.
-        consumer._fetch_max_wait_ms = int(FETCH_WAIT_S * 1000)
+        consumer._fetch_max_wait_ms = int(IDLE_WAIT_S * 1000)
         return consumer
+
+    def gather(self, wait_ms: float | None) -> None:
+        """Say how the broker shall answer the next fetches.
+
+        While clicks keep coming it gathers them for `wait_ms`, because every fetch costs the same whether it brings
+        one click or fifty. With None it answers with the first one: the click after a silence never waits.
+        """
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._fetch_min_bytes = 1 if wait_ms is None else GATHER_BYTES
+        fetcher._fetch_max_wait_ms = int(IDLE_WAIT_S * 1000 if wait_ms is None else wait_ms)
 
 
 class DurableProducer(driver.Producer):

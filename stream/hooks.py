@@ -37,6 +37,8 @@ INSTANCE_HOOKS = (
     ("faust.transport.consumer", "Consumer", "_read_offset", "chunks: not to deliver twice"),
     ("aiokafka", "AIOKafkaConsumer", "_isolation_level", "chunks: read_committed"),
     ("aiokafka", "AIOKafkaConsumer", "_fetch_max_wait_ms", "chunks: a shorter wait at the broker"),
+    ("aiokafka.consumer.fetcher", "Fetcher", "_fetch_max_wait_ms", "chunks: how long the broker gathers"),
+    ("aiokafka.consumer.fetcher", "Fetcher", "_fetch_min_bytes", "chunks: how much the broker gathers"),
 )
 TESTED_VERSIONS = "faust-streaming 0.15.3, mode-streaming 0.7.1, aiokafka 0.14.0"
 

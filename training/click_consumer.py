@@ -14,7 +14,7 @@ from nextclick.client_config import consumer_config
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 
-_ANSWER_S = 8.0  # for the first answer of the broker
+_ANSWER_S = 6.0  # for the first answer of the broker
 _MAX_RECORDS = 2_000  # of one poll
 _log = logging.getLogger(__name__)
 

@@ -46,7 +46,8 @@ def fit(
     Args:
         network: is changed to the best weights that `validate` saw.
         n_known: items whose rows were learnt in an earlier training.
-        item_index: int64 (n,), for every row of the sequences its item in the network's vocabulary.
+        item_index: int64 (n,), for every row of the sequences its item in the network's vocabulary; -1 in rows that
+            are not to be learnt.
         sequences: the clicks.
         windows: what is learnt, oldest first.
         settings: of the trainer.
@@ -58,7 +59,7 @@ def fit(
     """
     rng = np.random.default_rng(settings.seed)
     learner = Learner(network, n_known, item_index, sequences, settings)
-    per_pass = int((windows.end - windows.first - 1).sum())
+    per_pass = int((windows.end - windows.first - 1).sum())  # 0 where every user clicked once
     best, best_weights, since_best = -np.inf, network.state_dict(), 0
     learning_s, epoch = 0.0, 0
     for epoch in range(1, settings.epochs + 1):
@@ -72,7 +73,7 @@ def fit(
         pass_s = time.perf_counter() - began_s
         learning_s += pass_s
         quality = validate(network)
-        fields = {"loss": round(loss_sum / per_pass, 3), "clicks_per_s": round(per_pass / pass_s)}
+        fields = {"loss": round(loss_sum / max(per_pass, 1), 3), "clicks_per_s": round(per_pass / pass_s)}
         _log.debug("pass %d: quality %.4f", epoch, quality, extra={"fields": fields})
         since_best += 1
         if quality > best:

@@ -46,8 +46,8 @@ class Learner:
             network: is changed.
             n_known: items, the first of the vocabulary, whose rows were learnt in an earlier training; 0: everything
                 is new.
-            item_index: int64 (n,), for every row of the sequences its item in the network's vocabulary; must be known
-                in every window that is learnt.
+            item_index: int64 (n,), for every row of the sequences its item in the network's vocabulary; -1 in rows
+                that are not to be learnt, which are in no window.
             sequences: the clicks.
             settings: learning rate, dropout, negatives, seed.
         """

@@ -96,15 +96,15 @@ def train_round(data: TrainingData, champion: Champion | None, settings: Setting
     vocabulary = _vocabulary(data.clicks, n_train, parent, settings.popularity_half_life_s)
     trial = _Trial(data.clicks, sequences, n_train, settings)
     item_index = _item_index(vocabulary, data.clicks)
-    index_of_row = item_index[sequences.item]
-    trained_rows = index_of_row[sequences.age_rank < n_train]
+    # Nothing of the validation part is seen, not even how popular its items are.
+    trained_index = np.where(sequences.age_rank < n_train, item_index[sequences.item], -1)
     config = NetworkConfig(len(vocabulary), settings.hidden_size, settings.cell, settings.tied)
-    counts = np.bincount(trained_rows, minlength=len(vocabulary)).astype(np.float64)
+    counts = np.bincount(trained_index[trained_index >= 0], minlength=len(vocabulary)).astype(np.float64)
     network = grown_network(parent.network if parent else None, config, counts)
     fitted = fit(
         network,
         len(parent.vocabulary) if parent else 0,
-        index_of_row,
+        trained_index,
         sequences,
         training_windows(sequences, n_train, settings.recent_clicks + 1),
         settings,

@@ -4,14 +4,15 @@ import os
 import signal
 import socket
 import time
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from nextclick.bundle import load_bundle
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest
@@ -127,3 +128,126 @@ def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(playgro
     assert status == 0
     assert logged_offsets(log_dir) == click_offsets(playground)
     assert len(logged_offsets(log_dir)) == 5_000
+
+
+def test_sigterm_in_a_training_writes_the_log_and_leaves_at_once(playground: Any) -> None:
+    """Exit status 0 within seconds, nothing announced, every click that was read in the log."""
+    playground.send(structured_clicks(5_000))
+    endless = ("--set", "epochs=1000000", "--set", "hidden_size=512", "--set", "log_flush_s=1000")
+    child = playground.start("trainer", "train", "--verbose", *endless)
+    playground.wait_for_log("trainer", "pass 1")
+    began_s = time.monotonic()
+
+    child.stop(ANSWER_S)
+
+    assert time.monotonic() - began_s < 5
+    assert child.exit_status == 0
+    assert logged_offsets(playground.settings.log_dir) == click_offsets(playground)
+    assert announced(playground) == []
+
+
+def test_it_trains_again_when_the_log_has_doubled_and_serves_its_metrics(playground: Any) -> None:
+    """Two bundles while it runs; /metrics and /healthz tell of them."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    playground.send(structured_clicks(3_200))
+    playground.start("trainer", "train", "--set", "log_flush_s=0.5", "--set", f"trainer_port={port}")
+    wait_until(lambda: len(announced(playground)) == 1, "the first bundle")
+    playground.send(structured_clicks(4_000, seed=1))
+    wait_until(lambda: playground.log("trainer").read_text().count("recall@20 new") == 2, "a second training")
+
+    metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+    health = urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5)
+
+    newest = announced(playground)[-1]
+    assert f'nextclick_trainer_bundle_info{{bundle="{newest.bundle_id}",cell="gru"}} 1.0' in metrics
+    assert 'nextclick_trainer_rounds_total{result="published"}' in metrics
+    assert "nextclick_trainer_clicks_logged_total 7200.0" in metrics
+    assert 'nextclick_trainer_recall_at_20{model="new"}' in metrics
+    assert health.status == 200
+
+
+def test_a_second_trainer_waits_and_says_so(playground: Any) -> None:
+    """It takes over when the first one ends; waiting, it can be stopped."""
+    first = playground.start("first", "train")
+    playground.wait_for_log("first", "logging clicks")
+    second = playground.start("second", "train")
+    third = playground.start("third", "train")
+    playground.wait_for_log("second", "another trainer writes the click log")
+    playground.wait_for_log("third", "another trainer writes the click log")
+
+    third.stop(ANSWER_S)
+    first.stop(ANSWER_S)
+
+    playground.wait_for_log("second", "logging clicks")
+    assert (first.exit_status, third.exit_status) == (0, 0)
+
+
+def test_clicks_that_retention_took_are_one_line_that_names_them(playground: Any) -> None:
+    """Partition, offsets and what to do; not when the log never knew the partition."""
+    playground.send(structured_clicks(2_000))
+    assert run_trainer(playground, "first", "--once") == 0
+    before = ClickLog(playground.settings.log_dir).ends
+    playground.send(structured_clicks(2_000, seed=1))
+    delete_clicks(playground, {partition: end + 5 for partition, end in before.items()})
+
+    status = run_trainer(playground, "second", "--once")
+    [line] = playground.log("second").read_text().splitlines()
+
+    assert status == 1
+    assert f"clicks {before[0]} to {before[0] + 4} were removed before they were logged" in line
+    new_log = ("--set", f"log_dir={playground.folder / 'new-log'}")
+    assert run_trainer(playground, "new", "--once", *new_log) == 0
+
+
+def test_start_latest_leaves_old_clicks_out_once(playground: Any) -> None:
+    """A new log begins at the end of the topic; what comes after that is logged, whenever the trainer runs."""
+    playground.send(structured_clicks(500))
+    assert run_trainer(playground, "first", "--once", "--start", "latest") == 0
+    begin = ClickLog(playground.settings.log_dir).ends
+    playground.send(structured_clicks(300, seed=1))
+
+    assert run_trainer(playground, "second", "--once", "--start", "latest") == 0
+
+    expected = [(partition, offset) for partition, offset in click_offsets(playground) if offset >= begin[partition]]
+    assert logged_offsets(playground.settings.log_dir) == expected
+    assert len(expected) == 300
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("broker=127.0.0.1:9", "expected a broker at 127.0.0.1:9"),
+        ("clicks_topic=no-such-topic", "run `nextclick topics`"),
+        ("log_dir=/proc/nothing", "expected to write the click log /proc/nothing"),
+        ("trainer_port=1000000", "trainer_port"),
+    ],
+)
+def test_a_start_that_cannot_work_is_one_line(playground: Any, setting: str, expected: str) -> None:
+    """What was expected, what was found, what to do; no stack trace."""
+    began_s = time.monotonic()
+
+    status = run_trainer(playground, "trainer", "--set", setting)
+
+    lines = playground.log("trainer").read_text().splitlines()
+    assert status == 1
+    assert expected in lines[-1]
+    assert len(lines) == 1, lines
+    assert time.monotonic() - began_s < 25
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, with a deadline."""
+    deadline_s = time.monotonic() + ANSWER_S
+    while not condition():
+        assert time.monotonic() < deadline_s, what
+        time.sleep(0.1)
+
+
+def delete_clicks(playground: Any, before: dict[int, int]) -> None:
+    """Remove the records before an offset of each partition, as retention does."""
+    admin = AdminClient({"bootstrap.servers": playground.settings.broker})
+    topic = playground.settings.clicks_topic
+    deleted = admin.delete_records([TopicPartition(topic, partition, offset) for partition, offset in before.items()])
+    for future in deleted.values():
+        future.result(ANSWER_S)

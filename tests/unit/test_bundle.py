@@ -284,6 +284,14 @@ def test_a_damaged_bundle_is_not_copied(tmp_path: Path) -> None:
     assert [path.name for path in destination.parent.iterdir()] == [good.name]
 
 
+def test_a_bundle_that_is_not_there_is_not_copied(tmp_path: Path) -> None:
+    """What is missing is a bundle's fault, not the disk's, and makes no folder."""
+    with pytest.raises(BundleError, match="expected to be readable"):
+        copy_bundle(tmp_path / "nowhere", tmp_path / "copies" / "nowhere")
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_copy_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     """The caller hears of the disk, not of a bad bundle."""
     source = _saved(tmp_path)

@@ -1,0 +1,240 @@
+"""The click log: what is written is read back, once, whatever happens in between."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nextclick.clicks import Click, Rejected, RejectReason
+from nextclick.errors import PermanentError
+from training.click_buffer import ClickBuffer
+from training.click_consumer import ReadRecord
+from training.click_log import ClickLog, LogRow
+
+DEADLINE_S = 60
+
+
+def rows(first: int, count: int) -> list[LogRow]:
+    """Some clicks at consecutive offsets."""
+    return [
+        LogRow(offset, Click(f"user-{offset % 3}", f"item-{offset % 5}", 1_000 + offset, offset % 2))
+        for offset in range(first, first + count)
+    ]
+
+
+def read_rows(log: ClickLog, partition: int = 0) -> list[LogRow]:
+    """All rows of a partition."""
+    table = log.read([file for file in sorted(log.files) if file.partition == partition])
+    return [
+        LogRow(row["offset"], Click(row["user_id"], row["item_id"], row["timestamp_ms"], row["event_type"]))
+        for row in table.to_pylist()
+    ]
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+    """Every column survives, also in a new process, and the log ends one past the last record."""
+    ClickLog(tmp_path).append(0, 10, 19, rows(10, 10))
+
+    log = ClickLog(tmp_path)
+
+    assert read_rows(log) == rows(10, 10)
+    assert (log.ends, log.n_clicks) == ({0: 20}, 10)
+
+
+def test_files_are_named_after_partition_and_offsets(tmp_path: Path) -> None:
+    """The name alone says what a file covers."""
+    ClickLog(tmp_path).append(3, 0, 412, rows(0, 2))
+
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.parquet")] == [
+        "partition=3/00000000000000000000-00000000000000000412.parquet"
+    ]
+
+
+def test_a_range_without_clicks_moves_the_end_on(tmp_path: Path) -> None:
+    """Where only rejected records were read, the next start does not read them again."""
+    log = ClickLog(tmp_path)
+    log.append(0, 0, 4, [])
+    log.append(0, 5, 6, rows(5, 2))
+
+    again = ClickLog(tmp_path)
+
+    assert again.ends == {0: 7}
+    assert read_rows(again) == rows(5, 2)
+
+
+def test_a_gap_or_an_overlap_is_refused(tmp_path: Path) -> None:
+    """A partition is written from where it ends."""
+    log = ClickLog(tmp_path)
+    log.append(0, 0, 4, rows(0, 5))
+
+    for first in (3, 6):
+        with pytest.raises(ValueError, match="ends at 5"):
+            log.append(0, first, 9, [])
+
+
+def test_what_a_crash_left_half_written_is_removed_and_not_read(tmp_path: Path) -> None:
+    """Before the rename a file does not exist for anyone."""
+    log = ClickLog(tmp_path)
+    log.append(0, 0, 4, rows(0, 5))
+    leftover = log.path_of(0, 5, 9).with_name(".writing-" + log.path_of(0, 5, 9).name)
+    leftover.write_bytes(log.files[0].path.read_bytes()[:50])
+
+    again = ClickLog(tmp_path)
+
+    assert not leftover.exists()
+    assert again.ends == {0: 5}
+    assert read_rows(again) == rows(0, 5)
+
+
+def test_merging_keeps_every_row_once(tmp_path: Path) -> None:
+    """Many small files become one that covers the same offsets, ranges without clicks among them."""
+    log = ClickLog(tmp_path)
+    for number in range(40):
+        log.append(0, number * 10, number * 10 + 9, rows(number * 10, 10) if number % 4 else [])
+    before = read_rows(log)
+
+    log.merge_small_files()
+
+    assert [path.name for path in tmp_path.rglob("*.parquet")] == [log.path_of(0, 0, 399).name]
+    assert read_rows(log) == read_rows(ClickLog(tmp_path)) == before
+    assert ClickLog(tmp_path).n_clicks == log.n_clicks == 300
+
+
+def test_few_files_are_left_alone(tmp_path: Path) -> None:
+    """A merge rewrites rows: it waits until many files have gathered."""
+    log = ClickLog(tmp_path)
+    for number in range(10):
+        log.append(0, number, number, rows(number, 1))
+
+    log.merge_small_files()
+
+    assert len(log.files) == 10
+
+
+def test_a_crash_in_a_merge_doubles_nothing(tmp_path: Path) -> None:
+    """The merged file beside its parts: the parts go."""
+    log = ClickLog(tmp_path)
+    for number in range(40):
+        log.append(0, number, number, rows(number, 1))
+    parts = {file.path: file.path.read_bytes() for file in log.files}
+    log.merge_small_files()
+    for path, data in list(parts.items())[7:]:
+        path.write_bytes(data)
+
+    again = ClickLog(tmp_path)
+
+    assert read_rows(again) == rows(0, 40)
+    assert again.n_clicks == 40
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from nextclick.clicks import Click
+from training.click_log import ClickLog, LogRow
+log = ClickLog(Path(sys.argv[1]))
+first = log.ends.get(0, 0)
+print("ready", flush=True)
+while True:
+    log.append(0, first, first + 9, [LogRow(o, Click(f"user-{o % 3}", f"item-{o % 5}", 1000 + o, o % 2))
+                                     for o in range(first, first + 10)])
+    first += 10
+    log.merge_small_files()
+"""
+
+
+def test_a_writer_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """SIGKILL while files are written and merged: the rows are those up to the log's end, each once."""
+    for round_number in range(8):
+        writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        files_seen = 0
+        # A different moment each time: after so many changes of the folder.
+        names: set[str] = set()
+        deadline_s = time.monotonic() + DEADLINE_S
+        while files_seen < 15 + 9 * round_number and time.monotonic() < deadline_s:
+            now = {path.name for path in tmp_path.glob("partition=0/*")}
+            files_seen += len(now - names)
+            names |= now
+        writer.send_signal(signal.SIGKILL)
+        writer.wait(DEADLINE_S)
+        writer.stdout.close()
+
+        log = ClickLog(tmp_path)
+
+        assert read_rows(log) == rows(0, log.ends[0])
+        assert log.n_clicks == log.ends[0]
+
+
+def test_a_full_disk_is_one_line_and_the_log_ends_where_it_did(tmp_path: Path) -> None:
+    """The error says what to do; the clicks are still in the buffer and in the topic."""
+    log = ClickLog(tmp_path)
+    log.append(0, 0, 4, rows(0, 5))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))  # a write beyond 200 bytes fails, as on a full disk
+    try:
+        with pytest.raises(PermanentError, match="make room") as error:
+            log.append(0, 5, 1_004, rows(5, 1_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert "\n" not in str(error.value)
+    assert ClickLog(tmp_path).ends == log.ends == {0: 5}
+    assert not list(tmp_path.rglob(".writing-*"))
+
+
+def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    """A file in its place."""
+    (tmp_path / "log").write_text("in the way")
+
+    with pytest.raises(PermanentError, match="expected to read and write the click log"):
+        ClickLog(tmp_path / "log")
+
+
+def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
+    """The user learns which file, and what to do with it."""
+    log = ClickLog(tmp_path)
+    log.append(0, 0, 4, rows(0, 5))
+    path = log.files[0].path
+    path.write_bytes(b"not Parquet at all")
+    with pytest.raises(PermanentError, match="Parquet"):
+        ClickLog(tmp_path)
+    path.rename(path.with_name("notes.parquet"))
+
+    with pytest.raises(PermanentError, match=r"notes\.parquet; move it elsewhere"):
+        ClickLog(tmp_path)
+
+
+def test_files_that_overlap_are_refused(tmp_path: Path) -> None:
+    """Two trainers must have written: better stop than count clicks twice."""
+    log = ClickLog(tmp_path)
+    log.append(0, 0, 4, rows(0, 5))
+    os.link(log.files[0].path, log.path_of(0, 3, 7))
+
+    with pytest.raises(PermanentError, match="overlap"):
+        ClickLog(tmp_path)
+
+
+def test_the_buffer_writes_what_was_read_and_starts_anew(tmp_path: Path) -> None:
+    """Rejected records are covered by the file's range; a partition without records gets no file."""
+    bad = Rejected(RejectReason.BAD_JSON, "")
+    buffer = ClickBuffer({0: 5, 1: 0, 2: 7})
+    buffer.add([ReadRecord(0, row.offset, row.click) for row in rows(5, 2)])
+    buffer.add([ReadRecord(2, 9, bad)])
+    log = ClickLog(tmp_path)
+
+    assert buffer.n_clicks == 2
+    buffer.write_to(log)
+    buffer.write_to(log)
+
+    assert buffer.n_clicks == 0
+    assert log.ends == {0: 7, 2: 10}
+    assert read_rows(log) == rows(5, 2)
+    assert len(log.files) == 2

@@ -1,0 +1,87 @@
+"""Which clicks a training takes from the log."""
+
+from pathlib import Path
+
+import numpy as np
+
+from nextclick.clicks import Click
+from training.click_log import ClickLog, LogRow
+from training.training_data import TrainingData, select_training_data
+
+
+def log_of(folder: Path, files: list[tuple[int, list[tuple[str, int]]]]) -> ClickLog:
+    """Write files (partition, [(user, time in s)]); the item is unique."""
+    log = ClickLog(folder)
+    for partition, clicks in files:
+        first = log.ends.get(partition, 0)
+        rows = [
+            LogRow(first + n, Click(user, f"item-{partition}-{first + n}", time_s * 1_000, 0))
+            for n, (user, time_s) in enumerate(clicks)
+        ]
+        log.append(partition, first, first + len(rows) - 1, rows)
+    return log
+
+
+def select(log: ClickLog, recent: int, replay_share: float = 0.0, seed: int = 0) -> TrainingData:
+    return select_training_data(log, log.files, recent, replay_share, np.random.default_rng(seed))
+
+
+def items_of(data: TrainingData) -> list[str]:
+    return [data.clicks.item_ids[item] for item in data.clicks.item]
+
+
+def test_clicks_of_all_partitions_come_in_order_of_time(tmp_path: Path) -> None:
+    """And a partition's clicks stay in log order, late ones too."""
+    log = log_of(tmp_path, [(0, [("a", 1), ("a", 5), ("b", 2), ("a", 7)]), (1, [("c", 0), ("c", 4), ("c", 6)])])
+
+    data = select(log, 100)
+
+    assert items_of(data) == ["item-1-0", "item-0-0", "item-1-1", "item-0-1", "item-0-2", "item-1-2", "item-0-3"]
+    assert data.n_recent == 7
+
+
+def test_only_the_newest_clicks_are_recent(tmp_path: Path) -> None:
+    """However they are spread over partitions and files."""
+    log = log_of(
+        tmp_path,
+        [(0, [("a", 0), ("a", 1)]), (1, [("b", 2), ("b", 10)]), (0, [("a", 11), ("a", 12)]), (1, [("b", 13)])],
+    )
+
+    data = select(log, 4)
+
+    assert items_of(data) == ["item-1-1", "item-0-2", "item-0-3", "item-1-2"]
+    assert data.log_range(4) == {"0": (2, 3), "1": (1, 2)}
+    assert data.log_range(2) == {"0": (2, 2), "1": (1, 1)}
+
+
+def test_old_files_that_are_not_needed_are_not_read(tmp_path: Path) -> None:
+    """A long log costs no more than a short one."""
+    log = log_of(tmp_path, [(0, [("a", number)] * 5) for number in range(10)])
+    for file in log.files[:8]:
+        file.path.write_bytes(b"would fail if it were read")
+
+    assert len(select(log, 10).clicks.item) == 10
+
+
+def test_replay_adds_whole_users_of_older_times(tmp_path: Path) -> None:
+    """A share of the recent clicks, older ones first; the same seed takes the same."""
+    old = [(f"old-{number % 40}", number) for number in range(200)]
+    log = log_of(tmp_path, [(0, old), (0, [("new", 1_000 + number) for number in range(100)])])
+
+    data = select(log, 100, replay_share=0.2)
+    again, other = select(log, 100, replay_share=0.2), select(log, 100, replay_share=0.2, seed=1)
+
+    replayed = data.clicks.user[: -data.n_recent]
+    assert (data.n_recent, 20 <= len(replayed) <= 25) == (100, True)
+    assert (np.bincount(replayed)[np.unique(replayed)] == 5).all()
+    assert items_of(data)[-100:] == [f"item-0-{offset}" for offset in range(200, 300)]
+    assert items_of(again) == items_of(data)
+    assert items_of(other) != items_of(data)
+
+
+def test_an_empty_log_gives_no_clicks(tmp_path: Path) -> None:
+    """Ranges without clicks only."""
+    log = ClickLog(tmp_path)
+    log.append(0, 0, 9, [])
+
+    assert len(select(log, 10, replay_share=0.5).clicks.item) == 0

@@ -1,0 +1,169 @@
+"""One whole training without a broker, and the folder of bundles."""
+
+import os
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+import torch
+
+from nextclick.bundle import load_network, save_bundle
+from nextclick.errors import PermanentError
+from nextclick.network import Network, NetworkConfig
+from nextclick.settings import Settings
+from nextclick.vocabulary import Vocabulary
+from training.bundle_store import KEPT_BUNDLES, Champion, load_champion, remove_old_bundles, store_bundle
+from training.sequences import ClickColumns
+from training.training_data import TrainingData
+from training.training_round import Round, train_round
+from training.watch import Watch
+
+N_ITEMS = 80
+SETTINGS = Settings(hidden_size=32, epochs=6)
+
+
+def ring_clicks(count: int, n_items: int = N_ITEMS) -> TrainingData:
+    """Users who mostly go three items on."""
+    rng = np.random.default_rng(0)
+    n_users = count // 10
+    place = rng.integers(n_items, size=n_users)
+    user = rng.integers(n_users, size=count)
+    item = np.zeros(count, dtype=np.int64)
+    for number, who in enumerate(user):
+        item[number] = place[who]
+        place[who] = rng.integers(n_items) if rng.random() < 0.1 else (place[who] + 3) % n_items
+    ids = [f"item-{number}" for number in range(n_items)]
+    clicks = ClickColumns(user, item, np.arange(count) * 500, np.zeros(count, dtype=np.int64), ids)
+    return TrainingData(clicks, count, np.zeros(count, dtype=np.int64), np.arange(count))
+
+
+def run(data: TrainingData, champion: Champion | None = None, settings: Settings = SETTINGS) -> Round:
+    torch.set_num_threads(1)
+    return train_round(data, champion, settings, Watch(Event()))
+
+
+def stored(folder: Path, outcome: Round) -> Champion:
+    """Store a round's bundle and load it again."""
+    manifest = store_bundle(
+        folder, outcome.network, outcome.vocabulary, created_ms=1, metrics=outcome.metrics(), parent="", log_range={}
+    )
+    return Champion(*load_network(folder / manifest.bundle_id))
+
+
+def test_the_first_training_beats_popularity() -> None:
+    """From nothing, on a few thousand clicks with structure."""
+    outcome = run(ring_clicks(3_000))
+
+    assert outcome.decision.publish
+    assert outcome.new.recall > 0.7 > outcome.popularity.recall
+    assert (outcome.current, outcome.parent) == (None, "")
+    assert outcome.n_clicks == 2_700
+    assert outcome.new.n_predictions > 250
+
+
+def test_the_next_training_goes_on_from_the_bundle_and_is_compared_with_it(tmp_path: Path) -> None:
+    """Items keep their rows, new ones are appended; all three figures are in the metrics."""
+    data = ring_clicks(6_000)
+    columns = data.clicks
+    short = data._replace(
+        clicks=ClickColumns(*(column[:4_000] for column in columns[:4]), columns.item_ids), n_recent=4_000
+    )
+    champion = stored(tmp_path, run(short))
+    ids = [*columns.item_ids[:-1], "an item of its own"]
+    renamed = data._replace(clicks=columns._replace(item_ids=ids))
+
+    outcome = run(renamed, champion)
+
+    assert outcome.parent == champion.manifest.bundle_id
+    assert outcome.vocabulary.item_ids == (*champion.vocabulary.item_ids, "an item of its own")
+    assert outcome.current is not None
+    assert outcome.metrics()["current_recall@20"] == outcome.current.recall
+    assert outcome.decision.publish == (outcome.new.recall >= outcome.current.recall)
+
+
+def test_a_bundle_that_saw_little_is_replaced_and_not_trained_on(tmp_path: Path) -> None:
+    """Starting anew is better then; it is still what the new one must not be worse than."""
+    champion = stored(tmp_path, run(ring_clicks(1_000)))
+
+    outcome = run(ring_clicks(4_000), champion)
+
+    assert outcome.parent == ""
+    assert outcome.current is not None
+
+
+def test_a_bundle_of_another_shape_is_compared_but_not_trained_on(tmp_path: Path) -> None:
+    """Changed settings take effect with the next training."""
+    champion = stored(tmp_path, run(ring_clicks(3_000)))
+
+    outcome = run(ring_clicks(3_000), champion, Settings(hidden_size=16, epochs=2))
+
+    assert outcome.parent == ""
+    assert outcome.network.config.hidden_size == 16
+    assert outcome.current is not None
+
+
+def test_items_that_appear_only_in_the_newest_part_are_not_in_the_bundle() -> None:
+    """They have no learnt row, and as targets they are misses."""
+    data = ring_clicks(2_000)
+    item = data.clicks.item.copy()
+    item[-150:] = N_ITEMS
+    clicks = data.clicks._replace(item=item, item_ids=[*data.clicks.item_ids, "too new"])
+
+    outcome = run(data._replace(clicks=clicks))
+
+    assert "too new" not in outcome.vocabulary.index_of
+    assert outcome.new.recall < 0.3
+
+
+def test_the_same_clicks_and_seed_give_the_same_network() -> None:
+    """A whole round repeats itself to the last bit."""
+    first, second = (run(ring_clicks(1_500)).network.state_dict() for _ in range(2))
+
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_users_with_one_click_each_give_nothing_to_publish() -> None:
+    """No sequence, no prediction: no crash, no bundle."""
+    data = ring_clicks(500)
+    lonely = data._replace(clicks=data.clicks._replace(user=np.arange(500)))
+
+    outcome = run(lonely)
+
+    assert not outcome.decision.publish
+
+
+def test_an_announced_bundle_that_is_gone_or_damaged_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The trainer starts from nothing, and says so."""
+    manifest = stored(tmp_path, run(ring_clicks(500))).manifest
+    (tmp_path / manifest.bundle_id / "model.safetensors").write_bytes(b"damaged")
+
+    assert load_champion(tmp_path, manifest) is None
+    assert load_champion(tmp_path / "elsewhere", manifest) is None
+    assert load_champion(tmp_path, None) is None
+    assert caplog.text.count("starting from nothing") == 2
+
+
+def test_old_bundles_go_but_never_the_champion_nor_other_folders(tmp_path: Path) -> None:
+    """The newest few stay."""
+    network, vocabulary = Network(NetworkConfig(1, 4)), Vocabulary(["a"], np.ones(1))
+    ids = []
+    for number in range(KEPT_BUNDLES + 3):
+        ids.append(save_bundle(tmp_path, network, vocabulary, created_ms=number, metrics={}).bundle_id)
+        os.utime(tmp_path / ids[-1], (number, number))
+    (tmp_path / "mine").mkdir()
+
+    remove_old_bundles(tmp_path, champion=ids[0])
+
+    assert {path.name for path in tmp_path.iterdir()} == {ids[0], *ids[-KEPT_BUNDLES:], "mine"}
+
+
+def test_a_bundle_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """With the setting that says where else."""
+    (tmp_path / "file").touch()
+    network, vocabulary = Network(NetworkConfig(1, 4)), Vocabulary(["a"], np.ones(1))
+
+    with pytest.raises(PermanentError, match="--set bundle_dir=PATH") as error:
+        store_bundle(tmp_path / "file", network, vocabulary, created_ms=1, metrics={}, parent="", log_range={})
+
+    assert "\n" not in str(error.value)
