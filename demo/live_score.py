@@ -6,15 +6,17 @@ user saw when making that click.
 
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
 from nextclick.updates import RNN, RecommendationUpdate
 
 _LOW_BITS = 0xFFFFFFFF
-_MAX_WAITING = 200_000  # clicks without their update yet: bounds the memory when the worker is away
+_MAX_WAITING = 200_000  # clicks without their update yet, or the other way round: the oldest go first
 _LATENCY_WINDOW = 5_000  # newest updates that the percentiles are taken over
+
+_T = TypeVar("_T")
 
 
 class _SeenClick(NamedTuple):
@@ -76,8 +78,8 @@ class LiveScore:
         early = self._early.pop(source, None)
         if early is not None:
             self._judge(early, seen)
-        elif len(self._clicks) < _MAX_WAITING:
-            self._clicks[source] = seen
+        else:
+            _keep(self._clicks, source, seen)
 
     def update(self, update: RecommendationUpdate, received_ms: float) -> None:
         """Take an update of the topic."""
@@ -90,8 +92,8 @@ class LiveScore:
         click = self._clicks.pop(source, None)
         if click is not None:
             self._judge(update, click)
-        elif len(self._early) < _MAX_WAITING:
-            self._early[source] = update
+        else:
+            _keep(self._early, source, update)
 
     def latency_ms(self, shares: Iterable[float]) -> list[float]:
         """Give percentiles of click to received update, over the newest updates."""
@@ -109,3 +111,9 @@ class LiveScore:
         self.overall.count(hit, click.popularity_hit)
         if before.bundle_id:
             self.after_swap.count(hit, click.popularity_hit)
+
+
+def _keep(waiting: dict[tuple[int, int], _T], source: tuple[int, int], value: _T) -> None:
+    if len(waiting) >= _MAX_WAITING:
+        del waiting[next(iter(waiting))]
+    waiting[source] = value

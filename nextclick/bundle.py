@@ -51,9 +51,10 @@ def save_bundle(
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        weights = {name: tensor.contiguous() for name, tensor in _own_weights(network).items()}
-        safetensors.torch.save_file(weights, draft / MODEL_FILE)
         vocabulary.save(draft / VOCABULARY_FILE)
+        _save_weights(network, draft / MODEL_FILE)
+        # safetensors makes a file that only its owner may read; trainer and worker may be different users.
+        (draft / MODEL_FILE).chmod((draft / VOCABULARY_FILE).stat().st_mode)
         files = tuple(_describe(draft / name) for name in (MODEL_FILE, VOCABULARY_FILE))
         config = msgspec.to_builtins(network.config)
         manifest = Manifest(
@@ -96,11 +97,13 @@ def load_network(folder: Path) -> tuple[Manifest, Network, Vocabulary]:
             raise BundleError(f"expected {config.n_items} items in the vocabulary, found {len(vocabulary)}")
         network = Network(config)
         missing, unexpected = network.load_state_dict(safetensors.torch.load_file(folder / MODEL_FILE), strict=False)
-    except (msgspec.ValidationError, KeyError, RuntimeError, safetensors.SafetensorError, OSError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError, safetensors.SafetensorError, OSError) as error:
         raise BundleError(f"bundle {folder} does not fit its configuration: {error}; train a new one") from error
     # With tied embeddings the output embedding is the input embedding and is saved once.
-    if unexpected or set(missing) - {"output_embedding.weight"}:
+    if unexpected or set(missing) != ({"output_embedding.weight"} if config.tied else set()):
         raise BundleError(f"bundle {folder}: weights missing {missing} or unexpected {unexpected}; train a new one")
+    if not all(torch.isfinite(weights).all() for weights in network.parameters()):
+        raise BundleError(f"bundle {folder}: expected weights that are numbers, found NaN or infinity; train a new one")
     return manifest, network, vocabulary
 
 
@@ -115,6 +118,12 @@ def verify_bundle(folder: Path) -> Manifest:
         if len(data) > MAX_MANIFEST_BYTES:
             raise BundleError(f"bundle {folder}: expected a manifest of at most {MAX_MANIFEST_BYTES} bytes")
         manifest = decode_manifest(data)
+        expected_id = bundle_id_of(manifest.files, manifest.network, manifest.created_ms)
+        if manifest.bundle_id != expected_id:
+            raise BundleError(
+                f"bundle {folder}: expected the id {expected_id}, which its content gives, "
+                f"found {manifest.bundle_id}; publish it again"
+            )
         for expected in manifest.files:
             if _describe(folder / expected.name) != expected:
                 raise BundleError(f"bundle {folder}: {expected.name} is not what the manifest says; fetch it again")
@@ -145,6 +154,14 @@ def copy_bundle(source: Path, destination: Path) -> None:
         draft.rename(destination)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _save_weights(network: Network, path: Path) -> None:
+    weights = {name: tensor.contiguous() for name, tensor in _own_weights(network).items()}
+    try:
+        safetensors.torch.save_file(weights, path)
+    except safetensors.SafetensorError as error:  # how it tells of a full disk
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def _own_weights(network: Network) -> dict[str, torch.Tensor]:

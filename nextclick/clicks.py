@@ -14,6 +14,7 @@ from nextclick.settings import Settings
 
 MAX_VALUE_BYTES = 16 * 1024  # a click is a few hundred bytes; more is a mistake of the producer
 MAX_ID_BYTES = 256
+MAX_TIMESTAMP_MS = 253_402_300_799_999  # the end of the year 9999
 FUTURE_TOLERANCE_MS = 24 * 3600 * 1000  # beyond the record's own timestamp a click's time is a mistake
 
 # One byte in the user's state. Only ever append: the numbers are stored.
@@ -114,7 +115,7 @@ def click_decoder(fields: ClickFields) -> Decode:
         if key != user_bytes:
             return Rejected(RejectReason.WRONG_KEY, f"expected the key to equal the field {fields.user!r}")
         timestamp_ms = wire_click.time if wire_click.time is not None else record_timestamp_ms
-        if not 0 <= timestamp_ms <= record_timestamp_ms + FUTURE_TOLERANCE_MS:
+        if not 0 <= timestamp_ms <= min(record_timestamp_ms + FUTURE_TOLERANCE_MS, MAX_TIMESTAMP_MS):
             return Rejected(
                 RejectReason.IN_THE_FUTURE if timestamp_ms > 0 else RejectReason.BAD_FIELD,
                 "expected an event time in ms since 1970, at most a day after the record's own timestamp",

@@ -1,6 +1,7 @@
 """The manifest of a bundle: what is announced on the topic `models` and written last into the bundle's folder."""
 
 import hashlib
+import re
 from typing import Any
 
 import msgspec
@@ -9,6 +10,9 @@ from nextclick.errors import BundleError
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")  # no way out of a folder, nothing hidden
+_BUNDLE_ID = re.compile(r"[0-9a-f]{16}")
+NO_BUNDLE = "0" * 16  # what a user's state names when there is none
 CHAMPION = "champion"  # the channel, that is the key on `models`, that workers serve
 
 
@@ -47,7 +51,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 def bundle_id_of(files: tuple[BundleFile, ...], network: dict[str, Any], created_ms: int) -> str:
     """Derive a bundle's id from what it holds: 16 hexadecimal digits, never all zero."""
     digest = hashlib.sha256(msgspec.json.encode((files, network, created_ms), order="sorted")).hexdigest()
-    return digest[:16] if digest[:16] != "0" * 16 else digest[16:32]
+    return digest[:16] if digest[:16] != NO_BUNDLE else digest[16:32]
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -69,9 +73,8 @@ def decode_manifest(data: bytes) -> Manifest:
         raise BundleError(
             f"expected bundle format {FORMAT_VERSION}, found {manifest.format_version}; upgrade this program"
         )
-    names = [manifest.bundle_id, *(file.name for file in manifest.files)]
-    if any(not name or "/" in name or "\\" in name or name.startswith(".") for name in names):
+    if not all(_PLAIN_NAME.fullmatch(file.name) for file in manifest.files):
         raise BundleError("expected plain names in a bundle's manifest, found one that leaves its folder; refuse it")
-    if len(manifest.bundle_id) != 16 or set(manifest.bundle_id) - set("0123456789abcdef"):
-        raise BundleError(f"expected a bundle id of 16 hexadecimal digits, found {manifest.bundle_id!r}")
+    if not _BUNDLE_ID.fullmatch(manifest.bundle_id) or manifest.bundle_id == NO_BUNDLE:
+        raise BundleError(f"expected a bundle id of 16 hexadecimal digits, found {manifest.bundle_id!r}; refuse it")
     return manifest

@@ -5,12 +5,14 @@ embeddings as in Hidasi & Karatzoglou 2018, arXiv:1706.03847 ("constrained embed
 """
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
+from nextclick.settings import MAX_HIDDEN_SIZE
 
 N_GAP_BINS = 24  # powers of two of a second: the last bin is gaps of 97 days and more
 N_EVENT_ROWS = len(EVENT_TYPES) + 1  # the last row is every other event type
@@ -28,9 +30,9 @@ class NetworkConfig(msgspec.Struct, frozen=True):
         tied: items are scored with the input embedding, not with one of their own.
     """
 
-    n_items: int
-    hidden_size: int = 128
-    cell: str = "gru"
+    n_items: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    hidden_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_HIDDEN_SIZE)] = 128
+    cell: Literal["gru", "lstm", "rnn"] = "gru"
     tied: bool = True
 
     @property

@@ -8,7 +8,8 @@ from nextclick.updates import POPULAR, RankedList, Recommendation, ranked_list
 
 MAX_ITEMS = 200_000  # bounds the memory; beyond it the least popular half is forgotten
 _LOW_BITS = 0xFFFFFFFF
-_RESCALE_AT = 1e200  # the growing weight of new clicks is brought back to 1 far below float64's limit
+_RESCALE_AFTER = 500.0  # half-lives; then the growing weight of new clicks is brought back to 1, below float64's limit
+_NOTHING = -1_000.0  # half-lives ago: still a number above 0
 
 
 class Popularity:
@@ -34,18 +35,19 @@ class Popularity:
         if self._origin_ms is None:
             self._origin_ms = timestamp_ms
         exponent = (timestamp_ms - self._origin_ms) / self._half_life_ms
-        weight = 2.0 ** max(-600.0, min(600.0, exponent))
+        if exponent > _RESCALE_AFTER:
+            self._rescale(exponent, timestamp_ms)
+            exponent = 0.0
+        weight = 2.0 ** max(exponent, _NOTHING)
         self._weights[item_id] = self._weights.get(item_id, 0.0) + weight
         self._total += weight
         self._added_since_ranking += 1
-        if weight > _RESCALE_AT:
-            self._rescale(weight, timestamp_ms)
         if len(self._weights) > MAX_ITEMS:
             self._forget_rare_items()
 
     def seed(self, weights: Mapping[str, float]) -> None:
         """Start from known weights, for as long as nothing has been counted yet; later they fade like clicks do."""
-        if not self._weights:
+        if self._origin_ms is None:
             self._weights = dict(weights)
             self._total = sum(self._weights.values())
             self._ranked = None
@@ -73,8 +75,8 @@ class Popularity:
         items = [Recommendation(item_id, weight / total) for item_id, weight in best]
         return ranked_list(POPULAR, items, [item_hash(item_id) & _LOW_BITS for item_id, _ in best])
 
-    def _rescale(self, weight: float, timestamp_ms: int) -> None:
-        self._weights = {item_id: w / weight for item_id, w in self._weights.items()}
+    def _rescale(self, half_lives: float, timestamp_ms: int) -> None:
+        self._weights = {item_id: weight * 2.0**-half_lives for item_id, weight in self._weights.items()}
         self._total = sum(self._weights.values())
         self._origin_ms = timestamp_ms
 

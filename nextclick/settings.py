@@ -13,6 +13,9 @@ from typing import Any, Self
 
 from nextclick.errors import PermanentError
 
+# What the user's state can count (see `nextclick.user_state`).
+MAX_STORED_COUNT = 255
+MAX_HIDDEN_SIZE = 16_383
 ENVIRONMENT_PREFIX = "NEXTCLICK_"
 
 
@@ -23,6 +26,7 @@ def _setting(
     unit: str = "",
     choices: tuple[str, ...] = (),
     at_least: float | None = None,
+    at_most: float | None = None,
     secret: bool = False,
 ) -> Any:
     metadata = {
@@ -30,6 +34,7 @@ def _setting(
         "unit": unit,
         "choices": choices,
         "at_least": at_least,
+        "at_most": at_most,
         "secret": secret,
     }
     return dataclasses.field(default=default, metadata=metadata, repr=not secret)
@@ -91,9 +96,15 @@ class Settings:
     bundle: str = _setting(
         "", "folder of a bundle to serve until a newer one is announced; refused at start if unusable", unit="path"
     )
-    list_length: int = _setting(20, "items in a recommendation list", unit="items", at_least=1)
+    list_length: int = _setting(
+        20, "items in a recommendation list", unit="items", at_least=1, at_most=MAX_STORED_COUNT
+    )
     recent_clicks: int = _setting(
-        20, "clicks kept per user, to rebuild the hidden state under new weights", unit="clicks", at_least=1
+        20,
+        "clicks kept per user, to rebuild the hidden state under new weights",
+        unit="clicks",
+        at_least=1,
+        at_most=MAX_STORED_COUNT,
     )
     popularity_half_life_s: float = _setting(
         86_400.0, "after this much event time a click counts half in the popularity", unit="s", at_least=1
@@ -115,14 +126,14 @@ class Settings:
         10.0, "a worker that is silent for so long loses its partitions", unit="s", at_least=1
     )
     worker_port: int = _setting(
-        9464, "metrics and /healthz of the worker; 0 picks a free port", unit="port", at_least=0
+        9464, "metrics and /healthz of the worker; 0 picks a free port", unit="port", at_least=0, at_most=65_535
     )
 
     # The trainer.
     log_dir: Path = _setting(Path("data/click-log"), "the click log (Parquet)", unit="path")
     bundle_dir: Path = _setting(Path("data/bundles"), "where bundles are published; workers read it", unit="path")
     trainer_port: int = _setting(
-        9465, "metrics and /healthz of the trainer; 0 picks a free port", unit="port", at_least=0
+        9465, "metrics and /healthz of the trainer; 0 picks a free port", unit="port", at_least=0, at_most=65_535
     )
     log_flush_s: float = _setting(30.0, "how often clicks are written to the click log", unit="s", at_least=0.1)
     min_clicks: int = _setting(3_000, "clicks in the log before the first training", unit="clicks", at_least=100)
@@ -138,19 +149,31 @@ class Settings:
     replay_share: float = _setting(
         0.2, "older clicks in a training, as a share of the recent ones: keeps what was learnt", at_least=0
     )
-    validation_share: float = _setting(0.1, "newest part of the clicks that judges a new bundle", at_least=0.01)
+    validation_share: float = _setting(
+        0.1, "newest part of the clicks that judges a new bundle", at_least=0.01, at_most=0.5
+    )
     cell: str = _setting("gru", "recurrent cell of a new model", choices=("gru", "lstm", "rnn"))
-    hidden_size: int = _setting(128, "width of the embeddings and of the hidden state", at_least=1)
+    hidden_size: int = _setting(
+        128, "width of the embeddings and of the hidden state", at_least=1, at_most=MAX_HIDDEN_SIZE
+    )
     tied: bool = _setting(True, "score items with the input embedding instead of one of their own")
     epochs: int = _setting(8, "passes over the training sequences, at most", at_least=1)
     learning_rate: float = _setting(0.005, "step of the optimizer (Adam)", at_least=0)
-    dropout: float = _setting(0.25, "share of the embedding's elements that training sets to zero", at_least=0)
+    dropout: float = _setting(
+        0.25, "share of the embedding's elements that training sets to zero", at_least=0, at_most=0.95
+    )
     negatives: int = _setting(1_024, "sampled items per batch that a click is told apart from", at_least=1)
     seed: int = _setting(0, "seed of the trainer")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
+        names = (self.user_field, self.item_field, self.time_field, self.event_field)
+        if len(set(names)) != len(names):
+            raise PermanentError(
+                "settings user_field, item_field, time_field and event_field expect four different names, "
+                f"found {', '.join(names)}; correct one"
+            )
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
             raise PermanentError(
                 f"security_protocol {self.security_protocol} expects sasl_username and sasl_password, "
@@ -192,11 +215,10 @@ class Settings:
         return f"{self.app}-user-state-changelog"
 
     def as_environment(self) -> dict[str, str]:
-        """The settings that differ from their defaults as variables, for a child process."""
+        """Every setting as a variable, for a child process: whatever it inherits, it reads these."""
         return {
             ENVIRONMENT_PREFIX + field.name.upper(): str(getattr(self, field.name))
             for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
         }
 
     @classmethod
@@ -227,8 +249,10 @@ def _parse(name: str, kind: Any, text: str) -> Any:
 
 
 def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
-    choices, at_least = field.metadata["choices"], field.metadata["at_least"]
+    choices, at_least, at_most = (field.metadata[name] for name in ("choices", "at_least", "at_most"))
     if choices and value not in choices:
         raise PermanentError(f"setting {field.name} expects one of {', '.join(choices)}, found {value!r}; correct it")
+    if at_most is not None and not value <= at_most:
+        raise PermanentError(f"setting {field.name} expects at most {at_most:g}, found {value!r}; correct it")
     if at_least is not None and not value >= at_least:
         raise PermanentError(f"setting {field.name} expects at least {at_least:g}, found {value!r}; correct it")

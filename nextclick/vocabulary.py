@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 from nextclick.errors import BundleError
 from nextclick.hashing import item_hash
 
+_SCHEMA = pa.schema([("item_id", pa.string()), ("popularity", pa.float64())])
+_COLUMNS = "item_id (string) and popularity (double)"
+
 
 class Vocabulary:
     """Item ids in the order of their rows (`item_index`).
@@ -50,8 +53,7 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Write the vocabulary as Parquet."""
-        table = pa.table({"item_id": pa.array(self.item_ids, pa.string()), "popularity": pa.array(self.popularity)})
-        pq.write_table(table, path)
+        pq.write_table(pa.table([pa.array(self.item_ids), pa.array(self.popularity)], schema=_SCHEMA), path)
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
@@ -63,7 +65,7 @@ class Vocabulary:
         try:
             table = pq.read_table(path, columns=["item_id", "popularity"])
         except (OSError, pa.ArrowException) as error:
-            raise BundleError(
-                f"{path.name} expects columns item_id and popularity: {error}; train a new bundle"
-            ) from error
-        return cls(table["item_id"].to_pylist(), table["popularity"].to_numpy().astype(np.float64))
+            raise BundleError(f"{path.name} expects columns {_COLUMNS}, found: {error}; train a new bundle") from error
+        if not table.schema.equals(_SCHEMA) or any(column.null_count for column in table.columns):
+            raise BundleError(f"{path.name} expects columns {_COLUMNS} without nulls, found others; train a new bundle")
+        return cls(table["item_id"].to_pylist(), table["popularity"].to_numpy())

@@ -50,7 +50,9 @@ class DataDir:
     def _claim(self, app: str) -> None:
         owner = self.path / "app"
         if not owner.exists():
-            owner.write_text(app)
+            draft = self.path / ".draft-app"
+            draft.write_text(app)
+            draft.replace(owner)  # a full disk must not leave half a name
         elif owner.read_text() != app:
             raise PermanentError(
                 f"data_dir {self.path} expects the application {app!r}, found states of {owner.read_text()!r}; "

@@ -6,6 +6,7 @@ rename; then a worker must refuse to start with a clear message, not lose data i
 
 import importlib
 import inspect
+from typing import Any
 
 from nextclick.errors import PermanentError
 
@@ -33,7 +34,6 @@ HOOKS = (
 )
 # Attributes that only instances have: looked for in the source of the constructor.
 INSTANCE_HOOKS = (
-    ("faust.transport.consumer", "Consumer", "_committed_offset", "chunks: not to commit twice"),
     ("faust.transport.consumer", "Consumer", "_read_offset", "chunks: not to deliver twice"),
     ("aiokafka", "AIOKafkaConsumer", "_isolation_level", "chunks: read_committed"),
     ("aiokafka", "AIOKafkaConsumer", "_fetch_max_wait_ms", "chunks: a shorter wait at the broker"),
@@ -50,8 +50,8 @@ def missing_hooks() -> list[str]:
         if not hasattr(_class(module, owner), attribute):
             missing.append(f"{module}.{owner}.{attribute} ({purpose})")
     for module, owner, attribute, purpose in INSTANCE_HOOKS:
-        constructor = getattr(_class(module, owner), "__init__", None)
-        if constructor is None or f"self.{attribute}" not in inspect.getsource(constructor):
+        found = _class(module, owner)
+        if found is None or f"self.{attribute}" not in inspect.getsource(found.__init__):
             missing.append(f"{module}.{owner}().{attribute} ({purpose})")
     return missing
 
@@ -69,7 +69,7 @@ def check_hooks() -> None:
         )
 
 
-def _class(module: str, name: str) -> object:
+def _class(module: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name, None)
     except ImportError:

@@ -1,13 +1,11 @@
 """Runs the trainer: clicks go from the topic to the click log without pause; a training runs beside it in a thread."""
 
 import logging
-import os
 import signal
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 
-import torch
 from prometheus_client import CollectorRegistry
 
 from nextclick.clicks import Rejected
@@ -15,12 +13,11 @@ from nextclick.http_endpoint import start_http
 from nextclick.settings import Settings
 from training.click_buffer import ClickBuffer
 from training.click_consumer import ClickConsumer, ReadRecord, Span
-from training.click_log import ClickLog
+from training.click_log import ClickLog, LogFile
 from training.log_lock import lock_of
 from training.metrics import TrainerMetrics
 from training.schedule import Progress, training_is_due
 from training.start_position import start_positions
-from training.training_job import train_and_publish
 from training.watch import Watch
 
 _POLL_S = 0.2  # so a stop is seen soon
@@ -42,8 +39,6 @@ def run_trainer(settings: Settings, *, once: bool) -> None:
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    # One core is left to the stream and to the thread that reads.
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
     with lock_of(settings.log_dir, stop) as held:
         if held:
             trainer = Trainer(settings, stop)
@@ -73,13 +68,6 @@ class Trainer:
         self._last_turn_s = self._last_flush_s = self._last_training_s = time.monotonic()
         self._clicks_at_last_training = 0
         self._http = start_http(settings.trainer_port, self._registry, self._health)
-        _log.info(
-            "logging clicks of %s to %s, metrics at http://127.0.0.1:%d/metrics",
-            settings.clicks_topic,
-            settings.log_dir,
-            self._http.port,
-            extra={"fields": {"clicks": self._log.n_clicks}},
-        )
 
     def run(self, *, once: bool) -> None:
         """Read, log and train until `stop` is set, or once."""
@@ -88,6 +76,13 @@ class Trainer:
         self._remember_start(positions)
         self._buffer = ClickBuffer(positions)
         self._consumer.start(positions)
+        _log.info(
+            "logging clicks of %s to %s, metrics at http://127.0.0.1:%d/metrics",
+            self._settings.clicks_topic,
+            self._settings.log_dir,
+            self._http.port,
+            extra={"fields": {"clicks": self._log.n_clicks}},
+        )
         try:
             if once:
                 self._run_once(spans)
@@ -154,9 +149,13 @@ class Trainer:
         self._log.merge_small_files()
         self._clicks_at_last_training = self._log.n_clicks
         self._last_training_s = time.monotonic()
-        self._running = self._threads.submit(
-            train_and_publish, self._settings, self._log, self._log.files, self._metrics, Watch(self._stop)
-        )
+        self._running = self._threads.submit(self._train, self._log.files)
+
+    def _train(self, files: list[LogFile]) -> None:
+        # Torch takes seconds to load: the first training does it, while the loop goes on reading.
+        from training.training_job import train_and_publish
+
+        train_and_publish(self._settings, self._log, files, self._metrics, Watch(self._stop))
 
     def _remember_start(self, positions: dict[int, int]) -> None:
         """Note in the log what a new log leaves out, so that the next start does not leave out more."""

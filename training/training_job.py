@@ -1,10 +1,12 @@
 """What the training thread does: one round on the log as it stands, and the announcement if the bundle is better."""
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from nextclick.errors import TemporaryError
 from nextclick.manifest import Manifest
@@ -40,6 +42,8 @@ def train_and_publish(
         PermanentError: the log cannot be read, or the bundle cannot be written.
     """
     began_s = time.monotonic()
+    # One core is left to the stream and to the thread that reads.
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
     try:
         champion = load_champion(settings.bundle_dir, read_champion(settings, watch))
         # Another sample of older clicks every time, yet the same for the same log.

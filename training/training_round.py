@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -98,7 +99,15 @@ def train_round(data: TrainingData, champion: Champion | None, settings: Setting
     item_index = _item_index(vocabulary, data.clicks)
     # Nothing of the validation part is seen, not even how popular its items are.
     trained_index = np.where(sequences.age_rank < n_train, item_index[sequences.item], -1)
-    config = NetworkConfig(len(vocabulary), settings.hidden_size, settings.cell, settings.tied)
+    config = msgspec.convert(
+        {
+            "n_items": len(vocabulary),
+            "hidden_size": settings.hidden_size,
+            "cell": settings.cell,
+            "tied": settings.tied,
+        },
+        NetworkConfig,
+    )
     counts = np.bincount(trained_index[trained_index >= 0], minlength=len(vocabulary)).astype(np.float64)
     network = grown_network(parent.network if parent else None, config, counts)
     fitted = fit(

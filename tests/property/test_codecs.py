@@ -108,6 +108,7 @@ def test_recent_clicks_are_the_newest_in_order(clicks: list[RecentClick]) -> Non
 
 @bounded
 @given(st.none() | st.binary(max_size=300), st.none() | st.binary(max_size=300) | almost_json, i64)
+@example(b"u", b'{"user_id":"\xff"}', 0)
 @example(b"u", b'{"user_id":"u","item_id":"\\ud800\\udc00"}', 0)
 @example(b"u", b'{"user_id":"u","item_id":"\\udc00\\ud800"}', 0)
 def test_any_bytes_are_a_click_or_rejected(key: bytes | None, value: bytes | None, record_timestamp_ms: int) -> None:
