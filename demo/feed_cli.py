@@ -108,7 +108,8 @@ def _report_on_terminal(progress: "Progress") -> None:
     "--format",
     "file_format",
     type=click.Choice(["csv", "yoochoose"]),
-    required=True,
+    default="csv",
+    show_default=True,
     help="csv: with a header. yoochoose: the published yoochoose-clicks.dat.",
 )
 @click.option("--user", "user_column", metavar="COLUMN", help="The user's column (csv: user_id).")

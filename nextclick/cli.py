@@ -84,7 +84,7 @@ def settings() -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends with one line and status 1, never with a stack trace."""
     try:
-        nextclick_command(standalone_mode=False)
+        nextclick_command(prog_name="nextclick", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

@@ -1,17 +1,21 @@
 """What the tests of running programs share: topics of their own, processes, and reading topics to their end."""
 
+import json
 import os
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from demo.children import Child
 from nextclick.advance import Limits, LoggedClick, Model, UserKey, advance
+from nextclick.bundle import load_bundle
 from nextclick.clicks import ClickFields, Rejected, click_decoder, encode_click
 from nextclick.client_config import consumer_config, producer_config
 from nextclick.hashing import item_hash
@@ -21,17 +25,7 @@ from nextclick.user_state import UserState, decode_state
 from stream.topics import Topics
 
 DEADLINE_S = 60.0
-
-
-def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
-    """Return the condition's value once it is true; fail with what was waited for."""
-    end_s = time.monotonic() + deadline_s
-    while time.monotonic() < end_s:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.1)
-    pytest.fail(f"{what} within {deadline_s:.0f} s")
+HIDDEN_TOLERANCE = 5e-3  # float16 rounds after every click, and batches of other sizes add up in another order
 
 
 @dataclass
@@ -41,6 +35,17 @@ class Playground:
     settings: Settings
     folder: Path
     children: list[Child] = field(default_factory=list)
+
+    @staticmethod
+    def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+        """Return the condition's value once it is true; fail with what was waited for."""
+        end_s = time.monotonic() + deadline_s
+        while time.monotonic() < end_s:
+            value = condition()
+            if value:
+                return value
+            time.sleep(0.1)
+        pytest.fail(f"{what} within {deadline_s:.0f} s")
 
     def start(self, name: str, *arguments: str, **environment: str) -> Child:
         """Start a part of nextclick with this test's settings."""
@@ -125,12 +130,12 @@ class Playground:
             found = {(update.source.partition, update.source.offset) for update in updates}
             return updates if clicks <= found else None
 
-        result: list[RecommendationUpdate] = wait_for(answered, f"{len(clicks)} clicks answered", deadline_s)
+        result: list[RecommendationUpdate] = self.wait_for(answered, f"{len(clicks)} clicks answered", deadline_s)
         return result
 
     def wait_for_log(self, name: str, text: str, deadline_s: float = DEADLINE_S) -> None:
         """Wait until a part's log has a text."""
-        wait_for(lambda: text in self.log(name).read_text(), f"{text!r} in the log of {name}", deadline_s)
+        self.wait_for(lambda: text in self.log(name).read_text(), f"{text!r} in the log of {name}", deadline_s)
 
     def offline_states(self, model_of: Callable[[str], Model | None]) -> dict[UserKey, UserState]:
         """Apply the clicks one by one without a stream, each with the bundle that its first update names."""
@@ -146,10 +151,52 @@ class Playground:
             states[click.user] = outcome.state
         return states
 
+    def assert_sequences_are_right(self, updates: list[RecommendationUpdate], *, after_a_crash: bool = False) -> None:
+        """Every click has an update with its own sequence, and a user's updates leave in rising order.
+
+        After a crash, a click whose state was safe but whose update was not is answered by a later state.
+        """
+        counts: Counter[UserKey] = Counter()
+        expected = {}
+        for click in self.clicks():
+            counts[click.user] += 1
+            expected[click.user[0], click.offset] = counts[click.user]
+        first: dict[tuple[int, int], int] = {}
+        newest: defaultdict[str, int] = defaultdict(int)
+        for update in updates:
+            first.setdefault((update.source.partition, update.source.offset), update.sequence)
+            assert update.sequence >= newest[update.user_id], "updates of a user left out of order"
+            newest[update.user_id] = update.sequence
+
+        assert first.keys() == expected.keys()
+        assert after_a_crash or first == expected
+        assert all(first[click] >= sequence for click, sequence in expected.items())
+
+    def assert_states_equal_offline(self, bundles: Path | None = None) -> None:
+        """Guarantee 8, for every user: fence, sequence, recent clicks equal; hidden within the tolerance."""
+        models = {path.name: load_bundle(path)[1] for path in bundles.iterdir()} if bundles is not None else {}
+        online, offline = self.states(), self.offline_states(lambda bundle: models.get(bundle))
+
+        assert online.keys() == offline.keys()
+        for user, state in online.items():
+            assert _without_floats(state) == _without_floats(offline[user])
+            here, there = (np.frombuffer(s.hidden, "<f2").astype(float) for s in (state, offline[user]))
+            np.testing.assert_allclose(here, there, atol=HIDDEN_TOLERANCE)
+
+    def assert_no_error_logged(self, *names: str) -> None:
+        """The logs hold nothing above a warning."""
+        for name in names:
+            lines = [json.loads(line) for line in self.log(name).read_text().splitlines()]
+            assert [line for line in lines if line["level"] in ("error", "fatal")] == []
+
     def stop(self) -> None:
         """End every process."""
         for child in self.children:
             child.stop(10)
+
+
+def _without_floats(state: UserState) -> UserState:
+    return state._replace(hidden=b"", shown=b"")
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """A worker on a real broker: answers, order, dead letters, kills, rebalances, swaps."""
 
-import json
 import os
 import re
 import signal
 import urllib.request
-from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,12 @@ import torch
 from confluent_kafka import Producer
 
 from demo.simulator import Law, Simulator
-from nextclick.bundle import load_bundle, save_bundle
+from nextclick.bundle import save_bundle
 from nextclick.client_config import producer_config
 from nextclick.manifest import CHAMPION, Manifest, encode_manifest
 from nextclick.network import Network, NetworkConfig
-from nextclick.updates import RecommendationUpdate
-from nextclick.user_state import UserState
 from nextclick.vocabulary import Vocabulary
 
-HIDDEN_TOLERANCE = 5e-3  # float16 rounds after every click, and batches of other sizes add up in another order
 NOW_MS = 1_700_000_000_000
 
 
@@ -31,46 +26,6 @@ def simulated(count: int, seed: int = 0) -> list[tuple[str, str, int]]:
     """Clicks of the simulator, as (user, item, event time in ms)."""
     simulator = Simulator(Law(), seed)
     return [(c.user_id, c.item_id, c.timestamp_ms) for c in simulator.next_clicks(NOW_MS, count)]
-
-
-def assert_sequences_are_right(
-    playground: Any, updates: list[RecommendationUpdate], *, after_a_crash: bool = False
-) -> None:
-    """Every click has an update with its own sequence, and a user's updates leave in rising order.
-
-    After a crash, a click whose state was safe but whose update was not is answered by a later state.
-    """
-    counts: Counter[Any] = Counter()
-    expected = {}
-    for click in playground.clicks():
-        counts[click.user] += 1
-        expected[click.user[0], click.offset] = counts[click.user]
-    first: dict[Any, int] = {}
-    newest: defaultdict[str, int] = defaultdict(int)
-    for update in updates:
-        first.setdefault((update.source.partition, update.source.offset), update.sequence)
-        assert update.sequence >= newest[update.user_id], "updates of a user left out of order"
-        newest[update.user_id] = update.sequence
-
-    assert first.keys() == expected.keys()
-    assert after_a_crash or first == expected
-    assert all(first[click] >= sequence for click, sequence in expected.items())
-
-
-def assert_states_equal_offline(playground: Any, bundles: Path | None = None) -> None:
-    """Guarantee 8, for every user: fence, sequence, recent clicks equal; hidden within the tolerance."""
-    models = {path.name: load_bundle(path)[1] for path in bundles.iterdir()} if bundles is not None else {}
-    online, offline = playground.states(), playground.offline_states(lambda bundle: models.get(bundle))
-
-    assert online.keys() == offline.keys()
-    for user, state in online.items():
-        assert _without_floats(state) == _without_floats(offline[user])
-        here, there = (np.frombuffer(s.hidden, "<f2").astype(float) for s in (state, offline[user]))
-        np.testing.assert_allclose(here, there, atol=HIDDEN_TOLERANCE)
-
-
-def _without_floats(state: UserState) -> UserState:
-    return state._replace(hidden=b"", shown=b"")
 
 
 def untrained_bundle(store: Path, items: list[str], seed: int) -> Manifest:
@@ -102,13 +57,6 @@ def fetch(port: int, path: str) -> str:
         return text
 
 
-def assert_no_error_logged(playground: Any, *names: str) -> None:
-    """The logs hold nothing above a warning."""
-    for name in names:
-        lines = [json.loads(line) for line in playground.log(name).read_text().splitlines()]
-        assert [line for line in lines if line["level"] in ("error", "fatal")] == []
-
-
 def test_every_click_is_answered_in_order_and_counted_once(playground: Any) -> None:
     """Guarantees 1 and 3 on 5,000 simulated clicks; the state is the offline run's."""
     playground.worker()
@@ -116,11 +64,11 @@ def test_every_click_is_answered_in_order_and_counted_once(playground: Any) -> N
     updates = playground.wait_until_answered()
 
     assert len(updates) == 5_000
-    assert_sequences_are_right(playground, updates)
-    assert_states_equal_offline(playground)
+    playground.assert_sequences_are_right(updates)
+    playground.assert_states_equal_offline()
     assert {update.strategy for update in updates} == {"popular"}
     assert all(len(update.items) > 0 for update in updates)
-    assert_no_error_logged(playground, "worker")
+    playground.assert_no_error_logged("worker")
 
 
 def test_bad_clicks_go_to_dead_letters_with_their_reasons_and_the_next_click_is_served(playground: Any) -> None:
@@ -161,8 +109,8 @@ def test_a_killed_worker_loses_and_doubles_nothing(playground: Any) -> None:
     updates = playground.wait_until_answered()
 
     assert n_before < len(clicks), "the kill came too late to mean anything"
-    assert_sequences_are_right(playground, updates, after_a_crash=True)
-    assert_states_equal_offline(playground)
+    playground.assert_sequences_are_right(updates, after_a_crash=True)
+    playground.assert_states_equal_offline()
 
 
 def test_partitions_move_between_workers_without_loss(playground: Any) -> None:
@@ -179,9 +127,9 @@ def test_partitions_move_between_workers_without_loss(playground: Any) -> None:
     updates = playground.wait_until_answered()
 
     assert first.exit_status == 0
-    assert_sequences_are_right(playground, updates)
-    assert_states_equal_offline(playground)
-    assert_no_error_logged(playground, "first", "second")
+    playground.assert_sequences_are_right(updates)
+    playground.assert_states_equal_offline()
+    playground.assert_no_error_logged("first", "second")
 
 
 def test_a_new_bundle_is_swapped_in_between_two_batches(playground: Any) -> None:
@@ -203,8 +151,8 @@ def test_a_new_bundle_is_swapped_in_between_two_batches(playground: Any) -> None
     playground.send(clicks[4_000:])
     updates = playground.wait_until_answered()
 
-    assert_sequences_are_right(playground, updates)
-    assert_states_equal_offline(playground, store)
+    playground.assert_sequences_are_right(updates)
+    playground.assert_states_equal_offline(store)
     assert {update.bundle_id for update in updates} == {"", one.bundle_id, two.bundle_id}
     assert updates[-1].strategy == "rnn"
 

@@ -1,6 +1,8 @@
 """The trainer as a user runs it, on a real broker: the log is complete, the bundle is announced and loads."""
 
+import dataclasses
 import os
+import re
 import signal
 import socket
 import time
@@ -14,8 +16,10 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from demo.local_kafka import LocalKafka
 from nextclick.bundle import load_bundle
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest
+from stream.topics import Topics
 from training.click_log import ClickLog
 
 NOW_MS = 1_700_000_000_000
@@ -79,7 +83,7 @@ def test_once_trains_from_nothing_and_announces_a_bundle_that_loads(playground: 
 
 
 def test_a_second_run_reads_on_and_doubles_no_row(playground: Any) -> None:
-    """The file names are the position; the second bundle is fine-tuned from the first or better than it."""
+    """The file names are the position; the second training goes on from the first bundle."""
     playground.send(structured_clicks(4_000))
     first = run_trainer(playground, "first", "--once")
     playground.send(structured_clicks(1_500, seed=1))
@@ -89,10 +93,12 @@ def test_a_second_run_reads_on_and_doubles_no_row(playground: Any) -> None:
 
     assert (first, second) == (0, 0), playground.log("second").read_text()
     assert logged_offsets(playground.settings.log_dir) == click_offsets(playground)
-    manifests = announced(playground)
-    assert len(manifests) == 2, playground.log("second").read_text()
-    assert manifests[1].parent == manifests[0].bundle_id
-    assert manifests[1].metrics["recall@20"] >= manifests[1].metrics["current_recall@20"]
+    first_bundle, *more = announced(playground)
+    log = playground.log("second").read_text()
+    assert f'"parent":"{first_bundle.bundle_id}"' in log
+    assert "current none" not in log
+    assert [manifest.bundle_id for manifest in more] == re.findall(r'"bundle":"(\w+)"', log)
+    assert all(manifest.metrics["recall@20"] >= manifest.metrics["current_recall@20"] for manifest in more)
 
 
 def test_rejected_records_at_the_end_of_a_partition_are_not_read_again(playground: Any) -> None:
@@ -234,6 +240,29 @@ def test_a_start_that_cannot_work_is_one_line(playground: Any, setting: str, exp
     assert expected in lines[-1]
     assert len(lines) == 1, lines
     assert time.monotonic() - began_s < 25
+
+
+def test_it_waits_for_a_broker_that_goes_away_and_reads_on(playground: Any) -> None:
+    """Said once each; nothing is lost or doubled."""
+    with LocalKafka() as kafka:
+        settings = playground.settings = dataclasses.replace(playground.settings, broker=kafka.bootstrap)
+        Topics(settings).create()
+        trainer = playground.start("trainer", "train", "--set", "min_clicks=100000", "--set", "log_flush_s=0.2")
+        playground.send(structured_clicks(400))
+        wait_until(lambda: len(logged_offsets(settings.log_dir)) == 400, "the first clicks in the log")
+
+        kafka.stop(keep_data=True)
+        playground.wait_for_log("trainer", "does not answer")
+        kafka.start()
+        playground.send(structured_clicks(400, seed=1))
+        playground.wait_for_log("trainer", "the broker is back")
+        trainer.stop(ANSWER_S)
+
+        log = playground.log("trainer").read_text()
+        assert log.count("does not answer") == log.count("the broker is back") == 1
+        assert trainer.exit_status == 0
+        assert logged_offsets(settings.log_dir) == click_offsets(playground)
+        assert len(logged_offsets(settings.log_dir)) == 800
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -164,3 +164,18 @@ def test_rows_that_no_batch_touched_are_not_changed() -> None:
     changed = (network.item_embedding.weight != before).any(1)
     assert changed[:N_ITEMS].all()
     assert changed.sum() < 500
+
+
+def test_rows_that_were_learnt_before_move_less_than_new_ones() -> None:
+    """A bundle that is trained on keeps what it knows; new items catch up at full speed."""
+    sequences = successor_sequences()
+    torch.manual_seed(0)
+    network = Network(NetworkConfig(N_ITEMS, 16))
+    before = network.item_embedding.weight.detach().clone()
+    windows = training_windows(sequences, len(sequences), 21)
+
+    settings = Settings(hidden_size=16, epochs=1)
+    fit(network, N_ITEMS // 2, sequences.item, sequences, windows, settings, lambda _: 0.0, Watch(Event()))
+
+    moved = (network.item_embedding.weight - before).norm(dim=1)
+    assert moved[: N_ITEMS // 2].max() < moved[N_ITEMS // 2 :].min()

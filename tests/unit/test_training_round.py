@@ -167,3 +167,18 @@ def test_a_bundle_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> N
         store_bundle(tmp_path / "file", network, vocabulary, created_ms=1, metrics={}, parent="", log_range={})
 
     assert "\n" not in str(error.value)
+
+
+def test_the_newest_part_judges_and_is_not_learnt() -> None:
+    """Other clicks there, the same network: after one pass, for more of them the best pass is chosen by that part."""
+    data = ring_clicks(2_000)
+    item = data.clicks.item.copy()
+    item[-200:] = np.random.default_rng(9).integers(N_ITEMS, size=200)
+    settings = Settings(hidden_size=16, epochs=1, negatives=5)
+
+    first = run(data, settings=settings)
+    second = run(data._replace(clicks=data.clicks._replace(item=item)), settings=settings)
+
+    weights = second.network.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in first.network.state_dict().items())
+    assert first.new.recall != second.new.recall
