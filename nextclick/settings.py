@@ -158,9 +158,11 @@ class Settings:
     )
     tied: bool = _setting(True, "score items with the input embedding instead of one of their own")
     epochs: int = _setting(8, "passes over the training sequences, at most", at_least=1)
-    learning_rate: float = _setting(0.005, "step of the optimizer (Adam)", at_least=0)
+    learning_rate: float = _setting(
+        0.005, "step of the optimizer (row-wise Adagrad; embeddings take a multiple)", at_least=0
+    )
     dropout: float = _setting(
-        0.25, "share of the embedding's elements that training sets to zero", at_least=0, at_most=0.95
+        0.4, "share of the embedding's elements that training sets to zero", at_least=0, at_most=0.95
     )
     negatives: int = _setting(1_024, "sampled items per batch that a click is told apart from", at_least=1)
     seed: int = _setting(0, "seed of the trainer")

@@ -3,6 +3,8 @@
 Broker auto-creation is never relied on: it would make topics with the wrong partitions and the wrong retention.
 """
 
+import time
+from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -89,8 +91,23 @@ class Topics:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise PermanentError(f"topic {name} could not be created: {error.args[0].str()}") from error
+        self._wait_until_known(created)
         self.check()
         return list(created)
+
+    def _wait_until_known(self, names: Collection[str]) -> None:
+        """A topic is created before every broker tells of it, and of the leaders of its partitions."""
+        end_s = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < end_s:
+            topics = self._metadata().topics
+            if all(
+                name in topics
+                and topics[name].partitions
+                and all(p.leader >= 0 for p in topics[name].partitions.values())
+                for name in names
+            ):
+                return
+            time.sleep(0.05)
 
     def _plans(self, metadata: Any) -> list[TopicPlan]:
         settings = self._settings
