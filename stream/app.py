@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import faust
+from faust.exceptions import ConsistencyError
 
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
@@ -98,6 +99,11 @@ def build_app(
     app.on_partitions_revoked.connect(revoked, weak=False)
     app.on_partitions_assigned.connect(assigned, weak=False)
     return app
+
+
+def is_store_ahead(error: Exception) -> bool:
+    """Tell whether Faust found that the local store knows more than the changelog."""
+    return isinstance(error, ConsistencyError)
 
 
 async def _wait_a_little(event: asyncio.Event) -> None:

@@ -5,16 +5,16 @@ import gc
 import logging
 import os
 import signal
-from contextlib import suppress
+import sys
 
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from nextclick.errors import NextclickError, PermanentError
+from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.http_endpoint import start_http
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
-from stream.app import StreamApp, build_app
+from stream.app import StreamApp, build_app, is_store_ahead
 from stream.data_dir import DataDir
 from stream.hooks import check_hooks
 from stream.metrics import WorkerMetrics
@@ -27,6 +27,11 @@ STOP_S = 4.0  # a stop that takes longer is cut short: everything acknowledged i
 # Chunks make many small tuples that live for milliseconds: with Python's threshold of 700 the collector would look at
 # all of them over and over.
 GC_THRESHOLD = 100_000
+# What the libraries log as errors and is none.
+_NOISE = (
+    "Crashed reason=",  # each of Faust's services, with a stack trace, when one fails: the worker says it once
+    "Group Coordinator Request failed",  # a new cluster makes its topic of offsets: it is asked again at once
+)
 
 
 def run_worker(settings: Settings) -> None:
@@ -36,12 +41,30 @@ def run_worker(settings: Settings) -> None:
         NextclickError: it cannot start, or had to stop.
     """
     check_hooks()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_news)
     data_dir = DataDir(settings.data_dir, settings.app)
     n_partitions = Topics(settings).check()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Worker(settings, n_partitions).run())
-    del data_dir
+    worker = _Worker(settings, n_partitions)
+    status = 0
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(worker.run())
+    except NextclickError as error:
+        if worker.stopped_in_time:
+            raise
+        sys.stderr.write(f"nextclick: {error}\n")
+        status = 1
+    if not worker.stopped_in_time:
+        # A thread of the client still waits for a broker that is away; everything acknowledged is safe.
+        sys.stderr.flush()
+        os._exit(status)
+    data_dir.release()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not any(noise in str(record.msg) for noise in _NOISE)
 
 
 class _Worker:
@@ -58,6 +81,7 @@ class _Worker:
                 dict(zip(model.vocabulary.item_ids, model.vocabulary.popularity.tolist(), strict=True))
             ),
         )
+        self.stopped_in_time = True
         self._failure: Exception | None = None
         self._app: StreamApp | None = None
 
@@ -86,10 +110,10 @@ class _Worker:
             "worker started", extra={"fields": {"broker": self._settings.broker, "port": http.port, "app": app.conf.id}}
         )
         await self._over.wait()
-        await self._stop(app, [starting, crashed, follower])
+        self.stopped_in_time = await self._stop(app, [starting, crashed, follower])
         http.close()
         if self._failure is not None:
-            self._exit_with(self._failure)
+            raise self._explained(self._failure)
         _log.info("worker stopped")
 
     async def _start(self, app: StreamApp) -> None:
@@ -101,19 +125,26 @@ class _Worker:
 
     async def _watch_crash(self, app: StreamApp) -> None:
         await app.wait_until_stopped()
-        self._fail(app.crash_reason or PermanentError("the stream ended by itself"))
+        self._fail(app.crash_reason or PermanentError("the stream ended by itself; start the worker again"))
 
-    async def _stop(self, app: StreamApp, tasks: "list[asyncio.Task[None]]") -> None:
-        """Finish what was published, commit it, leave the group; bounded in time."""
+    async def _stop(self, app: StreamApp, tasks: "list[asyncio.Task[None]]") -> bool:
+        """Finish what was published, commit it, leave the group; bounded in time.
+
+        Returns:
+            Whether all of it was done in time.
+        """
         for task in tasks:
             task.cancel()
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(STOP_S):
                 if self._failure is None and app.started:
                     app.consumer.stop_flow()
                     await app.durable.drain()
                     await app.consumer.commit()
                 await app.stop()
+        except TimeoutError:
+            return False
+        return True
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None and not self._over.is_set():
@@ -133,14 +164,23 @@ class _Worker:
         model = self._served.current
         return True, f"serving {f'bundle {model.bundle_id}' if model is not None else 'popularity: no bundle yet'}"
 
-    def _exit_with(self, failure: Exception) -> None:
+    def _explained(self, failure: Exception) -> NextclickError:
+        """Turn what stopped the worker into one line for the user; what nobody expected is logged with its trace."""
         if isinstance(failure, NextclickError):
-            raise failure
+            return failure
+        if is_store_ahead(failure):
+            return PermanentError(
+                f"data_dir {self._settings.data_dir} expects the changelog {self._settings.changelog_topic} it was "
+                f"written with, found one at {self._settings.broker} that ends earlier: were the topics created anew? "
+                "Delete the folder, or choose another with --set data_dir=PATH"
+            )
         if isinstance(failure, OSError):
-            raise PermanentError(
-                f"{failure.strerror or failure}; nothing was acknowledged that is not safe: "
-                "mend it (free some space?) and start the worker again"
-            ) from failure
-        _log.critical("worker failed, nothing unfinished is acknowledged: start it again", exc_info=failure)
-        logging.shutdown()
-        os._exit(1)
+            return PermanentError(
+                f"expected to write to data_dir {self._settings.data_dir}, found: {failure.strerror or failure}; "
+                "free some space and start the worker again, no acknowledged click is lost"
+            )
+        _log.critical("worker failed", exc_info=failure)
+        return TemporaryError(
+            f"the worker stopped at {type(failure).__name__}: {failure}; nothing unfinished is acknowledged, "
+            "start it again"
+        )

@@ -99,6 +99,15 @@ class Playground:
         finally:
             consumer.close()
 
+    def count(self, topic: str) -> int:
+        """Give the number of records that a topic has had so far."""
+        consumer = Consumer(consumer_config(self.settings, "reader"))
+        try:
+            partitions = consumer.list_topics(topic, 10).topics[topic].partitions
+            return sum(consumer.get_watermark_offsets(TopicPartition(topic, p), 10)[1] for p in partitions)
+        finally:
+            consumer.close()
+
     def updates(self) -> list[RecommendationUpdate]:
         """Give every update so far, in log order per partition."""
         return [decode_update(message.value()) for message in self.read(self.settings.recommendations_topic)]
@@ -126,6 +135,8 @@ class Playground:
         clicks = {(click.user[0], click.offset) for click in self.clicks()}
 
         def answered() -> list[RecommendationUpdate] | None:
+            if self.count(self.settings.recommendations_topic) < len(clicks):
+                return None
             updates = self.updates()
             found = {(update.source.partition, update.source.offset) for update in updates}
             return updates if clicks <= found else None
@@ -147,7 +158,8 @@ class Playground:
         states: dict[UserKey, UserState] = {}
         for click in self.clicks():
             model = model_of(bundles[click.user[0], click.offset])
-            [outcome] = advance(model, nothing_popular, states, [click], limits)
+            known = {click.user: states[click.user]} if click.user in states else {}
+            [outcome] = advance(model, nothing_popular, known, [click], limits)
             states[click.user] = outcome.state
         return states
 
@@ -215,6 +227,7 @@ def playground(broker: str, topic_prefix: str, tmp_path: Path) -> Iterator[Playg
         bundle_dir=tmp_path / "bundles",
         worker_port=0,
         trainer_port=0,
+        session_timeout_s=6,  # the least that a broker takes: a killed worker's partitions are free sooner
     )
     Topics(settings).create()
     playground = Playground(settings, tmp_path)

@@ -16,7 +16,7 @@ def replay(playground: Any) -> None:
     child = playground.start("replay", "replay", str(RECORDED), "--speed", "max")
     child.wait(120)
     assert child.exit_status == 0, child.log_tail
-    assert len(playground.clicks()) == 83_846
+    assert playground.count(playground.settings.clicks_topic) == 83_846
 
 
 def test_every_recorded_click_has_its_update(playground: Any) -> None:
@@ -36,12 +36,10 @@ def test_a_kill_in_the_middle_loses_and_doubles_no_recorded_click(playground: An
     worker = playground.worker()
     playground.wait_for_log("worker", "partitions assigned")
     child = playground.start("replay", "replay", str(RECORDED), "--speed", "max")
-    playground.wait_for(
-        lambda: len(playground.read(playground.settings.recommendations_topic)) > 10_000, "10,000 updates"
-    )
+    playground.wait_for(lambda: playground.count(playground.settings.recommendations_topic) > 10_000, "10,000 updates")
     os.kill(worker.pid, signal.SIGKILL)
     child.wait(120)
-    n_before = len(playground.read(playground.settings.recommendations_topic))
+    n_before = playground.count(playground.settings.recommendations_topic)
     playground.worker()
     updates = playground.wait_until_answered()
 

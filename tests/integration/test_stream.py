@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from demo.simulator import Law, Simulator
 from nextclick.bundle import save_bundle
-from nextclick.client_config import producer_config
+from nextclick.client_config import librdkafka_config, producer_config
 from nextclick.manifest import CHAMPION, Manifest, encode_manifest
 from nextclick.network import Network, NetworkConfig
 from nextclick.vocabulary import Vocabulary
+from stream.topics import Topics
 
 NOW_MS = 1_700_000_000_000
 
@@ -249,3 +253,39 @@ def test_a_mistake_at_start_is_one_line_and_a_status(playground: Any, name: str,
     assert len([line for line in lines if line.startswith("nextclick:")]) == 1
     assert said in lines[-1]
     assert "Traceback" not in playground.log("worker").read_text()
+
+
+def test_a_full_disk_stops_the_worker_with_one_line_and_loses_nothing(playground: Any) -> None:
+    """Guarantee 6: exit non-zero, nothing unfinished acknowledged; with room again, every click is answered."""
+    command = [sys.executable, "-c", "from nextclick.cli import main; main()", "stream"]
+    limited = ["sh", "-c", 'ulimit -f 256; exec "$@"', "sh", *command]  # no file of more than 128 or 256 KiB
+    environment = dict(os.environ) | playground.settings.as_environment() | {"NEXTCLICK_MAX_CHUNK_RECORDS": "100"}
+    playground.send(simulated(12_000, seed=9))
+    run = subprocess.run(limited, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    playground.start("worker", "stream")
+    updates = playground.wait_until_answered()
+
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("nextclick: expected to write to data_dir")
+    assert "Traceback" not in run.stderr
+    playground.assert_sequences_are_right(updates, after_a_crash=True)
+    playground.assert_states_equal_offline()
+
+
+def test_topics_that_were_created_anew_are_told_from_the_local_store(playground: Any) -> None:
+    """A store that knows more than its changelog is never used; the message says what to do."""
+    worker = playground.worker()
+    playground.send(simulated(500))
+    playground.wait_until_answered()
+    worker.stop(10)
+    changelog = playground.settings.changelog_topic
+    admin = AdminClient(librdkafka_config(playground.settings))
+    admin.delete_topics([changelog])[changelog].result(10)
+    playground.wait_for(lambda: changelog not in admin.list_topics(timeout=10).topics, "the changelog is gone")
+    Topics(playground.settings).create()
+    again = playground.worker()
+    again.wait(30)
+
+    assert again.exit_status == 1
+    assert "Delete the folder" in again.log_tail
+    assert "Traceback" not in again.log_tail
