@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from demo.children import dying_with_parent
+from demo.children import cpu_s, dying_with_parent
 from demo.simulator import Law, Simulator
 from nextclick.clicks import ClickFields, encode_click
 from nextclick.client_config import consumer_config, producer_config
@@ -25,7 +25,6 @@ from nextclick.updates import decode_update
 from stream.topics import Topics
 
 DEADLINE_S = 180.0
-_CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 N_USERS, N_ITEMS = 20_000, 2_000
 
 WORKER = ("-c", "from nextclick.cli import main; main()", "stream")
@@ -104,12 +103,6 @@ def send_clicks(settings: Settings, count: int, events_per_s: float | None = Non
             producer.poll(0)
             time.sleep(max(0.0, started_s + number / events_per_s - time.monotonic()))
     producer.flush()
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS_PER_S
 
 
 def throughput(settings: Settings, count: int, *arguments: str) -> Throughput:

@@ -19,6 +19,7 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 TAIL_LINES = 12
+_CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def dying_with_parent(command: Sequence[str]) -> list[str]:
@@ -28,6 +29,15 @@ def dying_with_parent(command: Sequence[str]) -> list[str]:
         command: its first word is the path of a program.
     """
     return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used; 0 when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS_PER_S
 
 
 class Child:

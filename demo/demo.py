@@ -1,8 +1,10 @@
 """The one-command demo: broker, worker, trainer and simulator as processes, and a live view of what they do."""
 
+import os
 import secrets
 import shutil
 import signal
+import statistics
 import tempfile
 import threading
 import time
@@ -16,7 +18,7 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from demo.children import Child
+from demo.children import Child, cpu_s
 from demo.demo_view import DemoFigures, DemoView
 from demo.live_score import LiveScore
 from demo.local_kafka import LocalKafka
@@ -51,6 +53,9 @@ class Demo:
         self._ceiling = 0.0
         self._n_clicks = 0
         self._bundle_created_ms: dict[str, int] = {}
+        self._pids = [os.getpid()]
+        self._cores: list[float] = []
+        self._cpu_at: tuple[float, float] | None = None
         self._score = LiveScore(Popularity(settings.popularity_half_life_s), settings.list_length)
 
     def run(self, seconds: float | None, environment: Mapping[str, str]) -> bool:
@@ -84,6 +89,7 @@ class Demo:
         if self._own_broker:
             view.say("starting a local Apache Kafka (the first time it is downloaded)")
             broker = stack.enter_context(LocalKafka(kafka_home=self._kafka_home))
+            self._pids.append(broker.pid)
             self._settings = replace(self._settings, broker=broker.bootstrap)
         settings = self._settings = _demo_settings(self._settings, folder, self._own_broker)
         Topics(settings).create()
@@ -92,6 +98,7 @@ class Demo:
         consumer = stack.enter_context(_Following(settings))
         view.say("starting worker, trainer and simulator")
         children = self._start_children(stack, folder, dict(environment) | settings.as_environment())
+        self._pids += [child.pid for child in children]
         self._follow(consumer, view, children, seconds)
         view.finish(self._figures())
 
@@ -131,8 +138,16 @@ class Demo:
             for message in consumer.read(0.2):
                 self._take(message)
             if now_s >= next_refresh_s:
+                self._measure_cores(now_s)
                 view.show(self._figures())
                 next_refresh_s = now_s + REFRESH_S
+
+    def _measure_cores(self, now_s: float) -> None:
+        used_s = sum(cpu_s(pid) for pid in self._pids)
+        if self._cpu_at is not None:
+            before_s, before_used_s = self._cpu_at
+            self._cores.append((used_s - before_used_s) / (now_s - before_s))
+        self._cpu_at = (now_s, used_s)
 
     def _take(self, message: "_Message") -> None:
         settings = self._settings
@@ -170,6 +185,8 @@ class Demo:
             overall=self._score.overall,
             after_swap=self._score.after_swap,
             ceiling=self._ceiling,
+            cores=self._cores[-1] if self._cores else 0.0,
+            median_cores=statistics.median(self._cores) if self._cores else 0.0,
         )
 
     def _note_signal(self, _number: int, _frame: FrameType | None) -> None:

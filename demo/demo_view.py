@@ -30,6 +30,8 @@ class DemoFigures(NamedTuple):
         overall: hit rates of all judged clicks.
         after_swap: hit rates since the first bundle is served.
         ceiling: the Recall@20 that no recommender can beat, as the simulator knows.
+        cores: in use by all of the demo's processes, the broker among them.
+        median_cores: the same over the whole run: what is used between trainings.
     """
 
     elapsed_s: float
@@ -45,6 +47,8 @@ class DemoFigures(NamedTuple):
     overall: HitRate
     after_swap: HitRate
     ceiling: float
+    cores: float
+    median_cores: float
 
     @property
     def succeeded(self) -> bool:
@@ -108,6 +112,7 @@ class DemoView:
             f"hit rate at 20          {after.rate:.3f} since the first swap ({after.judged:,} clicks)",
             f"  popularity, same      {after.popularity_rate:.3f}",
             f"  ceiling               {figures.ceiling:.3f}",
+            f"cores in use            {figures.median_cores:.2f} (median), by all processes together",
             f"result                  {'success' if figures.succeeded else self._shortfall(figures)}",
         ]
         self._console.print("\n".join(rows), soft_wrap=True)
@@ -130,6 +135,7 @@ class DemoView:
         table.add_row("hit rate at 20", f"{after.rate:.3f} since the first swap, {figures.overall.rate:.3f} in all")
         table.add_row("  popularity", f"{after.popularity_rate:.3f}, {figures.overall.popularity_rate:.3f}")
         table.add_row("  ceiling", f"{figures.ceiling:.3f}")
+        table.add_row("cores in use", f"{figures.cores:.2f}")
         return table
 
 
@@ -146,7 +152,7 @@ def _line(figures: DemoFigures, clicks_per_s: float, updates_per_s: float) -> st
         f"{figures.elapsed_s:5.0f} s  {clicks_per_s:.0f} clicks/s  {updates_per_s:.0f} recommendations/s  "
         f"p50 {figures.p50_ms:.0f} ms  p99 {figures.p99_ms:.0f} ms  model {figures.bundle or '-'} "
         f"age {_seconds(figures.bundle_age_s)}  hit rate {after.rate:.3f} popularity {after.popularity_rate:.3f} "
-        f"ceiling {figures.ceiling:.3f}"
+        f"ceiling {figures.ceiling:.3f}  cores {figures.cores:.2f}"
     )
 
 
