@@ -49,6 +49,7 @@ class Demo:
         self._kafka_home = kafka_home
         self._started_s = time.monotonic()
         self._stop = threading.Event()
+        self._following = False
         self._first_update_s: float | None = None
         self._ceiling = 0.0
         self._n_clicks = 0
@@ -72,7 +73,7 @@ class Demo:
         Raises:
             NextclickError: something did not start, or ended by itself.
         """
-        signals = (signal.SIGINT, signal.SIGTERM)
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self._note_signal) for number in signals}
         try:
             with ExitStack() as stack:
@@ -99,6 +100,7 @@ class Demo:
         view.say("starting worker, trainer and simulator")
         children = self._start_children(stack, folder, dict(environment) | settings.as_environment())
         self._pids += [child.pid for child in children]
+        self._following = True
         self._follow(consumer, view, children, seconds)
         view.finish(self._figures())
 
@@ -190,6 +192,8 @@ class Demo:
         )
 
     def _note_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._following:
+            raise KeyboardInterrupt  # a start, and a first download above all, must not be waited for
         self._stop.set()
 
 

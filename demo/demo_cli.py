@@ -27,7 +27,9 @@ def demo(seconds: float | None, rate: int, seed: int, settings: Settings) -> Non
 
     set_up_logs("demo")
 
-    named = click.get_current_context().params["broker"] or {"KAFKA_BOOTSTRAP", "NEXTCLICK_BROKER"} & set(os.environ)
+    given = click.get_current_context().params
+    named = given["broker"] or any(assignment.startswith("broker=") for assignment in given["assignments"])
+    named = named or os.environ.get("KAFKA_BOOTSTRAP") or os.environ.get("NEXTCLICK_BROKER")
     kafka_home = os.environ.get("KAFKA_HOME")
     run = Demo(settings, not named, rate, seed, Path(kafka_home) if kafka_home else None)
     succeeded = run.run(seconds, os.environ)

@@ -113,8 +113,9 @@ class DemoView:
             f"  popularity, same      {after.popularity_rate:.3f}",
             f"  ceiling               {figures.ceiling:.3f}",
             f"cores in use            {figures.median_cores:.2f} (median), by all processes together",
-            f"result                  {'success' if figures.succeeded else self._shortfall(figures)}",
         ]
+        if self._seconds is not None:
+            rows.append(f"result                  {'success' if figures.succeeded else self._shortfall(figures)}")
         self._console.print("\n".join(rows), soft_wrap=True)
 
     def _shortfall(self, figures: DemoFigures) -> str:

@@ -83,7 +83,7 @@ def click_decoder(fields: ClickFields) -> Decode:
     """
     wire: Any = msgspec.defstruct(
         "WireClick",
-        [("user", str), ("item", str), ("time", int | None, None), ("event", str, "view")],
+        [("user", str | int), ("item", str | int), ("time", int | None, None), ("event", str, "view")],
         rename={"user": fields.user, "item": fields.item, "time": fields.time, "event": fields.event},
     )
     decoder = msgspec.json.Decoder(wire)
@@ -103,7 +103,7 @@ def click_decoder(fields: ClickFields) -> Decode:
             return Rejected(reason, str(error))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found bytes that are not JSON")
-        user_id, item_id = wire_click.user, wire_click.item
+        user_id, item_id = str(wire_click.user), str(wire_click.item)  # many systems number their users and items
         user_bytes = user_id.encode(errors="surrogatepass")
         if (
             not 0 < len(user_bytes) <= MAX_ID_BYTES
@@ -112,6 +112,8 @@ def click_decoder(fields: ClickFields) -> Decode:
             return Rejected(
                 RejectReason.BAD_FIELD, f"expected ids of 1 to {MAX_ID_BYTES} bytes, found a shorter or longer one"
             )
+        if "\0" in user_id or "\0" in item_id:  # no id of anyone's, and the local store keeps names of its own with it
+            return Rejected(RejectReason.BAD_FIELD, "expected ids without the character NUL, found one with it")
         if key != user_bytes:
             return Rejected(RejectReason.WRONG_KEY, f"expected the key to equal the field {fields.user!r}")
         timestamp_ms = wire_click.time if wire_click.time is not None else record_timestamp_ms

@@ -5,6 +5,7 @@ value that is not known is refused before anything starts. This module reads no 
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -170,6 +171,12 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
+        topics = (self.clicks_topic, self.recommendations_topic, self.rejected_topic, self.models_topic)
+        if len(set(topics)) != len(topics):
+            raise PermanentError(
+                "settings clicks_topic, recommendations_topic, rejected_topic and models_topic expect four different "
+                f"topics, found {', '.join(topics)}; correct one"
+            )
         names = (self.user_field, self.item_field, self.time_field, self.event_field)
         if len(set(names)) != len(names):
             raise PermanentError(
@@ -252,6 +259,10 @@ def _parse(name: str, kind: Any, text: str) -> Any:
 
 def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
     choices, at_least, at_most = (field.metadata[name] for name in ("choices", "at_least", "at_most"))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PermanentError(
+            f"setting {field.name} expects at least 0 and a finite number, found {value!r}; correct it"
+        )
     if choices and value not in choices:
         raise PermanentError(f"setting {field.name} expects one of {', '.join(choices)}, found {value!r}; correct it")
     if at_most is not None and not value <= at_most:

@@ -72,7 +72,9 @@ class ClickAgent:
                 because another worker may own their partitions.
         """
         async for chunk in chunks:
-            if chunk.generation != current_generation():
+            # Partitions can be taken away at every await: then the chunk is dropped, and whoever has them reads it.
+            epoch = self._durable.epoch
+            if chunk.generation != current_generation() or not all(map(self._table.owns, chunk.runs)):
                 continue
             started = time.perf_counter()
             model = self._served.current
@@ -80,13 +82,13 @@ class ClickAgent:
             read = self._read(chunk)
             popular = self._popularity.ranked(self._limits.list_length)
             outcomes = await self._advance(model, popular, read)
-            if chunk.generation != current_generation():
+            if epoch != self._durable.epoch:
                 continue
             self._write(read, outcomes, model.bundle_id if model is not None else "")
             self._measure(read, outcomes, popular_before, time.perf_counter() - started)
             oldest_ms = min((logged.record_timestamp_ms for logged in read.clicks), default=None)
             await self._durable.publish(
-                list(read.results.values()), partial(self._measure_durable, outcomes, oldest_ms)
+                list(read.results.values()), epoch, partial(self._measure_durable, outcomes, oldest_ms)
             )
 
     def _read(self, chunk: Chunk) -> ReadChunk:
@@ -94,23 +96,23 @@ class ClickAgent:
         read = ReadChunk([], {}, {})
         for partition, run in chunk.runs.items():
             results = read.results[partition] = PartitionResults(partition, run[-1].offset + 1)
-            states = self._table.read(partition, {record.key for record in run if record.key is not None})
+            decoded = [self._decode(record.key, record.value, record.timestamp) for record in run]
+            keys = {record.key for record, click in zip(run, decoded, strict=True) if not isinstance(click, Rejected)}
+            states = self._table.read(partition, keys)
             read.states.update(((partition, key), state) for key, state in states.items())
-            for record in run:
-                decoded = self._decode(record.key, record.value, record.timestamp)
-                if not isinstance(decoded, Rejected) and record.key not in states and not self._is_home(record):
-                    decoded = Rejected(
+            for record, click in zip(run, decoded, strict=True):
+                if not isinstance(click, Rejected) and record.key not in states and not self._is_home(record):
+                    click = Rejected(
                         RejectReason.WRONG_PARTITION,
                         f"expected the partition that {self._settings.partitioner} gives, found {partition}",
                     )
-                if isinstance(decoded, Rejected):
-                    results.rejected.append(_dead_letter(record, decoded))
-                    self._metrics.rejected.labels(decoded.reason.value).inc()
+                if isinstance(click, Rejected):
+                    results.rejected.append(_dead_letter(record, click))
+                    self._metrics.rejected.labels(click.reason.value).inc()
                     continue
-                self._popularity.add(decoded.item_id, decoded.timestamp_ms)
+                self._popularity.add(click.item_id, click.timestamp_ms)
                 user = (partition, record.key)
-                hashed = item_hash(decoded.item_id)
-                read.clicks.append(LoggedClick(user, record.offset, record.timestamp, decoded, hashed))
+                read.clicks.append(LoggedClick(user, record.offset, record.timestamp, click, item_hash(click.item_id)))
         self._judge_rejects(read)
         return read
 

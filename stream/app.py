@@ -21,6 +21,7 @@ from stream.table import STORE_OPTIONS, TABLE_NAME, StateTable
 _log = logging.getLogger(__name__)
 
 DRAIN_S = 5.0  # how long a revoked partition's unfinished chunks are waited for
+DELIVERY_S = 120.0  # a broker may be away so long; then delivery has failed, and the worker stops
 MAX_BATCH_BYTES = 900_000  # below the broker's default limit of 1 MB for a batch
 
 
@@ -69,6 +70,7 @@ def build_app(
         options=dict(STORE_OPTIONS),  # Faust changes it
     )
     app.tables.add(table)
+    table.on_failure = on_failure
     app.state_table = table
     app.durable = Durable(app, settings, table, on_failure)
     agent = ClickAgent(settings, n_partitions, table, served, popularity, app.durable, metrics)
@@ -133,6 +135,7 @@ def _app_options(settings: Settings, n_partitions: int) -> dict[str, Any]:
         "consumer_max_fetch_size": 4 * 1024**2,
         "producer_max_batch_size": MAX_BATCH_BYTES,
         "producer_max_request_size": 4 * MAX_BATCH_BYTES,
+        "producer_request_timeout": DELIVERY_S,
         "producer_linger": 0.0,  # a batch of `send_batch` is complete: waiting only adds latency
         "stream_buffer_maxsize": 100_000,  # chunks are bounded where they arrive; the changelog uses this one
     }

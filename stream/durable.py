@@ -3,6 +3,7 @@ has them all, writes the local store, and only then acknowledges the clicks: in 
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,24 +55,39 @@ class Durable:
         self._room = asyncio.Semaphore(MAX_CHUNKS_IN_FLIGHT)
         self._last: asyncio.Task[None] | None = None
         self._epoch = 0
+        self._published_s: list[float] = []
         self._failed = False
 
-    async def publish(self, results: Sequence[PartitionResults], on_durable: Callable[[], None]) -> None:
+    @property
+    def epoch(self) -> int:
+        """Changes whenever partitions are taken away: results of an older epoch are not published."""
+        return self._epoch
+
+    @property
+    def oldest_s(self) -> float:
+        """How long the oldest unfinished chunk has been on its way; 0 when there is none."""
+        return time.monotonic() - min(self._published_s) if self._published_s else 0.0
+
+    async def publish(self, results: Sequence[PartitionResults], epoch: int, on_durable: Callable[[], None]) -> None:
         """Hand a chunk's results to the broker; they are acknowledged in the background, after all earlier ones.
 
         Args:
             results: of one chunk, at most one per partition.
+            epoch: as it was when the chunk was taken.
             on_durable: called when the broker has them all and the clicks are acknowledged.
         """
         await self._room.acquire()
-        epoch = self._epoch
-        if self._failed:
-            return
         sent = []
         for result in results:
+            if self._failed or epoch != self._epoch:
+                self._room.release()
+                return
             self._table.remember(result.partition, result.states)
             sent.append(await self._send(result))
+        published_s = time.monotonic()
+        self._published_s.append(published_s)
         self._last = asyncio.create_task(self._finish(results, sent, self._last, epoch, on_durable))
+        self._last.add_done_callback(lambda _: self._published_s.remove(published_s))
 
     async def drain(self) -> None:
         """Wait until everything that was published is acknowledged or has failed."""

@@ -27,6 +27,7 @@ HOOKS = (
         "chunks: read_committed, shorter waits",
     ),
     ("faust.transport.drivers.aiokafka", "Producer", "_settings_extra", "durable: acks=all and idempotence"),
+    ("faust.tables.base", "Collection", "apply_changelog_batch", "table: errors of a recovery"),
     ("faust.stores.rocksdb", "Store", "_db_for_partition", "table: the RocksDB of a partition"),
     ("faust.stores.rocksdb", "Store", "offset_key", "table: where the changelog offset is kept"),
     ("aiokafka", "AIOKafkaProducer", "create_batch", "durable: one batch per partition and topic"),

@@ -54,7 +54,7 @@ class ServedBundle:
             self._swap(*_load(Path(self._settings.bundle)))
             return
         with contextlib.suppress(FileNotFoundError):
-            bundle_id = self._champion_file.read_text().strip()
+            bundle_id = self._champion_file.read_text(errors="replace").strip()
             try:
                 self._swap(*_load(self._copies / bundle_id))
             except BundleError as error:
@@ -89,7 +89,7 @@ class ServedBundle:
         copies = sorted(
             (path for path in self._copies.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
         )
-        for old in copies[:-KEPT_COPIES]:
+        for old in [copy for copy in copies[:-KEPT_COPIES] if copy.name != announced.bundle_id]:
             shutil.rmtree(old, ignore_errors=True)
         return loaded
 
@@ -131,7 +131,8 @@ async def follow_models(settings: Settings, served: ServedBundle, caught_up: asy
             newest = _newest_announcement(
                 await consumer.getmany(partition, timeout_ms=60_000 if caught_up.is_set() else 500)
             )
-            if newest is not None:
+            # What was announced before the start is not newer than a bundle that was named for it.
+            if newest is not None and (caught_up.is_set() or not settings.bundle):
                 await served.announced(newest)
     finally:
         await consumer.stop()

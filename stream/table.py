@@ -5,7 +5,7 @@ never knows more than the changelog.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import faust
@@ -28,6 +28,16 @@ class StateTable(faust.Table):
     """User states by partition and key."""
 
     logger = logging.getLogger("faust")
+
+    on_failure: Callable[[Exception], None]  # set by `build_app`
+
+    def apply_changelog_batch(self, batch: Any) -> None:
+        """Restore states from the changelog. Faust only logs what goes wrong here and would go on without them."""
+        try:
+            super().apply_changelog_batch(batch)
+        except Exception as error:
+            self.on_failure(OSError(f"states could not be restored: {error}"))
+            raise
 
     def __post_init__(self) -> None:
         self._pending: dict[int, dict[bytes, bytes]] = {}

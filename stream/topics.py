@@ -60,8 +60,9 @@ class Topics:
             found = len(metadata.topics[plan.name].partitions)
             if found != plan.partitions:
                 raise PermanentError(
-                    f"topic {plan.name} expects {plan.partitions} partitions, as many as "
-                    f"{self._settings.clicks_topic}, found {found}; use another topic name, or create it anew"
+                    f"topic {plan.name} expects {plan.partitions} partitions (as many as "
+                    f"{self._settings.clicks_topic}, but for models: 1), found {found}; "
+                    "use another topic name, or create it anew"
                 )
         self._check_compaction()
         return len(metadata.topics[self._settings.clicks_topic].partitions)

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -24,6 +25,8 @@ from stream.topics import Topics
 _log = logging.getLogger(__name__)
 
 STOP_S = 4.0  # a stop that takes longer is cut short: everything acknowledged is safe by then
+COMPLAINT_S = 10.0  # between two lines about a broker that is away: it logs hundreds a second
+STALLED_S = 30.0  # longer than a rebalance or a change of leader takes
 # Chunks make many small tuples that live for milliseconds: with Python's threshold of 700 the collector would look at
 # all of them over and over.
 GC_THRESHOLD = 100_000
@@ -42,7 +45,7 @@ def run_worker(settings: Settings) -> None:
     """
     check_hooks()
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_news)
+        handler.addFilter(_News())
     data_dir = DataDir(settings.data_dir, settings.app)
     n_partitions = Topics(settings).check()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
@@ -63,8 +66,22 @@ def run_worker(settings: Settings) -> None:
     data_dir.release()
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    return not any(noise in str(record.msg) for noise in _NOISE)
+class _News(logging.Filter):
+    """Lets through what a reader needs: no noise, and of the client's complaints about a broker one in a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_complaint_s = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if any(noise in str(record.msg) for noise in _NOISE):
+            return False
+        if not record.name.startswith("aiokafka"):
+            return True
+        if time.monotonic() < self._next_complaint_s:
+            return False
+        self._next_complaint_s = time.monotonic() + COMPLAINT_S
+        return True
 
 
 class _Worker:
@@ -161,6 +178,8 @@ class _Worker:
         app = self._app
         if app is None or not app.started or app.rebalancing or app.in_recovery:
             return True, "starting: taking partitions and restoring states"
+        if app.durable.oldest_s > STALLED_S:
+            return False, f"the broker has not acknowledged anything for {app.durable.oldest_s:.0f} s"
         model = self._served.current
         return True, f"serving {f'bundle {model.bundle_id}' if model is not None else 'popularity: no bundle yet'}"
 

@@ -136,6 +136,39 @@ def test_partitions_move_between_workers_without_loss(playground: Any) -> None:
     playground.assert_no_error_logged("first", "second")
 
 
+def test_partitions_move_while_a_model_is_at_work(playground: Any) -> None:
+    """Chunks that are being scored when their partition is taken away are dropped, not published and not fatal."""
+    clicks = simulated(6_000, seed=11)
+    store = playground.settings.bundle_dir
+    items = sorted({item for _, item, _ in clicks} | {f"more-{number}" for number in range(30_000)})
+    announce(playground, untrained_bundle(store, items, seed=1))
+    playground.worker("first", NEXTCLICK_MAX_CHUNK_RECORDS="100")
+    playground.wait_for_log("first", "serving a new bundle")
+    playground.send(clicks)
+    for number in range(3):
+        name = f"visitor-{number}"
+        visitor = playground.worker(name, NEXTCLICK_MAX_CHUNK_RECORDS="100")
+        playground.wait_for_log(name, "partitions assigned")
+        visitor.stop(10)
+        assert visitor.exit_status == 0, visitor.log_tail
+    updates = playground.wait_until_answered()
+
+    playground.assert_sequences_are_right(updates, after_a_crash=True)
+    playground.assert_states_equal_offline(store)
+    assert "Traceback" not in playground.log("first").read_text()
+
+
+def test_a_click_that_is_named_like_a_key_of_the_store_is_rejected(playground: Any) -> None:
+    """Faust keeps the changelog's offset under a key of its own beside the states."""
+    key = "__faust\0offset__"
+    playground.worker()
+    playground.send([(key, "i1", NOW_MS), (key, "i2", NOW_MS), ("u1", "i1", NOW_MS)])
+    playground.wait_until_answered()
+    playground.wait_for(lambda: playground.count(playground.settings.rejected_topic) == 2, "two dead letters")
+
+    assert {update.user_id for update in playground.updates()} == {"u1"}
+
+
 def test_a_new_bundle_is_swapped_in_between_two_batches(playground: Any) -> None:
     """Guarantees 4 and 8: two swaps while clicks flow; the states equal an offline run with the bundles named."""
     clicks = simulated(6_000, seed=8)

@@ -29,7 +29,9 @@ MARK = "q7Zx"  # what a user's data looks like, in the test that looks for it
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 i32, i64 = st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63), 2**63 - 1)
-ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)  # 4 bytes a character at most
+ids = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=64
+)  # 4 bytes a character at most
 
 
 def parts(size: int, most: int) -> st.SearchStrategy[bytes]:

@@ -102,7 +102,8 @@ def test_field_names_are_settings() -> None:
         (b"u1", b"{}", RejectReason.MISSING_FIELD),
         (b"u1", b'{"user_id":"u1"}', RejectReason.MISSING_FIELD),
         (b"u1", b'{"item_id":"i1"}', RejectReason.MISSING_FIELD),
-        (b"u1", b'{"user_id":"u1","item_id":7}', RejectReason.BAD_FIELD),
+        (b"u1", b'{"user_id":"u1","item_id":7.5}', RejectReason.BAD_FIELD),
+        (b"u\0", b'{"user_id":"u\\u0000","item_id":"i1"}', RejectReason.BAD_FIELD),
         (b"u1", b'{"user_id":"u1","item_id":null}', RejectReason.BAD_FIELD),
         (b"u1", b'{"user_id":"u1","item_id":""}', RejectReason.BAD_FIELD),
         (b"", b'{"user_id":"","item_id":"i1"}', RejectReason.BAD_FIELD),
@@ -174,6 +175,14 @@ def test_a_record_without_a_timestamp_needs_a_time_of_its_own() -> None:
     rejected = DECODE(b"u1", _value(), -1)
 
     assert _reason(rejected) == RejectReason.BAD_FIELD
+
+
+def test_ids_can_be_whole_numbers() -> None:
+    """Many systems number their users and items; an update then names them as strings."""
+    decoded = DECODE(b"17", b'{"user_id":17,"item_id":4711}', NOW_MS)
+
+    assert isinstance(decoded, Click)
+    assert (decoded.user_id, decoded.item_id) == ("17", "4711")
 
 
 def test_every_click_that_is_taken_fits_a_state() -> None:
