@@ -101,6 +101,11 @@ class Child:
         """
         self._process.wait(patience_s)
 
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self, patience_s: float) -> None:
         """Ask it to end, wait, and kill it if it does not."""
         if self.exit_status is None:
@@ -108,7 +113,6 @@ class Child:
         try:
             self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
         if self.output is not None:
             self.output.close()

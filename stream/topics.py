@@ -16,7 +16,7 @@ from nextclick.client_config import librdkafka_config
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 6.0
 DAY_MS = 24 * 3600 * 1000
 
 

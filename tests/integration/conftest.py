@@ -202,9 +202,9 @@ class Playground:
             assert [line for line in lines if line["level"] in ("error", "fatal")] == []
 
     def stop(self) -> None:
-        """End every process."""
+        """End every process, at once: what a test says of a clean end it has checked by now."""
         for child in self.children:
-            child.stop(10)
+            child.kill()
 
 
 def _without_floats(state: UserState) -> UserState:

@@ -140,12 +140,12 @@ def test_partitions_move_while_a_model_is_at_work(playground: Any) -> None:
     """Chunks that are being scored when their partition is taken away are dropped, not published and not fatal."""
     clicks = simulated(6_000, seed=11)
     store = playground.settings.bundle_dir
-    items = sorted({item for _, item, _ in clicks} | {f"more-{number}" for number in range(30_000)})
+    items = sorted({item for _, item, _ in clicks} | {f"more-{number}" for number in range(20_000)})
     announce(playground, untrained_bundle(store, items, seed=1))
     playground.worker("first", NEXTCLICK_MAX_CHUNK_RECORDS="100")
     playground.wait_for_log("first", "serving a new bundle")
     playground.send(clicks)
-    for number in range(3):
+    for number in range(2):
         name = f"visitor-{number}"
         visitor = playground.worker(name, NEXTCLICK_MAX_CHUNK_RECORDS="100")
         playground.wait_for_log(name, "partitions assigned")
