@@ -31,7 +31,6 @@ from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from stream.topics import Topics
 
-CLICKS_PER_S = 200
 REFRESH_S = 1.0
 STOP_PATIENCE_S = 6.0
 # A demo lasts minutes: the first training comes after some seconds of clicks, and later ones soon after.

@@ -42,5 +42,4 @@ def consumer_config(settings: Settings, group: str) -> dict[str, str | int | flo
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
-        "enable.partition.eof": False,
     }

@@ -30,13 +30,11 @@ class StreamApp(faust.App):
 
     Attributes:
         durable: publishes results.
-        state_table: the table `user-state`.
     """
 
     logger = logging.getLogger("faust")
 
     durable: Durable
-    state_table: StateTable
 
 
 def build_app(
@@ -71,7 +69,6 @@ def build_app(
     )
     app.tables.add(table)
     table.on_failure = on_failure
-    app.state_table = table
     app.durable = Durable(app, settings, table, on_failure)
     agent = ClickAgent(settings, n_partitions, table, served, popularity, app.durable, metrics)
     schema = ChunkSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")

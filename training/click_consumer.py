@@ -54,7 +54,6 @@ class ClickConsumer:
             "auto.offset.reset": "error",  # clicks that are gone must be noticed, not jumped over
             "enable.partition.eof": True,
             "error_cb": self._on_error,
-            "log_level": 0,
         }
         self._consumer = Consumer(config)
         try:

@@ -23,7 +23,7 @@ def read_champion(settings: Settings, watch: Watch) -> Manifest | None:
         TemporaryError: the broker does not answer.
         TrainingStopped: the trainer is to end.
     """
-    config = consumer_config(settings, f"{settings.app}-trainer") | {"enable.partition.eof": True, "log_level": 0}
+    config = consumer_config(settings, f"{settings.app}-trainer") | {"enable.partition.eof": True}
     consumer = Consumer(config)
     champion: Manifest | None = None
     try:
@@ -66,7 +66,7 @@ def announce(settings: Settings, manifest: Manifest, watch: Watch) -> None:
         if error is not None:
             failures.append(error.str())
 
-    producer = Producer(producer_config(settings) | {"log_level": 0, "delivery.timeout.ms": 60_000})
+    producer = Producer(producer_config(settings) | {"delivery.timeout.ms": 60_000})
     try:
         producer.produce(settings.models_topic, key=CHAMPION, value=encode_manifest(manifest), on_delivery=delivered)
         while producer.flush(_POLL_S):
