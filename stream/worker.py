@@ -108,7 +108,7 @@ class _Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._over.set)
         self._served.start_with()
-        http = start_http(self._settings.worker_port, self._registry, self._health)
+        http = start_http(self._settings.worker_port, self._registry, self._health, self._ready)
         caught_up = asyncio.Event()
         follower = asyncio.create_task(follow_models(self._settings, self._served, caught_up))
         follower.add_done_callback(self._follower_ended)
@@ -176,10 +176,17 @@ class _Worker:
         if self._failure is not None:
             return False, f"stopping: {type(self._failure).__name__}"
         app = self._app
-        if app is None or not app.started or app.rebalancing or app.in_recovery:
-            return True, "starting: taking partitions and restoring states"
-        if app.durable.oldest_s > STALLED_S:
+        if app is not None and app.started and app.durable.oldest_s > STALLED_S:
             return False, f"the broker has not acknowledged anything for {app.durable.oldest_s:.0f} s"
+        return True, "running"
+
+    def _ready(self) -> tuple[bool, str]:
+        healthy, text = self._health()
+        if not healthy:
+            return False, text
+        app = self._app
+        if app is None or not app.started or app.rebalancing or app.in_recovery:
+            return False, "starting: taking partitions and restoring states"
         model = self._served.current
         return True, f"serving {f'bundle {model.bundle_id}' if model is not None else 'popularity: no bundle yet'}"
 
