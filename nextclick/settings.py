@@ -126,6 +126,15 @@ class Settings:
     session_timeout_s: float = _setting(
         10.0, "a worker that is silent for so long loses its partitions", unit="s", at_least=1
     )
+    standby_replicas: int = _setting(
+        1, "other workers that keep a copy of each partition's states, to take over faster", unit="workers", at_least=0
+    )
+    stall_s: float = _setting(
+        60.0,
+        "nothing moves for so long though the broker answers: a recovery begins anew, a worker exits",
+        unit="s",
+        at_least=1,
+    )
     worker_port: int = _setting(
         9464,
         "metrics, /healthz and /readyz of the worker; 0 picks a free port",
