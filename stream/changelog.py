@@ -204,8 +204,9 @@ class ChangelogReader:
             _log.warning("the broker does not answer: states are restored when it does")
             return time.monotonic()
         raise StalledError(
-            f"changelog {self._settings.changelog_topic}: expected partition {partition} to be readable up to {position.end}, found nothing "
-            f"after {position.next_offset} for {waited_s:.0f} s (a transaction that was never finished holds it up?)"
+            f"changelog {self._settings.changelog_topic}: expected partition {partition} to be readable up to "
+            f"{position.end}, found nothing after {position.next_offset} for {waited_s:.0f} s (is there a transaction "
+            "that was never finished?)"
         )
 
     def _apply(self, positions: Mapping[int, _Position], messages: Sequence[Message]) -> bool:
