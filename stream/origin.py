@@ -6,6 +6,8 @@ was applied before. The note lives in the changelog because it is true for as lo
 worker, whatever is left of its folder. It is no state: whoever reads the changelog passes over `ORIGIN_KEY`.
 """
 
+import time
+
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -16,6 +18,11 @@ from nextclick.settings import Settings
 ORIGIN_KEY = b"\xfforigin"  # no user's: 0xff is no UTF-8
 ORIGIN_PARTITION = 0
 TIMEOUT_S = 10.0  # for one answer of the broker
+_NO_LEADER_YET = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -68,11 +75,12 @@ def read_origin(settings: Settings) -> tuple[Origin | None, int]:
         PermanentError: there is something else in its place.
         TemporaryError: the broker does not answer.
     """
-    # A new changelog is empty: the broker need not wait for a first record.
-    options = {"enable.partition.eof": True, "fetch.wait.max.ms": 10}
-    consumer = Consumer(consumer_config(settings, f"{settings.app}-start") | options)
+    consumer = Consumer(consumer_config(settings, f"{settings.app}-start") | {"enable.partition.eof": True})
     try:
-        consumer.assign([TopicPartition(settings.changelog_topic, ORIGIN_PARTITION, 0)])
+        first, end = _span(consumer, settings.changelog_topic)
+        if first == end:
+            return None, 0
+        consumer.assign([TopicPartition(settings.changelog_topic, ORIGIN_PARTITION, first)])
         n_read = 0
         while (message := consumer.poll(TIMEOUT_S)) is not None:
             error = message.error()
@@ -88,6 +96,20 @@ def read_origin(settings: Settings) -> tuple[Origin | None, int]:
         raise _no_answer(settings, error.args[0].str()) from error
     finally:
         consumer.close()
+
+
+def _span(consumer: Consumer, changelog: str) -> tuple[int, int]:
+    """Give the partition's first offset and its end."""
+    give_up_s = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            first, end = consumer.get_watermark_offsets(TopicPartition(changelog, ORIGIN_PARTITION), TIMEOUT_S)
+            return first, end
+        except KafkaException as error:
+            # A broker is named as the leader of a new partition a moment before it is.
+            if error.args[0].code() not in _NO_LEADER_YET or time.monotonic() > give_up_s:
+                raise
+        time.sleep(0.05)
 
 
 def _decode(settings: Settings, value: bytes | None) -> Origin:
