@@ -20,6 +20,7 @@ from nextclick.client_config import consumer_config, librdkafka_config
 from nextclick.errors import CorruptStateError, PermanentError
 from nextclick.settings import Settings
 from nextclick.user_state import decode_state
+from stream.origin import ORIGIN_KEY
 
 _log = logging.getLogger(__name__)
 
@@ -212,10 +213,12 @@ class ChangelogReader:
     def _apply(self, positions: Mapping[int, _Position], messages: Sequence[Message]) -> bool:
         """Write what was read to the store; tells whether any partition came forward."""
         runs: dict[int, list[Message]] = {}
-        ends: dict[int, int] = {}  # where the client met the end: behind it are only markers of transactions
+        ends: dict[int, int] = {}  # what is read without leaving a state: markers of transactions, and the origin
         for message in messages:
             error = message.error()
-            if error is None:
+            if error is None and message.key() == ORIGIN_KEY:
+                ends[message.partition()] = message.offset() + 1  # no state, but read
+            elif error is None:
                 runs.setdefault(message.partition(), []).append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends[message.partition()] = message.offset()
