@@ -112,7 +112,7 @@ def load_network(folder: Path) -> tuple[Manifest, Network, Vocabulary]:
         network = Network(config)  # only now: the file has as many bytes as this allocates
         network.load_state_dict(weights, strict=not config.tied)
     except (ValueError, TypeError, KeyError, RuntimeError, safetensors.SafetensorError, OSError) as error:
-        raise BundleError(f"bundle {folder} does not fit its configuration: {error}; train a new one") from error
+        raise BundleError(f"bundle {folder} does not fit its configuration: {error!s:.300}; train a new one") from error
     for name, weight in network.named_parameters():
         least, most = torch.aminmax(weight.detach())
         if not (least >= -MAX_WEIGHT and most <= MAX_WEIGHT):  # NaN neither

@@ -78,7 +78,7 @@ def decode_manifest(data: bytes) -> Manifest:
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"expected a bundle's manifest, found something else: {error}") from error
+        raise BundleError(f"expected a bundle's manifest, found something else: {error!s:.300}") from error
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(
             f"expected bundle format {FORMAT_VERSION}, found {_shortened(manifest.format_version)}; "

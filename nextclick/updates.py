@@ -125,4 +125,4 @@ def decode_update(value: bytes) -> RecommendationUpdate:
     try:
         return _decoder.decode(value)
     except (UnicodeDecodeError, RecursionError) as error:
-        raise msgspec.DecodeError(f"expected an update, found bytes that are not JSON: {error}") from error
+        raise msgspec.DecodeError(f"expected an update, found bytes that are not JSON: {error!s:.300}") from error

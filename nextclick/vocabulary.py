@@ -14,6 +14,7 @@ from nextclick.errors import BundleError
 from nextclick.hashing import item_hash
 
 MAX_ITEMS = 4_000_000  # the scores of one batch (256 users) take 4 GB then
+MAX_POPULARITY = 1e300  # their sum over all items is still a number
 # More than any encoding of an id and its popularity takes; with Snappy, which packs at most 21 times, it bounds memory.
 MAX_BYTES_PER_ITEM = MAX_ID_BYTES + 64
 MAX_FILE_BYTES = MAX_ITEMS * MAX_BYTES_PER_ITEM
@@ -44,7 +45,7 @@ class Vocabulary:
 
         Raises:
             BundleError: too many items, an item twice, another number of popularities than of items, or a popularity
-                that is no number of 0 or more.
+                that is no weight.
         """
         if len(item_ids) > MAX_ITEMS:
             raise BundleError(
@@ -62,8 +63,10 @@ class Vocabulary:
                 f"a vocabulary expects each item once with its popularity, found {len(self.item_ids)} items, "
                 f"{len(self.index_of)} different ones and {len(popularity)} popularities; train a new bundle"
             )
-        if not (np.all(popularity >= 0.0) and np.isfinite(popularity.sum())):
-            raise BundleError("a vocabulary expects popularities of 0 or more, found others; train a new bundle")
+        if not np.all((popularity >= 0.0) & (popularity <= MAX_POPULARITY)):  # NaN neither
+            raise BundleError(
+                f"a vocabulary expects popularities of 0 to {MAX_POPULARITY:g}, found others; train a new bundle"
+            )
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -87,7 +90,7 @@ class Vocabulary:
             table.validate(full=True)
             item_ids = _item_ids(table["item_id"], path)
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise _unusable(path, str(error)) from error
+            raise _unusable(path, f"{error!s:.300}") from error
         if any(column.null_count for column in table.columns):
             raise _unusable(path, "nulls")
         return cls(item_ids, table["popularity"].to_numpy())
@@ -109,6 +112,8 @@ def _check_layout(file: pq.ParquetFile, path: Path) -> None:
 
 def _item_ids(column: pa.ChunkedArray, path: Path) -> list[str]:
     for chunk in column.chunks:
+        if len(chunk) > len(chunk.dictionary):  # found here, before every mention becomes an id of its own
+            raise _unusable(path, "an item twice")
         lengths = pc.min_max(pc.binary_length(chunk.dictionary)).as_py()
         if len(chunk) and not (lengths["min"] > 0 and lengths["max"] <= MAX_ID_BYTES):
             raise _unusable(path, f"ids that are not 1 to {MAX_ID_BYTES} bytes long")
