@@ -201,7 +201,8 @@ def test_clicks_that_retention_took_are_one_line_that_names_them(playground: Any
     [line] = playground.log("second").read_text().splitlines()
 
     assert status == 1
-    assert f"clicks {before[0]} to {before[0] + 4} were removed before they were logged" in line
+    for partition, end in before.items():
+        assert f"{end} to {end + 4} of partition {partition}" in line
     new_log = ("--set", f"log_dir={playground.folder / 'new-log'}")
     assert run_trainer(playground, "new", "--once", *new_log) == 0
 
