@@ -17,7 +17,9 @@ from nextclick.settings import Settings
 from training.broker_presence import BrokerPresence
 from training.watch import Watch
 
-_ASK_AFTER_S = 2.0  # without the role: what is the matter? A group takes a moment to form
+# After so much of the session timeout without the role: what is the matter? 4 s of 10 by default: a broker lets a new
+# group wait for 3 s before it gives anything to its members.
+_ASK_AFTER = 0.4
 _ANSWER_S = 1.0
 _POLL_S = 0.2  # so a stop is seen soon
 _PASSING_ERRORS = (KafkaError._MAX_POLL_EXCEEDED, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._PARTITION_EOF)
@@ -68,7 +70,7 @@ class TrainerRole:
         if self._held:
             self._said = False
             self._presence.answered()
-        elif time.monotonic() >= self._asked_s + _ASK_AFTER_S:
+        elif time.monotonic() >= self._asked_s + _ASK_AFTER * self._settings.session_timeout_s:
             self._say_why()
             self._asked_s = time.monotonic()
         return self._held
@@ -149,7 +151,7 @@ class TrainerRole:
         if not self._said:
             self._said = True
             _log.warning(
-                "waiting: another trainer of the application %s is at work, or was killed less than %g s ago",
+                "waiting: another trainer of the application %s is at work, or one was cut off less than %g s ago",
                 self._settings.app,
                 self._settings.session_timeout_s,
             )
