@@ -57,6 +57,7 @@ class ChunkConsumer(driver.Consumer):
         self._acknowledged: dict[TP, int] = {}  # offset after the last durable record
         self._waiting_chunks = 0
         self._chunk_taken = asyncio.Event()
+        self._seeks = 0
         super().__init__(*args, **options)
 
     def acknowledge(self, partition: int, next_offset: int) -> None:
@@ -98,6 +99,7 @@ class ChunkConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
+        self._seeks += 1
         self._forget_waiting()
         await super().perform_seek()
 
@@ -118,10 +120,12 @@ class ChunkConsumer(driver.Consumer):
         gathering = False
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                seeks = self._seeks
                 records, active = await self._wait_next_records(QUIET_S if gathering else IDLE_WAIT_S)
                 if records is None or self.should_stop:
                     return
-                if not self.flow_active:
+                # Records fetched before a seek may lie beyond it: taken now, they would hide those in between.
+                if not self.flow_active or seeks != self._seeks:
                     await self.perform_seek()
                     continue
                 gathering = await self._deliver(records, active) > 0
