@@ -29,8 +29,18 @@ POLL_S = 0.2  # how soon a reader hears that it shall stop
 BROKER_TIMEOUT_S = 5.0
 PROGRESS_S = 5.0  # between two lines about progress
 NO_FENCE = -1
-# A broker that is away: the client tries again by itself.
-_PASSING = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE)
+# A broker that is away, or another that leads now: the client tries again by itself.
+_PASSING = (
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+)
 
 
 class StalledError(Exception):

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from typing import NoReturn
 
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -52,19 +53,8 @@ def run_worker(settings: Settings) -> None:
     data_dir.claim_changelog(settings.changelog_topic, topics.changelog_id)
     gc.set_threshold(GC_THRESHOLD, 20, 50)
     worker = _Worker(settings, topics.partitions, data_dir.instance_id())
-    status = 0
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(worker.run())
-    except NextclickError as error:
-        if worker.stopped_in_time:
-            raise
-        sys.stderr.write(f"nextclick: {error}\n")
-        status = 1
-    if not worker.stopped_in_time:
-        # A thread of the client still waits for a broker that is away; everything acknowledged is safe.
-        sys.stderr.flush()
-        os._exit(status)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(worker.run())
     data_dir.release()
 
 
@@ -101,7 +91,6 @@ class _Worker:
                 dict(zip(model.vocabulary.item_ids, model.vocabulary.popularity.tolist(), strict=True))
             ),
         )
-        self.stopped_in_time = True
         self._failure: Exception | None = None
         self._app: StreamApp | None = None
 
@@ -133,10 +122,13 @@ class _Worker:
             "worker started", extra={"fields": {"broker": self._settings.broker, "port": http.port, "app": app.conf.id}}
         )
         await self._over.wait()
-        self.stopped_in_time = await self._stop(app, [starting, crashed, follower, watching])
+        stopped = await self._stop(app, [starting, crashed, follower, watching])
         http.close()
-        if self._failure is not None:
-            raise self._explained(self._failure)
+        explained = self._explained(self._failure) if self._failure is not None else None
+        if not stopped:
+            _exit_at_once(explained)
+        if explained is not None:
+            raise explained
         _log.info("worker stopped")
 
     async def _start(self, app: StreamApp) -> None:
@@ -158,19 +150,20 @@ class _Worker:
         """
         for task in tasks:
             task.cancel()
-        try:
-            async with asyncio.timeout(STOP_S):
-                await app.recovery.stop_reading()
-                if self._failure is None and app.started:
-                    app.consumer.leave_group_on_stop()
-                    app.consumer.stop_flow()
-                    if app.lease.is_held(time.monotonic()):
-                        await app.durable.drain()
-                        await app.consumer.commit()
-                await app.stop()
-        except TimeoutError:
-            return False
-        return True
+        ending = asyncio.create_task(self._end(app))
+        # Not `wait_for`: a library that swallows the cancellation would hold it up.
+        await asyncio.wait([ending], timeout=STOP_S)
+        return ending.done() and ending.exception() is None
+
+    async def _end(self, app: StreamApp) -> None:
+        await app.recovery.stop_reading()
+        if self._failure is None and app.started:
+            app.consumer.leave_group_on_stop()
+            app.consumer.stop_flow()
+            if app.lease.is_held(time.monotonic()):
+                await app.durable.drain()
+                await app.consumer.commit()
+        await app.stop()
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None and not self._over.is_set():
@@ -214,3 +207,11 @@ class _Worker:
             f"the worker stopped at {type(failure).__name__}: {failure}; nothing unfinished is acknowledged, "
             "start it again"
         )
+
+
+def _exit_at_once(error: NextclickError | None) -> NoReturn:
+    """End without waiting for threads that still wait for a broker; everything acknowledged is safe."""
+    if error is not None:
+        sys.stderr.write(f"nextclick: {error}\n")
+    sys.stderr.flush()
+    os._exit(0 if error is None else 1)
