@@ -66,6 +66,11 @@ class StateRecovery(Recovery):
         self._stop_reading = threading.Event()
         self.left = 0
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether the changelog is being read: by a recovery, or for standbys."""
+        return self._reading is not None and not self._reading.done()
+
     async def stop_reading(self) -> None:
         """Return when nothing reads the changelog any more: only then may a local store be closed."""
         self._stop_reading.set()

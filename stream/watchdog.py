@@ -16,6 +16,7 @@ from nextclick.errors import TemporaryError
 _log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+ASK_S = 5.0  # the broker is asked how far it is not more often than so
 ASK_TIMEOUT_S = 5.0
 
 
@@ -63,40 +64,73 @@ class Standstill:
         return next((p for p in partitions if now_s - self._moved_s[p] > self._patience_s), None)
 
 
-async def watch(app: Any, clicks_topic: str, stall_s: float, on_failure: Callable[[Exception], None]) -> None:
-    """Watch a worker until the task is cancelled.
+class Watchdog:
+    """Watches one worker."""
 
-    Args:
-        app: the worker's app.
-        clicks_topic: what it reads.
-        stall_s: standing still for longer is a failure; so is an event loop that is blocked for longer.
-        on_failure: told of a partition that stands still.
-    """
-    standstill = Standstill(stall_s)
-    broker = _BrokerNews()
-    try:
-        while True:
-            # Ends the process with a stack trace if this loop does not come round in time.
-            faulthandler.dump_traceback_later(stall_s + ASK_TIMEOUT_S, exit=True)
-            await asyncio.sleep(LOOK_S)
-            if not app.started or app.rebalancing or app.in_recovery:
-                standstill.forget()
-                continue
-            is_there = app.lease.is_held(time.monotonic())
-            broker.tell(is_there)
-            progress = await _progress(app, clicks_topic) if is_there else None
-            if progress is None:
-                standstill.forget()
-            elif (partition := standstill.look(time.monotonic(), progress)) is not None:
-                on_failure(
-                    TemporaryError(
-                        f"partition {partition} of {clicks_topic} stands still: expected its clicks to be answered "
-                        f"within {stall_s:.0f} s, found {progress[partition]}; start the worker again"
-                    )
-                )
-                return
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+    def __init__(self, app: Any, clicks_topic: str, stall_s: float, on_failure: Callable[[Exception], None]) -> None:
+        """Make a watchdog; `watch` runs it.
+
+        Args:
+            app: the worker's app.
+            clicks_topic: what it reads.
+            stall_s: standing still for longer is a failure; so is an event loop that is blocked for longer.
+            on_failure: told of what does not move.
+        """
+        self._app = app
+        self._clicks_topic = clicks_topic
+        self._stall_s = stall_s
+        self._on_failure = on_failure
+        self._standstill = Standstill(stall_s)
+        self._broker = _BrokerNews()
+        self._moved_s = self._asked_s = time.monotonic()
+
+    async def watch(self) -> None:
+        """Look once a second, until the task is cancelled or something has failed."""
+        failure = None
+        try:
+            while failure is None:
+                # Ends the process with a stack trace if this loop does not come round in time.
+                faulthandler.dump_traceback_later(self._stall_s + ASK_TIMEOUT_S, exit=True)
+                await asyncio.sleep(LOOK_S)
+                app = self._app
+                if app.started and not app.rebalancing and not app.in_recovery:
+                    self._moved_s = time.monotonic()
+                    failure = await self._look_at_partitions()
+                else:
+                    self._standstill.forget()
+                    failure = self._look_at_start()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        self._on_failure(failure)
+
+    async def _look_at_partitions(self) -> TemporaryError | None:
+        is_there = self._app.lease.is_held(time.monotonic())
+        self._broker.tell(is_there)
+        if is_there and time.monotonic() < self._asked_s + min(ASK_S, self._stall_s / 4):
+            return None
+        self._asked_s = time.monotonic()
+        progress = await _progress(self._app, self._clicks_topic) if is_there else None
+        if progress is None:
+            self._standstill.forget()
+            return None
+        partition = self._standstill.look(time.monotonic(), progress)
+        if partition is None:
+            return None
+        return TemporaryError(
+            f"partition {partition} of {self._clicks_topic} stands still: expected its clicks to be answered within "
+            f"{self._stall_s:.0f} s, found {progress[partition]}; start the worker again"
+        )
+
+    def _look_at_start(self) -> TemporaryError | None:
+        if self._app.recovery.is_reading:  # it has a patience of its own
+            self._moved_s = time.monotonic()
+        # Twice: other members of the group may take their time to join.
+        if time.monotonic() < self._moved_s + 2 * self._stall_s:
+            return None
+        return TemporaryError(
+            f"expected partitions to be ready within {2 * self._stall_s:.0f} s, found that they are not; "
+            "start the worker again"
+        )
 
 
 async def _progress(app: Any, clicks_topic: str) -> dict[int, Progress] | None:

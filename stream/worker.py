@@ -23,7 +23,7 @@ from stream.metrics import WorkerMetrics
 from stream.models import ServedBundle, follow_models
 from stream.store import DamagedError
 from stream.topics import Topics
-from stream.watchdog import watch
+from stream.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 
@@ -116,8 +116,8 @@ class _Worker:
         )
         starting = asyncio.create_task(self._start(app))
         crashed = asyncio.create_task(self._watch_crash(app))
-        settings = self._settings
-        watching = asyncio.create_task(watch(app, settings.clicks_topic, settings.stall_s, self._fail))
+        watchdog = Watchdog(app, self._settings.clicks_topic, self._settings.stall_s, self._fail)
+        watching = asyncio.create_task(watchdog.watch())
         _log.info(
             "worker started", extra={"fields": {"broker": self._settings.broker, "port": http.port, "app": app.conf.id}}
         )
