@@ -22,6 +22,7 @@ from nextclick.hashing import item_hash
 from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate, decode_update, ranked_list
 from nextclick.user_state import UserState, decode_state
+from stream.origin import ORIGIN_KEY
 from stream.topics import Topics
 
 DEADLINE_S = 60.0
@@ -127,7 +128,8 @@ class Playground:
 
     def states(self) -> dict[UserKey, UserState]:
         """Give the newest state of every user, from the changelog."""
-        newest = {(m.partition(), m.key()): m.value() for m in self.read(self.settings.changelog_topic)}
+        records = self.read(self.settings.changelog_topic)
+        newest = {(m.partition(), m.key()): m.value() for m in records if m.key() != ORIGIN_KEY}
         return {user: decode_state(value) for user, value in newest.items()}
 
     def wait_until_answered(self, deadline_s: float = DEADLINE_S) -> list[RecommendationUpdate]:
