@@ -72,7 +72,10 @@ class Settings:
     rejected_topic: str = _setting("clicks-rejected", "where clicks go that cannot be used, with the reason")
     models_topic: str = _setting("models", "where bundles are announced")
     partitions: int = _setting(
-        4, "partitions of topics that `nextclick topics` creates; all but models have as many", at_least=1
+        4,
+        "partitions of topics that `nextclick topics` creates; all but models have as many",
+        at_least=1,
+        at_most=10_000,
     )
     partitioner: str = _setting(
         "murmur2_random",
@@ -114,17 +117,22 @@ class Settings:
         1.0, "stop when more of at least 1,000 records than this are rejected; 1 never stops", at_least=0
     )
     max_chunk_records: int = _setting(
-        2_000, "most clicks that are applied as one batch; more helps only a backlog", unit="records", at_least=1
+        2_000,
+        "most clicks that are applied as one batch; more helps only a backlog",
+        unit="records",
+        at_least=1,
+        at_most=100_000,
     )
     gather_ms: float = _setting(
         15.0,
         "while clicks keep coming, the broker gathers them so long: saves CPU, costs latency",
         unit="ms",
         at_least=0,
+        at_most=10_000,
     )
     commit_interval_s: float = _setting(1.0, "how often offsets are committed", unit="s", at_least=0.1)
     session_timeout_s: float = _setting(
-        10.0, "a worker that is silent for so long loses its partitions", unit="s", at_least=1
+        10.0, "a worker that is silent for so long loses its partitions", unit="s", at_least=1, at_most=1_800
     )
     standby_replicas: int = _setting(
         1, "other workers that keep a copy of each partition's states, to take over faster", unit="workers", at_least=0
@@ -195,7 +203,7 @@ class Settings:
         0.4, "share of the embedding's elements that training sets to zero", at_least=0, at_most=0.95
     )
     negatives: int = _setting(1_024, "sampled items per batch that a click is told apart from", at_least=1)
-    seed: int = _setting(0, "seed of the trainer")
+    seed: int = _setting(0, "seed of the trainer", at_least=0, at_most=2**63 - 1)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -97,25 +97,35 @@ def test_any_bytes_are_a_state_or_a_clear_error(data: bytes, cell: str) -> None:
     judge(b"\x01" + data, cell)
 
 
-headers = st.tuples(
-    st.just(1) | st.integers(0, 255),
-    st.sampled_from([0, 1, 2, 255]),
-    st.sampled_from([0, 0xFF, 2**64 - 1]),
-    st.sampled_from([0, 1, 5, MAX_SEQUENCE]),
-    st.sampled_from([-(2**31), -1, 0, USER[0], 2**31 - 1]),
-    st.sampled_from([-(2**63), -1, 0, 2**63 - 2, 2**63 - 1]),
-    st.sampled_from([-(2**63), -1, 0, MAX_TIMESTAMP_MS, MAX_TIMESTAMP_MS + 1, 2**63 - 1]),
+HEADER = (1, SHOWN_BY_NETWORK, 0xFF, 255, USER[0], 0, 1_000)  # layout, flags, bundle, sequence, partition, offset, time
+HOSTILE = (
+    (0, 2, 255),
+    (2, 3, 128, 255),
+    (0, 5, 2**64 - 1),
+    (0, 1, MAX_SEQUENCE),
+    (-(2**31), -2, -1, 2**31 - 1),
+    (-(2**63), -2, -1, 2**63 - 2, 2**63 - 1),
+    (-(2**63), -1, 0, MAX_TIMESTAMP_MS, MAX_TIMESTAMP_MS + 1, 2**63 - 1),
 )
-hidden_parts = st.sampled_from(
-    [b"", b"\0\0", b"\0\x7e" * 4, b"\0\x7c" * 4, b"\0\x3c" * 4, b"\0\x3c" * 8, b"\0" * 7, bytes(60_000)]
+hostile_fields = st.integers(0, len(HEADER) - 1).flatmap(
+    lambda place: st.tuples(st.just(place), st.sampled_from(HOSTILE[place]))
+)
+SIZES = (0, 2, 4, 6, 7, 8, 10, 16, 60_000)  # of hidden; 8 and 16 are right, for two of the cells and for the third
+hidden_parts = st.builds(
+    lambda number, size: np.resize(np.array([number], "<f2").view("u1"), size).tobytes(),
+    st.sampled_from([0.0, 1.0, 65_504.0, math.nan, math.inf]),
+    st.sampled_from(SIZES) | st.just(8),
 )
 
 
-@given(headers, hidden_parts, st.integers(0, 255), st.integers(0, 255), cells)
+@given(st.lists(hostile_fields, max_size=2), hidden_parts, st.integers(0, 255), st.integers(0, 255), cells)
 def test_a_well_formed_state_of_impossible_values_is_a_clear_error(
-    header: tuple[int, ...], hidden: bytes, n_recent: int, n_shown: int, cell: str
+    changes: list[tuple[int, int]], hidden: bytes, n_recent: int, n_shown: int, cell: str
 ) -> None:
     """The lengths agree, the values need not: also a hidden state of another width, or one that holds NaN."""
+    header = list(HEADER)
+    for place, value in changes:
+        header[place] = value
     lengths = (len(hidden), n_recent, n_shown)
     data = struct.pack("<BBQIiqqHBB", *header, *lengths) + hidden + bytes(RECENT_BYTES * n_recent + 4 * n_shown)
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nextclick.advance import Limits, LoggedClick, UserKey, advance
@@ -179,6 +179,9 @@ def all_the_way(
 
 
 @given(keys, values, record_times_ms, offsets, befores)
+@example(b"u", b'{"user_id":"u","item_id":"a","other":' + b"[" * 8_000, NOW_MS, 0, None)
+@example(b"u", b'{"user_id":"\xff","item_id":"a"}', NOW_MS, 0, None)
+@example(b"u", b'{"user_id":"u","item_id":"a","timestamp_ms":9223372036854775808}', 2**63 - 1, 0, None)
 def test_whatever_arrives_is_answered_or_rejected(
     key: bytes | None, value: bytes | None, record_time_ms: int, offset: int, before: UserState | None
 ) -> None:
