@@ -40,6 +40,7 @@ def consumer_config(settings: Settings, group: str) -> dict[str, str | int | flo
     return librdkafka_config(settings) | {
         "group.id": group,
         "isolation.level": "read_committed",
+        "check.crcs": True,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
     }

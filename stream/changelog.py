@@ -305,7 +305,6 @@ def _consumer(settings: Settings) -> Iterator[Consumer]:
     config = consumer_config(settings, f"{settings.app}-changelog") | {
         "auto.offset.reset": "error",  # a gap in the changelog is an error, never skipped
         "enable.partition.eof": True,
-        "check.crcs": True,
         "fetch.wait.max.ms": int(POLL_S * 1000),
         "max.partition.fetch.bytes": 4 * 1024**2,
     }
