@@ -1,0 +1,244 @@
+"""One run: broker, workers and clicks are started, a schedule is carried out, and the topics are judged."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+
+from demo.children import Child
+from demo.local_kafka import LocalKafka
+from demo.simulator import Law, Simulator
+from nextclick.advance import Limits
+from nextclick.client_config import consumer_config
+from nextclick.manifest import Manifest
+from nextclick.settings import Settings
+from nextclick.updates import decode_update
+from stream.topics import Topics
+from tests.chaos.bundles import corrupt, load_models, untrained_bundle
+from tests.chaos.evidence import Place, count_records, gather, read_clicks
+from tests.chaos.feeder import Feeder
+from tests.chaos.fleet import Exit, Fleet, StartChild
+from tests.chaos.report import Report
+from tests.chaos.schedule import FIRST_WORKERS, SESSION_TIMEOUT_S, SLOTS, Action, Step
+from tests.chaos.verifier import verify
+
+PARTITIONS = 8
+LAW = Law(active_users=500, resting_users=1_500)  # about 20 clicks a user in 50,000: histories grow past the window
+TICK_S = 0.05
+FIRST_ASSIGNMENT_S = 60.0
+ANSWERED_S = 180.0  # for the backlog that the schedule leaves behind
+NOW_MS = 1_700_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is made of.
+
+    Attributes:
+        seed: of schedule, clicks and bundles.
+        clicks: how many valid ones.
+        seconds: over which they are sent.
+        steps: the schedule.
+        start_child: starts a worker.
+    """
+
+    seed: int
+    clicks: int
+    seconds: float
+    steps: Sequence[Step]
+    start_child: StartChild = Child
+
+
+@dataclass
+class Result:
+    """What came of a run.
+
+    Attributes:
+        report: of the verifier.
+        exits: workers that ended by themselves while the schedule ran: allowed, and started again.
+        bad_stops: workers that did not end well when all was done and they were asked to: a failure.
+        done: how often each action was carried out.
+        kills, terms: signals that reached a running worker.
+        slow_stops: workers that had to be killed after SIGTERM: a failure.
+        wall_s: for everything.
+    """
+
+    report: Report
+    exits: list[Exit]
+    bad_stops: list[Exit]
+    done: Counter[str]
+    kills: int
+    terms: int
+    slow_stops: int
+    wall_s: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether everything is as it must be."""
+        return not self.report.violations and not self.bad_stops and not self.slow_stops
+
+
+def run(plan: Plan, folder: Path, say: Callable[[str], None], port: int = 0) -> Result:
+    """Carry out a run.
+
+    Args:
+        plan: what to do.
+        folder: empty; gets everything but the broker's data.
+        say: told a line for each step and each worker that ends by itself.
+        port: of the broker; 0 picks a free one.
+    """
+    started_s = time.monotonic()
+    with ExitStack() as stack:
+        kafka = stack.enter_context(LocalKafka(port=port))
+        settings = _settings(kafka.bootstrap, folder)
+        Topics(settings).create()
+        chaos = _Chaos(plan, settings, folder, kafka, say)
+        stack.callback(chaos.end)
+        result = chaos.run()
+    result.wall_s = round(time.monotonic() - started_s, 1)
+    return result
+
+
+class _Chaos:
+    def __init__(
+        self, plan: Plan, settings: Settings, folder: Path, kafka: LocalKafka, say: Callable[[str], None]
+    ) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._kafka = kafka
+        self._say = say
+        clicks = Simulator(LAW, plan.seed).next_clicks(NOW_MS, plan.clicks)
+        self._fleet = Fleet(settings, folder, plan.start_child)
+        self._feeder = Feeder(settings, clicks, plan.seconds)
+        self._good, self._damaged = _bundles(plan, settings.bundle_dir, sorted({click.item_id for click in clicks}))
+        self._done: Counter[str] = Counter()
+        self._started_s = time.monotonic()
+
+    def run(self) -> Result:
+        for name in SLOTS[:FIRST_WORKERS]:
+            self._fleet.start(name)
+        self._wait(self._fleet.all_serving, FIRST_ASSIGNMENT_S)
+        self._started_s = time.monotonic()
+        self._feeder.start()
+        for step in self._plan.steps:
+            self._wait(lambda due_s=step.at_s: self._elapsed_s() >= due_s, float("inf"))  # type: ignore[misc]
+            self._do(step)
+        self._calm_down()
+        self._note("the schedule is over, waiting for answers")
+        answers = _Answers(self._settings)
+        self._wait(lambda: self._feeder.done, ANSWERED_S)
+        answered = self._wait(answers.complete, ANSWERED_S) and self._wait(self._fleet.all_serving, ANSWERED_S)
+        self._note("all clicks are answered" if answered else f"gave up waiting after {ANSWERED_S:.0f} s")
+        if self._feeder.failed is not None or not self._feeder.done:
+            raise RuntimeError(f"expected every click to be delivered, found {self._feeder.failed}; run again")
+        exits = list(self._fleet.exits)
+        bad_stops = self._fleet.stop()
+        evidence = gather(self._settings)
+        limits = Limits(self._settings.recent_clicks, self._settings.list_length)
+        report = verify(evidence, load_models(self._settings.bundle_dir), limits)
+        fleet = self._fleet
+        return Result(report, exits, bad_stops, self._done, fleet.kills, fleet.terms, fleet.slow_stops)
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self._feeder.stop()
+        self._fleet.end()
+
+    def _do(self, step: Step) -> None:
+        name = step.worker
+        fleet, kafka, feeder = self._fleet, self._kafka, self._feeder
+        actions: dict[Action, Callable[[], str | None]] = {
+            Action.KILL: lambda: fleet.kill(name),
+            Action.TERM: lambda: fleet.terminate(name),
+            Action.START: lambda: fleet.start(name, wipe=step.wipe),
+            Action.FREEZE: lambda: fleet.freeze(name),
+            Action.THAW: lambda: fleet.thaw(name),
+            Action.FILL_DISK: lambda: fleet.fill_disk(name),
+            Action.FREE_DISK: lambda: fleet.free_disk(name),
+            Action.STOP_BROKER: lambda: kafka.stop(keep_data=True),
+            Action.START_BROKER: lambda: kafka.start(),
+            Action.PAUSE_BROKER: lambda: kafka.pause(),
+            Action.RESUME_BROKER: lambda: kafka.resume(),
+            Action.SWAP: lambda: feeder.announce(self._good.pop()),
+            Action.CORRUPT: lambda: feeder.announce(self._damaged.pop()),
+            Action.BAD_CLICKS: lambda: feeder.send_bad(),
+        }
+        self._done[step.action.name.lower()] += 1
+        at_s = self._elapsed_s()
+        other = actions[step.action]()
+        instead = f" ({other} in its place)" if other is not None and other != name else ""
+        self._note(f"{step}{instead}", at_s)
+
+    def _calm_down(self) -> None:
+        """Whatever the schedule left undone is undone."""
+        self._fleet.calm_down()
+        self._kafka.resume()
+        self._kafka.start()
+
+    def _wait(self, condition: Callable[[], bool], deadline_s: float) -> bool:
+        """Look after the workers until a condition holds; tells whether it did in time."""
+        end_s = time.monotonic() + deadline_s
+        while not (met := condition()) and time.monotonic() < end_s:
+            for ended in self._fleet.supervise():
+                self._note(f"worker {ended.worker} ended by itself with status {ended.status}: {ended.last_line}")
+            time.sleep(TICK_S)
+        return met
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started_s
+
+    def _note(self, what: str, at_s: float | None = None) -> None:
+        self._say(f"{self._elapsed_s() if at_s is None else at_s:7.1f} s  {what}")
+
+
+class _Answers:
+    """Follows the updates until every click has one of its own and every bad record is rejected."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open: set[Place] | None = None
+        self._n_bad = 0
+        self._consumer = Consumer(consumer_config(settings, "answers"))
+        topic = settings.recommendations_topic
+        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+
+    def complete(self) -> bool:
+        """Whether all is answered now; must be asked again and again, once all clicks are sent."""
+        if self._open is None:
+            clicks, bad = read_clicks(self._settings)
+            self._open, self._n_bad = {(click.user[0], click.offset) for click in clicks}, len(bad)
+        for message in self._consumer.consume(10_000, 0.5):
+            if message.error() is None:
+                source = decode_update(message.value()).source
+                self._open.discard((source.partition, source.offset))
+        return not self._open and count_records(self._settings, self._settings.rejected_topic) >= self._n_bad
+
+
+def _settings(broker: str, folder: Path) -> Settings:
+    return Settings(
+        broker=broker,
+        app="chaos",
+        partitions=PARTITIONS,
+        bundle_dir=folder / "bundles",
+        worker_port=0,
+        session_timeout_s=SESSION_TIMEOUT_S,
+    )
+
+
+def _bundles(plan: Plan, store: Path, items: Sequence[str]) -> tuple[list[Manifest], list[Manifest]]:
+    """Make the bundles that the schedule announces: each knows another part of the items."""
+    counts = Counter(step.action for step in plan.steps)
+    total = counts[Action.SWAP] + counts[Action.CORRUPT]
+    store.mkdir(parents=True)
+    manifests = [
+        untrained_bundle(store, items[number * len(items) // (4 * total) :], 1_000 * plan.seed + number + 1)
+        for number in range(total)
+    ]
+    good, damaged = manifests[: counts[Action.SWAP]], manifests[counts[Action.SWAP] :]
+    for manifest in damaged:
+        corrupt(store, manifest)
+    return good, damaged
