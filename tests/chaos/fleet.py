@@ -254,9 +254,11 @@ class Fleet:
 
 
 def _last_line(log: Path | None) -> str:
+    """Give what a worker said at its end: its own last word, else the last line of any library."""
     lines = log.read_text(errors="replace").splitlines() if log is not None else []
-    line = lines[-1] if lines else "(nothing logged)"
+    own = [line for line in lines if line.startswith("nextclick:")]
+    line = (own or lines or ["(nothing logged)"])[-1]
     try:
-        return str(json.loads(line)["message"])
-    except (ValueError, KeyError, TypeError):
+        return str(json.loads(line)["message"]).splitlines()[0]
+    except (ValueError, KeyError, TypeError, IndexError):
         return line
