@@ -1,4 +1,8 @@
-"""The small HTTP server of worker and trainer: GET /metrics for Prometheus, GET /healthz for a supervisor."""
+"""The small HTTP server of worker and trainer: /metrics for Prometheus, /healthz and /readyz for a supervisor.
+
+/healthz says whether the process must be restarted, /readyz whether it does its work: one that restores states is
+healthy and not yet ready.
+"""
 
 import json
 import threading
@@ -20,16 +24,18 @@ class HttpEndpoint:
         port: where it listens, on all interfaces.
     """
 
-    def __init__(self, port: int, registry: CollectorRegistry, health: Health) -> None:
+    def __init__(self, port: int, registry: CollectorRegistry, health: Health, ready: Health) -> None:
+        probes = {"/healthz": health, "/readyz": ready}
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if self.path == "/metrics":
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
-                elif self.path == "/healthz":
-                    healthy, text = health()
-                    self._answer(200 if healthy else 503, "application/json", json.dumps({"status": text}).encode())
+                elif self.path in probes:
+                    good, text = probes[self.path]()
+                    self._answer(200 if good else 503, "application/json", json.dumps({"status": text}).encode())
                 else:
-                    self._answer(404, "text/plain", b"expected /metrics or /healthz\n")
+                    self._answer(404, "text/plain", b"expected /metrics, /healthz or /readyz\n")
 
             def _answer(self, status: int, content_type: str, body: bytes) -> None:
                 self.send_response(status)
@@ -54,21 +60,22 @@ class HttpEndpoint:
         self._thread.join()
 
 
-def start_http(port: int, registry: CollectorRegistry, health: Health) -> HttpEndpoint:
-    """Serve metrics and health in a thread of its own.
+def start_http(port: int, registry: CollectorRegistry, health: Health, ready: Health) -> HttpEndpoint:
+    """Serve metrics, health and readiness in a thread of its own.
 
     Args:
         port: 0 picks a free one.
         registry: what /metrics shows.
-        health: called per request to /healthz; gives whether all is well, and a line about it.
+        health: called per request to /healthz; gives whether the process may go on, and a line about it.
+        ready: the same for /readyz; gives whether it does its work now.
 
     Raises:
         PermanentError: the port cannot be used.
     """
     try:
-        return HttpEndpoint(port, registry, health)
+        return HttpEndpoint(port, registry, health, ready)
     except OSError as error:
         raise PermanentError(
-            f"expected port {port} to be free for /metrics and /healthz, found: {error.strerror}; "
+            f"expected port {port} to be free for /metrics, /healthz and /readyz, found: {error.strerror}; "
             "choose another with --set worker_port=N or --set trainer_port=N, or 0 for any"
         ) from error

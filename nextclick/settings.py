@@ -126,15 +126,32 @@ class Settings:
     session_timeout_s: float = _setting(
         10.0, "a worker that is silent for so long loses its partitions", unit="s", at_least=1
     )
+    standby_replicas: int = _setting(
+        1, "other workers that keep a copy of each partition's states, to take over faster", unit="workers", at_least=0
+    )
+    stall_s: float = _setting(
+        60.0,
+        "nothing moves for so long though the broker answers: a recovery begins anew, a worker exits",
+        unit="s",
+        at_least=1,
+    )
     worker_port: int = _setting(
-        9464, "metrics and /healthz of the worker; 0 picks a free port", unit="port", at_least=0, at_most=65_535
+        9464,
+        "metrics, /healthz and /readyz of the worker; 0 picks a free port",
+        unit="port",
+        at_least=0,
+        at_most=65_535,
     )
 
     # The trainer.
     log_dir: Path = _setting(Path("data/click-log"), "the click log (Parquet)", unit="path")
     bundle_dir: Path = _setting(Path("data/bundles"), "where bundles are published; workers read it", unit="path")
     trainer_port: int = _setting(
-        9465, "metrics and /healthz of the trainer; 0 picks a free port", unit="port", at_least=0, at_most=65_535
+        9465,
+        "metrics, /healthz and /readyz of the trainer; 0 picks a free port",
+        unit="port",
+        at_least=0,
+        at_most=65_535,
     )
     log_flush_s: float = _setting(30.0, "how often clicks are written to the click log", unit="s", at_least=0.1)
     min_clicks: int = _setting(3_000, "clicks in the log before the first training", unit="clicks", at_least=100)

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import faust
-from faust.exceptions import ConsistencyError
 
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
@@ -14,14 +15,17 @@ from stream.agent import ClickAgent
 from stream.chunks import ChunkSchema, chunks, use_chunks
 from stream.clients import faust_broker_options
 from stream.durable import Durable
+from stream.lease import Lease
 from stream.metrics import WorkerMetrics
 from stream.models import CATCH_UP_S, ServedBundle
-from stream.table import STORE_OPTIONS, TABLE_NAME, StateTable
+from stream.recovery import StateRecovery
+from stream.store import STORE_OPTIONS
+from stream.table import TABLE_NAME, StateTable
 
 _log = logging.getLogger(__name__)
 
 DRAIN_S = 5.0  # how long a revoked partition's unfinished chunks are waited for
-DELIVERY_S = 120.0  # a broker may be away so long; then delivery has failed, and the worker stops
+REQUEST_S = 30.0  # a broker that has not answered a request by then is asked again
 MAX_BATCH_BYTES = 900_000  # below the broker's default limit of 1 MB for a batch
 
 
@@ -30,16 +34,21 @@ class StreamApp(faust.App):
 
     Attributes:
         durable: publishes results.
+        lease: how long the partitions are this worker's.
+        recovery: restores the states.
     """
 
     logger = logging.getLogger("faust")
 
     durable: Durable
+    lease: Lease
+    recovery: StateRecovery
 
 
 def build_app(
     settings: Settings,
     n_partitions: int,
+    instance_id: str,
     metrics: WorkerMetrics,
     served: ServedBundle,
     popularity: Popularity,
@@ -51,14 +60,16 @@ def build_app(
     Args:
         settings: of the worker.
         n_partitions: of the clicks topic.
+        instance_id: names this worker in the consumer group over its restarts.
         metrics: where everything is counted.
         served: the bundle that is served.
         popularity: what is served without one.
         models_caught_up: set when the last announced bundle is served; the first chunk waits for it a little.
         on_failure: called with what stops the worker.
     """
-    app = StreamApp(settings.app, **_app_options(settings, n_partitions))
-    use_chunks(app, settings)
+    app = StreamApp(settings.app, **_app_options(settings, n_partitions, instance_id))
+    app.lease = Lease(settings.session_timeout_s)
+    use_chunks(app, settings, app.lease)
     table = StateTable(
         app,
         name=TABLE_NAME,
@@ -68,8 +79,9 @@ def build_app(
         options=dict(STORE_OPTIONS),  # Faust changes it
     )
     app.tables.add(table)
-    table.on_failure = on_failure
     app.durable = Durable(app, settings, table, on_failure)
+    app.recovery = StateRecovery(app, settings, table, app.durable, metrics, on_failure)
+    app.tables._recovery = app.recovery
     agent = ClickAgent(settings, n_partitions, table, served, popularity, app.durable, metrics)
     schema = ChunkSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     clicks_topic = app.topic(settings.clicks_topic, schema=schema, partitions=n_partitions)
@@ -83,15 +95,17 @@ def build_app(
             on_failure(error)
 
     async def revoked(_: Any, partitions: Any, **__: Any) -> None:
-        await asyncio.wait([asyncio.ensure_future(app.durable.drain())], timeout=DRAIN_S)
-        await app.consumer.commit()
+        await app.recovery.stop_reading()
+        if app.lease.is_held(time.monotonic()):
+            async with bounded(DRAIN_S):
+                await app.durable.drain()
+                await app.consumer.commit()
         app.durable.abandon()
-        table.take_partitions(())
+        table.disown()
         metrics.partitions.set(0)
 
     async def assigned(_: Any, partitions: Any, **__: Any) -> None:
         own = sorted(tp.partition for tp in partitions if tp.topic == settings.clicks_topic)
-        table.take_partitions(own)
         metrics.partitions.set(len(own))
         _log.info("partitions assigned", extra={"fields": {"partitions": own}})
 
@@ -100,9 +114,14 @@ def build_app(
     return app
 
 
-def is_store_ahead(error: Exception) -> bool:
-    """Tell whether Faust found that the local store knows more than the changelog."""
-    return isinstance(error, ConsistencyError)
+@asynccontextmanager
+async def bounded(seconds: float) -> AsyncIterator[None]:
+    """Give up on the body after a time; what it waits for goes on without it."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        _log.warning("unfinished clicks are left to the next owner of their partitions")
 
 
 async def _wait_a_little(event: asyncio.Event) -> None:
@@ -112,7 +131,7 @@ async def _wait_a_little(event: asyncio.Event) -> None:
         _log.warning("the models topic does not answer: serving what is here until it does")
 
 
-def _app_options(settings: Settings, n_partitions: int) -> dict[str, Any]:
+def _app_options(settings: Settings, n_partitions: int, instance_id: str) -> dict[str, Any]:
     return faust_broker_options(settings) | {
         "datadir": str(settings.data_dir / "faust"),
         "store": "rocksdb://",
@@ -124,15 +143,17 @@ def _app_options(settings: Settings, n_partitions: int) -> dict[str, Any]:
         # Unfinished chunks are drained by `revoked`; Faust counts single events and would wait for the wrong thing.
         "stream_wait_empty": False,
         "stream_recovery_delay": 0.0,
+        "consumer_group_instance_id": instance_id,
+        "table_standby_replicas": settings.standby_replicas,
         "consumer_auto_offset_reset": settings.start,
         "broker_commit_interval": settings.commit_interval_s,
         "broker_session_timeout": settings.session_timeout_s,
-        "broker_heartbeat_interval": settings.session_timeout_s / 5,
+        "broker_heartbeat_interval": settings.session_timeout_s / 10,  # also how soon a rebalance is noticed
         "broker_max_poll_records": settings.max_chunk_records,
         "consumer_max_fetch_size": 4 * 1024**2,
         "producer_max_batch_size": MAX_BATCH_BYTES,
         "producer_max_request_size": 4 * MAX_BATCH_BYTES,
-        "producer_request_timeout": DELIVERY_S,
+        "producer_request_timeout": REQUEST_S,
         "producer_linger": 0.0,  # a batch of `send_batch` is complete: waiting only adds latency
         "stream_buffer_maxsize": 100_000,  # chunks are bounded where they arrive; the changelog uses this one
     }

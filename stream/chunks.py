@@ -6,17 +6,21 @@ is acknowledged with the offset after its last record, strictly in order; only t
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import faust
 import uvloop
+from aiokafka import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from nextclick.settings import Settings
+from stream.lease import Lease
+from stream.producer import LeasedProducer
 
 faust_log = logging.getLogger("faust")  # services log their life under it, at the level of a library
 
@@ -40,14 +44,16 @@ class Chunk:
 
 
 class ChunkConsumer(driver.Consumer):
-    """Faust's consumer, delivering the clicks topic in chunks and every other topic (the changelog) as Faust does."""
+    """Faust's consumer, delivering the clicks topic in chunks. The changelog is read by `stream.changelog` alone."""
 
     logger = faust_log
 
     settings: Settings  # set by `use_chunks`
+    lease: Lease  # set by `use_chunks`
     _thread: "ChunkThread"
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self._delivered: dict[TP, int] = {}  # offset after the last record that was handed on
         self._acknowledged: dict[TP, int] = {}  # offset after the last durable record
         self._waiting_chunks = 0
         self._chunk_taken = asyncio.Event()
@@ -56,6 +62,21 @@ class ChunkConsumer(driver.Consumer):
     def acknowledge(self, partition: int, next_offset: int) -> None:
         """Allow a commit up to, not including, `next_offset`. Must be called in order per partition."""
         self._acknowledged[TP(self.settings.clicks_topic, partition)] = next_offset
+
+    def acknowledged_offset(self, partition: int) -> int | None:
+        """Give the offset that may be committed; None before anything was acknowledged."""
+        return self._acknowledged.get(TP(self.settings.clicks_topic, partition))
+
+    def delivered_offset(self, partition: int) -> int | None:
+        """Give the offset after the last click that was handed on; None before the first."""
+        return self._delivered.get(TP(self.settings.clicks_topic, partition))
+
+    def leave_group_on_stop(self) -> None:
+        """Let the broker know at the stop that this worker goes for good, so that its partitions are free at once.
+
+        aiokafka never does it for a static member, because that is meant to come back soon.
+        """
+        self._thread.leave_group_on_stop()
 
     def chunk_taken(self) -> None:
         """Make room for the next chunk."""
@@ -67,9 +88,14 @@ class ChunkConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)
-        for tp in revoked:
-            self._acknowledged.pop(tp, None)
+        self._delivered.clear()
+        self._acknowledged.clear()
+        self._read_offset.clear()  # what was delivered and not committed comes again
         self._forget_waiting()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._thread.leave_out([tp for tp in assigned if tp.topic != self.settings.clicks_topic])
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
         self._forget_waiting()
@@ -105,7 +131,7 @@ class ChunkConsumer(driver.Consumer):
                 raise
 
     async def _deliver(self, records: Mapping[TP, list[Any]], active: set[TP] | None) -> int:
-        """Hand fetched records on: clicks as one chunk, others one by one.
+        """Hand fetched clicks on as one chunk.
 
         Returns:
             The number of clicks.
@@ -114,28 +140,15 @@ class ChunkConsumer(driver.Consumer):
         runs: dict[int, list[Any]] = {}
         for fetched_tp, run in records.items():
             tp = TP(fetched_tp.topic, fetched_tp.partition)
-            if active is not None and tp not in active:
+            if tp.topic != self.settings.clicks_topic or (active is not None and tp not in active):
                 continue
             read_offset = self._read_offset[tp]
             fresh = run if read_offset is None else [record for record in run if record.offset >= read_offset]
-            if not fresh:
-                continue
-            if tp.topic == self.settings.clicks_topic:
+            if fresh:
                 runs[tp.partition] = fresh
-            else:
-                await self._deliver_singly(tp, fresh, generation)
         if runs:
             await self._deliver_chunk(Chunk(runs, generation))
         return sum(map(len, runs.values()))
-
-    async def _deliver_singly(self, tp: TP, run: Iterable[Any], generation: int) -> None:
-        for count, record in enumerate(run):
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
-            await self.callback(self._to_message(tp, record))
-            self._read_offset[tp] = record.offset + 1
-            if count % 100 == 99:
-                await asyncio.sleep(0)  # a long changelog must not hold up the heartbeat
 
     async def _deliver_chunk(self, chunk: Chunk) -> None:
         while self._waiting_chunks >= MAX_WAITING_CHUNKS:
@@ -148,7 +161,8 @@ class ChunkConsumer(driver.Consumer):
         last = run[-1]
         tp = TP(last.topic, partition)
         for run_partition, records in chunk.runs.items():
-            self._read_offset[TP(last.topic, run_partition)] = records[-1].offset + 1
+            run_tp = TP(last.topic, run_partition)
+            self._read_offset[run_tp] = self._delivered[run_tp] = records[-1].offset + 1
         message = ConsumerMessage(
             last.topic,
             partition,
@@ -178,6 +192,35 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = int(IDLE_WAIT_S * 1000)
         return consumer
 
+    async def on_start(self) -> None:
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        coordinator._do_heartbeat = self._renewing(coordinator, coordinator._do_heartbeat)
+        coordinator._do_rejoin_group = self._renewing(coordinator, coordinator._do_rejoin_group)
+
+    def _renewing(self, coordinator: Any, ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Wrap what aiokafka asks the group's coordinator, so that the lease follows the answers."""
+        lease = self.consumer.lease
+
+        async def asked(*args: Any) -> Any:
+            sent_s = time.monotonic()
+            answer = await ask(*args)
+            if answer:
+                # A rejoin waits for the other members: the broker counts from its end.
+                lease.renew(sent_s if ask.__name__ == "_do_heartbeat" else time.monotonic())
+            elif coordinator.generation < 0:  # the broker does not know this member
+                lease.void()
+            return answer
+
+        return asked
+
+    def leave_out(self, partitions: Collection[TP]) -> None:
+        """Fetch nothing of these partitions: the changelog is assigned with the clicks, but read by another client."""
+        self._ensure_consumer().pause(*(TopicPartition(tp.topic, tp.partition) for tp in partitions))
+
+    def leave_group_on_stop(self) -> None:
+        self._ensure_consumer()._coordinator._group_instance_id = None
+
     def gather(self, wait_ms: float | None) -> None:
         """Say how the broker shall answer the next fetches.
 
@@ -194,8 +237,14 @@ class DurableProducer(driver.Producer):
 
     logger = faust_log
 
+    lease: Lease  # set by `use_chunks`
+
     def _settings_extra(self) -> dict[str, Any]:
-        return {"acks": "all", "enable_idempotence": True}
+        return {"acks": "all", "enable_idempotence": True, "lease": self.lease}
+
+    @property
+    def _producer_type(self) -> type[LeasedProducer]:
+        return LeasedProducer
 
 
 class ChunkSchema(faust.Schema):
@@ -208,10 +257,14 @@ class ChunkSchema(faust.Schema):
         return decode
 
 
-def use_chunks(app: Any, settings: Settings) -> None:
-    """Make an app consume the clicks topic in chunks. Must be called before anything touches `app.consumer`."""
-    consumer = type("ChunkConsumer", (ChunkConsumer,), {"settings": settings})
-    transport = type("ChunkTransport", (driver.Transport,), {"Consumer": consumer, "Producer": DurableProducer})
+def use_chunks(app: Any, settings: Settings, lease: Lease) -> None:
+    """Make an app consume the clicks topic in chunks, and send only while it holds the lease.
+
+    Must be called before anything touches `app.consumer`.
+    """
+    consumer = type("ChunkConsumer", (ChunkConsumer,), {"settings": settings, "lease": lease})
+    producer = type("DurableProducer", (DurableProducer,), {"lease": lease})
+    transport = type("ChunkTransport", (driver.Transport,), {"Consumer": consumer, "Producer": producer})
     app.transport = transport(app.conf.broker_consumer, app)
     app.producer_transport = transport(app.conf.broker_producer, app)
 

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import uuid
 from pathlib import Path
 
 from nextclick.errors import PermanentError
@@ -37,6 +38,15 @@ class DataDir:
                 f"data_dir {path} expects {NEEDED_BYTES // 1024**2} MiB of free disk, "
                 f"found {free_bytes // 1024**2} MiB; free some space or choose another with --set data_dir=PATH"
             )
+
+    def instance_id(self) -> str:
+        """Give the name of the worker in the consumer group: the same after every restart on this folder."""
+        path = self.path / "instance"
+        if not path.exists():
+            draft = self.path / ".draft-instance"
+            draft.write_text(uuid.uuid4().hex)
+            draft.replace(path)
+        return path.read_text()
 
     def release(self) -> None:
         """Let another worker use the folder."""

@@ -3,12 +3,12 @@ has them all, writes the local store, and only then acknowledges the clicks: in 
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from nextclick.settings import Settings
+from stream.producer import DroppedError
 from stream.table import StateTable
 
 MAX_CHUNKS_IN_FLIGHT = 8  # published and not yet acknowledged; more only adds memory and latency
@@ -55,18 +55,12 @@ class Durable:
         self._room = asyncio.Semaphore(MAX_CHUNKS_IN_FLIGHT)
         self._last: asyncio.Task[None] | None = None
         self._epoch = 0
-        self._published_s: list[float] = []
         self._failed = False
 
     @property
     def epoch(self) -> int:
         """Changes whenever partitions are taken away: results of an older epoch are not published."""
         return self._epoch
-
-    @property
-    def oldest_s(self) -> float:
-        """How long the oldest unfinished chunk has been on its way; 0 when there is none."""
-        return time.monotonic() - min(self._published_s) if self._published_s else 0.0
 
     async def publish(self, results: Sequence[PartitionResults], epoch: int, on_durable: Callable[[], None]) -> None:
         """Hand a chunk's results to the broker; they are acknowledged in the background, after all earlier ones.
@@ -78,25 +72,38 @@ class Durable:
         """
         await self._room.acquire()
         sent = []
-        for result in results:
-            if self._failed or epoch != self._epoch:
-                self._room.release()
-                return
-            self._table.remember(result.partition, result.states)
-            sent.append(await self._send(result))
-        published_s = time.monotonic()
-        self._published_s.append(published_s)
+        try:
+            for result in results:
+                if self._failed or epoch != self._epoch:
+                    self._room.release()
+                    return
+                self._table.remember(result.partition, result.states)
+                sent.append(await self._send(result))
+        except DroppedError:  # the partitions were taken away while the batch waited for its turn
+            self._room.release()
+            return
         self._last = asyncio.create_task(self._finish(results, sent, self._last, epoch, on_durable))
-        self._last.add_done_callback(lambda _: self._published_s.remove(published_s))
 
     async def drain(self) -> None:
         """Wait until everything that was published is acknowledged or has failed."""
         if self._last is not None:
             await asyncio.wait([self._last])
 
+    async def write_again(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+        """Write states to the changelog that the local store has already, and return when the broker has them.
+
+        Raises:
+            DroppedError: the partition was taken away meanwhile.
+            KafkaError: the broker refuses.
+        """
+        records: list[Record] = [(key, data, NO_HEADERS) for key, data in states.items()]
+        sent = await self._send_batches(self._settings.changelog_topic, partition, records)
+        await asyncio.gather(*(delivery for delivery, _ in sent))
+
     def abandon(self) -> None:
         """Forget what is unfinished: the partitions may belong to another worker now."""
         self._epoch += 1
+        self._app.producer._producer.drop_unsent()
 
     async def _send(self, result: PartitionResults) -> "_Sent":
         settings, partition = self._settings, result.partition
@@ -116,14 +123,20 @@ class Durable:
         batch, count = producer.create_batch(), 0
         for key, value, headers in records:
             if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                batches.append((await producer.send_batch(batch, topic, partition=partition), count))
+                batches.append((await self._send_batch(batch, topic, partition), count))
                 batch, count = producer.create_batch(), 0
                 if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                     raise ValueError(f"a record for {topic} is larger than a whole batch")
             count += 1
         if count:
-            batches.append((await producer.send_batch(batch, topic, partition=partition), count))
+            batches.append((await self._send_batch(batch, topic, partition), count))
         return batches
+
+    async def _send_batch(self, batch: Any, topic: str, partition: int) -> "asyncio.Future[Any]":
+        delivery: asyncio.Future[Any] = await self._app.producer._producer.send_batch(batch, topic, partition=partition)
+        # Of a batch that is dropped with its epoch nobody asks what became of it.
+        delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return delivery
 
     async def _finish(
         self,
@@ -141,16 +154,20 @@ class Durable:
                 return
             for result, one in zip(results, sent, strict=True):
                 if one.changelog:
-                    last_delivery, count = one.changelog[-1]
-                    self._table.write(result.partition, result.states, last_delivery.result().offset + count - 1)
+                    offsets = [_offsets(delivery.result(), count) for delivery, count in one.changelog]
+                    self._table.write(result.partition, result.states, offsets)
                 self._app.consumer.acknowledge(result.partition, result.next_offset)
             on_durable()
         except Exception as error:
-            if not self._failed:
+            if not self._failed and epoch == self._epoch:
                 self._failed = True
                 self._on_failure(error)
         finally:
             self._room.release()
+
+
+def _offsets(metadata: Any, count: int) -> range:
+    return range(metadata.offset, metadata.offset + count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,17 @@ class WorkerMetrics:
             registry=registry,
         )
         self.partitions = Gauge("nextclick_partitions", "Partitions of the clicks topic held now.", registry=registry)
+        self.recovery_left = Gauge(
+            "nextclick_recovery_left_records",
+            "Changelog records that the running recovery still has to read.",
+            registry=registry,
+        )
+        self.recovery = Histogram(
+            "nextclick_recovery_seconds",
+            "Time to restore the user states after an assignment.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
         self.bundle = Info(
             "nextclick_bundle", "The bundle that is served; empty while there is none.", registry=registry
         )

@@ -1,27 +1,19 @@
-"""The table `user-state`, read and written in batches. Uses Faust's table, its RocksDB and its changelog recovery.
+"""The table `user-state`, read and written in batches. Uses Faust's table and its changelog topic.
 
 A state that was published but is not yet acknowledged by the broker is only in memory (`pending`): the local store
 never knows more than the changelog.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import faust
-import rocksdict
 
 from nextclick.user_state import UserState, decode_state
+from stream.store import StateStore
 
 TABLE_NAME = "user-state"
-
-# RocksDB takes 2 GiB of cache per partition by default; these suit states of under 1 KB.
-STORE_OPTIONS = {
-    "driver": "rocksdict",
-    "block_cache_size": 32 * 1024**2,
-    "write_buffer_size": 16 * 1024**2,
-    "max_open_files": 256,
-}
 
 
 class StateTable(faust.Table):
@@ -29,22 +21,37 @@ class StateTable(faust.Table):
 
     logger = logging.getLogger("faust")
 
-    on_failure: Callable[[Exception], None]  # set by `build_app`
+    data: StateStore
 
-    def apply_changelog_batch(self, batch: Any) -> None:
-        """Restore states from the changelog. Faust only logs what goes wrong here and would go on without them."""
-        try:
-            super().apply_changelog_batch(batch)
-        except Exception as error:
-            self.on_failure(OSError(f"states could not be restored: {error}"))
-            raise
+    def _new_store_by_url(self, url: Any) -> StateStore:
+        return StateStore(
+            url,
+            self.app,
+            self,
+            table_name=self.name,
+            key_type=self.key_type,
+            key_serializer=self.key_serializer,
+            value_serializer=self.value_serializer,
+            value_type=self.value_type,
+            options=self.options,
+        )
 
     def __post_init__(self) -> None:
         self._pending: dict[int, dict[bytes, bytes]] = {}
+        self._complete_to: dict[int, int | None] = {}
 
-    def take_partitions(self, partitions: Iterable[int]) -> None:
-        """Own these partitions and no others; whatever was pending is dropped."""
-        self._pending = {partition: {} for partition in partitions}
+    def own(self, complete_to: Mapping[int, int]) -> None:
+        """Own these partitions and no others.
+
+        Args:
+            complete_to: by partition, the changelog offset up to which, not including, the local store has all.
+        """
+        self._pending = {partition: {} for partition in complete_to}
+        self._complete_to = dict(complete_to)
+
+    def disown(self) -> None:
+        """Own nothing; whatever was pending is dropped."""
+        self.own({})
 
     def owns(self, partition: int) -> bool:
         """Tell whether this worker may read and write the partition's states."""
@@ -60,7 +67,7 @@ class StateTable(faust.Table):
         found = {key: decode_state(pending[key]) for key in keys if key in pending}
         rest = [key for key in keys if key not in pending]
         if rest:
-            stored: list[bytes | None] = self._rocksdb(partition).get(rest)
+            stored = self.data.get_many(partition, rest)
             found.update((key, decode_state(data)) for key, data in zip(rest, stored, strict=True) if data is not None)
         return found
 
@@ -68,24 +75,41 @@ class StateTable(faust.Table):
         """Keep states that are on their way to the changelog, so that the next chunk reads them."""
         self._pending[partition].update(states)
 
-    def write(self, partition: int, states: Mapping[bytes, bytes], changelog_offset: int) -> None:
-        """Write states that the changelog has, with the offset of the last of them, in one atomic batch.
+    def write(self, partition: int, states: Mapping[bytes, bytes], changelog: Sequence[range]) -> None:
+        """Write states that the changelog has, in one atomic batch.
+
+        Args:
+            partition: of the states.
+            states: by key.
+            changelog: the offsets that they got, batch by batch. When somebody else's lie in between, an evicted
+                worker has written late: the local store then counts as complete only up to there, and the next
+                recovery reads what came in between.
 
         Raises:
             OSError: the disk is full or cannot be written.
+            DamagedError: the store cannot be trusted.
         """
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        for key, data in states.items():
-            batch.put(key, data)
-        batch.put(self.data.offset_key, str(changelog_offset).encode())
-        try:
-            self._rocksdb(partition).write(batch)
-        except Exception as error:  # rocksdict raises bare Exception for every failure of RocksDB
-            raise OSError(f"the local store cannot be written: {error}") from error
+        for offsets in changelog:
+            if self._complete_to[partition] == offsets.start:
+                self._complete_to[partition] = offsets.stop
+            else:
+                self._complete_to[partition] = None
+        complete_to = self._complete_to[partition]
+        self.data.put_many(partition, states, complete_to - 1 if complete_to is not None else None)
         pending = self._pending[partition]
         for key, data in states.items():
             if pending.get(key) is data:  # else a newer state of the user is on its way
                 del pending[key]
 
-    def _rocksdb(self, partition: int) -> Any:
-        return self.data._db_for_partition(partition)
+    def stored_offset(self, partition: int) -> int | None:
+        """Give the changelog offset of the last record up to which the local store has all."""
+        offset = self.data.get_many(partition, [self.data.offset_key])[0]
+        return int(offset) if offset is not None else None
+
+    def stored(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Give the bytes of states in the local store."""
+        return self.data.get_many(partition, keys)
+
+    def restore(self, partition: int, states: Mapping[bytes, bytes | None], changelog_offset: int) -> None:
+        """Write states from the changelog (None removes), in one atomic batch."""
+        self.data.put_many(partition, states, changelog_offset)

@@ -15,18 +15,19 @@ from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.http_endpoint import start_http
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
-from stream.app import StreamApp, build_app, is_store_ahead
+from stream.app import StreamApp, build_app
 from stream.data_dir import DataDir
 from stream.hooks import check_hooks
 from stream.metrics import WorkerMetrics
 from stream.models import ServedBundle, follow_models
+from stream.store import DamagedError
 from stream.topics import Topics
+from stream.watchdog import watch
 
 _log = logging.getLogger(__name__)
 
 STOP_S = 4.0  # a stop that takes longer is cut short: everything acknowledged is safe by then
 COMPLAINT_S = 10.0  # between two lines about a broker that is away: it logs hundreds a second
-STALLED_S = 30.0  # longer than a rebalance or a change of leader takes
 # Chunks make many small tuples that live for milliseconds: with Python's threshold of 700 the collector would look at
 # all of them over and over.
 GC_THRESHOLD = 100_000
@@ -49,7 +50,7 @@ def run_worker(settings: Settings) -> None:
     data_dir = DataDir(settings.data_dir, settings.app)
     n_partitions = Topics(settings).check()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
-    worker = _Worker(settings, n_partitions)
+    worker = _Worker(settings, n_partitions, data_dir.instance_id())
     status = 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -85,9 +86,10 @@ class _News(logging.Filter):
 
 
 class _Worker:
-    def __init__(self, settings: Settings, n_partitions: int) -> None:
+    def __init__(self, settings: Settings, n_partitions: int, instance_id: str) -> None:
         self._settings = settings
         self._n_partitions = n_partitions
+        self._instance_id = instance_id
         self._registry = CollectorRegistry()
         self._metrics = WorkerMetrics(self._registry)
         self._popularity = Popularity(settings.popularity_half_life_s)
@@ -108,13 +110,14 @@ class _Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._over.set)
         self._served.start_with()
-        http = start_http(self._settings.worker_port, self._registry, self._health)
+        http = start_http(self._settings.worker_port, self._registry, self._health, self._ready)
         caught_up = asyncio.Event()
         follower = asyncio.create_task(follow_models(self._settings, self._served, caught_up))
         follower.add_done_callback(self._follower_ended)
         app = self._app = build_app(
             self._settings,
             self._n_partitions,
+            self._instance_id,
             self._metrics,
             self._served,
             self._popularity,
@@ -123,11 +126,13 @@ class _Worker:
         )
         starting = asyncio.create_task(self._start(app))
         crashed = asyncio.create_task(self._watch_crash(app))
+        settings = self._settings
+        watching = asyncio.create_task(watch(app, settings.clicks_topic, settings.stall_s, self._fail))
         _log.info(
             "worker started", extra={"fields": {"broker": self._settings.broker, "port": http.port, "app": app.conf.id}}
         )
         await self._over.wait()
-        self.stopped_in_time = await self._stop(app, [starting, crashed, follower])
+        self.stopped_in_time = await self._stop(app, [starting, crashed, follower, watching])
         http.close()
         if self._failure is not None:
             raise self._explained(self._failure)
@@ -154,10 +159,13 @@ class _Worker:
             task.cancel()
         try:
             async with asyncio.timeout(STOP_S):
+                await app.recovery.stop_reading()
                 if self._failure is None and app.started:
+                    app.consumer.leave_group_on_stop()
                     app.consumer.stop_flow()
-                    await app.durable.drain()
-                    await app.consumer.commit()
+                    if app.lease.is_held(time.monotonic()):
+                        await app.durable.drain()
+                        await app.consumer.commit()
                 await app.stop()
         except TimeoutError:
             return False
@@ -175,11 +183,17 @@ class _Worker:
     def _health(self) -> tuple[bool, str]:
         if self._failure is not None:
             return False, f"stopping: {type(self._failure).__name__}"
+        return True, "running"
+
+    def _ready(self) -> tuple[bool, str]:
+        healthy, text = self._health()
+        if not healthy:
+            return False, text
         app = self._app
         if app is None or not app.started or app.rebalancing or app.in_recovery:
-            return True, "starting: taking partitions and restoring states"
-        if app.durable.oldest_s > STALLED_S:
-            return False, f"the broker has not acknowledged anything for {app.durable.oldest_s:.0f} s"
+            return False, f"taking partitions and restoring states: {app.recovery.left if app else 0} records left"
+        if not app.lease.is_held(time.monotonic()):
+            return False, "waiting for the broker"
         model = self._served.current
         return True, f"serving {f'bundle {model.bundle_id}' if model is not None else 'popularity: no bundle yet'}"
 
@@ -187,12 +201,8 @@ class _Worker:
         """Turn what stopped the worker into one line for the user; what nobody expected is logged with its trace."""
         if isinstance(failure, NextclickError):
             return failure
-        if is_store_ahead(failure):
-            return PermanentError(
-                f"data_dir {self._settings.data_dir} expects the changelog {self._settings.changelog_topic} it was "
-                f"written with, found one at {self._settings.broker} that ends earlier: were the topics created anew? "
-                "Delete the folder, or choose another with --set data_dir=PATH"
-            )
+        if isinstance(failure, DamagedError):
+            return TemporaryError(f"{failure}; start the worker again, it builds the local states anew")
         if isinstance(failure, OSError):
             return PermanentError(
                 f"expected to write to data_dir {self._settings.data_dir}, found: {failure.strerror or failure}; "

@@ -67,7 +67,7 @@ class Trainer:
         self._running: Future[None] | None = None
         self._last_turn_s = self._last_flush_s = self._last_training_s = time.monotonic()
         self._clicks_at_last_training = 0
-        self._http = start_http(settings.trainer_port, self._registry, self._health)
+        self._http = start_http(settings.trainer_port, self._registry, self._health, self._health)
 
     def run(self, *, once: bool) -> None:
         """Read, log and train until `stop` is set, or once."""

@@ -245,13 +245,14 @@ def test_start_latest_passes_over_what_was_there_before(playground: Any) -> None
 
 
 def test_health_and_metrics_answer_over_http(playground: Any) -> None:
-    """/healthz is for a supervisor, /metrics for Prometheus."""
+    """/healthz and /readyz are for a supervisor, /metrics for Prometheus."""
     playground.worker()
     playground.send([("u1", "i1", NOW_MS)])
     playground.wait_until_answered()
     port = worker_port(playground)
 
-    assert "serving popularity" in fetch(port, "/healthz")
+    assert "running" in fetch(port, "/healthz")
+    assert "serving popularity" in fetch(port, "/readyz")
     assert 'nextclick_clicks_total{outcome="applied"} 1.0' in fetch(port, "/metrics")
 
 

@@ -32,11 +32,13 @@ def test_metrics_are_those_of_the_registry() -> None:
     assert values["clicks_total"] == 3
 
 
-def test_health_is_a_status_and_a_line() -> None:
+@pytest.mark.parametrize("probe", ["health", "ready"])
+def test_health_and_readiness_are_each_a_status_and_a_line(probe: str) -> None:
     """A supervisor looks at the status, a person at the line; it is asked for anew every time."""
     answers = iter([(True, 'serving "x"'), (False, "stalled")])
-    with _endpoint(lambda: next(answers)) as http:
-        first, second = _get(http, "/healthz"), _get(http, "/healthz")
+    with _endpoint(**{probe: lambda: next(answers)}) as http:
+        path = {"health": "/healthz", "ready": "/readyz"}[probe]
+        first, second = _get(http, path), _get(http, path)
 
     assert first[:2] == (200, "application/json")
     assert json.loads(first[2]) == {"status": 'serving "x"'}
@@ -44,14 +46,23 @@ def test_health_is_a_status_and_a_line() -> None:
     assert json.loads(second[2]) == {"status": "stalled"}
 
 
+def test_a_process_that_starts_is_healthy_and_not_ready() -> None:
+    """A supervisor that restarted whatever is not ready would never let it finish."""
+    with _endpoint(health=lambda: (True, "running"), ready=lambda: (False, "restoring states")) as http:
+        health, ready = _get(http, "/healthz"), _get(http, "/readyz")
+
+    assert (health[0], json.loads(health[2])) == (200, {"status": "running"})
+    assert (ready[0], json.loads(ready[2])) == (503, {"status": "restoring states"})
+
+
 def test_other_paths_say_what_there_is() -> None:
     """Nothing else is served."""
     with _endpoint() as http:
-        for path in ("/", "/metrics/", "/healthz/../metrics", "/favicon.ico"):
+        for path in ("/", "/metrics/", "/healthz/../metrics", "/readyz?", "/favicon.ico"):
             status, _, body = _get(http, path)
 
             assert status == 404
-            assert b"/metrics or /healthz" in body
+            assert b"/metrics, /healthz or /readyz" in body
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +77,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_port_in_use_is_refused_and_says_what_to_do() -> None:
     """One line that names the port and the settings."""
     with _endpoint() as http, pytest.raises(PermanentError) as refused:
-        start_http(http.port, CollectorRegistry(), lambda: (True, ""))
+        start_http(http.port, CollectorRegistry(), lambda: (True, ""), lambda: (True, ""))
 
     message = str(refused.value)
     assert f"expected port {http.port} to be free" in message
@@ -79,7 +90,7 @@ def test_a_closed_endpoint_frees_its_port() -> None:
     with _endpoint() as first:
         _get(first, "/healthz")
 
-    second = start_http(first.port, CollectorRegistry(), lambda: (True, ""))
+    second = start_http(first.port, CollectorRegistry(), lambda: (True, ""), lambda: (True, ""))
 
     assert second.port == first.port
     second.close()
@@ -87,9 +98,11 @@ def test_a_closed_endpoint_frees_its_port() -> None:
 
 @contextmanager
 def _endpoint(
-    health: Health = lambda: (True, "fine"), registry: CollectorRegistry | None = None
+    health: Health = lambda: (True, "fine"),
+    ready: Health = lambda: (True, "fine"),
+    registry: CollectorRegistry | None = None,
 ) -> Iterator[HttpEndpoint]:
-    http = start_http(0, registry or CollectorRegistry(), health)
+    http = start_http(0, registry or CollectorRegistry(), health, ready)
     try:
         yield http
     finally:

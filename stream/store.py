@@ -1,0 +1,99 @@
+"""The local copy of the user states: one RocksDB per partition, through Faust's store. One that is damaged is removed,
+and the recovery builds it again.
+"""
+
+import gc
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rocksdict
+from faust.stores import rocksdb
+
+_log = logging.getLogger(__name__)
+
+# RocksDB takes 2 GiB of cache per partition by default; these suit states of under 1 KB.
+STORE_OPTIONS = {
+    "driver": "rocksdict",
+    "block_cache_size": 32 * 1024**2,
+    "write_buffer_size": 16 * 1024**2,
+    "max_open_files": 256,
+}
+_DAMAGED = "Corruption"  # in what RocksDB says when its files cannot be trusted any more
+
+
+class DamagedError(Exception):
+    """The local store of a partition cannot be read; building it again from the changelog helps."""
+
+
+class StateStore(rocksdb.Store):
+    """Faust's RocksDB store, with batched access per partition."""
+
+    logger = logging.getLogger("faust")
+
+    def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Give the values of keys; None for those that are not there.
+
+        Raises:
+            DamagedError: the files cannot be trusted; they are removed the next time that they would be opened.
+            OSError: the disk cannot be used.
+        """
+        with self._explained(partition):
+            values: list[bytes | None] = self._db_for_partition(partition).get(list(keys))
+        return values
+
+    def put_many(self, partition: int, values: Mapping[bytes, bytes | None], changelog_offset: int | None) -> None:
+        """Write values (None removes) in one atomic batch, with the changelog offset up to which all is there.
+
+        Raises:
+            DamagedError: the files cannot be trusted; they are removed the next time that they would be opened.
+            OSError: the disk is full or cannot be written.
+        """
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in values.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        if changelog_offset is not None:
+            batch.put(self.offset_key, str(changelog_offset).encode())
+        with self._explained(partition):
+            self._db_for_partition(partition).write(batch)
+
+    def remove(self, partition: int) -> None:
+        """Delete a partition's files; nothing may be using them."""
+        self._dbs.pop(partition, None)
+        gc.collect()  # RocksDB closes when the last reference goes
+        shutil.rmtree(self.partition_path(partition), ignore_errors=True)
+        self._damage_mark(partition).unlink(missing_ok=True)
+
+    def _open_for_partition(self, partition: int) -> Any:
+        if self._damage_mark(partition).exists():
+            self.remove(partition)
+        try:
+            with self._explained(partition):
+                return super()._open_for_partition(partition)
+        except DamagedError as error:
+            _log.warning("local states are built again: %s", error)
+            self.remove(partition)
+            return super()._open_for_partition(partition)
+
+    def _damage_mark(self, partition: int) -> Path:
+        path: Path = self.partition_path(partition)
+        return path.with_name(f"{path.name}.damaged")
+
+    @contextmanager
+    def _explained(self, partition: int) -> Iterator[None]:
+        """Turn rocksdict's errors, which are all bare Exceptions, into those that say what can be done."""
+        try:
+            yield
+        except Exception as error:
+            if type(error) is not Exception or "lock" in str(error):  # Faust waits for a lock by itself
+                raise
+            if _DAMAGED in str(error):
+                self._damage_mark(partition).touch()
+                raise DamagedError(f"partition {partition} cannot be read: {error}") from error
+            raise OSError(f"the local store cannot be used: {error}") from error

@@ -1,0 +1,133 @@
+"""Notices what no exception tells: a partition that stands still though it has clicks, and a broker that is away.
+
+Doubt stops the process: a worker that does not move while the broker answers exits, and starts afresh. While the
+broker does not answer there is nothing to doubt: the worker waits and says so.
+"""
+
+import asyncio
+import faulthandler
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from nextclick.errors import TemporaryError
+
+_log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+ASK_TIMEOUT_S = 5.0
+
+
+class Progress(NamedTuple):
+    """How far a partition is.
+
+    Attributes:
+        acknowledged: the offset that may be committed; None before the first.
+        delivered: the offset after the last click that was handed on; None before the first.
+        position: what the client reads next; markers of transactions count as read.
+        end: of the partition, as far as it is readable.
+    """
+
+    acknowledged: int | None
+    delivered: int | None
+    position: int
+    end: int
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.position >= self.end and (self.delivered is None or self.delivered == self.acknowledged)
+
+
+class Standstill:
+    """Tells which partition has not moved for too long. Pure: the time is handed in."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._moved_s: dict[int, float] = {}
+        self._last: dict[int, Progress] = {}
+
+    def forget(self) -> None:
+        """Begin anew: while partitions move or the broker is away, standing still means nothing."""
+        self._moved_s.clear()
+        self._last.clear()
+
+    def look(self, now_s: float, partitions: Mapping[int, Progress]) -> int | None:
+        """Give a partition that has clicks and has acknowledged none for longer than the patience, if there is one."""
+        for partition, progress in partitions.items():
+            last = self._last.get(partition)
+            if last is None or progress.is_idle or progress.acknowledged != last.acknowledged:
+                self._moved_s[partition] = now_s
+            self._last[partition] = progress
+        return next((p for p in partitions if now_s - self._moved_s[p] > self._patience_s), None)
+
+
+async def watch(app: Any, clicks_topic: str, stall_s: float, on_failure: Callable[[Exception], None]) -> None:
+    """Watch a worker until the task is cancelled.
+
+    Args:
+        app: the worker's app.
+        clicks_topic: what it reads.
+        stall_s: standing still for longer is a failure; so is an event loop that is blocked for longer.
+        on_failure: told of a partition that stands still.
+    """
+    standstill = Standstill(stall_s)
+    broker = _BrokerNews()
+    try:
+        while True:
+            # Ends the process with a stack trace if this loop does not come round in time.
+            faulthandler.dump_traceback_later(stall_s + ASK_TIMEOUT_S, exit=True)
+            await asyncio.sleep(LOOK_S)
+            if not app.started or app.rebalancing or app.in_recovery:
+                standstill.forget()
+                continue
+            is_there = app.lease.is_held(time.monotonic())
+            broker.tell(is_there)
+            progress = await _progress(app, clicks_topic) if is_there else None
+            if progress is None:
+                standstill.forget()
+            elif (partition := standstill.look(time.monotonic(), progress)) is not None:
+                on_failure(
+                    TemporaryError(
+                        f"partition {partition} of {clicks_topic} stands still: expected its clicks to be answered "
+                        f"within {stall_s:.0f} s, found {progress[partition]}; start the worker again"
+                    )
+                )
+                return
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+async def _progress(app: Any, clicks_topic: str) -> dict[int, Progress] | None:
+    """Ask how far the partitions are; None when the broker does not answer or the assignment changes meanwhile."""
+    consumer = app.consumer
+    partitions = [tp for tp in consumer.assignment() if tp.topic == clicks_topic]
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            ends = await consumer.highwaters(*partitions) if partitions else {}
+            positions = {tp: await consumer.position(tp) for tp in partitions}
+    except Exception:  # whatever it is: the lease and the standstill tell what it means
+        return None
+    return {
+        tp.partition: Progress(
+            consumer.acknowledged_offset(tp.partition),
+            consumer.delivered_offset(tp.partition),
+            positions[tp] or 0,
+            ends[tp],
+        )
+        for tp in partitions
+    }
+
+
+class _BrokerNews:
+    def __init__(self) -> None:
+        self._is_there: bool | None = None
+
+    def tell(self, is_there: bool) -> None:
+        if self._is_there is not None and is_there != self._is_there:
+            if is_there:
+                _log.warning("the broker answers again: going on")
+            else:
+                _log.warning("the broker does not answer: waiting for it, nothing is lost")
+        self._is_there = is_there
