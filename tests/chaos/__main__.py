@@ -10,6 +10,9 @@ from typing import Any
 
 import click
 
+from demo.children import Child
+from tests.chaos.broken_worker import MECHANISMS
+from tests.chaos.broken_worker import broken as broken_worker
 from tests.chaos.report import Report
 from tests.chaos.run import PARTITIONS, Plan, Result, run
 from tests.chaos.schedule import FULL, SESSION_TIMEOUT_S, SHORT, Amounts, make_schedule
@@ -27,6 +30,7 @@ SHORT_CLICKS, SHORT_SECONDS = 6_000, 30.0
 @click.option("--schedule", "only_print", is_flag=True, help="Print the schedule of each seed and do nothing.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here.")
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep logs and data in this folder.")
+@click.option("--broken", type=click.Choice(list(MECHANISMS)), help="Switch a mechanism off, to see the run fail.")
 @click.option("--port", default=0, help="Port of the broker. [default: a free one]")
 def chaos(
     seeds: tuple[int, ...],
@@ -37,6 +41,7 @@ def chaos(
     only_print: bool,
     json_file: Path | None,
     keep: Path | None,
+    broken: str | None,
     port: int,
 ) -> None:
     """Kill, pause and starve workers and broker on a seeded schedule while clicks flow; then judge the topics.
@@ -51,9 +56,10 @@ def chaos(
     clicks = clicks or (SHORT_CLICKS if short else CLICKS)
     seconds = seconds or (SHORT_SECONDS if short else SECONDS)
     amounts = SHORT if short else FULL
+    start_child = broken_worker(broken) if broken else Child
     results: dict[int, Result] = {}
     for seed in chosen:
-        plan = Plan(seed, clicks, seconds, make_schedule(seed, seconds, amounts))
+        plan = Plan(seed, clicks, seconds, make_schedule(seed, seconds, amounts), start_child)
         if only_print:
             click.echo("\n".join([f"seed {seed}", *(f"{step.at_s:7.1f} s  {step}" for step in plan.steps)]))
             continue

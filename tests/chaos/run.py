@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,23 +95,57 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None], port: int = 0) -> 
     """
     started_s = time.monotonic()
     with ExitStack() as stack:
-        kafka = stack.enter_context(LocalKafka(port=port))
-        settings = _settings(kafka.bootstrap, folder)
+        broker = _Broker(port)
+        stack.callback(broker.end)
+        settings = _settings(broker.start(), folder)
         Topics(settings).create()
-        chaos = _Chaos(plan, settings, folder, kafka, say)
+        chaos = _Chaos(plan, settings, folder, broker, say)
         stack.callback(chaos.end)
         result = chaos.run()
     result.wall_s = round(time.monotonic() - started_s, 1)
     return result
 
 
+class _Broker:
+    """The broker, in a thread of its own: a start takes seconds, and the schedule and the supervisor do not wait."""
+
+    def __init__(self, port: int) -> None:
+        self._kafka = LocalKafka(port=port)
+        self._thread = ThreadPoolExecutor(1, "broker")  # the broker lives as long as the thread that starts it
+        self._asked: list[Future[None]] = []
+
+    def start(self) -> str:
+        """Start it, wait until it answers, and give its address."""
+        self._thread.submit(self._kafka.start).result()
+        return self._kafka.bootstrap
+
+    def ask(self, action: Action) -> None:
+        """Do one of the things that the schedule does to a broker, after what was asked for before."""
+        actions: dict[Action, Callable[[], None]] = {
+            Action.STOP_BROKER: lambda: self._kafka.stop(keep_data=True),
+            Action.START_BROKER: self._kafka.start,
+            Action.PAUSE_BROKER: self._kafka.pause,
+            Action.RESUME_BROKER: self._kafka.resume,
+        }
+        self._asked.append(self._thread.submit(actions[action]))
+
+    def settled(self) -> bool:
+        """Whether all that was asked for is done; raises what went wrong with it."""
+        return all(asked.done() and asked.result() is None for asked in self._asked)
+
+    def end(self) -> None:
+        """Stop it for good."""
+        self._thread.submit(self._kafka.stop).result()
+        self._thread.shutdown()
+
+
 class _Chaos:
     def __init__(
-        self, plan: Plan, settings: Settings, folder: Path, kafka: LocalKafka, say: Callable[[str], None]
+        self, plan: Plan, settings: Settings, folder: Path, broker: _Broker, say: Callable[[str], None]
     ) -> None:
         self._plan = plan
         self._settings = settings
-        self._kafka = kafka
+        self._broker = broker
         self._say = say
         clicks = Simulator(LAW, plan.seed).next_clicks(NOW_MS, plan.clicks)
         self._fleet = Fleet(settings, folder, plan.start_child)
@@ -128,7 +163,8 @@ class _Chaos:
         for step in self._plan.steps:
             self._wait(lambda due_s=step.at_s: self._elapsed_s() >= due_s, float("inf"))  # type: ignore[misc]
             self._do(step)
-        self._calm_down()
+        self._fleet.calm_down()
+        self._wait(self._broker.settled, FIRST_ASSIGNMENT_S)
         self._note("the schedule is over, waiting for answers")
         answers = _Answers(self._settings)
         self._wait(lambda: self._feeder.done, ANSWERED_S)
@@ -152,7 +188,7 @@ class _Chaos:
 
     def _do(self, step: Step) -> None:
         name = step.worker
-        fleet, kafka, feeder = self._fleet, self._kafka, self._feeder
+        fleet, broker, feeder = self._fleet, self._broker, self._feeder
         actions: dict[Action, Callable[[], str | None]] = {
             Action.KILL: lambda: fleet.kill(name),
             Action.TERM: lambda: fleet.terminate(name),
@@ -161,25 +197,19 @@ class _Chaos:
             Action.THAW: lambda: fleet.thaw(name),
             Action.FILL_DISK: lambda: fleet.fill_disk(name),
             Action.FREE_DISK: lambda: fleet.free_disk(name),
-            Action.STOP_BROKER: lambda: kafka.stop(keep_data=True),
-            Action.START_BROKER: lambda: kafka.start(),
-            Action.PAUSE_BROKER: lambda: kafka.pause(),
-            Action.RESUME_BROKER: lambda: kafka.resume(),
             Action.SWAP: lambda: feeder.announce(self._good.pop()),
             Action.CORRUPT: lambda: feeder.announce(self._damaged.pop()),
             Action.BAD_CLICKS: lambda: feeder.send_bad(),
         }
         self._done[step.action.name.lower()] += 1
         at_s = self._elapsed_s()
-        other = actions[step.action]()
+        other = None
+        if step.action in actions:
+            other = actions[step.action]()
+        else:
+            broker.ask(step.action)
         instead = f" ({other} in its place)" if other is not None and other != name else ""
         self._note(f"{step}{instead}", at_s)
-
-    def _calm_down(self) -> None:
-        """Whatever the schedule left undone is undone."""
-        self._fleet.calm_down()
-        self._kafka.resume()
-        self._kafka.start()
 
     def _wait(self, condition: Callable[[], bool], deadline_s: float) -> bool:
         """Look after the workers until a condition holds; tells whether it did in time."""

@@ -20,6 +20,7 @@ from nextclick.updates import RecommendationUpdate
 from stream.topics import Topics
 from tests.chaos.bundles import load_models
 from tests.chaos.evidence import count_records, gather, read_clicks, read_topic, read_updates
+from tests.chaos.fleet import StartChild
 from tests.chaos.report import Report
 from tests.chaos.verifier import check_updates, uninterrupted, verify
 
@@ -45,10 +46,10 @@ class Playground:
             time.sleep(0.1)
         pytest.fail(f"{what} within {deadline_s:.0f} s")
 
-    def start(self, name: str, *arguments: str, **environment: str) -> Child:
+    def start(self, name: str, *arguments: str, start_child: StartChild = Child, **environment: str) -> Child:
         """Start a part of nextclick with this test's settings."""
         base = {k: v for k, v in os.environ.items() if not k.startswith(("NEXTCLICK_", "KAFKA_BOOTSTRAP"))}
-        child = Child(name, arguments, base | self.settings.as_environment() | environment, self.log(name))
+        child = start_child(name, arguments, base | self.settings.as_environment() | environment, self.log(name))
         self.children.append(child)
         return child
 
@@ -56,9 +57,12 @@ class Playground:
         """The log of the part that was started under this name."""
         return self.folder / f"{name}.log"
 
-    def worker(self, name: str = "worker", *arguments: str, **environment: str) -> Child:
+    def worker(
+        self, name: str = "worker", *arguments: str, start_child: StartChild = Child, **environment: str
+    ) -> Child:
         """Start a worker with a data folder of its own."""
-        return self.start(name, "stream", "--set", f"data_dir={self.folder / name}", *arguments, **environment)
+        arguments = ("stream", "--set", f"data_dir={self.folder / name}", *arguments)
+        return self.start(name, *arguments, start_child=start_child, **environment)
 
     def send(self, clicks: Iterable[tuple[str, str, int]]) -> int:
         """Send clicks (user, item, event time in ms); returns how many."""
