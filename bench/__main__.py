@@ -1,20 +1,22 @@
 """`make bench`: prints every figure that the documentation quotes."""
 
+import signal
 import statistics
 from collections.abc import Callable
 
 import click
 
-from bench import measure
+from bench import failover, measure
 from demo.local_kafka import LocalKafka
 from nextclick.settings import Settings
 
 RATE = 1_000
+PARTS = ("throughput", "catalogue", "steady", "trainer", "failover")
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Fewer events and rounds: a look, not a measurement.")
-@click.option("--only", "chosen", type=click.Choice(["throughput", "catalogue", "steady", "trainer"]), multiple=True)
+@click.option("--only", "chosen", type=click.Choice(PARTS), multiple=True)
 @click.option("--broker", metavar="HOST:PORT", help="A running Kafka, else a local one is started.")
 def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
     """Benchmarks, side by side in one run, the programs in turn. Times on a shared machine are noisy: read ratios."""
@@ -23,6 +25,7 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
         "catalogue": _catalogue,
         "steady": _steady,
         "trainer": _trainer,
+        "failover": _failover,
     }
     kafka = None if broker else LocalKafka()
     if kafka is not None:
@@ -83,6 +86,25 @@ def _trainer(broker: str, quick: bool) -> None:
     with measure.own_topics(broker) as settings:
         clicks_per_s = measure.trained_clicks_per_s(settings, count)
     click.echo(f"\ntrainer, width {Settings().hidden_size}, {count:,} simulated clicks: {clicks_per_s:,.0f} clicks/s")
+
+
+def _failover(broker: str, quick: bool) -> None:
+    n_users = 20_000 if quick else 200_000
+    with measure.own_topics(broker) as settings:
+        n_bytes = failover.write_states(settings, n_users)
+        took = failover.recovery(settings)
+    click.echo(
+        f"\nstates of {n_users:,} users, {n_bytes} bytes each: from a worker's start until every partition answers"
+    )
+    click.echo(f"  cold, all read from the changelog: {took.cold_s:.1f} s; warm, kept on disk: {took.warm_s:.1f} s")
+    click.echo(
+        f"two workers, session timeout {Settings().session_timeout_s:.0f} s: until a lost one's users are served"
+    )
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with measure.own_topics(broker) as settings:
+            failover.write_states(settings, n_users)
+            seconds = failover.failover(settings, number)
+        click.echo(f"  after {number.name}: {seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from stream.durable import Durable
 from stream.lease import Lease
 from stream.metrics import WorkerMetrics
 from stream.models import CATCH_UP_S, ServedBundle
-from stream.recovery import StateRecovery
+from stream.recovery import StateRecovery, StateTables
 from stream.store import STORE_OPTIONS
 from stream.table import TABLE_NAME, StateTable
 
@@ -135,6 +135,7 @@ def _app_options(settings: Settings, n_partitions: int, instance_id: str) -> dic
     return faust_broker_options(settings) | {
         "datadir": str(settings.data_dir / "faust"),
         "store": "rocksdb://",
+        "TableManager": StateTables,
         "topic_partitions": n_partitions,
         # Topics are ours to declare, and tables hold user data: nothing of Faust's web server or its leader topic.
         "topic_allow_declare": False,

@@ -31,6 +31,8 @@ HOOKS = (
     ("faust.stores.rocksdb", "Store", "_db_for_partition", "store: the RocksDB of a partition"),
     ("faust.stores.rocksdb", "Store", "_open_for_partition", "store: heals what is damaged"),
     ("faust.stores.rocksdb", "Store", "offset_key", "store: where the changelog offset is kept"),
+    ("faust.tables.manager", "TableManager", "_update_channels", "recovery: a start without a wait"),
+    ("faust.tables.manager", "TableManager", "_recovery", "recovery: takes the place of Faust's"),
     ("faust.tables.recovery", "Recovery", "_restart_recovery", "recovery: takes the place of Faust's"),
     ("faust.tables.recovery", "Recovery", "_slurp_changelogs", "recovery: takes the place of Faust's"),
     ("faust.tables.recovery", "Recovery", "_publish_stats", "recovery: takes the place of Faust's"),

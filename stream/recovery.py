@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from mode import Service
 
@@ -23,6 +24,16 @@ from stream.store import DamagedError
 from stream.table import StateTable
 
 _log = logging.getLogger(__name__)
+
+
+class StateTables(TableManager):
+    """Faust's manager of tables, without its wait of a second at every start."""
+
+    logger = logging.getLogger("faust")
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class StateRecovery(Recovery):

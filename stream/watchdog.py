@@ -122,12 +122,12 @@ async def _progress(app: Any, clicks_topic: str) -> dict[int, Progress] | None:
 
 class _BrokerNews:
     def __init__(self) -> None:
-        self._is_there: bool | None = None
+        self._was_there: bool | None = None
 
     def tell(self, is_there: bool) -> None:
-        if self._is_there is not None and is_there != self._is_there:
-            if is_there:
-                _log.warning("the broker answers again: going on")
-            else:
-                _log.warning("the broker does not answer: waiting for it, nothing is lost")
-        self._is_there = is_there
+        if self._was_there and not is_there:
+            _log.warning("the broker does not answer: waiting for it, nothing is lost")
+        elif self._was_there is False and is_there:
+            _log.warning("the broker answers again: going on")
+        if is_there or self._was_there is not None:  # before it was there once, the worker is still joining
+            self._was_there = is_there
