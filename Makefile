@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos clean
+.PHONY: help setup demo test fuzz check bench chaos clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ demo: setup ## See it all at work (ARGS="--seconds 90" ends by itself)
 
 test: setup ## Run all tests (ARGS="-k name" runs some)
 	$(BIN)/pytest $(ARGS)
+
+fuzz: setup ## Search longer for input that does harm: about ten minutes
+	$(BIN)/pytest tests/fuzz --hypothesis-profile=fuzz -o timeout=1800 $(ARGS)
 
 check: setup ## Lint, types, layers
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ from demo.children import Child, cpu_s
 from demo.demo_view import DemoFigures, DemoView
 from demo.live_score import LiveScore
 from demo.local_kafka import LocalKafka
+from demo.supervision import SupervisedChild
 from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.client_config import consumer_config, librdkafka_config
 from nextclick.errors import PermanentError
@@ -53,9 +54,9 @@ class Demo:
         self._ceiling = 0.0
         self._n_clicks = 0
         self._bundle_created_ms: dict[str, int] = {}
-        self._pids = [os.getpid()]
+        self._pids = [os.getpid()]  # of what is never started again
         self._cores: list[float] = []
-        self._cpu_at: tuple[float, float] | None = None
+        self._cpu_at: tuple[float, float, list[int]] | None = None
         self._score = LiveScore(Popularity(settings.popularity_half_life_s), settings.list_length)
 
     def run(self, seconds: float | None, environment: Mapping[str, str]) -> bool:
@@ -70,7 +71,7 @@ class Demo:
             often than popularity.
 
         Raises:
-            NextclickError: something did not start, or ended by itself.
+            NextclickError: something did not start, or ends again and again by itself.
         """
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self._note_signal) for number in signals}
@@ -97,24 +98,29 @@ class Demo:
             stack.callback(_delete_topics, settings)
         consumer = stack.enter_context(_Following(settings))
         view.say("starting worker, trainer and simulator")
-        children = self._start_children(stack, folder, dict(environment) | settings.as_environment())
-        self._pids += [child.pid for child in children]
+        supervised, feed = self._start_children(stack, folder, dict(environment) | settings.as_environment())
+        self._pids.append(feed.pid)
         self._following = True
-        self._follow(consumer, view, children, seconds)
+        self._follow(consumer, view, supervised, feed, seconds)
         view.finish(self._figures())
 
-    def _start_children(self, stack: ExitStack, folder: Path, environment: dict[str, str]) -> list[Child]:
-        def start(name: str, arguments: list[str], read_output: bool = False) -> Child:
-            child = Child(name, arguments, environment, folder / f"{name}.log", read_output=read_output)
+    def _start_children(
+        self, stack: ExitStack, folder: Path, environment: dict[str, str]
+    ) -> tuple[list[SupervisedChild], Child]:
+        def supervise(name: str, arguments: list[str]) -> SupervisedChild:
+            child = SupervisedChild(
+                lambda: Child(name, arguments, environment, folder / f"{name}.log"), time.monotonic()
+            )
             stack.callback(child.stop, STOP_PATIENCE_S)
             return child
 
         # Stopped in the opposite order: first the clicks end, the worker last.
-        worker = start("worker", ["stream"])
-        trainer = start("trainer", ["train"])
-        feed = start("simulator", ["simulate", "--rate", str(self._rate), "--seed", str(self._seed)], read_output=True)
+        supervised = [supervise("worker", ["stream"]), supervise("trainer", ["train"])]
+        simulate = ["simulate", "--rate", str(self._rate), "--seed", str(self._seed)]
+        feed = Child("simulator", simulate, environment, folder / "simulator.log", read_output=True)
+        stack.callback(feed.stop, STOP_PATIENCE_S)
         threading.Thread(target=self._read_ceiling, args=(feed,), name="ceiling", daemon=True).start()
-        return [worker, trainer, feed]
+        return supervised, feed
 
     def _read_ceiling(self, feed: Child) -> None:
         assert feed.output is not None  # it was asked for
@@ -124,31 +130,42 @@ class Demo:
         except ValueError:
             return  # the pipe was closed under the reader: the demo is ending
 
-    def _follow(self, consumer: "_Following", view: "DemoView", children: list[Child], seconds: float | None) -> None:
+    def _follow(
+        self,
+        consumer: "_Following",
+        view: "DemoView",
+        supervised: list[SupervisedChild],
+        feed: Child,
+        seconds: float | None,
+    ) -> None:
         next_refresh_s = 0.0
         while not self._stop.is_set():
             now_s = time.monotonic()
             if seconds is not None and now_s - self._started_s >= seconds:
                 return
-            for child in children:
-                if child.exit_status is not None:
-                    raise PermanentError(
-                        f"the {child.name} expects to run, found that it ended with status {child.exit_status}; "
-                        f"the end of its log:\n{child.log_tail}"
-                    )
+            for part in supervised:
+                if (happened := part.tend(now_s)) is not None:
+                    view.say(happened)
+            # Clicks that are simulated anew would be other clicks: the figures could not be trusted.
+            if feed.exit_status is not None:
+                raise PermanentError(
+                    f"the {feed.name} expects to run, found that it ended with status {feed.exit_status}; "
+                    f"the end of its log:\n{feed.log_tail}"
+                )
             for message in consumer.read(0.2):
                 self._take(message)
             if now_s >= next_refresh_s:
-                self._measure_cores(now_s)
+                self._measure_cores(now_s, self._pids + [part.child.pid for part in supervised])
                 view.show(self._figures())
                 next_refresh_s = now_s + REFRESH_S
 
-    def _measure_cores(self, now_s: float) -> None:
-        used_s = sum(cpu_s(pid) for pid in self._pids)
+    def _measure_cores(self, now_s: float, pids: list[int]) -> None:
+        used_s = sum(cpu_s(pid) for pid in pids)
         if self._cpu_at is not None:
-            before_s, before_used_s = self._cpu_at
-            self._cores.append((used_s - before_used_s) / (now_s - before_s))
-        self._cpu_at = (now_s, used_s)
+            before_s, before_used_s, before_pids = self._cpu_at
+            if pids == before_pids:  # else what an ended one had used is missing from the sum
+                self._cores.append((used_s - before_used_s) / (now_s - before_s))
+        self._cpu_at = (now_s, used_s, pids)
 
     def _take(self, message: "_Message") -> None:
         settings = self._settings

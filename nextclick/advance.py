@@ -12,6 +12,7 @@ from nextclick.clicks import Click
 from nextclick.updates import RankedList
 from nextclick.user_state import (
     MAX_GAP_S,
+    MAX_SEQUENCE,
     NEW_USER,
     SHOWN_BY_NETWORK,
     RecentClick,
@@ -173,7 +174,7 @@ def _step(model: Model | None, before: UserState, logged: LoggedClick, keep: int
     recent = with_recent(recent, logged.item_hash, gap_s, click.event_type, keep)
     index = model.index_of(logged.item_hash) if model is not None else None
     network_click = None if index is None else (index, gap_s, click.event_type)
-    return _Step(sequence + 1, partition, offset, now_ms, recent, False, network_click)
+    return _Step(min(sequence + 1, MAX_SEQUENCE), partition, offset, now_ms, recent, False, network_click)
 
 
 def _hidden_after(model: Model | None, befores: Sequence[UserState], steps: Sequence[_Step]) -> list[bytes]:

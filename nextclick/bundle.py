@@ -1,7 +1,13 @@
 """Bundles: folders with everything that serving needs. Written whole or not at all, verified before use, no pickle."""
 
+import errno
 import hashlib
+import os
 import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 import msgspec
@@ -12,6 +18,7 @@ import torch
 from nextclick.errors import BundleError
 from nextclick.manifest import (
     MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
     BundleFile,
     Manifest,
     bundle_id_of,
@@ -20,11 +27,16 @@ from nextclick.manifest import (
 )
 from nextclick.model import ServedModel
 from nextclick.network import Network, NetworkConfig
+from nextclick.vocabulary import MAX_FILE_BYTES as MAX_VOCABULARY_BYTES
 from nextclick.vocabulary import Vocabulary
 
 MODEL_FILE = "model.safetensors"
 VOCABULARY_FILE = "vocabulary.parquet"
-MAX_MANIFEST_BYTES = 1_000_000  # a broker's limit for a record: what is larger cannot have been announced
+MAX_MODEL_BYTES = 8 * 1024**3  # 4 million items of width 512: more does not fit the machines that this is for
+# Then every sum that the network makes of its weights stays far below float32's limit, whatever the state: no score is
+# NaN or infinite. Trained weights are below 100.
+MAX_WEIGHT = 1e6
+_MAX_BYTES = {MODEL_FILE: MAX_MODEL_BYTES, VOCABULARY_FILE: MAX_VOCABULARY_BYTES}
 
 
 def save_bundle(
@@ -45,6 +57,7 @@ def save_bundle(
         Its manifest.
 
     Raises:
+        BundleError: it is larger than a bundle may be.
         OSError: the store cannot be written.
     """
     draft = store / f".draft-{created_ms}"
@@ -55,7 +68,7 @@ def save_bundle(
         _save_weights(network, draft / MODEL_FILE)
         # safetensors makes a file that only its owner may read; trainer and worker may be different users.
         (draft / MODEL_FILE).chmod((draft / VOCABULARY_FILE).stat().st_mode)
-        files = tuple(_describe(draft / name) for name in (MODEL_FILE, VOCABULARY_FILE))
+        files = tuple(_describe(draft / name, name) for name in (MODEL_FILE, VOCABULARY_FILE))
         config = msgspec.to_builtins(network.config)
         manifest = Manifest(
             bundle_id=bundle_id_of(files, config, created_ms),
@@ -95,15 +108,18 @@ def load_network(folder: Path) -> tuple[Manifest, Network, Vocabulary]:
         config = msgspec.convert(manifest.network, NetworkConfig)
         if config.n_items != len(vocabulary):
             raise BundleError(f"expected {config.n_items} items in the vocabulary, found {len(vocabulary)}")
-        network = Network(config)
-        missing, unexpected = network.load_state_dict(safetensors.torch.load_file(folder / MODEL_FILE), strict=False)
+        weights = _read_weights(folder / MODEL_FILE, config)
+        network = Network(config)  # only now: the file has as many bytes as this allocates
+        network.load_state_dict(weights, strict=not config.tied)
     except (ValueError, TypeError, KeyError, RuntimeError, safetensors.SafetensorError, OSError) as error:
-        raise BundleError(f"bundle {folder} does not fit its configuration: {error}; train a new one") from error
-    # With tied embeddings the output embedding is the input embedding and is saved once.
-    if unexpected or set(missing) != ({"output_embedding.weight"} if config.tied else set()):
-        raise BundleError(f"bundle {folder}: weights missing {missing} or unexpected {unexpected}; train a new one")
-    if not all(torch.isfinite(weights).all() for weights in network.parameters()):
-        raise BundleError(f"bundle {folder}: expected weights that are numbers, found NaN or infinity; train a new one")
+        raise BundleError(f"bundle {folder} does not fit its configuration: {error!s:.300}; train a new one") from error
+    for name, weight in network.named_parameters():
+        least, most = torch.aminmax(weight.detach())
+        if not (least >= -MAX_WEIGHT and most <= MAX_WEIGHT):  # NaN neither
+            raise BundleError(
+                f"bundle {folder}: expected weights between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g}, found NaN, infinity or "
+                f"larger ones in {name}; train a new one"
+            )
     return manifest, network, vocabulary
 
 
@@ -114,25 +130,22 @@ def verify_bundle(folder: Path) -> Manifest:
         BundleError: it is not.
     """
     try:
-        data = (folder / MANIFEST_FILE).read_bytes()
-        if len(data) > MAX_MANIFEST_BYTES:
-            raise BundleError(f"bundle {folder}: expected a manifest of at most {MAX_MANIFEST_BYTES} bytes")
-        manifest = decode_manifest(data)
+        with _open_plain(folder / MANIFEST_FILE) as file:
+            manifest = decode_manifest(file.read(MAX_MANIFEST_BYTES + 1))
         expected_id = bundle_id_of(manifest.files, manifest.network, manifest.created_ms)
         if manifest.bundle_id != expected_id:
             raise BundleError(
                 f"bundle {folder}: expected the id {expected_id}, which its content gives, "
                 f"found {manifest.bundle_id}; publish it again"
             )
+        if sorted(file.name for file in manifest.files) != sorted(_MAX_BYTES):
+            raise BundleError(f"bundle {folder}: expected files {MODEL_FILE} and {VOCABULARY_FILE} in the manifest")
         for expected in manifest.files:
-            if _describe(folder / expected.name) != expected:
+            if _describe(folder / expected.name, expected.name, expected.size_bytes) != expected:
                 raise BundleError(f"bundle {folder}: {expected.name} is not what the manifest says; fetch it again")
-    except OSError as error:
-        raise BundleError(
-            f"bundle {folder} expected to be readable, found: {error.strerror or error}; check it"
-        ) from error
-    if {file.name for file in manifest.files} != {MODEL_FILE, VOCABULARY_FILE}:
-        raise BundleError(f"bundle {folder}: expected files {MODEL_FILE} and {VOCABULARY_FILE} in the manifest")
+    except (OSError, ValueError) as error:  # ValueError: a path with NUL
+        found = getattr(error, "strerror", None) or error
+        raise BundleError(f"bundle {folder} expected to be readable, found: {found}; check it") from error
     return manifest
 
 
@@ -148,7 +161,10 @@ def copy_bundle(source: Path, destination: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     destination.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copytree(source, draft)
+        draft.mkdir()
+        for name in (*_MAX_BYTES, MANIFEST_FILE):  # and nothing else, whatever lies there
+            with _open_plain(source / name) as original, (draft / name).open("wb") as copy:
+                shutil.copyfileobj(original, copy)
         verify_bundle(draft)
         shutil.rmtree(destination, ignore_errors=True)
         draft.rename(destination)
@@ -171,7 +187,40 @@ def _own_weights(network: Network) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _describe(path: Path) -> BundleFile:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return BundleFile(path.name, digest, path.stat().st_size)
+def _read_weights(path: Path, config: NetworkConfig) -> dict[str, torch.Tensor]:
+    """Read a network's weights; their names, types and shapes are judged before any is unpacked."""
+    expected = config.weight_shapes()
+    with safetensors.safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        if names != set(expected):
+            missing, unexpected = sorted(set(expected) - names), sorted(names - set(expected))
+            raise BundleError(f"weights missing: {missing[:3]}, unexpected: {unexpected[:3]!r:.200}")
+        for name, shape in expected.items():
+            found = file.get_slice(name)
+            if found.get_dtype() != "F32" or tuple(found.get_shape()) != shape:
+                raise BundleError(
+                    f"expected {name} of float32 {shape}, found {found.get_dtype()} {tuple(found.get_shape())!r:.200}"
+                )
+        return {name: file.get_tensor(name) for name in expected}
+
+
+@contextmanager
+def _open_plain(path: Path) -> Iterator[BufferedReader]:
+    """Open a file for reading that must be one: a named pipe or a device is refused instead of waited for."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, f"{path.name} that is no plain file")
+        yield file
+
+
+def _describe(path: Path, name: str, expected_bytes: int | None = None) -> BundleFile:
+    """Give what a manifest says of a file; without its digest if its size is not the expected one already."""
+    with _open_plain(path) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes > _MAX_BYTES[name]:
+            raise BundleError(
+                f"a bundle expects at most {_MAX_BYTES[name]} bytes in {name}, found {size_bytes}; train a smaller one"
+            )
+        if expected_bytes not in (None, size_bytes):
+            return BundleFile(name, "", size_bytes)
+        return BundleFile(name, hashlib.file_digest(file, "sha256").hexdigest(), size_bytes)

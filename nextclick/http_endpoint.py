@@ -4,10 +4,16 @@
 healthy and not yet ready.
 """
 
+import contextlib
 import json
+import logging
+import socket
+import sys
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -15,6 +21,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from nextclick.errors import PermanentError
 
 Health = Callable[[], tuple[bool, str]]
+
+MAX_CLIENTS = 32  # at once, each with a thread: a few scrapers and probes; one more, and the oldest is cut off
+CLIENT_S = 10.0  # an answer takes milliseconds: a client that takes longer is cut off
+
+_log = logging.getLogger(__name__)
 
 
 class HttpEndpoint:
@@ -47,8 +58,7 @@ class HttpEndpoint:
             def log_message(self, format: str, *args: object) -> None:
                 """Keep quiet: a scrape every few seconds is no news."""
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("", port), Handler)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
         self._thread.start()
@@ -58,6 +68,45 @@ class HttpEndpoint:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers each client in a thread of its own, and cuts off those that would keep theirs for long.
+
+    What a client may send is bounded by `http.server`: lines of 64 KiB, 100 headers; a body is never read.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._since_s: dict[socket.socket, float] = {}  # oldest first
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if len(self._since_s) >= MAX_CLIENTS:
+            self._cut_off(next(iter(self._since_s.copy()), request))
+        self._since_s[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._since_s.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Look twice a second who has been here too long."""
+        for request, since_s in self._since_s.copy().items():
+            if time.monotonic() - since_s > CLIENT_S:
+                self._cut_off(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of an answer that failed; a client that went away is no news."""
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("a request could not be answered")
+
+    def _cut_off(self, request: socket.socket) -> None:
+        self._since_s.pop(request, None)
+        with contextlib.suppress(OSError):  # it ended by itself
+            request.shutdown(socket.SHUT_RDWR)  # its thread reads the end, and ends
 
 
 def start_http(port: int, registry: CollectorRegistry, health: Health, ready: Health) -> HttpEndpoint:

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nextclick.errors import CorruptStateError
 from nextclick.network import Network
 from nextclick.updates import RNN, RankedList, Recommendation, ranked_list
-from nextclick.user_state import RecentClick
+from nextclick.user_state import DAMAGE_REMEDY, RecentClick
 from nextclick.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float32]
@@ -47,6 +48,9 @@ class ServedModel:
 
         Returns:
             The states after the clicks, packed float16.
+
+        Raises:
+            CorruptStateError: a state is not one of this network's.
         """
         item_index, gap_s, event_type = torch.tensor(clicks, dtype=torch.int64).T  # each (batch,)
         inputs = self._network.inputs(item_index, event_type, gap_s).unsqueeze(1)  # (batch, 1, hidden_size)
@@ -78,7 +82,11 @@ class ServedModel:
 
     @torch.inference_mode()
     def scores(self, hidden: Sequence[bytes]) -> Floats:
-        """Score every item for every user: float32 (batch, n_items)."""
+        """Score every item for every user: float32 (batch, n_items).
+
+        Raises:
+            CorruptStateError: a state is not one of this network's.
+        """
         output = self._network.output(torch.from_numpy(self._unpack(hidden)))
         return self._network.scores(output).numpy()
 
@@ -97,7 +105,17 @@ class ServedModel:
 
     def _unpack(self, hidden: Sequence[bytes]) -> Floats:
         states = np.zeros((len(hidden), self._state_size), dtype=np.float32)
+        expected_bytes = 2 * self._state_size
         for row, packed in enumerate(hidden):
             if packed:
+                if len(packed) != expected_bytes:
+                    raise self._corrupt(f"{expected_bytes} bytes", f"{len(packed)}")
                 states[row] = np.frombuffer(packed, dtype="<f2")
+        if not np.isfinite(states).all():  # no network that is served makes these (see `nextclick.bundle.MAX_WEIGHT`)
+            raise self._corrupt("numbers", "NaN or infinity")
         return states
+
+    def _corrupt(self, expected: str, found: str) -> CorruptStateError:
+        return CorruptStateError(
+            f"a user's hidden state under bundle {self.bundle_id} expected {expected}, found {found}; {DAMAGE_REMEDY}"
+        )

@@ -18,6 +18,7 @@ N_GAP_BINS = 24  # powers of two of a second: the last bin is gaps of 97 days an
 N_EVENT_ROWS = len(EVENT_TYPES) + 1  # the last row is every other event type
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+_GATES = {"gru": 3, "lstm": 4, "rnn": 1}
 
 
 class NetworkConfig(msgspec.Struct, frozen=True):
@@ -39,6 +40,22 @@ class NetworkConfig(msgspec.Struct, frozen=True):
     def state_size(self) -> int:
         """Numbers that the cell carries from click to click: h, or h and c for the LSTM."""
         return self.hidden_size * (2 if self.cell == "lstm" else 1)
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of every weight that a bundle holds, by its name in `Network`; allocates nothing."""
+        size, gates = self.hidden_size, _GATES[self.cell]
+        shapes: dict[str, tuple[int, ...]] = {
+            "item_embedding.weight": (self.n_items, size),
+            "item_bias": (self.n_items,),
+            "event_embedding.weight": (N_EVENT_ROWS, size),
+            "gap_embedding.weight": (N_GAP_BINS, size),
+            "cell.weight_ih_l0": (gates * size, size),
+            "cell.weight_hh_l0": (gates * size, size),
+            "cell.bias_ih_l0": (gates * size,),
+            "cell.bias_hh_l0": (gates * size,),
+        }
+        # With tied embeddings the output embedding is the input embedding and is saved once.
+        return shapes if self.tied else shapes | {"output_embedding.weight": (self.n_items, size)}
 
 
 class Network(nn.Module):

@@ -154,6 +154,18 @@ class Settings:
         at_most=65_535,
     )
     log_flush_s: float = _setting(30.0, "how often clicks are written to the click log", unit="s", at_least=0.1)
+    log_keep_days: float = _setting(
+        365.0,
+        "clicks that were logged longer ago are removed, by whole files: users' histories are not kept for ever",
+        unit="days",
+        at_least=0.01,
+    )
+    log_keep_bytes: int = _setting(
+        20_000_000_000,
+        "the oldest clicks are removed, by whole files, when the click log takes more: the disk must not fill up",
+        unit="bytes",
+        at_least=10_000_000,
+    )
     min_clicks: int = _setting(3_000, "clicks in the log before the first training", unit="clicks", at_least=100)
     train_every_s: float = _setting(
         600.0, "train again after this time, when there are new clicks", unit="s", at_least=1

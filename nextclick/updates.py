@@ -2,11 +2,13 @@
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 RNN, POPULAR = "rnn", "popular"
+MAX_UPDATE_BYTES = 1024**2  # a broker's default limit for a record; 255 items with the longest ids take 400 KB
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # JSON knows no limit; a reader's arithmetic does
 
 
 class Recommendation(msgspec.Struct, frozen=True):
@@ -19,8 +21,8 @@ class Recommendation(msgspec.Struct, frozen=True):
 class Source(msgspec.Struct, frozen=True):
     """The record of the click that an update answers."""
 
-    partition: int
-    offset: int
+    partition: Int64
+    offset: Int64
 
 
 class RecommendationUpdate(msgspec.Struct, frozen=True):
@@ -41,10 +43,10 @@ class RecommendationUpdate(msgspec.Struct, frozen=True):
     items: list[Recommendation]
     strategy: str
     bundle_id: str
-    sequence: int
+    sequence: Int64
     source: Source
-    clicked_at_ms: int
-    produced_at_ms: int
+    clicked_at_ms: Int64
+    produced_at_ms: Int64
 
 
 class RankedList(NamedTuple):
@@ -118,4 +120,9 @@ def decode_update(value: bytes) -> RecommendationUpdate:
     Raises:
         msgspec.DecodeError: the bytes are no update.
     """
-    return _decoder.decode(value)
+    if len(value) > MAX_UPDATE_BYTES:
+        raise msgspec.DecodeError(f"expected an update of at most {MAX_UPDATE_BYTES} bytes, found {len(value)}")
+    try:
+        return _decoder.decode(value)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"expected an update, found bytes that are not JSON: {error!s:.300}") from error

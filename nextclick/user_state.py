@@ -8,22 +8,29 @@ Layout 1, all integers little endian:
     recent clicks (u64 item hash, u32 gap in s, u8 event type each, oldest first),
     last shown (u32 each: the low bits of the item hashes, best first)
 
+There is no checksum: those who keep and carry states have one. RocksDB checks every block that it reads (XXH3), Kafka's
+broker and aiokafka check every batch (CRC-32C). Decoding refuses only what no worker can have written, so a flipped bit
+that got past both is noticed in the counts, the signs and the flags, not inside a value that could be anyone's.
+
 Every layout that was ever written must still load: a golden test keeps yesterday's bytes.
 """
 
 import struct
 from typing import NamedTuple
 
+from nextclick.clicks import MAX_TIMESTAMP_MS
 from nextclick.errors import CorruptStateError
 
 LAYOUT = 1
 SHOWN_BY_NETWORK = 1  # flag: the list that was last sent came from the network, not from popularity
 MAX_GAP_S = 0xFFFFFFFF
+MAX_SEQUENCE = 0xFFFFFFFF  # a user of 4 billion clicks: counted no further
 
 _HEADER = struct.Struct("<BBQIiqqHBB")
 _RECENT = struct.Struct("<QIB")
 RECENT_BYTES = _RECENT.size
 SHOWN_BYTES = 4
+DAMAGE_REMEDY = "a disk or a program damaged it: remove the worker's data_dir, which restores it from the changelog"
 
 
 class RecentClick(NamedTuple):
@@ -91,11 +98,12 @@ def decode_state(data: bytes) -> UserState:
     """Read a state.
 
     Raises:
-        CorruptStateError: the bytes are no state of a known layout.
+        CorruptStateError: the bytes are no state of a known layout, or of no user: a count, a sign or a flag is
+            impossible.
     """
     if len(data) < _HEADER.size:
         raise CorruptStateError(
-            f"a user's state is cut short: expected {_HEADER.size} bytes or more, found {len(data)}"
+            f"a user's state is cut short: expected {_HEADER.size} bytes or more, found {len(data)}; {DAMAGE_REMEDY}"
         )
     layout, flags, bundle, sequence, partition, offset, last_click_ms, hidden_bytes, n_recent, n_shown = (
         _HEADER.unpack_from(data)
@@ -108,7 +116,22 @@ def decode_state(data: bytes) -> UserState:
     recent_end = hidden_end + n_recent * RECENT_BYTES
     end = recent_end + n_shown * SHOWN_BYTES
     if len(data) != end:
-        raise CorruptStateError(f"a user's state has the wrong length: expected {end} bytes, found {len(data)}")
+        raise CorruptStateError(
+            f"a user's state has the wrong length: expected {end} bytes, found {len(data)}; {DAMAGE_REMEDY}"
+        )
+    if (
+        flags > SHOWN_BY_NETWORK
+        or hidden_bytes & 1
+        or n_recent > sequence
+        or partition < -1
+        or offset < -1
+        or not 0 <= last_click_ms <= MAX_TIMESTAMP_MS
+    ):
+        raise CorruptStateError(
+            f"a user's state expected flags, counts and times that a worker writes, found flags {flags}, "
+            f"{hidden_bytes} bytes of hidden, {n_recent} recent of {sequence} clicks, partition {partition}, "
+            f"offset {offset} and time {last_click_ms}; {DAMAGE_REMEDY}"
+        )
     return UserState(
         bundle,
         sequence,

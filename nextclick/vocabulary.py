@@ -6,10 +6,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nextclick.clicks import MAX_ID_BYTES
 from nextclick.errors import BundleError
 from nextclick.hashing import item_hash
+
+MAX_ITEMS = 4_000_000  # the scores of one batch (256 users) take 4 GB then
+MAX_POPULARITY = 1e300  # their sum over all items is still a number
+# More than any encoding of an id and its popularity takes; with Snappy, which packs at most 21 times, it bounds memory.
+MAX_BYTES_PER_ITEM = MAX_ID_BYTES + 64
+MAX_FILE_BYTES = MAX_ITEMS * MAX_BYTES_PER_ITEM
+_FILE_OVERHEAD_BYTES = 64 * 1024  # schema, statistics, footer
+_COMPRESSIONS = {"SNAPPY", "UNCOMPRESSED"}
 
 _SCHEMA = pa.schema([("item_id", pa.string()), ("popularity", pa.float64())])
 _COLUMNS = "item_id (string) and popularity (double)"
@@ -34,8 +44,14 @@ class Vocabulary:
             popularity: float64 (n_items,).
 
         Raises:
-            BundleError: an item twice, or another number of popularities than of items.
+            BundleError: too many items, an item twice, another number of popularities than of items, or a popularity
+                that is no weight.
         """
+        if len(item_ids) > MAX_ITEMS:
+            raise BundleError(
+                f"a vocabulary expects at most {MAX_ITEMS} items, found {len(item_ids)}; train on fewer, for example "
+                "with a smaller recent_window_clicks and no bundle to go on from"
+            )
         self.item_ids = tuple(item_ids)
         self.popularity = popularity
         hashes = [item_hash(item_id) for item_id in self.item_ids]
@@ -46,6 +62,10 @@ class Vocabulary:
             raise BundleError(
                 f"a vocabulary expects each item once with its popularity, found {len(self.item_ids)} items, "
                 f"{len(self.index_of)} different ones and {len(popularity)} popularities; train a new bundle"
+            )
+        if not np.all((popularity >= 0.0) & (popularity <= MAX_POPULARITY)):  # NaN neither
+            raise BundleError(
+                f"a vocabulary expects popularities of 0 to {MAX_POPULARITY:g}, found others; train a new bundle"
             )
 
     def __len__(self) -> int:
@@ -63,9 +83,43 @@ class Vocabulary:
             BundleError: the file is not such a vocabulary.
         """
         try:
-            table = pq.read_table(path, columns=["item_id", "popularity"])
-        except (OSError, pa.ArrowException) as error:
-            raise BundleError(f"{path.name} expects columns {_COLUMNS}, found: {error}; train a new bundle") from error
-        if not table.schema.equals(_SCHEMA) or any(column.null_count for column in table.columns):
-            raise BundleError(f"{path.name} expects columns {_COLUMNS} without nulls, found others; train a new bundle")
-        return cls(table["item_id"].to_pylist(), table["popularity"].to_numpy())
+            # As a dictionary: an id that is named a million times stays one id in memory.
+            with pq.ParquetFile(path, read_dictionary=["item_id"]) as file:
+                _check_layout(file, path)
+                table = file.read()
+            table.validate(full=True)
+            item_ids = _item_ids(table["item_id"], path)
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise _unusable(path, f"{error!s:.300}") from error
+        if any(column.null_count for column in table.columns):
+            raise _unusable(path, "nulls")
+        return cls(item_ids, table["popularity"].to_numpy())
+
+
+def _check_layout(file: pq.ParquetFile, path: Path) -> None:
+    """Refuse a file before anything of its columns is unpacked."""
+    stored = pa.schema([("item_id", pa.dictionary(pa.int32(), pa.string())), ("popularity", pa.float64())])
+    if not file.schema_arrow.equals(stored):
+        raise _unusable(path, "others")
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    n_rows, n_bytes = sum(group.num_rows for group in groups), path.stat().st_size
+    if n_rows > MAX_ITEMS or n_bytes > n_rows * MAX_BYTES_PER_ITEM + _FILE_OVERHEAD_BYTES:
+        raise _unusable(path, f"{n_rows} rows in {n_bytes} bytes")
+    compressions = {group.column(number).compression for group in groups for number in range(group.num_columns)}
+    if not compressions <= _COMPRESSIONS:
+        raise _unusable(path, f"compression {', '.join(sorted(compressions))}")
+
+
+def _item_ids(column: pa.ChunkedArray, path: Path) -> list[str]:
+    for chunk in column.chunks:
+        if len(chunk) > len(chunk.dictionary):  # found here, before every mention becomes an id of its own
+            raise _unusable(path, "an item twice")
+        lengths = pc.min_max(pc.binary_length(chunk.dictionary)).as_py()
+        if len(chunk) and not (lengths["min"] > 0 and lengths["max"] <= MAX_ID_BYTES):
+            raise _unusable(path, f"ids that are not 1 to {MAX_ID_BYTES} bytes long")
+    ids: list[str] = column.cast(pa.string()).to_pylist()
+    return ids
+
+
+def _unusable(path: Path, found: str) -> BundleError:
+    return BundleError(f"{path.name} expects columns {_COLUMNS} without nulls, found: {found}; train a new bundle")

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from nextclick.client_config import consumer_config
+from nextclick.client_config import consumer_config, librdkafka_config
 from nextclick.errors import CorruptStateError, PermanentError
 from nextclick.settings import Settings
 from nextclick.user_state import decode_state
+from stream.origin import ORIGIN_KEY
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +110,7 @@ class ChangelogReader:
             KafkaException: the broker refuses.
         """
         with _consumer(self._settings) as consumer:
-            positions = {partition: self._start(consumer, partition, stop) for partition in partitions}
+            positions = self._start(partitions, stop)
             total = sum(position.end - position.next_offset for position in positions.values())
             self._read(consumer, positions, total, stop)
         return {p: Restored(position.next_offset, position.outdated) for p, position in positions.items()}
@@ -121,25 +123,30 @@ class ChangelogReader:
         """
         with _consumer(self._settings) as consumer:
             try:
-                positions = {partition: self._start(consumer, partition, stop) for partition in partitions}
+                positions = self._start(partitions, stop)
             except Interrupted:
                 return
             self._assign(consumer, positions)
             while not stop.is_set():
                 self._apply(positions, consumer.consume(MAX_RECORDS, POLL_S))
 
-    def _start(self, consumer: Consumer, partition: int, stop: threading.Event) -> _Position:
-        tp = TopicPartition(self._settings.changelog_topic, partition)
-        while True:
-            if stop.is_set():
-                raise Interrupted
+    def _start(self, partitions: Collection[int], stop: threading.Event) -> dict[int, _Position]:
+        """Find out what there is to read."""
+        while not stop.is_set():
             try:
-                low, end = consumer.get_watermark_offsets(tp, timeout=BROKER_TIMEOUT_S)
-                break
+                lows, ends = (
+                    self._offsets(partitions, OffsetSpec.earliest()),
+                    self._offsets(partitions, OffsetSpec.latest()),
+                )
             except KafkaException as error:
                 if error.args[0].code() not in _PASSING:
                     raise
                 _log.warning("the broker does not answer: states are restored when it does")
+            else:
+                return {p: _Position(self._first_offset(p, lows[p], ends[p]), ends[p]) for p in partitions}
+        raise Interrupted
+
+    def _first_offset(self, partition: int, low: int, end: int) -> int:
         stored = self._store.stored_offset(partition)
         if stored is not None and stored >= end:
             raise PermanentError(
@@ -148,7 +155,16 @@ class ChangelogReader:
                 f"{end} of {stored + 1}): were the topics created anew? "
                 "Delete the folder, or choose another with --set data_dir=PATH"
             )
-        return _Position(max(low, stored + 1 if stored is not None else 0), end)
+        return max(low, stored + 1 if stored is not None else 0)
+
+    def _offsets(self, partitions: Collection[int], which: OffsetSpec) -> dict[int, int]:
+        """Ask for the ends of partitions, with what unfinished transactions hold back: it must be waited for."""
+        wanted = {TopicPartition(self._settings.changelog_topic, partition): which for partition in partitions}
+        client = AdminClient(librdkafka_config(self._settings))
+        asked = client.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=BROKER_TIMEOUT_S
+        )
+        return {tp.partition: answer.result().offset for tp, answer in asked.items()}
 
     def _assign(self, consumer: Consumer, positions: Mapping[int, _Position]) -> None:
         topic = self._settings.changelog_topic
@@ -166,7 +182,7 @@ class ChangelogReader:
             self._on_progress(left)
             moved = self._apply(positions, consumer.consume(MAX_RECORDS, POLL_S))
             now_s = time.monotonic()
-            moved_s = now_s if moved else self._judge(consumer, positions, moved_s)
+            moved_s = now_s if moved else self._judge(positions, moved_s)
             if now_s > said_s + PROGRESS_S:
                 said_s = now_s
                 _log.info("restoring states", extra={"fields": {"records": total, "left": left}})
@@ -175,7 +191,7 @@ class ChangelogReader:
             fields = {"records": total, "seconds": round(time.monotonic() - started_s, 2)}
             _log.info("states restored", extra={"fields": fields})
 
-    def _judge(self, consumer: Consumer, positions: Mapping[int, _Position], moved_s: float) -> float:
+    def _judge(self, positions: Mapping[int, _Position], moved_s: float) -> float:
         """Tell a stalled changelog from a broker that is away; gives since when the wait counts."""
         waited_s = time.monotonic() - moved_s
         if waited_s < self._settings.stall_s:
@@ -183,24 +199,26 @@ class ChangelogReader:
         partition, position = next(
             (p, position) for p, position in positions.items() if position.next_offset < position.end
         )
-        tp = TopicPartition(self._settings.changelog_topic, partition)
         try:
-            consumer.get_watermark_offsets(tp, timeout=BROKER_TIMEOUT_S)
+            self._offsets([partition], OffsetSpec.latest())
         except KafkaException:
             _log.warning("the broker does not answer: states are restored when it does")
             return time.monotonic()
         raise StalledError(
-            f"changelog {tp.topic}: expected partition {partition} to be readable up to {position.end}, found nothing "
-            f"after {position.next_offset} for {waited_s:.0f} s (a transaction that was never finished holds it up?)"
+            f"changelog {self._settings.changelog_topic}: expected partition {partition} to be readable up to "
+            f"{position.end}, found nothing after {position.next_offset} for {waited_s:.0f} s (is there a transaction "
+            "that was never finished?)"
         )
 
     def _apply(self, positions: Mapping[int, _Position], messages: Sequence[Message]) -> bool:
         """Write what was read to the store; tells whether any partition came forward."""
         runs: dict[int, list[Message]] = {}
-        ends: dict[int, int] = {}  # where the client met the end: behind it are only markers of transactions
+        ends: dict[int, int] = {}  # what is read without leaving a state: markers of transactions, and the origin
         for message in messages:
             error = message.error()
-            if error is None:
+            if error is None and message.key() == ORIGIN_KEY:
+                ends[message.partition()] = message.offset() + 1  # no state, but read
+            elif error is None:
                 runs.setdefault(message.partition(), []).append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends[message.partition()] = message.offset()

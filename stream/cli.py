@@ -29,8 +29,10 @@ def stream(settings: Settings, start: str | None, verbose: bool) -> None:
 @click.command()
 @settings_options
 def topics(settings: Settings) -> None:
-    """Create the topics that are missing, and check those that exist."""
+    """Create the topics that are missing, and check those that exist as a starting worker does."""
+    from nextclick.logs import set_up_logs
     from stream.topics import Topics
 
+    set_up_logs("topics")
     created = Topics(settings).create()
     click.echo(f"created: {', '.join(created) or 'nothing, all were there'}")

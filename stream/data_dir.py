@@ -28,10 +28,7 @@ class DataDir:
             self._claim(app)
             space = os.statvfs(path)
         except OSError as error:
-            raise PermanentError(
-                f"data_dir {path} expects a folder that can be written, found: {error.strerror}; "
-                f"{'free some space' if error.errno == errno.ENOSPC else 'choose another with --set data_dir=PATH'}"
-            ) from error
+            raise self._unusable(error) from error
         free_bytes = space.f_bavail * space.f_frsize
         if free_bytes < NEEDED_BYTES:
             raise PermanentError(
@@ -40,13 +37,36 @@ class DataDir:
             )
 
     def instance_id(self) -> str:
-        """Give the name of the worker in the consumer group: the same after every restart on this folder."""
-        path = self.path / "instance"
-        if not path.exists():
-            draft = self.path / ".draft-instance"
-            draft.write_text(uuid.uuid4().hex)
-            draft.replace(path)
-        return path.read_text()
+        """Give the name of the worker in the consumer group: the same after every restart on this folder.
+
+        Raises:
+            PermanentError: the folder cannot be written.
+        """
+        try:
+            return self._note("instance", uuid.uuid4().hex)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def claim_changelog(self, topic: str, topic_id: str) -> None:
+        """Note which changelog the folder's states are a copy of; one that holds another's is refused.
+
+        Args:
+            topic: the changelog's name, for the message.
+            topic_id: Kafka's, which is another one in another cluster and when the topic is created anew.
+
+        Raises:
+            PermanentError: the folder is a copy of another changelog, or cannot be written.
+        """
+        try:
+            noted = self._note("changelog", topic_id)
+        except OSError as error:
+            raise self._unusable(error) from error
+        if noted != topic_id:
+            raise PermanentError(
+                f"data_dir {self.path} expects the topic {topic} of id {noted} that its states are a copy of, found "
+                f"one of id {topic_id}: it was created anew, or is in another cluster. Delete the folder (the states "
+                "are restored from the topic), or choose another with --set data_dir=PATH"
+            )
 
     def release(self) -> None:
         """Let another worker use the folder."""
@@ -62,13 +82,24 @@ class DataDir:
             ) from None
 
     def _claim(self, app: str) -> None:
-        owner = self.path / "app"
-        if not owner.exists():
-            draft = self.path / ".draft-app"
-            draft.write_text(app)
-            draft.replace(owner)  # a full disk must not leave half a name
-        elif owner.read_text() != app:
+        owner = self._note("app", app)
+        if owner != app:
             raise PermanentError(
-                f"data_dir {self.path} expects the application {app!r}, found states of {owner.read_text()!r}; "
+                f"data_dir {self.path} expects the application {app!r}, found states of {owner!r}; "
                 "choose another with --set data_dir=PATH"
             )
+
+    def _note(self, name: str, text: str) -> str:
+        """Write a note unless there is one; gives what is noted."""
+        note = self.path / name
+        if not note.exists():
+            draft = self.path / f".draft-{name}"
+            draft.write_text(text)
+            draft.replace(note)  # a full disk must not leave half a name
+        return note.read_text()
+
+    def _unusable(self, error: OSError) -> PermanentError:
+        remedy = "free some space" if error.errno == errno.ENOSPC else "choose another with --set data_dir=PATH"
+        return PermanentError(
+            f"data_dir {self.path} expects a folder that can be written, found: {error.strerror}; {remedy}"
+        )

@@ -48,9 +48,10 @@ def run_worker(settings: Settings) -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(_News())
     data_dir = DataDir(settings.data_dir, settings.app)
-    n_partitions = Topics(settings).check()
+    topics = Topics(settings).check()
+    data_dir.claim_changelog(settings.changelog_topic, topics.changelog_id)
     gc.set_threshold(GC_THRESHOLD, 20, 50)
-    worker = _Worker(settings, n_partitions, data_dir.instance_id())
+    worker = _Worker(settings, topics.partitions, data_dir.instance_id())
     status = 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,6 +1,7 @@
 """The folder of bundles: writes a new one, finds the one that is served, removes those that nobody needs."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from nextclick.manifest import Manifest
 from nextclick.network import Network
 from nextclick.vocabulary import Vocabulary
 
+DRAFT_PREFIX = ".draft-"  # what `nextclick.bundle` writes under until a bundle is complete
 KEPT_BUNDLES = 5  # a worker that is slow to fetch, or a way back
 _log = logging.getLogger(__name__)
 
@@ -44,13 +46,13 @@ def store_bundle(
     parent: str,
     log_range: dict[str, tuple[int, int]],
 ) -> Manifest:
-    """Write a bundle.
+    """Write a bundle; on return it outlives a power cut.
 
     Raises:
         PermanentError: the folder cannot be written.
     """
     try:
-        return save_bundle(
+        manifest = save_bundle(
             store,
             network,
             vocabulary,
@@ -59,6 +61,10 @@ def store_bundle(
             parent=parent,
             log_range=log_range,
         )
+        folder = store / manifest.bundle_id
+        for path in (*folder.iterdir(), folder, store):
+            _sync(path)
+        return manifest
     except OSError as error:
         raise PermanentError(
             f"expected to write a bundle below {store}, found: {error.strerror or error}; make room or correct the "
@@ -66,13 +72,29 @@ def store_bundle(
         ) from error
 
 
+def remove_drafts(store: Path) -> None:
+    """Remove bundles that were never finished. Only for the one trainer that writes here, and not while it does."""
+    for draft in store.glob(f"{DRAFT_PREFIX}*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
 def remove_old_bundles(store: Path, champion: str) -> None:
     """Keep the newest bundles, and the champion."""
+    if not store.exists():
+        return
     bundles = [path for path in store.iterdir() if path.is_dir() and _is_bundle_id(path.name)]
     newest_first = sorted(bundles, key=lambda path: path.stat().st_mtime, reverse=True)
     for old in newest_first[KEPT_BUNDLES:]:
         if old.name != champion:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_bundle_id(name: str) -> bool:

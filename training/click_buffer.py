@@ -22,7 +22,7 @@ class ClickBuffer:
         self.n_clicks = 0
 
     def add(self, records: Iterable[ReadRecord]) -> None:
-        """Take records, in order per partition. Rejected ones count as read, but are no clicks."""
+        """Take records, in order per partition. What is no click counts as read all the same."""
         for partition, offset, click in records:
             self._next[partition] = offset + 1
             if isinstance(click, Click):
@@ -30,7 +30,7 @@ class ClickBuffer:
                 self.n_clicks += 1
 
     def write_to(self, log: ClickLog) -> None:
-        """Write everything; also where only rejected records were read, so that the log's end moves on."""
+        """Write everything; also where no click was among the records, so that the log's end moves on."""
         for partition, end in self._next.items():
             if end > self._first[partition]:
                 clicks = self._clicks[partition]

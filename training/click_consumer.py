@@ -5,7 +5,7 @@ The position is kept by the click log, not by the broker, so nothing is ever com
 
 import logging
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -13,41 +13,45 @@ from nextclick.clicks import Click, ClickFields, Rejected, click_decoder
 from nextclick.client_config import consumer_config
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
+from training.broker_presence import BrokerPresence
+from training.start_position import Span, check_same_topic, lost_clicks, lost_clicks_error
 
 _ANSWER_S = 6.0  # for the first answer of the broker
-_MAX_RECORDS = 2_000  # of one poll
+_MAX_RECORDS = 500  # of one poll; so that even records of a megabyte each do not fill the memory
 _log = logging.getLogger(__name__)
 
 
-class Span(NamedTuple):
-    """The offsets that a partition holds: [first, end)."""
-
-    first: int
-    end: int
-
-
 class ReadRecord(NamedTuple):
-    """A record that was read."""
+    """A record that was read.
+
+    Attributes:
+        click: None for offsets up to this one that hold nothing to be read: the end of a transaction, say.
+    """
 
     partition: int
     offset: int
-    click: Click | Rejected
+    click: Click | Rejected | None
 
 
 class ClickConsumer:
     """The records of the clicks topic, in order per partition."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, presence: BrokerPresence) -> None:
         """Connect.
+
+        Args:
+            settings: of the trainer.
+            presence: is told when the broker goes away and answers again.
 
         Raises:
             TemporaryError: the broker does not answer.
             PermanentError: a topic does not exist.
         """
         self._settings = settings
+        self._presence = presence
         self._decode = click_decoder(ClickFields.of(settings))
         self._last_error = ""
-        self._broker_away = False
+        self._failures: list[tuple[KafkaError, int | None]] = []
         self._next: dict[int, int] = {}
         self._at_end: set[int] = set()
         config = consumer_config(settings, f"{settings.app}-trainer") | {
@@ -81,31 +85,45 @@ class ClickConsumer:
         """Read from these offsets on, one for each partition."""
         topic = self._settings.clicks_topic
         self._next = dict(positions)
+        self._at_end.clear()
         self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in positions.items()])
+
+    def stop(self) -> None:
+        """Read no more, until the next `start`."""
+        self._consumer.unassign()
+        self._next = {}
+        self._failures.clear()
 
     def poll(self, timeout_s: float) -> list[ReadRecord]:
         """Give the next records, waiting for the first ones.
 
         Raises:
             PermanentError: the topic is gone, or records that are next to be read are.
-            TemporaryError: the broker refuses to be read.
+            TemporaryError: the broker does not answer, just when it should say what is gone.
         """
+        while self._failures:
+            self._handle(*self._failures.pop(0))
         records = []
         for message in self._consumer.consume(_MAX_RECORDS, timeout_s):
-            partition, error = message.partition(), message.error()
-            if error is not None:
-                self._handle(error, partition)
+            partition, error, offset = message.partition(), message.error(), message.offset()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                # Looked at by the next poll, which may raise: what was read beside it is handed out first.
+                self._failures.append((error, partition))
                 continue
-            offset = message.offset()
             assert partition is not None
             assert offset is not None
-            click = self._decode(message.key(), message.value(), message.timestamp()[1])
-            records.append(ReadRecord(partition, offset, click))
-            self._next[partition] = offset + 1
-            self._at_end.discard(partition)
-        if records and self._broker_away:
-            self._broker_away = False
-            _log.info("the broker is back")
+            if error is None:
+                click = self._decode(message.key(), message.value(), message.timestamp()[1])
+                records.append(ReadRecord(partition, offset, click))
+                self._next[partition] = offset + 1
+                self._at_end.discard(partition)
+            else:
+                self._at_end.add(partition)
+                if offset > self._next[partition]:
+                    records.append(ReadRecord(partition, offset - 1, None))
+                    self._next[partition] = offset
+        if records:
+            self._presence.answered()
         return records
 
     def has_read(self, spans: Mapping[int, Span]) -> bool:
@@ -149,19 +167,13 @@ class ClickConsumer:
 
     def _on_error(self, error: KafkaError) -> None:
         self._last_error = error.str()
-        if self._next and error.code() == KafkaError._ALL_BROKERS_DOWN and not self._broker_away:
-            self._broker_away = True
-            _log.warning("waiting: the broker at %s does not answer", self._settings.broker)
+        if self._next:  # before that, no answer is an error of the start
+            self._presence.on_error(error)
 
     def _handle(self, error: KafkaError, partition: int | None) -> None:
         topic = self._settings.clicks_topic
-        if error.code() == KafkaError._PARTITION_EOF and partition is not None:
-            self._at_end.add(partition)
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
-            raise PermanentError(
-                f"expected offset {self._next[partition]} of partition {partition} of {topic}, found that the topic "
-                "no longer has it; start again to see which clicks are lost, and what to do"
-            )
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            self._explain_missing_offset(partition)
         elif error.code() in (
             KafkaError.UNKNOWN_TOPIC_OR_PART,
             KafkaError._UNKNOWN_TOPIC,
@@ -170,3 +182,14 @@ class ClickConsumer:
             raise PermanentError(f"expected the topic {topic}, found that it is gone; run `nextclick topics`")
         elif error.fatal() or not error.retriable():
             _log.warning("reading %s: %s", topic, error.str(), extra={"fields": {"partition": partition}})
+
+    def _explain_missing_offset(self, partition: int | None) -> NoReturn:
+        topic, spans = self._settings.clicks_topic, self.spans()
+        lost = lost_clicks(self._next, spans)
+        if lost:
+            raise lost_clicks_error(topic, lost)
+        check_same_topic(topic, self._next, spans)
+        raise TemporaryError(
+            f"expected offset {self._next.get(partition or 0)} of partition {partition} of {topic}, found that the "
+            "broker does not give it; start the trainer again"
+        )

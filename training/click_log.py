@@ -3,45 +3,34 @@
     log_dir/partition=3/00000000000000000000-00000000000000000412.parquet
 
 The names are the trainer's position: the next offset to read is one past the highest. A file appears whole or not at
-all (hidden name, fsync, rename, fsync of the folder), so a crash neither loses nor doubles a row. A range without
-clicks (rejected records only) is a file of no bytes. This is the only module that knows files: an object store can
-take its place.
+all, so a crash neither loses nor doubles a row. A range without clicks (rejected records only, or clicks that were
+removed for their age) is a file of no bytes. Nothing else knows files (`training.log_files` apart): an object store
+can take their place.
 """
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nextclick.clicks import Click
 from nextclick.errors import PermanentError
-
-SCHEMA = pa.schema(
-    [
-        ("user_id", pa.string()),
-        ("item_id", pa.string()),
-        ("timestamp_ms", pa.int64()),
-        ("event_type", pa.uint8()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-    ]
+from training.log_files import (
+    HIDDEN_PREFIX,
+    SCHEMA,
+    LogFile,
+    count_rows,
+    parse_name,
+    read_file,
+    sync_folder,
+    write_file,
 )
-_HIDDEN_PREFIX = ".writing-"
+
 _SMALL_FILE_BYTES = 1_000_000  # files below it are merged; a flush every 30 s makes thousands a day
 _MERGE_AT_FILES = 32  # so a row is rewritten once per so many flushes at most, until its file is no longer small
-
-
-class LogFile(NamedTuple):
-    """A file of the log and the offsets that it covers, both inclusive."""
-
-    partition: int
-    first: int
-    last: int
-    path: Path
+_DAY_S = 24 * 3600
 
 
 class LogRow(NamedTuple):
@@ -60,7 +49,7 @@ class ClickLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open a log, or start one, and remove what a crash left behind.
+        """Open a log, or start one. What a crash left behind is passed over.
 
         Raises:
             PermanentError: the folder cannot be used, or its files do not fit together.
@@ -68,11 +57,9 @@ class ClickLog:
         self.folder = folder
         with _plain_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for leftover in folder.glob(f"partition=*/{_HIDDEN_PREFIX}*"):
-                leftover.unlink()
-            files = sorted(_parse_name(path) for path in folder.glob("partition=*/*.parquet"))
-            self._files = _without_merged(files)
-            self.n_clicks = sum(_n_rows(file.path) for file in self._files)
+            files = [parse_name(path) for path in folder.glob("partition=*/*.parquet") if not _is_hidden(path)]
+            self._files, self._merged_parts = _without_merged(files)
+            self.n_clicks = sum(count_rows(file.path) for file in self._files)
             self._ends = {file.partition: file.last + 1 for file in self._files}
 
     @property
@@ -84,6 +71,18 @@ class ClickLog:
     def files(self) -> list[LogFile]:
         """The files, by partition and offset."""
         return list(self._files)
+
+    def remove_leftovers(self) -> None:
+        """Remove what a crash left behind. Only for the one that writes the log.
+
+        Raises:
+            PermanentError: the folder cannot be written.
+        """
+        with _plain_errors(self.folder):
+            for path in (*self.folder.glob(f"partition=*/{HIDDEN_PREFIX}*"), *self._merged_parts):
+                path.unlink()
+            self._merged_parts = []
+            sync_folder(self.folder)  # it may have been made just before the crash
 
     def append(self, partition: int, first: int, last: int, clicks: Sequence[LogRow]) -> None:
         """Write the clicks among the records [first, last] of a partition; durable on return.
@@ -101,7 +100,7 @@ class ClickLog:
             raise ValueError(f"partition {partition} ends at {self._ends.get(partition)}, not at {first}-{last}")
         file = LogFile(partition, first, last, self.path_of(partition, first, last))
         with _plain_errors(self.folder):
-            _write(file.path, _table(partition, clicks) if clicks else None)
+            write_file(file.path, _table(partition, clicks) if clicks else None)
         self._files.append(file)
         self._ends[partition] = last + 1
         self.n_clicks += len(clicks)
@@ -117,33 +116,85 @@ class ClickLog:
             PermanentError: a file cannot be read.
         """
         with _plain_errors(self.folder):
-            return pa.concat_tables([_read(file.path) for file in files] or [SCHEMA.empty_table()])
+            return pa.concat_tables([read_file(file.path) for file in files] or [SCHEMA.empty_table()])
 
     def merge_small_files(self) -> None:
         """Join neighbouring small files where many have gathered, so that reading stays quick.
 
-        A crash leaves the merged file beside its parts at worst; the parts go at the next start.
+        Only files of one day are joined, so that `remove_old` can be exact to a day. A crash leaves the merged file
+        beside its parts at worst.
+
+        Raises:
+            PermanentError: the folder cannot be read or written.
         """
         with _plain_errors(self.folder):
             for partition in self._ends:
-                small = self._small_files_at_the_end(partition)
-                if len(small) >= _MERGE_AT_FILES:
-                    self._merge(small)
+                *closed, newest = self._runs_of_small_files(partition)
+                for parts in closed:
+                    if len(parts) > 1:
+                        self._merge(parts)
+                if len(newest) >= _MERGE_AT_FILES:
+                    self._merge(newest)
 
-    def _small_files_at_the_end(self, partition: int) -> list[LogFile]:
-        small: list[LogFile] = []
-        for file in sorted((file for file in self._files if file.partition == partition), reverse=True):
-            touches = not small or file.last + 1 == small[-1].first
-            if not touches or file.path.stat().st_size >= _SMALL_FILE_BYTES:
-                break
-            small.append(file)
-        return small[::-1]
+    def remove_old(self, before_s: float, max_bytes: int) -> int:
+        """Remove clicks by whole files, those that were written first before others.
+
+        The last file of a partition is emptied instead: its name is the position.
+
+        Args:
+            before_s: files whose newest click was written earlier go; in seconds since 1970.
+            max_bytes: more files go, until the rest takes no more than this.
+
+        Returns:
+            How many clicks were removed.
+
+        Raises:
+            PermanentError: the folder cannot be read or written.
+        """
+        removed = 0
+        with _plain_errors(self.folder):
+            status_of = {file: file.path.stat() for file in self._files}
+            n_bytes = sum(status.st_size for status in status_of.values())
+            for file in sorted(self._files, key=lambda file: (status_of[file].st_mtime, file)):
+                status = status_of[file]
+                if status.st_mtime >= before_s and n_bytes <= max_bytes:
+                    break
+                is_last = file.last + 1 == self._ends[file.partition]
+                if is_last and status.st_size == 0:
+                    continue
+                removed += self._remove(file, is_last)
+                n_bytes -= status.st_size
+        return removed
+
+    def _remove(self, file: LogFile, is_last: bool) -> int:
+        n_clicks = count_rows(file.path)
+        if is_last:
+            write_file(file.path, None)
+        else:
+            file.path.unlink()
+            self._files.remove(file)
+        self.n_clicks -= n_clicks
+        return n_clicks
+
+    def _runs_of_small_files(self, partition: int) -> list[list[LogFile]]:
+        """Group a partition's files; each group covers offsets without a gap and was written within one day."""
+        runs: list[list[LogFile]] = [[]]
+        before: tuple[int, float] | None = None  # where the last file ended, and its day
+        for file in sorted(file for file in self._files if file.partition == partition):
+            status = file.path.stat()
+            is_small, day = status.st_size < _SMALL_FILE_BYTES, status.st_mtime // _DAY_S
+            if not is_small or before != (file.first - 1, day):
+                runs.append([])
+            if is_small:
+                runs[-1].append(file)
+            before = (file.last, day)
+        return runs
 
     def _merge(self, parts: list[LogFile]) -> None:
         partition, first, last = parts[0].partition, parts[0].first, parts[-1].last
         merged = LogFile(partition, first, last, self.path_of(partition, first, last))
-        rows = pa.concat_tables([_read(part.path) for part in parts])
-        _write(merged.path, rows if rows.num_rows else None)
+        rows = pa.concat_tables([read_file(part.path) for part in parts])
+        write_file(merged.path, rows if rows.num_rows else None, parts[-1].path.stat().st_mtime)
         self._files = [file for file in self._files if file not in parts] + [merged]
         for part in parts:
             part.path.unlink()
@@ -156,64 +207,18 @@ def _table(partition: int, clicks: Sequence[LogRow]) -> pa.Table:
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
 
 
-def _write(path: Path, table: pa.Table | None) -> None:
-    """Let a file appear whole: what a power cut leaves is either nothing under this name, or all of it."""
-    is_new_folder = not path.parent.exists()
-    path.parent.mkdir(exist_ok=True)
-    hidden = path.with_name(_HIDDEN_PREFIX + path.name)
-    try:
-        with hidden.open("wb") as file:
-            if table is not None:
-                pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.rename(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            hidden.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-    if is_new_folder:
-        _sync_folder(path.parent.parent)
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(HIDDEN_PREFIX)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: Path) -> pa.Table:
-    if path.stat().st_size == 0:
-        return SCHEMA.empty_table()
-    with path.open("rb") as file:  # an open file: given a path, the folder's name would become a column
-        return pq.read_table(file, schema=SCHEMA)
-
-
-def _n_rows(path: Path) -> int:
-    return pq.read_metadata(path).num_rows if path.stat().st_size else 0
-
-
-def _parse_name(path: Path) -> LogFile:
-    try:
-        partition = int(path.parent.name.removeprefix("partition="))
-        first, last = (int(part) for part in path.stem.split("-"))
-    except ValueError:
-        raise PermanentError(
-            f"the click log expects files named partition=N/FIRST-LAST.parquet, found {path}; move it elsewhere"
-        ) from None
-    return LogFile(partition, first, last, path)
-
-
-def _without_merged(files: list[LogFile]) -> list[LogFile]:
-    """Remove files whose range lies inside another's: a crash came between a merge and the removal of its parts."""
+def _without_merged(files: list[LogFile]) -> tuple[list[LogFile], list[Path]]:
+    """Set files apart whose range lies inside another's: a crash came between a merge and the removal of its parts."""
     kept: list[LogFile] = []
+    merged_parts = []
     for file in sorted(files, key=lambda file: (file.partition, file.first, -file.last)):
         before = kept[-1] if kept and kept[-1].partition == file.partition else None
         if before is not None and file.last <= before.last:
-            file.path.unlink()
+            merged_parts.append(file.path)
         elif before is not None and file.first <= before.last:
             raise PermanentError(
                 f"the click log expects files that do not overlap, found {before.path} and {file.path.name}; "
@@ -221,7 +226,7 @@ def _without_merged(files: list[LogFile]) -> list[LogFile]:
             )
         else:
             kept.append(file)
-    return kept
+    return kept, merged_parts
 
 
 @contextlib.contextmanager

@@ -56,6 +56,8 @@ def _manifest(value: bytes | None) -> Manifest | None:
 def announce(settings: Settings, manifest: Manifest, watch: Watch) -> None:
     """Tell the workers to serve a bundle; on return the brokers have the announcement.
 
+    It is made within the session timeout or not at all: before another trainer can take over.
+
     Raises:
         TemporaryError: the broker refused it or did not answer in time.
         TrainingStopped: the trainer is to end; the announcement may have been made.
@@ -66,7 +68,7 @@ def announce(settings: Settings, manifest: Manifest, watch: Watch) -> None:
         if error is not None:
             failures.append(error.str())
 
-    producer = Producer(producer_config(settings) | {"delivery.timeout.ms": 60_000})
+    producer = Producer(producer_config(settings) | {"delivery.timeout.ms": int(settings.session_timeout_s * 1000)})
     try:
         producer.produce(settings.models_topic, key=CHAMPION, value=encode_manifest(manifest), on_delivery=delivered)
         while producer.flush(_POLL_S):

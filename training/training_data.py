@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from training.click_log import ClickLog, LogFile
+from training.click_log import ClickLog
+from training.log_files import LogFile
 from training.sequences import ClickColumns, Ints
 
 _POOL_FACTOR = 3  # older clicks that are read for each one that is used: enough users to choose from

@@ -11,11 +11,13 @@ import torch
 from nextclick.errors import TemporaryError
 from nextclick.manifest import Manifest
 from nextclick.settings import Settings
-from training.bundle_store import load_champion, remove_old_bundles, store_bundle
-from training.click_log import ClickLog, LogFile
+from training.bundle_store import load_champion, remove_drafts, remove_old_bundles, store_bundle
+from training.click_log import ClickLog
 from training.evaluate import Quality
+from training.log_files import LogFile
 from training.metrics import TrainerMetrics
 from training.models_topic import announce, read_champion
+from training.trainer_role import TrainerRole
 from training.training_data import TrainingData, select_training_data
 from training.training_round import Round, train_round
 from training.watch import TrainingStopped, Watch
@@ -24,18 +26,24 @@ _log = logging.getLogger(__name__)
 
 
 def train_and_publish(
-    settings: Settings, log: ClickLog, files: Sequence[LogFile], metrics: TrainerMetrics, watch: Watch
+    settings: Settings,
+    log: ClickLog,
+    files: Sequence[LogFile],
+    metrics: TrainerMetrics,
+    role: TrainerRole,
+    watch: Watch,
 ) -> None:
     """Train once; publish what is better than what is served.
 
     The topic `models` says what is served now: also where someone else announced a bundle in between. A broker that
-    does not answer ends this training only.
+    does not answer, or a role that is lost, ends this training only.
 
     Args:
         settings: of the trainer.
         log: the click log; only added to meanwhile.
         files: its files, as they stood when the training began.
         metrics: get the result.
+        role: must be held to publish.
         watch: can end the training, quietly.
 
     Raises:
@@ -45,12 +53,17 @@ def train_and_publish(
     # One core is left to the stream and to the thread that reads.
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
     try:
-        champion = load_champion(settings.bundle_dir, read_champion(settings, watch))
+        served = read_champion(settings, watch)
+        # What a trainer that was killed left behind; this one holds the role.
+        remove_drafts(settings.bundle_dir)
+        remove_old_bundles(settings.bundle_dir, served.bundle_id if served else "")
+        champion = load_champion(settings.bundle_dir, served)
         # Another sample of older clicks every time, yet the same for the same log.
         rng = np.random.default_rng([settings.seed, *(file.last for file in files)])
         data = select_training_data(log, files, settings.recent_window_clicks, settings.replay_share, rng)
+        watch.check()
         outcome = train_round(data, champion, settings, watch)
-        manifest = _publish(settings, outcome, data, watch) if outcome.decision.publish else None
+        manifest = _publish(settings, outcome, data, served, role, watch) if outcome.decision.publish else None
     except TrainingStopped:
         _log.info("the training was stopped, nothing of it is kept")
         return
@@ -63,7 +76,9 @@ def train_and_publish(
     _count(metrics, outcome, manifest)
 
 
-def _publish(settings: Settings, outcome: Round, data: TrainingData, watch: Watch) -> Manifest:
+def _publish(
+    settings: Settings, outcome: Round, data: TrainingData, served: Manifest | None, role: TrainerRole, watch: Watch
+) -> Manifest:
     manifest = store_bundle(
         settings.bundle_dir,
         outcome.network,
@@ -73,6 +88,12 @@ def _publish(settings: Settings, outcome: Round, data: TrainingData, watch: Watc
         parent=outcome.parent,
         log_range=data.log_range(outcome.n_clicks),
     )
+    if read_champion(settings, watch) != served:
+        raise TemporaryError(
+            f"expected the topic {settings.models_topic} to name the bundle that the new one was compared with, found "
+            "that another was announced meanwhile; the next training compares with that one"
+        )
+    role.confirm(watch)
     announce(settings, manifest, watch)
     remove_old_bundles(settings.bundle_dir, manifest.bundle_id)
     return manifest

@@ -13,6 +13,7 @@ import click
 from demo.children import Child
 from tests.chaos.broken_worker import MECHANISMS
 from tests.chaos.broken_worker import broken as broken_worker
+from tests.chaos.fleet import STOP_PATIENCE_S
 from tests.chaos.report import Report
 from tests.chaos.run import PARTITIONS, Plan, Result, run
 from tests.chaos.schedule import FULL, SESSION_TIMEOUT_S, SHORT, Amounts, make_schedule
@@ -85,8 +86,9 @@ def _print_table(results: dict[int, Result]) -> None:
     for field in dataclasses.fields(Report):
         if field.name != "examples":
             rows.append((field.name.replace("_", " "), [getattr(report, field.name) for report in reports]))
-    for name in ("kills", "terms", "slow_stops"):
-        rows.append((name.replace("_", " "), [getattr(result, name) for result in results.values()]))
+    for name in ("kills", "terms"):
+        rows.append((name, [getattr(result, name) for result in results.values()]))
+    rows.append(("slow stops", [len(result.slow_stops) for result in results.values()]))
     rows.append(("ended by themselves", [len(result.exits) for result in results.values()]))
     rows.append(("bad stops", [len(result.bad_stops) for result in results.values()]))
     rows.append(("seconds", [result.wall_s for result in results.values()]))
@@ -100,6 +102,9 @@ def _print_table(results: dict[int, Result]) -> None:
         for name in result.report.violations:
             places = ", ".join(result.report.examples[name])
             click.echo(f"seed {seed}: {name.replace('_', ' ')} at partition/offset {places}, for example")
+        for ended in result.slow_stops:
+            late = f"{STOP_PATIENCE_S:.0f} s after SIGTERM"
+            click.echo(f"seed {seed}: worker {ended.worker} was killed {late}: {ended.last_line}")
         for ended in result.bad_stops:
             click.echo(f"seed {seed}: worker {ended.worker} ended with status {ended.status}: {ended.last_line}")
 
@@ -123,7 +128,7 @@ def _as_json(results: dict[int, Result], clicks: int, seconds: float, amounts: A
                 "report": result.report.as_dict(),
                 "kills": result.kills,
                 "terms": result.terms,
-                "slow_stops": result.slow_stops,
+                "slow_stops": [dataclasses.asdict(ended) for ended in result.slow_stops],
                 "actions": dict(result.done),
                 "exits": [dataclasses.asdict(ended) for ended in result.exits],
                 "bad_stops": [dataclasses.asdict(ended) for ended in result.bad_stops],

@@ -43,6 +43,7 @@ def announce(settings: Settings, manifest: Manifest) -> None:
 
 def load_models(store: Path) -> dict[int, Model]:
     """Load every bundle that can be loaded, by its number; the damaged ones nobody can have served."""
+    torch.set_num_threads(1)  # on small batches they wait for one another most of the time
     models: dict[int, Model] = {}
     for folder in sorted(store.iterdir()):
         try:

@@ -7,10 +7,12 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from nextclick.advance import LoggedClick, UserKey
 from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.client_config import consumer_config
+from nextclick.errors import CorruptStateError
 from nextclick.hashing import item_hash, partition_of
 from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate, decode_update
 from nextclick.user_state import UserState, decode_state
+from stream.origin import ORIGIN_KEY
 
 ANSWER_S = 30.0  # a broker that has just come back takes a while until it leads its partitions again
 
@@ -25,7 +27,8 @@ class Evidence:
         clicks: the valid ones.
         bad: places of the records that no worker can use.
         updates: all that left.
-        states: every record of the changelog, not only the newest of a user.
+        states: every state in the changelog, not only the newest of a user.
+        corrupt: places in the changelog of records that are no states.
         rejected: for each dead letter, where its original stands.
     """
 
@@ -33,22 +36,15 @@ class Evidence:
     bad: list[Place]
     updates: list[RecommendationUpdate]
     states: list[tuple[UserKey, UserState]]
+    corrupt: list[Place]
     rejected: list[Place]
 
 
 def gather(settings: Settings) -> Evidence:
     """Read everything."""
     clicks, bad = read_clicks(settings)
-    return Evidence(
-        clicks,
-        bad,
-        read_updates(settings),
-        [
-            ((message.partition(), message.key()), decode_state(message.value()))
-            for message in read_topic(settings, settings.changelog_topic)
-        ],
-        read_rejected(settings),
-    )
+    states, corrupt = read_states(settings)
+    return Evidence(clicks, bad, read_updates(settings), states, corrupt, read_rejected(settings))
 
 
 def read_clicks(settings: Settings) -> tuple[list[LoggedClick], list[Place]]:
@@ -75,6 +71,20 @@ def read_clicks(settings: Settings) -> tuple[list[LoggedClick], list[Place]]:
 def read_updates(settings: Settings) -> list[RecommendationUpdate]:
     """Give every update."""
     return [decode_update(message.value()) for message in read_topic(settings, settings.recommendations_topic)]
+
+
+def read_states(settings: Settings) -> tuple[list[tuple[UserKey, UserState]], list[Place]]:
+    """Give every state in the changelog, and where the records are that are none."""
+    states: list[tuple[UserKey, UserState]] = []
+    corrupt: list[Place] = []
+    for message in read_topic(settings, settings.changelog_topic):
+        if message.key() == ORIGIN_KEY:
+            continue
+        try:
+            states.append(((message.partition(), message.key()), decode_state(message.value())))
+        except CorruptStateError:
+            corrupt.append((message.partition(), message.offset()))
+    return states, corrupt
 
 
 def read_rejected(settings: Settings) -> list[Place]:

@@ -49,6 +49,7 @@ class _Slot:
     child: Child | None = None
     log: Path | None = None
     wanted: bool = False
+    wipe: bool = False  # before the next start
     frozen_for: str = ""  # the worker that the schedule meant; empty while it is not frozen
     disk_full: bool = False
     asked_to_stop_s: float | None = None
@@ -86,20 +87,14 @@ class Fleet:
     exits: list[Exit] = field(default_factory=list)
     kills: int = 0
     terms: int = 0
-    slow_stops: int = 0
+    slow_stops: list[Exit] = field(default_factory=list)
     _slots: dict[str, _Slot] = field(default_factory=dict)
 
     def start(self, name: str, *, wipe: bool = False) -> None:
-        """Want a worker to run from now on."""
+        """Want a worker to run from now on, or from the end of the one that is being stopped."""
         slot = self._slots.setdefault(name, _Slot(name, self.folder / name))
-        if slot.running and slot.asked_to_stop_s is not None:
-            self._end(slot)
-        self._bury(slot)
-        if not slot.running and wipe:
-            shutil.rmtree(slot.data_dir, ignore_errors=True)
-        slot.wanted = True
-        slot.start_at_s = 0.0
-        self._launch(slot)
+        slot.wanted, slot.wipe, slot.start_at_s = True, wipe, 0.0
+        self.supervise()
 
     def kill(self, name: str) -> str:
         """SIGKILL a worker, or one that runs in its place; gives the name of the one that it was."""
@@ -136,6 +131,8 @@ class Fleet:
             if slot.frozen_for == name:
                 slot.frozen_for = ""
                 slot.send(signal.SIGCONT)
+                if slot.asked_to_stop_s is not None:
+                    slot.asked_to_stop_s = time.monotonic()  # it hears only now
 
     def calm_down(self) -> None:
         """End whatever is being done to workers."""
@@ -153,18 +150,17 @@ class Fleet:
         self._slots[name].disk_full = False
         self._limit_files(self._slots[name])
 
-    def supervise(self) -> list[Exit]:
-        """Look after the workers; must be called often. Gives what ended by itself since the last call."""
-        n_known = len(self.exits)
+    def supervise(self) -> None:
+        """Look after the workers; must be called often."""
         for slot in self._slots.values():
             self._bury(slot)
             late_s = time.monotonic() - (slot.asked_to_stop_s or time.monotonic())
             if slot.running and not slot.frozen_for and late_s > STOP_PATIENCE_S:
-                self._end(slot)
-                self._bury(slot)
+                self.slow_stops.append(Exit(slot.name, -signal.SIGKILL, _last_line(slot.log)))
+                slot.killed = True
+                slot.send(signal.SIGKILL)
             if slot.wanted and not slot.running and time.monotonic() >= slot.start_at_s:
                 self._launch(slot)
-        return self.exits[n_known:]
 
     def all_serving(self) -> bool:
         """Whether every worker that is wanted runs and has taken its partitions."""
@@ -206,8 +202,9 @@ class Fleet:
         return self._slots[name]
 
     def _launch(self, slot: _Slot) -> None:
-        if slot.running:
-            return
+        if slot.wipe:
+            shutil.rmtree(slot.data_dir, ignore_errors=True)
+            slot.wipe = False
         slot.lives += 1
         slot.frozen_for, slot.killed = "", False
         slot.asked_to_stop_s = None
@@ -232,18 +229,6 @@ class Fleet:
             slot.start_at_s = time.monotonic() + slot.back_off_s
             slot.back_off_s = min(2 * slot.back_off_s, MAX_BACK_OFF_S)
         slot.child = None
-
-    def _end(self, slot: _Slot) -> None:
-        """Wait out a stop that was asked for, and kill what does not end."""
-        assert slot.child is not None
-        slot.send(signal.SIGCONT)
-        end_s = (slot.asked_to_stop_s or 0.0) + STOP_PATIENCE_S
-        while slot.running and time.monotonic() < end_s:
-            time.sleep(0.02)
-        if slot.running:
-            self.slow_stops += 1
-            slot.killed = True
-            slot.child.kill()
 
     def _limit_files(self, slot: _Slot) -> None:
         if slot.child is None or not slot.running or slot.log is None:

@@ -20,6 +20,7 @@ class Report:
         out_of_order: updates that contain fewer clicks than one of the same user before them.
         wrong_updates: updates that contain fewer clicks than the one that caused them, or that no click caused.
         wrong_states: changelog records that are not the state after the click that their fence names.
+        corrupt_states: changelog records that are no states; places in the changelog.
         wrong_hidden: users whose newest `hidden` an offline run does not reproduce.
         missing_rejects: bad records without a dead letter.
         wrong_rejects: dead letters of valid clicks.
@@ -43,6 +44,7 @@ class Report:
     out_of_order: int = 0
     wrong_updates: int = 0
     wrong_states: int = 0
+    corrupt_states: int = 0
     wrong_hidden: int = 0
     missing_rejects: int = 0
     wrong_rejects: int = 0
@@ -60,6 +62,7 @@ class Report:
         "out_of_order",
         "wrong_updates",
         "wrong_states",
+        "corrupt_states",
         "wrong_hidden",
         "missing_rejects",
         "wrong_rejects",

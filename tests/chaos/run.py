@@ -75,7 +75,7 @@ class Result:
     done: Counter[str]
     kills: int
     terms: int
-    slow_stops: int
+    slow_stops: list[Exit]
     wall_s: float = 0.0
 
     @property
@@ -152,6 +152,7 @@ class _Chaos:
         self._feeder = Feeder(settings, clicks, plan.seconds)
         self._good, self._damaged = _bundles(plan, settings.bundle_dir, sorted({click.item_id for click in clicks}))
         self._done: Counter[str] = Counter()
+        self._n_told = 0
         self._started_s = time.monotonic()
 
     def run(self) -> Result:
@@ -215,10 +216,15 @@ class _Chaos:
         """Look after the workers until a condition holds; tells whether it did in time."""
         end_s = time.monotonic() + deadline_s
         while not (met := condition()) and time.monotonic() < end_s:
-            for ended in self._fleet.supervise():
-                self._note(f"worker {ended.worker} ended by itself with status {ended.status}: {ended.last_line}")
+            self._fleet.supervise()
+            self._tell_exits()
             time.sleep(TICK_S)
         return met
+
+    def _tell_exits(self) -> None:
+        for ended in self._fleet.exits[self._n_told :]:
+            self._note(f"worker {ended.worker} ended by itself with status {ended.status}: {ended.last_line}")
+        self._n_told = len(self._fleet.exits)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started_s

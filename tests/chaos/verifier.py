@@ -39,6 +39,8 @@ def verify(evidence: Evidence, models: Mapping[int, Model], limits: Limits) -> R
     _check_states(report, expected, evidence.states)
     _check_newest(report, expected, last, _newest_states(report, evidence.states))
     _check_rejected(report, evidence)
+    for place in evidence.corrupt:
+        report.count("corrupt_states", place)
     OfflineRun(evidence, models, limits).check(report)
     return report
 

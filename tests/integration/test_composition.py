@@ -1,6 +1,9 @@
 """docker-compose.yml: its services' commands, with its environment, as plain processes (no Docker engine needed)."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,9 @@ import pytest
 import yaml
 
 from demo.children import Child
+from demo.ports import free_port
 from nextclick.settings import Settings
+from stream.worker import STOP_S
 
 ROOT = Path(__file__).parents[2]
 COMPOSITION = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -24,9 +29,9 @@ def environment_of(service: str) -> dict[str, str]:
 @pytest.fixture
 def start_service(playground: Any, tmp_path: Path) -> Iterator[Any]:
     """Start a service by its name; what a container would have at /data and at kafka:19092 is this test's own."""
-    mine = playground.settings.as_environment()
 
     def start(service: str) -> Child:
+        mine = playground.settings.as_environment()
         given = environment_of(service)
         for name in ("NEXTCLICK_BUNDLE_DIR", "NEXTCLICK_LOG_DIR", "NEXTCLICK_DATA_DIR"):
             given[name] = given[name].replace("/data", str(tmp_path / "volume"))
@@ -58,6 +63,37 @@ def test_services_start_in_the_order_of_the_composition_and_answer_a_click(start
     assert topics.exit_status == 0
     assert trainer.exit_status is None, trainer.log_tail
     assert update.items[0].item_id == "item-1"
+
+
+@pytest.mark.parametrize(("service", "variable"), [("worker", "WORKER_PORT"), ("trainer", "TRAINER_PORT")])
+def test_the_health_check_of_a_service_tells_whether_it_runs(
+    start_service: Any, playground: Any, service: str, variable: str
+) -> None:
+    """The command of the composition, with a port of this test's own."""
+    port = free_port()
+    playground.settings = replace(playground.settings, **{variable.lower(): port})
+    _, python, *arguments = SERVICES[service]["healthcheck"]["test"]
+
+    def is_healthy() -> bool:
+        command = [sys.executable, *arguments]
+        environment = {f"NEXTCLICK_{variable}": str(port)}
+        return subprocess.run(command, env=environment, capture_output=True, timeout=30, check=False).returncode == 0
+
+    before = is_healthy()
+    child = start_service(service)
+    playground.wait_for(is_healthy, f"the {service} is healthy")
+    child.kill()
+
+    assert python == "python"
+    assert not before
+    assert not is_healthy()
+
+
+def test_what_runs_for_ever_is_restarted_and_has_time_to_stop() -> None:
+    """Also after the machine was started anew, which `on-failure` does not do."""
+    for service in ("worker", "trainer"):
+        assert SERVICES[service]["restart"] == "unless-stopped"
+        assert int(SERVICES[service]["stop_grace_period"].removesuffix("s")) > STOP_S
 
 
 def test_prometheus_scrapes_the_ports_that_the_services_listen_on() -> None:

@@ -1,9 +1,6 @@
 """The trainer as a user runs it, on a real broker: the log is complete, the bundle is announced and loads."""
 
-import dataclasses
-import os
 import re
-import signal
 import socket
 import time
 import urllib.request
@@ -16,10 +13,8 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from demo.local_kafka import LocalKafka
 from nextclick.bundle import load_bundle
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest
-from stream.topics import Topics
 from training.click_log import ClickLog
 
 NOW_MS = 1_700_000_000_000
@@ -113,29 +108,6 @@ def test_rejected_records_at_the_end_of_a_partition_are_not_read_again(playgroun
     assert logged_offsets(playground.settings.log_dir) == []
 
 
-def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(playground: Any) -> None:
-    """SIGKILL at any moment neither loses nor doubles a row."""
-    playground.send(structured_clicks(3_000))
-    quick = ("--set", "log_flush_s=0.1", "--set", "min_clicks=1000000")
-    log_dir = playground.settings.log_dir
-    for number in range(3):
-        child = playground.start(f"killed-{number}", "train", *quick)
-        playground.wait_for_log(f"killed-{number}", "logging clicks")
-        seen = len(list(log_dir.glob("partition=*/*")))
-        playground.send(structured_clicks(500, seed=number))
-        deadline_s = time.monotonic() + ANSWER_S
-        while len(list(log_dir.glob("partition=*/*"))) <= seen and time.monotonic() < deadline_s:
-            pass  # as soon as anything new is seen in the folder, also a file that is being written
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait(ANSWER_S)
-
-    status = run_trainer(playground, "last", "--once", *quick)
-
-    assert status == 0
-    assert logged_offsets(log_dir) == click_offsets(playground)
-    assert len(logged_offsets(log_dir)) == 4_500
-
-
 def test_sigterm_in_a_training_writes_the_log_and_leaves_at_once(playground: Any) -> None:
     """Exit status 0 within seconds, nothing announced, every click that was read in the log."""
     playground.send(structured_clicks(5_000))
@@ -201,7 +173,8 @@ def test_clicks_that_retention_took_are_one_line_that_names_them(playground: Any
     [line] = playground.log("second").read_text().splitlines()
 
     assert status == 1
-    assert f"clicks {before[0]} to {before[0] + 4} were removed before they were logged" in line
+    for partition, end in before.items():
+        assert f"{end} to {end + 4} of partition {partition}" in line
     new_log = ("--set", f"log_dir={playground.folder / 'new-log'}")
     assert run_trainer(playground, "new", "--once", *new_log) == 0
 
@@ -240,29 +213,6 @@ def test_a_start_that_cannot_work_is_one_line(playground: Any, setting: str, exp
     assert expected in lines[-1]
     assert len(lines) == 1, lines
     assert time.monotonic() - began_s < 25
-
-
-def test_it_waits_for_a_broker_that_goes_away_and_reads_on(playground: Any) -> None:
-    """Said once each; nothing is lost or doubled."""
-    with LocalKafka() as kafka:
-        settings = playground.settings = dataclasses.replace(playground.settings, broker=kafka.bootstrap)
-        Topics(settings).create()
-        trainer = playground.start("trainer", "train", "--set", "min_clicks=100000", "--set", "log_flush_s=0.2")
-        playground.send(structured_clicks(400))
-        wait_until(lambda: len(logged_offsets(settings.log_dir)) == 400, "the first clicks in the log")
-
-        kafka.stop(keep_data=True)
-        playground.wait_for_log("trainer", "does not answer")
-        kafka.start()
-        playground.send(structured_clicks(400, seed=1))
-        playground.wait_for_log("trainer", "the broker is back")
-        trainer.stop(ANSWER_S)
-
-        log = playground.log("trainer").read_text()
-        assert log.count("does not answer") == log.count("the broker is back") == 1
-        assert trainer.exit_status == 0
-        assert logged_offsets(settings.log_dir) == click_offsets(playground)
-        assert len(logged_offsets(settings.log_dir)) == 800
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

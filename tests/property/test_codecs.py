@@ -6,13 +6,14 @@ import string
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nextclick.clicks import MAX_ID_BYTES, Click, ClickFields, Rejected, click_decoder, encode_click
+from nextclick.clicks import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Click, ClickFields, Rejected, click_decoder, encode_click
 from nextclick.errors import CorruptStateError
 from nextclick.updates import Recommendation, RecommendationUpdate, Source, decode_update, encode_update, ranked_list
 from nextclick.user_state import (
     MAX_GAP_S,
     NEW_USER,
     RECENT_BYTES,
+    SHOWN_BY_NETWORK,
     SHOWN_BYTES,
     RecentClick,
     UserState,
@@ -42,14 +43,14 @@ def parts(size: int, most: int) -> st.SearchStrategy[bytes]:
 states = st.builds(
     UserState,
     bundle=u64,
-    sequence=u32,
-    partition=i32,
-    offset=i64,
-    last_click_ms=i64,
+    sequence=st.integers(255, 2**32 - 1),
+    partition=st.integers(-1, 2**31 - 1),
+    offset=st.integers(-1, 2**63 - 1),
+    last_click_ms=st.integers(0, MAX_TIMESTAMP_MS),
     hidden=parts(2, 300),
     recent=parts(RECENT_BYTES, 255),
     shown=parts(SHOWN_BYTES, 255),
-    flags=st.integers(0, 255),
+    flags=st.integers(0, SHOWN_BY_NETWORK),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

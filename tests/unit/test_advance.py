@@ -12,7 +12,17 @@ from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
 from nextclick.network import Network, NetworkConfig
 from nextclick.updates import POPULAR, RNN, RankedList, Recommendation, ranked_list
-from nextclick.user_state import MAX_GAP_S, NEW_USER, SHOWN_BY_NETWORK, RecentClick, UserState, recent_clicks
+from nextclick.user_state import (
+    MAX_GAP_S,
+    MAX_SEQUENCE,
+    NEW_USER,
+    SHOWN_BY_NETWORK,
+    RecentClick,
+    UserState,
+    decode_state,
+    encode_state,
+    recent_clicks,
+)
 from nextclick.vocabulary import Vocabulary
 
 LIMITS = Limits(recent_clicks=4, list_length=2)
@@ -265,6 +275,16 @@ def test_a_hit_belongs_to_the_strategy_that_made_the_list_before() -> None:
     assert (first.hit, first.hit_by_network) == (True, False)
     assert (second.hit, second.hit_by_network) == (True, True)
     assert (third.hit, third.hit_by_network) == (False, True)
+
+
+def test_a_user_of_4_billion_clicks_is_counted_no_further() -> None:
+    """A count that the state cannot hold would stop the worker at the same record for ever."""
+    before = NEW_USER._replace(sequence=MAX_SEQUENCE, partition=0, offset=0)
+
+    (outcome,) = _advance(_model(), {(0, b"u"): before}, [_click("u", "a", 1)])
+
+    assert (outcome.state.sequence, outcome.state.offset) == (MAX_SEQUENCE, 1)
+    assert decode_state(encode_state(outcome.state)) == outcome.state
 
 
 def test_no_clicks_are_no_outcomes() -> None:

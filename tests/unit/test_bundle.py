@@ -1,6 +1,8 @@
 """Bundles: written whole or not at all, and refused when anything about them is not as the manifest says."""
 
 import json
+import math
+import os
 import resource
 import shutil
 import stat
@@ -9,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+import nextclick.bundle
 from nextclick.bundle import (
-    MAX_MANIFEST_BYTES,
+    MAX_WEIGHT,
     MODEL_FILE,
     VOCABULARY_FILE,
     copy_bundle,
@@ -24,7 +28,15 @@ from nextclick.bundle import (
     verify_bundle,
 )
 from nextclick.errors import BundleError
-from nextclick.manifest import MANIFEST_FILE, Manifest
+from nextclick.manifest import (
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    BundleFile,
+    Manifest,
+    bundle_id_of,
+    decode_manifest,
+    encode_manifest,
+)
 from nextclick.network import Network, NetworkConfig
 from nextclick.vocabulary import Vocabulary
 
@@ -223,6 +235,125 @@ def test_a_configuration_that_does_not_fit_the_weights_is_refused(tmp_path: Path
         load_bundle(folder)
 
 
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("instead", ["a pipe", "/dev/zero", "a link to itself"])
+def test_what_never_ends_is_refused(tmp_path: Path, name: str, instead: str) -> None:
+    """A worker would wait for it for ever, or read until its memory is full."""
+    folder = _saved(tmp_path)
+    (folder / name).unlink()
+    if instead == "a pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero" if instead == "/dev/zero" else name)
+
+    with pytest.raises(BundleError, match="expected to be readable"):
+        load_bundle(folder)
+    with pytest.raises(BundleError, match="expected to be readable"):
+        copy_bundle(folder, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_terabytes_is_refused_unread(tmp_path: Path, name: str) -> None:
+    """Its size alone says so, even where the manifest agrees with it."""
+    folder = _saved(tmp_path)
+    with (folder / name).open("r+b") as file:
+        file.truncate(2**43)
+    if name != MANIFEST_FILE:
+        _sign(folder, name, 2**43)
+
+    with pytest.raises(BundleError, match="at most"):
+        load_bundle(folder)
+
+
+def test_a_link_to_a_sound_file_is_as_good_as_the_file(tmp_path: Path) -> None:
+    """What the digest vouches for may lie elsewhere."""
+    folder = _saved(tmp_path)
+    shutil.move(folder / MODEL_FILE, tmp_path / "elsewhere")
+    (folder / MODEL_FILE).symlink_to(tmp_path / "elsewhere")
+
+    copy_bundle(folder, tmp_path / "copies" / folder.name)
+
+    load_bundle(folder)
+    assert not (tmp_path / "copies" / folder.name / MODEL_FILE).is_symlink()
+
+
+def test_only_the_files_of_a_bundle_are_copied(tmp_path: Path) -> None:
+    """Whatever else lies in its folder would fill a worker's disk, or never end."""
+    source = _saved(tmp_path / "store")
+    os.mkfifo(source / "pipe")
+    (source / "endless").symlink_to("/dev/zero")
+    (source / "large").touch()
+    os.truncate(source / "large", 2**43)
+
+    copy_bundle(source, tmp_path / "copies" / source.name)
+
+    assert sorted(path.name for path in (tmp_path / "copies" / source.name).iterdir()) == sorted(FILES)
+
+
+def test_a_path_that_can_be_none_is_refused() -> None:
+    """The name of the last served bundle comes from a file of the worker's, which may be damaged."""
+    with pytest.raises(BundleError, match="expected to be readable"):
+        load_bundle(Path("a\0b"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 2 * MAX_WEIGHT, -2 * MAX_WEIGHT, 3e38])
+@pytest.mark.parametrize("name", ["item_bias", "item_embedding.weight", "cell.weight_hh_l0"])
+def test_weights_that_give_no_numbers_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    """Finite weights too, where what the network makes of them is not."""
+    network = _network()
+    with torch.no_grad():
+        network.state_dict()[name].view(-1)[1] = value
+    manifest = save_bundle(tmp_path, network, Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={})
+
+    with pytest.raises(BundleError, match=f"expected weights between .* in {name}"):
+        load_bundle(tmp_path / manifest.bundle_id)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_type_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    """They would be turned into float32 without a word."""
+    network = _network()
+    network.to(dtype)
+    manifest = save_bundle(tmp_path, network, Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={})
+
+    with pytest.raises(BundleError, match="of float32"):
+        load_bundle(tmp_path / manifest.bundle_id)
+
+
+def test_weights_that_are_not_there_are_not_made_room_for(tmp_path: Path) -> None:
+    """A manifest can claim any width: an LSTM of this one would take 8 GB before the weights are looked at."""
+    network = _network()
+    network.config = NetworkConfig(len(ITEMS), hidden_size=16_383, cell="lstm")
+    manifest = save_bundle(tmp_path, network, Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={})
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    with pytest.raises(BundleError, match="expected item_embedding"):
+        load_bundle(tmp_path / manifest.bundle_id)
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 500_000
+
+
+def test_a_bundle_that_no_worker_would_load_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainer says so at once, and announces nothing."""
+    monkeypatch.setitem(nextclick.bundle._MAX_BYTES, MODEL_FILE, 1_000)
+
+    with pytest.raises(BundleError, match=r"at most 1000 bytes in model\.safetensors"):
+        _saved(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_shapes_of_weights_are_known_before_a_network_is_made(cell: str, tied: bool) -> None:
+    """They are what the network has."""
+    network = _network(cell, tied)
+    shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    if tied:
+        del shapes["output_embedding.weight"]
+
+    assert network.config.weight_shapes() == shapes
+
+
 def test_a_full_disk_leaves_nothing_of_a_new_bundle(tmp_path: Path) -> None:
     """Neither a folder that looks like a bundle nor a draft that fills the disk further."""
     with _files_limited_to(1_000), pytest.raises(OSError):  # noqa: PT011 - which one is the system's business
@@ -324,6 +455,18 @@ def _network(cell: str = "gru", tied: bool = True, seed: int = 5) -> Network:
 def _saved(store: Path) -> Path:
     manifest = save_bundle(store, _network(), Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={"m": 0.5})
     return store / manifest.bundle_id
+
+
+def _sign(folder: Path, name: str, size_bytes: int) -> None:
+    """Let the manifest vouch for a size, and its id for the manifest."""
+    manifest = decode_manifest((folder / MANIFEST_FILE).read_bytes())
+    files = tuple(
+        BundleFile(file.name, file.sha256, size_bytes if file.name == name else file.size_bytes)
+        for file in manifest.files
+    )
+    bundle_id = bundle_id_of(files, manifest.network, manifest.created_ms)
+    signed = msgspec.structs.replace(manifest, files=files, bundle_id=bundle_id)
+    (folder / MANIFEST_FILE).write_bytes(encode_manifest(signed))
 
 
 def _flip(path: Path, original: bytes, position: int) -> None:

@@ -72,6 +72,23 @@ def test_a_folder_of_another_application_is_refused(tmp_path: Path) -> None:
         DataDir(tmp_path, "library")
 
 
+def test_a_folder_with_states_of_another_changelog_is_refused(tmp_path: Path) -> None:
+    """Another cluster's, or one that was created anew: its offsets and states are others."""
+    first = DataDir(tmp_path, "shop")
+    first.claim_changelog("states", "first-id")
+    first.release()
+    second = DataDir(tmp_path, "shop")
+    second.claim_changelog("states", "first-id")
+
+    with pytest.raises(PermanentError) as refused:
+        second.claim_changelog("states", "second-id")
+
+    message = str(refused.value)
+    assert "expects the topic states of id first-id" in message
+    assert "found one of id second-id" in message
+    assert "Delete the folder" in message
+
+
 @pytest.mark.parametrize("below", ["", "worker"])
 def test_a_file_in_the_way_is_refused(tmp_path: Path, below: str) -> None:
     """Whether it is the folder itself or a parent."""

@@ -1,6 +1,11 @@
 """The small HTTP server: metrics for Prometheus, health for a supervisor."""
 
+import contextlib
 import json
+import socket
+import struct
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -11,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from nextclick.errors import PermanentError
-from nextclick.http_endpoint import Health, HttpEndpoint, start_http
+from nextclick.http_endpoint import MAX_CLIENTS, Health, HttpEndpoint, start_http
 
 
 def test_metrics_are_those_of_the_registry() -> None:
@@ -94,6 +99,83 @@ def test_a_closed_endpoint_frees_its_port() -> None:
 
     assert second.port == first.port
     second.close()
+
+
+def test_slow_clients_do_not_keep_others_waiting() -> None:
+    """However many hold on to a request that they never finish, the next scrape is answered."""
+    with _endpoint() as http, contextlib.ExitStack() as clients:
+        for _ in range(3 * MAX_CLIENTS):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", http.port), timeout=10))
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")
+
+            assert _get(http, "/healthz")[0] == 200
+        threads = [thread for thread in threading.enumerate() if "process_request" in thread.name]
+
+    assert len(threads) <= MAX_CLIENTS + 2
+
+
+def test_a_client_that_takes_too_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that sends a byte now and then, which no time limit per read would notice."""
+    monkeypatch.setattr("nextclick.http_endpoint.CLIENT_S", 0.2)
+    with _endpoint() as http, socket.create_connection(("127.0.0.1", http.port), timeout=0.05) as client:
+        deadline_s = time.monotonic() + 30
+        cut_off = False
+        while not cut_off and time.monotonic() < deadline_s:
+            with contextlib.suppress(TimeoutError):
+                try:
+                    client.sendall(b"G")
+                    cut_off = client.recv(1) == b""
+                except ConnectionError:
+                    cut_off = True
+
+    assert cut_off
+
+
+def test_a_client_that_goes_away_is_no_news(capfd: pytest.CaptureFixture[str]) -> None:
+    """It was cut off, or did not wait for the answer: the server goes on and prints nothing."""
+    gone = threading.Event()
+    answered = threading.Event()
+
+    def health() -> tuple[bool, str]:
+        gone.wait(30)
+        answered.set()
+        return True, "x" * 1_000_000
+
+    with _endpoint(health) as http:
+        with socket.create_connection(("127.0.0.1", http.port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ends with a reset
+            client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        gone.set()
+        assert answered.wait(30)
+
+        assert _get(http, "/healthz")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\0" * 100_000,
+        b"GET " + b"/" * 100_000,
+        b"GET /metrics HTTP/1.1\r\n" + b"a: b\r\n" * 1_000,
+        b"GET /metrics HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
+        b"POST /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
+        b"GET /metrics HTTP/99999999.9\r\n\r\n",
+        b"\xff\xfe\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_answered_and_forgotten(request_bytes: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    """Sizes are bounded, bodies are never read, and the next request is answered."""
+    with _endpoint() as http:
+        client = socket.create_connection(("127.0.0.1", http.port), timeout=10)
+        with client, contextlib.suppress(ConnectionError):  # answered before all of it was read
+            client.sendall(request_bytes)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65_536):
+                pass
+
+        assert _get(http, "/healthz")[0] == 200
+    assert capfd.readouterr() == ("", "")
 
 
 @contextmanager

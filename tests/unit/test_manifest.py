@@ -1,12 +1,13 @@
 """The manifest: what is announced, and what is refused before a file is touched."""
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 
 from nextclick.errors import BundleError
-from nextclick.manifest import BundleFile, Manifest, bundle_id_of, decode_manifest, encode_manifest
+from nextclick.manifest import MAX_MANIFEST_BYTES, BundleFile, Manifest, bundle_id_of, decode_manifest, encode_manifest
 
 FILES = (BundleFile("model.safetensors", "ab" * 32, 10), BundleFile("vocabulary.parquet", "cd" * 32, 20))
 NETWORK = {"n_items": 5, "hidden_size": 4, "cell": "gru", "tied": True}
@@ -109,6 +110,42 @@ def test_wrong_types_are_refused(field: str, value: Any) -> None:
     """Nothing of the wrong type reaches the code behind."""
     with pytest.raises(BundleError):
         decode_manifest(_changed(**{field: value}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("created_ms", 10**400),
+        ("created_ms", -1),
+        ("log_range", {"0": [0, 2**63]}),
+        ("files", [{"name": "a", "sha256": "", "size_bytes": 2**64}]),
+        ("files", [{"name": "a", "sha256": "", "size_bytes": -1}]),
+        ("network", {"n_items": 2**64}),
+        ("network", {"layers": [[1]]}),
+        ("network", {"layers": {"a": 1}}),
+    ],
+    ids=str,
+)
+def test_values_that_nothing_can_reckon_with_are_refused(field: str, value: Any) -> None:
+    """JSON knows neither 64 bits nor an end of nesting; metrics, digests and comparisons behind it do."""
+    with pytest.raises(BundleError):
+        decode_manifest(json.dumps(msgspec.to_builtins(MANIFEST) | {field: value}).encode())
+
+
+def test_a_larger_announcement_than_a_broker_takes_is_refused() -> None:
+    """Before it is parsed."""
+    with pytest.raises(BundleError, match=f"at most {MAX_MANIFEST_BYTES} bytes, found {MAX_MANIFEST_BYTES + 1}"):
+        decode_manifest(encode_manifest(MANIFEST).ljust(MAX_MANIFEST_BYTES + 1))
+    assert decode_manifest(encode_manifest(MANIFEST).ljust(MAX_MANIFEST_BYTES)) == MANIFEST
+
+
+@pytest.mark.parametrize(("field", "value"), [("bundle_id", "x" * 500_000), ("format_version", 10**4_000)])
+def test_what_is_refused_is_named_in_short(field: str, value: Any) -> None:
+    """The message goes into a log."""
+    with pytest.raises(BundleError) as refused:
+        decode_manifest(json.dumps(msgspec.to_builtins(MANIFEST) | {field: value}).encode())
+
+    assert len(str(refused.value)) < 200
 
 
 def test_a_manifest_is_frozen() -> None:

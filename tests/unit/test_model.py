@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from nextclick.bundle import MAX_WEIGHT
+from nextclick.errors import CorruptStateError
 from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
 from nextclick.network import Network, NetworkConfig
@@ -132,6 +134,46 @@ def test_items_are_found_by_hash() -> None:
 
     assert model.index_of(item_hash("i42")) == 42
     assert model.index_of(item_hash("never heard of")) is None
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 15, 17, 64])
+def test_a_state_of_another_width_is_a_clear_error(cell: str, size: int) -> None:
+    """One number would otherwise be taken for every place of the state."""
+    model, network = _model(cell)
+    hidden = bytes(size)
+
+    with pytest.raises(CorruptStateError, match=f"expected {2 * network.config.state_size} bytes, found {size}"):
+        model.rank([b"", hidden], 3)
+    with pytest.raises(CorruptStateError, match="data_dir"):
+        model.step([hidden], [CLICKS[0]])
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_state_that_is_no_number_is_a_clear_error(number: float) -> None:
+    """No list is ever sent with scores that are none."""
+    model, network = _model("gru")
+    hidden = np.zeros(network.config.state_size, "<f2")
+    hidden[3] = number
+
+    with pytest.raises(CorruptStateError, match="expected numbers, found NaN or infinity"):
+        model.rank([hidden.tobytes()], 3)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_weights_that_a_bundle_may_have_give_numbers(cell: str, sign: int) -> None:
+    """However many clicks: what is checked when a bundle is loaded is enough for serving."""
+    model, network = _model(cell)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.fill_(MAX_WEIGHT * sign)
+    hidden = [b""]
+    for _ in range(100):
+        hidden = model.step(hidden, [CLICKS[0]])
+
+    assert np.isfinite(np.frombuffer(hidden[0], "<f2")).all()
+    assert np.isfinite(_items(model.rank(hidden, 3)[0])[1]).all()
 
 
 def _model(cell: str) -> tuple[ServedModel, Network]:

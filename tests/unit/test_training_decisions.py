@@ -1,17 +1,20 @@
 """The pure decisions of the trainer: when to train, what to publish, where to begin reading."""
 
-from pathlib import Path
-
 import pytest
 
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
-from training.click_consumer import Span
-from training.click_log import ClickLog
 from training.evaluate import Quality
 from training.gate import judge
 from training.schedule import Progress, training_is_due
-from training.start_position import start_positions
+from training.start_position import (
+    LostClicks,
+    Span,
+    check_same_topic,
+    lost_clicks,
+    lost_clicks_error,
+    start_positions,
+)
 
 
 def quality(recall: float, n_predictions: int = 100) -> Quality:
@@ -56,39 +59,52 @@ def test_nothing_is_published_that_could_not_be_judged() -> None:
         (Progress(6_000, 3_000, 1.0), True),
         (Progress(5_999_999, 5_000_000, 1.0), False),
         (Progress(6_000_000, 5_000_000, 1.0), True),
+        (Progress(2_999, 1_000, 1e6), False),
+        (Progress(3_000, 2_999, 1e6), True),
     ],
 )
 def test_training_is_due_by_clicks_by_time_and_when_the_log_has_doubled(progress: Progress, due: bool) -> None:
-    """First at min_clicks; never without a new click."""
+    """First at min_clicks; never without a new click, and never on fewer than min_clicks: old ones may be removed."""
     assert training_is_due(progress, Settings()) is due
 
 
-def test_reading_goes_on_where_the_log_ends_and_new_partitions_begin_where_the_settings_say(tmp_path: Path) -> None:
+def test_reading_goes_on_where_the_log_ends_and_new_partitions_begin_where_the_settings_say() -> None:
     """The file names are the position, whatever `start` says."""
-    log = ClickLog(tmp_path)
-    log.append(0, 3, 9, [])
     spans = {0: Span(5, 20), 1: Span(4, 8)}
 
-    assert start_positions(log, spans, "clicks", "earliest") == {0: 10, 1: 4}
-    assert start_positions(log, spans, "clicks", "latest") == {0: 10, 1: 8}
+    assert start_positions({0: 10}, spans, "earliest") == {0: 10, 1: 4}
+    assert start_positions({0: 10}, spans, "latest") == {0: 10, 1: 8}
 
 
-def test_clicks_that_were_removed_before_they_were_logged_are_an_error_that_names_them(tmp_path: Path) -> None:
-    """And the remedy in it works: the empty file closes the gap."""
-    ClickLog(tmp_path).append(2, 0, 9, [])
-    spans = {2: Span(15, 20)}
+def test_clicks_that_were_removed_before_they_were_logged_are_found_in_every_partition() -> None:
+    """Also where a partition is empty now; not in one that the log does not know, or that has what comes next."""
+    spans = {0: Span(10, 20), 1: Span(0, 9), 2: Span(15, 20), 3: Span(30, 30), 4: Span(7, 9)}
 
-    with pytest.raises(PermanentError, match=r"partition 2 of clicks.* clicks 10 to 14 were removed") as error:
-        start_positions(ClickLog(tmp_path), spans, "clicks", "earliest")
-
-    Path(str(error.value).rsplit("touch ", 1)[1]).touch()
-    assert start_positions(ClickLog(tmp_path), spans, "clicks", "earliest") == {2: 15}
+    assert lost_clicks({0: 10, 1: 9, 2: 10, 3: 29}, spans) == [LostClicks(2, 10, 14), LostClicks(3, 29, 29)]
 
 
-def test_a_topic_that_ends_before_the_log_does_is_another_topic(tmp_path: Path) -> None:
+def test_the_error_names_every_range_and_what_to_do() -> None:
+    """One line for all partitions."""
+    text = str(lost_clicks_error("clicks", [LostClicks(2, 10, 14), LostClicks(3, 29, 29)]))
+
+    assert "the clicks 10 to 14 of partition 2, 29 to 29 of partition 3" in text
+    assert "--skip-lost" in text
+    assert "retention.ms" in text
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ({0: Span(0, 10), 1: Span(0, 3)}, "partition 1 of clicks to reach offset 4, .* found that it ends at 3"),
+        ({0: Span(0, 10)}, "clicks to have partition 1, .* found partitions 0;"),
+    ],
+)
+def test_a_topic_that_ends_before_the_log_does_is_another_topic(spans: dict[int, Span], expected: str) -> None:
     """Offsets that count anew would be taken for clicks that are known."""
-    log = ClickLog(tmp_path)
-    log.append(0, 0, 9, [])
+    with pytest.raises(PermanentError, match=f"{expected}.*created anew. Move the click log away"):
+        check_same_topic("clicks", {0: 10, 1: 4}, spans)
 
-    with pytest.raises(PermanentError, match="created anew; move the click log away"):
-        start_positions(log, {0: Span(0, 3)}, "clicks", "earliest")
+
+def test_a_topic_that_ends_where_the_log_does_is_the_same() -> None:
+    """More partitions are no new topic."""
+    check_same_topic("clicks", {0: 10}, {0: Span(10, 10), 1: Span(0, 0)})

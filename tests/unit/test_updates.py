@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from nextclick.updates import (
+    MAX_UPDATE_BYTES,
     POPULAR,
     RNN,
     Recommendation,
@@ -64,4 +65,23 @@ def test_an_empty_list_is_a_list() -> None:
 def test_what_is_no_update_is_refused(value: bytes) -> None:
     """A consumer gets one kind of error for all of them."""
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
+        decode_update(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b'{"user_id":"\xff"}',
+        b'{"user_id":"\\ud800"}',
+        b'{"x":' + b"[" * 100_000,
+        b" " * MAX_UPDATE_BYTES + b"{}",
+        b'{"user_id":"u","items":[],"strategy":"rnn","bundle_id":"","sequence":1,"source":{"partition":0,"offset":0},'
+        b'"clicked_at_ms":1,"produced_at_ms":' + b"9" * 400 + b"}",
+    ],
+    ids=["empty", "not UTF-8", "half a character", "deeply nested", "too large", "a time beyond 64 bits"],
+)
+def test_what_is_no_update_is_the_one_documented_error(value: bytes) -> None:
+    """A feed reads a topic that others can write to."""
+    with pytest.raises(msgspec.DecodeError):
         decode_update(value)

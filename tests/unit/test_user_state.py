@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from nextclick.clicks import MAX_TIMESTAMP_MS
 from nextclick.errors import CorruptStateError
 from nextclick.user_state import (
     LAYOUT,
@@ -121,3 +122,23 @@ def test_shown_items_are_known_by_their_low_bits() -> None:
     assert was_shown(state, 0xABCDEF0022222222)
     assert not was_shown(state, 0x1111111122222223)
     assert not was_shown(NEW_USER, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"flags": 2},
+        {"flags": 255},
+        {"partition": -2},
+        {"offset": -2},
+        {"last_click_ms": -1},
+        {"last_click_ms": MAX_TIMESTAMP_MS + 1},
+        {"sequence": 1},
+        {"hidden": b"\0" * 5},
+    ],
+    ids=str,
+)
+def test_what_no_worker_writes_is_refused(change: dict[str, int | bytes]) -> None:
+    """A flipped bit is noticed where it makes a state impossible, and the error says what to do."""
+    with pytest.raises(CorruptStateError, match=r"expected flags, counts and times .* found .*data_dir"):
+        decode_state(encode_state(STATE._replace(**change)))

@@ -73,3 +73,61 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, content: bytes) ->
 
     with pytest.raises(BundleError, match=r"vocabulary\.parquet expects columns"):
         Vocabulary.load(path)
+
+
+@pytest.mark.parametrize("popularity", [-1.0, np.nan, np.inf, 1.7e308])
+def test_a_popularity_that_is_no_weight_is_refused(popularity: float) -> None:
+    """It would be served as a share of all clicks."""
+    with pytest.raises(BundleError, match="popularities of 0 to"):
+        Vocabulary(("a", "b"), np.array([1.0, popularity]))
+
+
+@pytest.mark.parametrize("item_id", [b"", b"x" * 257, b"\xff", b"\xed\xa0\x80"], ids=repr)
+def test_an_id_that_no_click_can_have_is_refused(tmp_path: Path, item_id: bytes) -> None:
+    """Of the wrong length, or not UTF-8: Parquet checks neither."""
+    path = tmp_path / "vocabulary.parquet"
+    ids = pa.array([b"a", item_id], pa.binary())
+    pq.write_table(
+        pa.table({"item_id": pa.Array.from_buffers(pa.string(), 2, ids.buffers()), "popularity": [1.0, 2.0]}), path
+    )
+
+    with pytest.raises(BundleError, match=r"vocabulary\.parquet expects columns"):
+        Vocabulary.load(path)
+
+
+def test_a_small_file_of_a_huge_vocabulary_is_refused_at_small_cost(tmp_path: Path) -> None:
+    """An id of 100 KB, named three million times, takes a few kilobytes in Parquet and 300 GB as a list."""
+    path = tmp_path / "vocabulary.parquet"
+    n_rows = 3_000_000
+    ids = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n_rows), pa.int32()), pa.array(["x" * 100_000]))
+    pq.write_table(pa.table({"item_id": ids, "popularity": pa.array(np.zeros(n_rows))}), path)
+    before_bytes = pa.default_memory_pool().max_memory()
+
+    with pytest.raises(BundleError, match="an item twice"):
+        Vocabulary.load(path)
+
+    assert path.stat().st_size < 100_000
+    assert pa.default_memory_pool().max_memory() - before_bytes < 200e6
+
+
+def test_more_items_than_can_be_ranked_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they are read, and by the trainer before they are published."""
+    path = tmp_path / "vocabulary.parquet"
+    vocabulary = Vocabulary(ITEMS, np.ones(4))
+    vocabulary.save(path)
+    monkeypatch.setattr("nextclick.vocabulary.MAX_ITEMS", 3)
+
+    with pytest.raises(BundleError, match="4 rows"):
+        Vocabulary.load(path)
+    with pytest.raises(BundleError, match="at most 3 items, found 4"):
+        Vocabulary(ITEMS, np.ones(4))
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "brotli"])
+def test_a_compression_without_a_bound_is_refused(tmp_path: Path, compression: str) -> None:
+    """Snappy packs at most 21 times, so the size of the file says how much memory it can take."""
+    path = tmp_path / "vocabulary.parquet"
+    pq.write_table(pa.table({"item_id": ["a"], "popularity": [1.0]}), path, compression=compression)
+
+    with pytest.raises(BundleError, match=f"compression {compression.upper()}"):
+        Vocabulary.load(path)

@@ -1,0 +1,227 @@
+"""How user states come back: from any changelog, damaged stores, late writes; and what a recovery refuses."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from demo.simulator import Law, Simulator
+from nextclick.client_config import producer_config
+from nextclick.hashing import partition_of
+from nextclick.user_state import UserState, decode_state, encode_state
+
+NOW_MS = 1_700_000_000_000
+STOP_S = 5.0
+
+
+def simulated(count: int, seed: int = 0) -> list[tuple[str, str, int]]:
+    """Clicks of the simulator, as (user, item, event time in ms)."""
+    return [(c.user_id, c.item_id, c.timestamp_ms) for c in Simulator(Law(), seed).next_clicks(NOW_MS, count)]
+
+
+def state(playground: Any, user: str, offset: int, sequence: int) -> tuple[int, bytes]:
+    """The partition of a user, and a state that is right there."""
+    partition = partition_of(user.encode(), playground.settings.partitions, playground.settings.partitioner)
+    return partition, encode_state(UserState(0, sequence, partition, offset, NOW_MS, b"", b"", b"", 0))
+
+
+def write_changelog(playground: Any, *records: tuple[int, str, bytes]) -> None:
+    """Append (partition, user, value) to the changelog."""
+    producer = Producer(producer_config(playground.settings))
+    for partition, user, value in records:
+        producer.produce(playground.settings.changelog_topic, value, user.encode(), partition=partition)
+    assert producer.flush(10) == 0
+
+
+@contextlib.contextmanager
+def open_transaction(playground: Any, *records: tuple[int, str, bytes]) -> Iterator[Producer]:
+    """Append records to the changelog in a transaction that is still open."""
+    config = producer_config(playground.settings) | {"transactional.id": playground.settings.app}
+    producer = Producer(config)
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    for partition, user, value in records:
+        producer.produce(playground.settings.changelog_topic, value, user.encode(), partition=partition)
+    producer.flush(10)
+    yield producer
+
+
+def newest(playground: Any, user: str) -> UserState:
+    """What the changelog ends with for a user."""
+    values = [m.value() for m in playground.read(playground.settings.changelog_topic) if m.key() == user.encode()]
+    return decode_state(values[-1])
+
+
+def start_with_clicks(playground: Any, count: int, **environment: str) -> Any:
+    """A worker that has answered some clicks."""
+    worker = playground.worker(**environment)
+    playground.send(simulated(count))
+    playground.wait_until_answered()
+    return worker
+
+
+def local_store(playground: Any, partition: int) -> Path:
+    """The folder of a partition's RocksDB."""
+    [folder] = (playground.folder / "worker").rglob(f"user-state-{partition}.db")
+    return Path(folder)
+
+
+def test_a_changelog_that_ends_with_a_transaction_marker_is_read_to_its_end(playground: Any) -> None:
+    """Faust's own recovery waits there for ever."""
+    partition, data = state(playground, "u1", offset=-1, sequence=41)
+    with open_transaction(playground, (partition, "u1", data)) as producer:
+        producer.commit_transaction(10)
+    playground.worker()
+    playground.send([("u1", "i1", NOW_MS)])
+    [update] = playground.wait_until_answered()
+
+    assert update.sequence == 42
+
+
+def test_a_record_that_cannot_be_restored_stops_the_worker_and_is_named(playground: Any) -> None:
+    """Faust's own recovery logs a warning and goes on without the record."""
+    partition, good = state(playground, "u1", offset=-1, sequence=1)
+    write_changelog(playground, (partition, "u1", good), (partition, "u2", good[:-1] + b"xx"))
+    [bad] = [m.offset() for m in playground.read(playground.settings.changelog_topic) if m.key() == b"u2"]
+    worker = playground.worker()
+    worker.wait(30)
+
+    assert worker.exit_status == 1
+    assert f"partition {partition}, offset {bad}" in worker.log_tail
+    assert "Traceback" not in worker.log_tail
+
+
+def test_the_highest_fence_wins_and_is_written_again(playground: Any) -> None:
+    """The late write of an evicted worker stands last in the changelog, loses, and is no longer last."""
+    playground.send([("u1", f"i{n}", NOW_MS) for n in range(8)])
+    partition, new = state(playground, "u1", offset=7, sequence=8)
+    _, late = state(playground, "u1", offset=4, sequence=5)
+    write_changelog(playground, (partition, "u1", new), (partition, "u1", late))
+    playground.worker()
+    playground.wait_for(lambda: newest(playground, "u1").sequence == 8, "the newer state is last")
+    playground.send([("u1", "i9", NOW_MS)])
+    updates = playground.wait_until_answered()
+
+    assert updates[-1].sequence == 9
+    assert all(update.sequence == 8 for update in updates[:-1]), "clicks that the state knows were applied again"
+
+
+def test_a_late_write_between_own_writes_is_seen_by_the_next_recovery(playground: Any) -> None:
+    """The local store counts as complete only up to a record that is not the worker's own."""
+    worker = playground.worker()
+    playground.send([("u1", "i1", NOW_MS), ("u1", "i2", NOW_MS)])
+    playground.wait_until_answered()
+    partition, late = state(playground, "u1", offset=0, sequence=1)
+    write_changelog(playground, (partition, "u1", late))
+    other = next(
+        user
+        for user in (f"other-{n}" for n in range(100))
+        if partition_of(user.encode(), playground.settings.partitions, playground.settings.partitioner) == partition
+    )
+    playground.send([(other, "i1", NOW_MS)])
+    playground.wait_until_answered()
+    assert newest(playground, "u1").sequence == 1
+    worker.kill()
+    playground.worker()
+
+    playground.wait_for(lambda: newest(playground, "u1").sequence == 2, "the newer state is last")
+
+
+def test_a_damaged_store_is_built_again(playground: Any) -> None:
+    """RocksDB's files are worth nothing by themselves: the changelog has all."""
+    worker = start_with_clicks(playground, 2_000)
+    worker.kill()
+    for name in ("CURRENT", "MANIFEST-*"):
+        for path in local_store(playground, 1).glob(name):
+            path.write_bytes(b"\0" * 20)
+    playground.worker()
+    playground.send(simulated(1_000, seed=1))
+    playground.wait_until_answered()
+
+    assert "built again" in playground.log("worker").read_text()
+    playground.assert_states_equal_offline()
+
+
+def test_a_changelog_that_cannot_be_read_on_is_an_error_that_says_why(playground: Any) -> None:
+    """The time of a recovery is bounded: the store is built again once, and then the worker gives up."""
+    partition, data = state(playground, "u1", offset=-1, sequence=41)
+    with open_transaction(playground, (partition, "u1", data)):
+        worker = playground.worker(NEXTCLICK_STALL_S="1")
+        worker.wait(40)
+
+    assert worker.exit_status == 1
+    assert "built again" in playground.log("worker").read_text()
+    assert "transaction" in worker.log_tail.splitlines()[-1]
+
+
+def test_a_stop_in_the_middle_of_a_recovery_is_quick_and_clean(playground: Any) -> None:
+    """SIGTERM: under 5 s, status 0."""
+    partition, data = state(playground, "u1", offset=-1, sequence=41)
+    with open_transaction(playground, (partition, "u1", data)):
+        worker = playground.worker()
+        playground.wait_for_log("worker", "partitions assigned")
+        started_s = time.monotonic()
+        os.kill(worker.pid, signal.SIGTERM)
+        worker.wait(STOP_S + 5)
+        took_s = time.monotonic() - started_s
+
+    assert worker.exit_status == 0
+    assert took_s < STOP_S
+
+
+def test_a_restart_within_the_session_timeout_disturbs_nobody(playground: Any) -> None:
+    """Static membership: the partitions of a worker that crashed and is back are kept for it."""
+    playground.worker("other")
+    worker = playground.worker()
+    playground.wait_for(
+        lambda: playground.log("other").read_text().count("partitions assigned") >= 2,
+        "two workers share the partitions",
+    )
+    playground.wait_for_log("worker", "partitions assigned")
+    playground.send(simulated(500))
+    playground.wait_until_answered()
+    before = playground.log("other").read_text().count("partitions assigned")
+    worker.kill()
+    playground.worker()
+    playground.wait_for_log("worker", "partitions assigned")
+    playground.send(simulated(500, seed=1))
+    playground.wait_until_answered()
+
+    assert playground.log("other").read_text().count("partitions assigned") == before
+    playground.assert_states_equal_offline()
+
+
+def test_a_worker_takes_over_with_the_states_that_it_kept_as_a_standby(playground: Any) -> None:
+    """After SIGTERM the other worker reads nothing but the tail of the changelog."""
+    first = playground.worker("first")
+    playground.worker("second")
+    playground.wait_for_log("second", "partitions assigned")
+    playground.send(simulated(3_000))
+    playground.wait_until_answered()
+    first.stop(10)
+    playground.send(simulated(500, seed=1))
+    playground.wait_until_answered()
+    restored = [line for line in playground.log("second").read_text().splitlines() if "states restored" in line]
+
+    assert first.exit_status == 0
+    assert restored == [], "the standby had not followed"
+    playground.assert_states_equal_offline()
+
+
+@pytest.mark.parametrize("wiped", [False, True])
+def test_states_survive_a_crash_with_and_without_the_disk(playground: Any, wiped: bool) -> None:
+    """Recovery from the local store and from the changelog alone give the same."""
+    worker = start_with_clicks(playground, 2_000)
+    worker.kill()
+    name = "again" if wiped else "worker"
+    playground.worker(name)
+    playground.send(simulated(1_000, seed=1))
+    playground.wait_until_answered()
+
+    playground.assert_states_equal_offline()

@@ -1,0 +1,313 @@
+"""The trainer when things go wrong: killed, paused, a second one, a broker that is away, lost clicks, a full disk.
+
+On a broker of their own, which forgets a killed process after a second instead of the six that brokers insist on.
+"""
+
+import dataclasses
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from demo.local_kafka import LocalKafka
+from nextclick.bundle import verify_bundle
+from nextclick.clicks import ClickFields, encode_click
+from nextclick.client_config import producer_config
+from nextclick.manifest import CHAMPION, Manifest, decode_manifest
+from stream.topics import Topics
+from training.click_log import ClickLog
+
+NOW_MS = 1_700_000_000_000
+PATIENCE_S = 30.0
+NO_TRAINING = ("--set", "min_clicks=1000000000")
+QUICK = ("--set", "log_flush_s=0.1", *NO_TRAINING)
+SMALL = ("--set", "min_clicks=800", "--set", "hidden_size=16", "--set", "epochs=2", "--set", "log_flush_s=0.2")
+SEED = 1
+
+
+@pytest.fixture(scope="module")
+def quick_broker() -> Iterator[LocalKafka]:
+    with LocalKafka(config={"group.min.session.timeout.ms": "500"}) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def trainers(playground: Any, quick_broker: LocalKafka) -> Any:
+    """The playground, on the quick broker."""
+    playground.settings = dataclasses.replace(playground.settings, broker=quick_broker.bootstrap, session_timeout_s=1.5)
+    Topics(playground.settings).create()
+    return playground
+
+
+def clicks(first: int, count: int) -> list[tuple[str, str, int]]:
+    """Users who walk along a ring of items, two steps at a time: easy to learn."""
+    numbers = range(first, first + count)
+    return [(f"user-{n % 97}", f"item-{(n % 97 * 7 + n // 97 * 2) % 60}", NOW_MS + n * 1_000) for n in numbers]
+
+
+def logged_offsets(log_dir: Path) -> list[tuple[int, int]]:
+    """(partition, offset) of every row of a click log."""
+    log = ClickLog(log_dir)
+    table = log.read(log.files)
+    return sorted(zip(table["partition"].to_pylist(), table["offset"].to_pylist(), strict=True))
+
+
+def click_offsets(playground: Any) -> list[tuple[int, int]]:
+    """(partition, offset) of every valid click of the topic."""
+    return sorted((click.user[0], click.offset) for click in playground.clicks())
+
+
+def announced(playground: Any) -> list[Manifest]:
+    """Every announcement on the topic `models`."""
+    messages = playground.read(playground.settings.models_topic)
+    return [decode_manifest(message.value()) for message in messages if message.key() == CHAMPION.encode()]
+
+
+def run_once(playground: Any, name: str, *arguments: str) -> tuple[int | None, list[str]]:
+    """Run `nextclick train --once` to its end; gives its exit status and its log."""
+    child = playground.start(name, "train", "--once", *arguments)
+    child.wait(PATIENCE_S)
+    return child.exit_status, playground.log(name).read_text().splitlines()
+
+
+def start_logging(playground: Any, name: str, *arguments: str) -> Any:
+    """Start a trainer and wait until it has the role."""
+    child = playground.start(name, "train", *arguments)
+    playground.wait_for_log(name, "logging clicks")
+    return child
+
+
+def wait_until_logged(playground: Any, count: int) -> None:
+    playground.wait_for(
+        lambda: len(logged_offsets(playground.settings.log_dir)) == count, f"{count} clicks in the log", PATIENCE_S
+    )
+
+
+def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(trainers: Any) -> None:
+    """SIGKILL while it logs, trains and publishes, at random moments: nothing lost, doubled, or announced in half."""
+    rng = np.random.default_rng(SEED)
+    settings, sent = trainers.settings, 0
+    for number, moment in enumerate(("logging", "logging", "publishing", "logging", "training", "logging")):
+        name = f"killed-{number}"
+        sent += trainers.send(clicks(sent, 500))
+        child = trainers.start(name, "train", "--verbose", *(QUICK if moment == "logging" else SMALL))
+        wait_for_moment(trainers, name, moment)
+        sent += trainers.send(clicks(sent, 50))
+        end_s = time.monotonic() + float(rng.uniform(0, 0.3 if moment == "logging" else 0.02))
+        while time.monotonic() < end_s:
+            pass
+        child.kill()
+
+    status, _ = run_once(trainers, "last", *SMALL)
+
+    assert status == 0
+    assert logged_offsets(settings.log_dir) == click_offsets(trainers)
+    assert len(logged_offsets(settings.log_dir)) == sent
+    assert not list(settings.log_dir.rglob(".writing-*"))
+    bundles = {path.name for path in settings.bundle_dir.iterdir()}
+    assert announced(trainers)
+    assert {manifest.bundle_id for manifest in announced(trainers)} <= bundles
+    for bundle in bundles:  # a draft would be one that is not complete
+        assert verify_bundle(settings.bundle_dir / bundle).bundle_id == bundle
+
+
+def wait_for_moment(playground: Any, name: str, moment: str) -> None:
+    """Return as soon as a trainer is at work on something; busily, for the files of a bundle are there for ms only."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline_s:
+        if moment == "publishing" and list(playground.settings.bundle_dir.glob(".draft-*")):
+            return
+        text = {"logging": "logging clicks", "training": "pass 1"}.get(moment)
+        if text is not None and text in playground.log(name).read_text():
+            return
+    pytest.fail(f"expected {name} to be {moment} within {PATIENCE_S:.0f} s")
+
+
+def test_a_second_trainer_with_another_log_waits_until_the_first_is_gone(trainers: Any) -> None:
+    """Wherever it runs: the broker tells them apart. It takes over also from one that was killed."""
+    first = start_logging(trainers, "first", *QUICK)
+    other = ("--set", f"log_dir={trainers.folder / 'other-log'}")
+    second = trainers.start("second", "train", *QUICK, *other)
+    trainers.wait_for_log("second", "another trainer of the application")
+    trainers.send(clicks(0, 200))
+    wait_until_logged(trainers, 200)
+
+    assert logged_offsets(trainers.folder / "other-log") == []
+    first.kill()
+    trainers.wait_for_log("second", "logging clicks")
+    second.stop(PATIENCE_S)
+    assert second.exit_status == 0
+    assert "lost the role" not in trainers.log("first").read_text()
+
+
+def test_a_trainer_that_slept_past_its_session_finds_another_at_work_and_waits(trainers: Any) -> None:
+    """It writes nothing more, and says so; when the other ends it goes on with its own log."""
+    first = start_logging(trainers, "first", *QUICK)
+    os.kill(first.pid, signal.SIGSTOP)
+    other_log = trainers.folder / "other-log"
+    second = start_logging(trainers, "second", *QUICK, "--set", f"log_dir={other_log}")
+
+    os.kill(first.pid, signal.SIGCONT)
+    trainers.wait_for_log("first", "lost the role of trainer")
+    trainers.wait_for_log("first", "another trainer of the application")
+    trainers.send(clicks(0, 300))
+    trainers.wait_for(lambda: len(logged_offsets(other_log)) == 300, "300 clicks in the other log")
+
+    assert logged_offsets(trainers.settings.log_dir) == []
+    second.stop(PATIENCE_S)
+    wait_until_logged(trainers, 300)
+    first.stop(PATIENCE_S)
+    assert first.exit_status == 0
+
+
+def test_a_broker_that_hangs_or_goes_away_is_waited_for(trainers: Any, quick_broker: LocalKafka) -> None:
+    """For longer than the session timeout, which costs the role for a while; meanwhile SIGTERM ends it soon, too."""
+    trainer = start_logging(trainers, "trainer", *QUICK)
+    trainers.send(clicks(0, 300))
+    wait_until_logged(trainers, 300)
+
+    quick_broker.pause()
+    trainers.wait_for_log("trainer", "does not answer")
+    quick_broker.resume()
+    trainers.wait_for_log("trainer", "the broker is back")
+    trainers.send(clicks(300, 300))
+    wait_until_logged(trainers, 600)
+    quick_broker.stop(keep_data=True)
+    trainers.wait_for(lambda: trainers.log("trainer").read_text().count("does not answer") == 2, "a second notice")
+    quick_broker.start()
+    trainers.send(clicks(600, 300))
+    wait_until_logged(trainers, 900)
+    quick_broker.pause()
+    trainers.wait_for(lambda: trainers.log("trainer").read_text().count("does not answer") == 3, "a third notice")
+    began_s = time.monotonic()
+    trainer.stop(PATIENCE_S)
+    took_s = time.monotonic() - began_s
+    quick_broker.resume()
+
+    assert took_s < 5
+    log = trainers.log("trainer").read_text()
+    assert log.count("the broker is back") == 2
+    assert trainer.exit_status == 0
+    assert logged_offsets(trainers.settings.log_dir) == click_offsets(trainers)
+
+
+def test_clicks_that_retention_takes_from_a_running_trainer_are_named(trainers: Any) -> None:
+    """Never jumped over; the option in the message goes on without them, and says which they were."""
+    trainer = start_logging(trainers, "trainer", *QUICK)
+    trainers.send(clicks(0, 200))
+    wait_until_logged(trainers, 200)
+    os.kill(trainer.pid, signal.SIGSTOP)
+    for first in range(200, 1_000, 200):  # a request that is on its way may bring the first of them
+        trainers.send(clicks(first, 200))
+    ends = {message.partition(): message.offset() + 1 for message in trainers.read(trainers.settings.clicks_topic)}
+    delete_clicks(trainers, ends)
+    os.kill(trainer.pid, signal.SIGCONT)
+    trainer.wait(PATIENCE_S)
+
+    lines = trainers.log("trainer").read_text().splitlines()
+    log_ends = ClickLog(trainers.settings.log_dir).ends
+    assert trainer.exit_status == 1
+    lost = [p for p, end in ends.items() if log_ends[p] < end]
+    assert lost
+    for partition in lost:
+        assert f"{log_ends[partition]} to {ends[partition] - 1} of partition {partition}" in lines[-1]
+    trainers.send(clicks(1_000, 50))
+    status, lines = run_once(trainers, "next", "--skip-lost", *QUICK)
+    assert status == 0
+    assert sum("going on without the clicks" in line for line in lines) == len(lost)
+    assert [row for row in logged_offsets(trainers.settings.log_dir) if row[1] >= ends[row[0]]] == click_offsets(
+        trainers
+    )
+
+
+def test_a_topic_that_was_created_anew_is_refused(trainers: Any) -> None:
+    """Its offsets begin again: clicks would be taken for known ones."""
+    topic = trainers.settings.clicks_topic
+    trainers.send(clicks(0, 300))
+    assert run_once(trainers, "first", *QUICK)[0] == 0
+    admin = AdminClient({"bootstrap.servers": trainers.settings.broker})
+    admin.delete_topics([topic])[topic].result(PATIENCE_S)
+    trainers.wait_for(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic gone")
+    Topics(trainers.settings).create()
+    trainers.send(clicks(0, 100))
+
+    status, [line] = run_once(trainers, "second", *QUICK)
+
+    assert status == 1
+    assert "created anew? Move the click log away" in line
+
+
+def test_a_disk_that_fills_up_is_one_line_and_nothing_is_lost(trainers: Any) -> None:
+    """Exit status 1; with room again the next start logs everything, once."""
+    trainer = start_logging(trainers, "trainer", *QUICK)
+    trainers.send(clicks(0, 100))
+    wait_until_logged(trainers, 100)
+    full_at = trainers.log("trainer").stat().st_size + 3_000
+    resource.prlimit(trainer.pid, resource.RLIMIT_FSIZE, (full_at, full_at))  # as on a full disk, a write fails
+    rng = np.random.default_rng(SEED)
+    sent = 100 + trainers.send((f"user-{n}", rng.bytes(60).hex(), NOW_MS) for n in range(2_000))
+    trainer.wait(PATIENCE_S)
+
+    lines = trainers.log("trainer").read_text().splitlines()
+    assert trainer.exit_status == 1
+    assert "make room" in lines[-1]
+    assert not [line for line in lines if "Traceback" in line]
+    assert not list(trainers.settings.log_dir.rglob(".writing-*"))
+    assert run_once(trainers, "next", *QUICK)[0] == 0
+    assert len(logged_offsets(trainers.settings.log_dir)) == sent
+    assert logged_offsets(trainers.settings.log_dir) == click_offsets(trainers)
+
+
+def test_the_end_of_a_transaction_is_no_lost_click(trainers: Any) -> None:
+    """Retention took everything from a topic that a transaction ended: nothing that was not logged."""
+    settings = trainers.settings
+    producer = Producer(producer_config(settings) | {"transactional.id": settings.app})
+    producer.init_transactions(PATIENCE_S)
+    producer.begin_transaction()
+    producer.produce(settings.clicks_topic, encode_click(ClickFields(), "user", "item", NOW_MS), "user", partition=0)
+    producer.commit_transaction(PATIENCE_S)
+    assert run_once(trainers, "first", *QUICK)[0] == 0
+    delete_clicks(trainers, {0: 2})
+
+    status, lines = run_once(trainers, "second", *QUICK)
+
+    assert status == 0, lines
+    assert ClickLog(settings.log_dir).ends == {0: 2}
+    assert logged_offsets(settings.log_dir) == [(0, 0)]
+
+
+def test_huge_records_are_rejected_without_filling_the_memory(trainers: Any) -> None:
+    """Values of nearly a megabyte each: neither parsed nor kept."""
+    trainer = start_logging(trainers, "trainer", *QUICK)
+    before = peak_memory_bytes(trainer.pid)
+    value = b"[" * 900_000
+    trainers.send_raw((b"user", value) for _ in range(400))
+    trainers.send([("user", "item", NOW_MS)])
+    wait_until_logged(trainers, 1)
+
+    assert peak_memory_bytes(trainer.pid) - before < 250_000_000
+    trainer.stop(PATIENCE_S)
+    assert trainer.exit_status == 0
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """The most memory that a process has had."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def delete_clicks(playground: Any, before: dict[int, int]) -> None:
+    """Remove the records before an offset of each partition, as retention does."""
+    admin = AdminClient({"bootstrap.servers": playground.settings.broker})
+    topic = playground.settings.clicks_topic
+    deleted = admin.delete_records([TopicPartition(topic, partition, offset) for partition, offset in before.items()])
+    for future in deleted.values():
+        future.result(PATIENCE_S)

@@ -1,0 +1,277 @@
+"""Click log and bundle store, cut off before any of their steps on the disk: by a kill, or by a power cut.
+
+The files are real. `Disk` watches this process: before the n-th step it ends everything, and then takes back what a
+power cut may take back: names that were changed in a folder that was not synchronised since, and the content of files
+that were not. A kill cuts a file short that is being written.
+"""
+
+import contextlib
+import math
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nextclick.bundle import verify_bundle
+from nextclick.clicks import Click
+from nextclick.network import Network, NetworkConfig
+from nextclick.vocabulary import Vocabulary
+from training import click_log
+from training.bundle_store import remove_drafts, store_bundle
+from training.click_log import ClickLog, LogRow
+
+NEVER = 10_000
+_real_fsync = os.fsync
+
+
+class CutOff(BaseException):
+    """The process ends here."""
+
+
+class Disk:
+    """Follows what happens to the files below a folder, and ends it.
+
+    Attributes:
+        steps: that were begun.
+        is_cut: whether the end has come; from then on every step fails, clean-up too.
+    """
+
+    watched: "Disk | None" = None
+
+    def __init__(self, folder: Path, cut_before_step: int) -> None:
+        self._folder = folder
+        self._cut_before_step = cut_before_step
+        self.steps = 0
+        self.is_cut = False
+        self._half_written: Path | None = None
+        self._synced = {path.stat().st_ino for path in folder.rglob("*")}
+        self._unsynced_names: list[tuple[Path, Callable[[], None]]] = []  # folder, how to take the change back
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator["Disk"]:
+        """Swallows the end."""
+        Disk.watched = self
+        try:
+            yield self
+        except CutOff:
+            pass
+        finally:
+            Disk.watched = None
+
+    def step(self) -> None:
+        """Begin one, or end."""
+        if self.is_cut or self.steps >= self._cut_before_step:
+            self.is_cut = True
+            raise CutOff
+        self.steps += 1
+
+    def on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take what the interpreter tells before it does something."""
+        if event not in ("open", "os.rename", "os.remove", "os.mkdir", "shutil.rmtree"):
+            return
+        if not isinstance(arguments[0], (str, Path)) or self._folder not in Path(arguments[0]).parents:
+            return
+        path = Path(arguments[0])
+        if event == "open":
+            if arguments[2] & (os.O_WRONLY | os.O_RDWR):
+                self.step()
+                self._half_written = path
+            return
+        self.step()
+        if event == "os.rename":
+            self._forget(Path(arguments[1]))
+            self._unsynced_names.append((path.parent, _undo_rename(path, Path(arguments[1]))))
+        elif event == "os.remove":
+            self._forget(path)
+            content = path.read_bytes()
+            self._unsynced_names.append((path.parent, lambda: _restore(path, content)))
+        elif event == "os.mkdir" and not path.exists():
+            self._unsynced_names.append((path.parent, lambda: shutil.rmtree(path, ignore_errors=True)))
+
+    def fsync(self, descriptor: int) -> None:
+        """What `os.fsync` is while this disk is watched."""
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        self.step()
+        self._synced.add(path.stat().st_ino)
+        if path == self._half_written:
+            self._half_written = None
+        if path.is_dir():
+            self._unsynced_names = [(folder, undo) for folder, undo in self._unsynced_names if folder != path]
+
+    def end(self, draw: Callable[[Any], Any], *, loses_power: bool) -> None:
+        """Leave the disk as the end of the process leaves it.
+
+        Args:
+            draw: chooses among what is possible.
+            loses_power: takes back some of what was not synchronised: last changes of names, ends of files.
+        """
+        for path in sorted(self._folder.rglob("*")):
+            is_whole = path.stat().st_ino in self._synced if loses_power else path != self._half_written
+            if path.is_file() and path.stat().st_size and not is_whole:
+                os.truncate(path, draw(st.integers(0, path.stat().st_size)))
+        for _ in range(draw(st.integers(0, len(self._unsynced_names))) if loses_power else 0):
+            self._unsynced_names.pop()[1]()
+
+    def _forget(self, path: Path) -> None:
+        """The number of a file that goes may be given to a new one."""
+        if path.is_file():
+            self._synced.discard(path.stat().st_ino)
+
+
+def _undo_rename(source: Path, target: Path) -> Callable[[], None]:
+    replaced = target.read_bytes() if target.is_file() else None
+
+    def undo() -> None:
+        if target.exists():
+            target.rename(source)
+        if replaced is not None:
+            target.write_bytes(replaced)
+
+    return undo
+
+
+def _restore(path: Path, content: bytes) -> None:
+    if path.parent.exists():
+        path.write_bytes(content)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hook() -> Iterator[None]:
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if Disk.watched is not None:
+            Disk.watched.on_event(event, arguments)
+
+    def fsync(descriptor: int) -> None:
+        (Disk.watched.fsync if Disk.watched is not None else _real_fsync)(descriptor)
+
+    sys.addaudithook(hook)  # stays until the process ends, and then does nothing
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        patch.setattr(click_log, "_MERGE_AT_FILES", 2)
+        yield
+
+
+class Writer:
+    """Writes a click log and notes what was promised.
+
+    Attributes:
+        written: offsets of every click per partition, also of a file that was being written at the end.
+        kept: those that were promised to be there, and not removed since.
+        ends: that were promised.
+        next: where the log may end beyond that.
+    """
+
+    def __init__(self) -> None:
+        self.written: dict[int, list[int]] = {0: [], 1: []}
+        self.kept: dict[int, list[int]] = {0: [], 1: []}
+        self.ends = {0: 0, 1: 0}
+        self.next = {0: 0, 1: 0}
+
+    def act(self, log: ClickLog, action: tuple[Any, ...]) -> None:
+        """Do one thing to the log."""
+        if action[0] == "append":
+            _, partition, n_clicks, n_rejected = action
+            first = self.ends[partition]
+            self.next[partition] = first + n_clicks + n_rejected
+            offsets = list(range(first, first + n_clicks))
+            self.written[partition] += offsets
+            log.append(partition, first, self.next[partition] - 1, [row(offset) for offset in offsets])
+            self.kept[partition] += offsets
+            self.ends[partition] = self.next[partition]
+        elif action[0] == "merge":
+            log.merge_small_files()
+        else:
+            self.kept = {0: [], 1: []}
+            log.remove_old(math.inf, 0)
+
+    def check(self, log: ClickLog) -> None:
+        """What was promised is there, once, and nothing that was never written."""
+        for partition, end in self.ends.items():
+            found = log.read([file for file in sorted(log.files) if file.partition == partition])["offset"].to_pylist()
+            assert log.ends.get(partition, 0) in (end, self.next[partition])
+            assert found == sorted(set(found)), "a row is there twice"
+            assert set(self.kept[partition]) <= set(found) <= set(self.written[partition])
+            if log.ends.get(partition, 0) > end:  # the last file was complete, though nobody was told
+                assert {offset for offset in self.written[partition] if offset >= end} <= set(found)
+            self.ends[partition] = self.next[partition] = log.ends.get(partition, 0)
+            self.kept[partition] = found
+            self.written[partition] = list(found)
+        assert log.n_clicks == sum(map(len, self.kept.values()))
+
+
+def row(offset: int) -> LogRow:
+    return LogRow(offset, Click(f"user-{offset % 3}", f"item-{offset % 5}", 1_000 + offset, 0))
+
+
+ACTIONS = st.one_of(
+    st.tuples(st.just("append"), st.integers(0, 1), st.integers(0, 3), st.integers(1, 2)),
+    st.tuples(st.just("append"), st.just(0), st.integers(1, 3), st.just(0)),
+    st.just(("merge",)),
+    st.just(("remove",)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    lives=st.lists(
+        st.tuples(st.lists(ACTIONS, min_size=1, max_size=10), st.integers(0, 50), st.booleans()), min_size=1, max_size=3
+    ),
+    data=st.data(),
+)
+def test_a_click_log_that_is_cut_off_anywhere_loses_and_doubles_nothing(
+    lives: list[tuple[list[tuple[Any, ...]], int, bool]], data: st.DataObject
+) -> None:
+    """Every append that returned is there once; the next life goes on from there, and clears what was left behind."""
+    folder = Path(tempfile.mkdtemp())
+    writer = Writer()
+    try:
+        ClickLog(folder)
+        for actions, cut_before_step, loses_power in lives:
+            with Disk(folder, cut_before_step).watching() as disk:
+                log = ClickLog(folder)
+                log.remove_leftovers()
+                for action in actions:
+                    writer.act(log, action)
+            disk.end(data.draw, loses_power=loses_power)
+            writer.check(ClickLog(folder))
+        ClickLog(folder).remove_leftovers()
+
+        assert not list(folder.rglob(".writing-*"))
+        writer.check(ClickLog(folder))
+    finally:
+        shutil.rmtree(folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut_before_step=st.integers(0, 16) | st.just(NEVER), loses_power=st.booleans(), data=st.data())
+def test_a_bundle_is_whole_before_it_can_be_announced(
+    cut_before_step: int, loses_power: bool, data: st.DataObject
+) -> None:
+    """What was stored outlives a power cut; a kill leaves a whole bundle or a draft, and drafts are removed."""
+    network = Network(NetworkConfig(n_items=2, hidden_size=4))
+    vocabulary = Vocabulary(["a", "b"], np.ones(2))
+    folder = Path(tempfile.mkdtemp())
+    is_stored = False
+    try:
+        with Disk(folder, cut_before_step).watching() as disk, torch.no_grad():
+            store_bundle(folder, network, vocabulary, created_ms=1, metrics={}, parent="", log_range={})
+            is_stored = True
+        disk.end(data.draw, loses_power=loses_power)
+        remove_drafts(folder)
+
+        bundles = list(folder.iterdir())
+        assert len(bundles) == 1 or not is_stored
+        if is_stored or not loses_power:
+            for bundle in bundles:
+                assert verify_bundle(bundle).bundle_id == bundle.name
+    finally:
+        shutil.rmtree(folder)

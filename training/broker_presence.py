@@ -1,0 +1,32 @@
+"""Says once that the broker does not answer, and once that it is back, whichever client notices."""
+
+import logging
+
+from confluent_kafka import KafkaError
+
+_log = logging.getLogger(__name__)
+
+
+class BrokerPresence:
+    """Whether the broker answers, as far as its clients have noticed."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._is_away = False
+
+    def on_error(self, error: KafkaError) -> None:
+        """Take what a client reports by itself."""
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.missed()
+
+    def missed(self) -> None:
+        """The broker did not answer."""
+        if not self._is_away:
+            self._is_away = True
+            _log.warning("waiting: the broker at %s does not answer", self._address)
+
+    def answered(self) -> None:
+        """The broker did."""
+        if self._is_away:
+            self._is_away = False
+            _log.info("the broker is back")
