@@ -155,10 +155,10 @@ class Fleet:
         for slot in self._slots.values():
             self._bury(slot)
             late_s = time.monotonic() - (slot.asked_to_stop_s or time.monotonic())
-            if slot.running and not slot.frozen_for and late_s > STOP_PATIENCE_S:
-                self.slow_stops.append(Exit(slot.name, -signal.SIGKILL, _last_line(slot.log)))
+            if slot.running and not slot.killed and not slot.frozen_for and late_s > STOP_PATIENCE_S:
+                self.slow_stops.append(Exit(slot.name, -signal.SIGABRT, _last_line(slot.log)))
                 slot.killed = True
-                slot.send(signal.SIGKILL)
+                slot.send(signal.SIGABRT)  # its log then ends with what every thread was at
             if slot.wanted and not slot.running and time.monotonic() >= slot.start_at_s:
                 self._launch(slot)
 
@@ -212,7 +212,8 @@ class Fleet:
         slot.log = self.folder / f"{slot.name}-{slot.lives}.log"
         base = {k: v for k, v in os.environ.items() if not k.startswith(("NEXTCLICK_", "KAFKA_BOOTSTRAP"))}
         arguments = ("stream", "--set", f"data_dir={slot.data_dir}")
-        slot.child = self.start_child(slot.name, arguments, base | self.settings.as_environment(), slot.log)
+        environment = base | self.settings.as_environment() | {"PYTHONFAULTHANDLER": "1"}
+        slot.child = self.start_child(slot.name, arguments, environment, slot.log)
         if slot.disk_full:
             self._limit_files(slot)
 
