@@ -74,11 +74,15 @@ class _Position:
     Attributes:
         next_offset: what it reads next.
         end: what it has to reach.
+        clicks_end: where the clicks of the partition end.
+        highest_fence: of the states that were read.
         outdated: keys whose last record so far lost to an earlier one with a higher fence.
     """
 
     next_offset: int
     end: int
+    clicks_end: int
+    highest_fence: int = NO_FENCE
     outdated: set[bytes] = field(default_factory=set)
 
 
@@ -113,6 +117,7 @@ class ChangelogReader:
             positions = self._start(partitions, stop)
             total = sum(position.end - position.next_offset for position in positions.values())
             self._read(consumer, positions, total, stop)
+        self._check_fences(positions)
         return {p: Restored(position.next_offset, position.outdated) for p, position in positions.items()}
 
     def follow(self, partitions: Collection[int], stop: threading.Event) -> None:
@@ -132,18 +137,19 @@ class ChangelogReader:
 
     def _start(self, partitions: Collection[int], stop: threading.Event) -> dict[int, _Position]:
         """Find out what there is to read."""
+        changelog = self._settings.changelog_topic
         while not stop.is_set():
             try:
-                lows, ends = (
-                    self._offsets(partitions, OffsetSpec.earliest()),
-                    self._offsets(partitions, OffsetSpec.latest()),
-                )
+                lows = self._offsets(changelog, partitions, OffsetSpec.earliest())
+                ends = self._offsets(changelog, partitions, OffsetSpec.latest())
+                clicks_ends = self._offsets(self._settings.clicks_topic, partitions, OffsetSpec.latest())
             except KafkaException as error:
-                if error.args[0].code() not in _PASSING:
+                if not _is_passing(error.args[0]):
                     raise
                 _log.warning("the broker does not answer: states are restored when it does")
             else:
-                return {p: _Position(self._first_offset(p, lows[p], ends[p]), ends[p]) for p in partitions}
+                firsts = {p: self._first_offset(p, lows[p], ends[p]) for p in partitions}
+                return {p: _Position(firsts[p], ends[p], clicks_ends[p]) for p in partitions}
         raise Interrupted
 
     def _first_offset(self, partition: int, low: int, end: int) -> int:
@@ -157,9 +163,20 @@ class ChangelogReader:
             )
         return max(low, stored + 1 if stored is not None else 0)
 
-    def _offsets(self, partitions: Collection[int], which: OffsetSpec) -> dict[int, int]:
+    def _check_fences(self, positions: Mapping[int, _Position]) -> None:
+        """Refuse states that know clicks which the clicks topic does not have: the next ones would be skipped."""
+        for partition, position in positions.items():
+            if position.highest_fence >= position.clicks_end:
+                raise PermanentError(
+                    f"the states of application {self._settings.app} know the click at offset "
+                    f"{position.highest_fence} of {self._settings.clicks_topic}, partition {partition}, found that it "
+                    f"ends at {position.clicks_end}: the broker has lost clicks, and new ones would be taken for "
+                    "known. Start a new application with --set app=NAME, which reads what is left from the beginning"
+                )
+
+    def _offsets(self, topic: str, partitions: Collection[int], which: OffsetSpec) -> dict[int, int]:
         """Ask for the ends of partitions, with what unfinished transactions hold back: it must be waited for."""
-        wanted = {TopicPartition(self._settings.changelog_topic, partition): which for partition in partitions}
+        wanted = {TopicPartition(topic, partition): which for partition in partitions}
         client = AdminClient(librdkafka_config(self._settings))
         asked = client.list_offsets(
             wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=BROKER_TIMEOUT_S
@@ -200,7 +217,7 @@ class ChangelogReader:
             (p, position) for p, position in positions.items() if position.next_offset < position.end
         )
         try:
-            self._offsets([partition], OffsetSpec.latest())
+            self._offsets(self._settings.changelog_topic, [partition], OffsetSpec.latest())
         except KafkaException:
             _log.warning("the broker does not answer: states are restored when it does")
             return time.monotonic()
@@ -222,7 +239,7 @@ class ChangelogReader:
                 runs.setdefault(message.partition(), []).append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends[message.partition()] = message.offset()
-            elif error.code() not in _PASSING:
+            elif not _is_passing(error):
                 raise KafkaException(error)
         before = sum(position.next_offset for position in positions.values())
         for partition, run in runs.items():
@@ -247,10 +264,15 @@ class ChangelogReader:
                 continue
             newest[key] = data
             fences[key] = NO_FENCE if fence is None else fence
+            position.highest_fence = max(position.highest_fence, fences[key])
             position.outdated.discard(key)
         last = run[-1].offset()
         self._store.restore(partition, newest, last)
         position.next_offset = last + 1
+
+
+def _is_passing(error: KafkaError) -> bool:
+    return error.retriable() or error.code() in _PASSING
 
 
 def _fence(message: Message) -> int | None:

@@ -97,6 +97,18 @@ def test_a_record_that_cannot_be_restored_stops_the_worker_and_is_named(playgrou
     assert "Traceback" not in worker.log_tail
 
 
+def test_states_that_know_more_than_the_clicks_topic_are_refused(playground: Any) -> None:
+    """The topic was cut short: its next clicks would have offsets that the states take for known."""
+    partition, data = state(playground, "u1", offset=5, sequence=6)
+    playground.send([("u1", "i1", NOW_MS)])
+    write_changelog(playground, (partition, "u1", data))
+    worker = playground.worker()
+    worker.wait(30)
+
+    assert worker.exit_status == 1
+    assert "the broker has lost clicks" in worker.log_tail.splitlines()[-1]
+
+
 def test_the_highest_fence_wins_and_is_written_again(playground: Any) -> None:
     """The late write of an evicted worker stands last in the changelog, loses, and is no longer last."""
     playground.send([("u1", f"i{n}", NOW_MS) for n in range(8)])

@@ -1,0 +1,144 @@
+"""A broker that goes away, a worker that is paused past its eviction, a chunk that hangs: wait, lose, or exit."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.local_kafka import LocalKafka
+from demo.simulator import Law, Simulator
+
+NOW_MS = 1_700_000_000_000
+STOP_S = 5.0
+# Runs the worker command with one function of it replaced.
+HANGING_WORKER = """
+import asyncio
+from stream.agent import ClickAgent
+ClickAgent._advance = lambda *arguments: asyncio.sleep(3600)
+from nextclick.cli import main
+main()
+"""
+BLOCKED_WORKER = """
+import time
+import stream.agent
+stream.agent.encode_update = lambda *arguments: time.sleep(3600)
+from nextclick.cli import main
+main()
+"""
+
+
+def simulated(count: int, seed: int = 0) -> list[tuple[str, str, int]]:
+    """Clicks of the simulator, as (user, item, event time in ms)."""
+    return [(c.user_id, c.item_id, c.timestamp_ms) for c in Simulator(Law(), seed).next_clicks(NOW_MS, count)]
+
+
+@pytest.fixture
+def own_broker() -> Iterator[LocalKafka]:
+    """A broker that the test may stop and pause."""
+    with LocalKafka() as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """One test's topics on its own broker need no other name."""
+    return "doubt"
+
+
+@pytest.fixture
+def broker(own_broker: LocalKafka) -> str:
+    """The broker that `playground` uses."""
+    return own_broker.bootstrap
+
+
+def test_a_broker_that_is_away_for_longer_than_the_session_is_waited_for(
+    playground: Any, own_broker: LocalKafka
+) -> None:
+    """Stopped for 8 s and paused for 8 s with a session timeout of 6 s: the same process goes on."""
+    worker = playground.worker()
+    playground.send(simulated(2_000))
+    playground.wait_until_answered()
+    own_broker.stop(keep_data=True)
+    playground.wait_for_log("worker", "does not answer")
+    own_broker.start()
+    playground.wait_for_log("worker", "answers again")
+    playground.send(simulated(2_000, seed=1))
+    own_broker.pause()
+    playground.wait_for(lambda: playground.log("worker").read_text().count("does not answer") == 2, "the pause is said")
+    own_broker.resume()
+    playground.send(simulated(2_000, seed=2))
+    updates = playground.wait_until_answered()
+
+    assert worker.exit_status is None
+    playground.assert_sequences_are_right(updates, after_a_crash=True)
+    playground.assert_states_equal_offline()
+
+
+def test_a_stop_without_a_broker_is_quick(playground: Any, own_broker: LocalKafka) -> None:
+    """SIGTERM: under 5 s, whatever is unfinished."""
+    worker = playground.worker()
+    playground.send(simulated(500))
+    playground.wait_until_answered()
+    own_broker.pause()
+    started_s = time.monotonic()
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.wait(STOP_S + 5)
+    took_s = time.monotonic() - started_s
+    own_broker.resume()
+
+    assert took_s < STOP_S
+    assert worker.exit_status == 0
+
+
+def test_a_worker_that_wakes_up_after_its_eviction_writes_nothing_of_its_old_partitions(playground: Any) -> None:
+    """Its batches are dropped with the lease: updates leave in order, and the changelog ends with the newest states."""
+    sleeper = playground.worker("sleeper", NEXTCLICK_MAX_CHUNK_RECORDS="50")
+    playground.worker("other", NEXTCLICK_MAX_CHUNK_RECORDS="50")
+    playground.wait_for_log("other", "partitions assigned")
+    playground.send(simulated(6_000))
+    playground.wait_for(lambda: playground.count(playground.settings.recommendations_topic) > 0, "a first update")
+    os.kill(sleeper.pid, signal.SIGSTOP)
+    try:
+        playground.wait_until_answered()
+        playground.send(simulated(2_000, seed=1))
+        playground.wait_until_answered()
+    finally:
+        os.kill(sleeper.pid, signal.SIGCONT)
+    playground.wait_for(
+        lambda: playground.log("sleeper").read_text().count("partitions assigned") >= 2, "the sleeper has joined again"
+    )
+    playground.send(simulated(1_000, seed=2))
+    updates = playground.wait_until_answered()
+
+    playground.assert_sequences_are_right(updates, after_a_crash=True)
+    playground.assert_states_equal_offline()
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [(HANGING_WORKER, "stands still"), (BLOCKED_WORKER, "Timeout")],
+    ids=["a chunk that hangs", "a blocked event loop"],
+)
+def test_a_worker_that_hangs_ends_itself(playground: Any, program: str, said: str) -> None:
+    """Guarantee 6: nothing of the hanging chunk is acknowledged, and a healthy worker answers it."""
+    playground.send(simulated(100))
+    log = Path(playground.folder) / "hanging.log"
+    environment = dict(os.environ) | playground.settings.as_environment()
+    environment |= {"NEXTCLICK_STALL_S": "2", "NEXTCLICK_DATA_DIR": str(playground.folder / "hanging")}
+    with log.open("wb") as output:
+        run = subprocess.run(
+            [sys.executable, "-c", program, "stream"], env=environment, stderr=output, timeout=60, check=False
+        )
+    playground.worker()
+    updates = playground.wait_until_answered()
+
+    assert run.returncode == 1
+    assert re.search(said, log.read_text())
+    assert len(updates) == 100

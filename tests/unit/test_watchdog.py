@@ -1,0 +1,56 @@
+"""The watchdog's judgement: what stands still, and what only has nothing to do."""
+
+import pytest
+
+from stream.watchdog import Progress, Standstill
+
+WAITING = Progress(acknowledged=10, delivered=20, position=20, end=30)
+
+
+def test_a_partition_that_acknowledges_nothing_is_named_after_the_patience() -> None:
+    """The other partition moves."""
+    standstill = Standstill(patience_s=5)
+    found = [standstill.look(second, {0: WAITING._replace(acknowledged=second), 1: WAITING}) for second in range(7)]
+
+    assert found == [None] * 6 + [1]
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        Progress(acknowledged=None, delivered=None, position=30, end=30),
+        Progress(acknowledged=30, delivered=30, position=30, end=30),
+        Progress(acknowledged=28, delivered=28, position=30, end=30),  # markers of transactions at the end
+    ],
+)
+def test_a_partition_without_work_may_stand_still(progress: Progress) -> None:
+    """Everything readable has been read, and what was handed on is acknowledged."""
+    standstill = Standstill(patience_s=5)
+
+    assert [standstill.look(second, {0: progress}) for second in (0, 100)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        Progress(acknowledged=None, delivered=None, position=0, end=30),  # nothing is fetched
+        Progress(acknowledged=10, delivered=10, position=10, end=30),
+        Progress(acknowledged=10, delivered=30, position=30, end=30),  # a chunk hangs
+        Progress(acknowledged=None, delivered=30, position=30, end=30),
+    ],
+)
+def test_each_kind_of_standstill_is_found(progress: Progress) -> None:
+    """Not fetched, not handed on, not acknowledged."""
+    standstill = Standstill(patience_s=5)
+
+    assert [standstill.look(second, {0: progress}) for second in (0, 6)] == [None, 0]
+
+
+def test_the_wait_begins_anew_after_a_broker_was_away() -> None:
+    """`forget` is called while the broker does not answer."""
+    standstill = Standstill(patience_s=5)
+    standstill.look(0, {0: WAITING})
+    standstill.forget()
+
+    assert standstill.look(6, {0: WAITING}) is None
+    assert standstill.look(12, {0: WAITING}) == 0
