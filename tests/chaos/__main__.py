@@ -13,7 +13,6 @@ import click
 from demo.children import Child
 from tests.chaos.broken_worker import MECHANISMS
 from tests.chaos.broken_worker import broken as broken_worker
-from tests.chaos.fleet import STOP_PATIENCE_S
 from tests.chaos.report import Report
 from tests.chaos.run import PARTITIONS, Plan, Result, run
 from tests.chaos.schedule import FULL, SESSION_TIMEOUT_S, SHORT, Amounts, make_schedule
@@ -69,7 +68,7 @@ def chaos(
             json_file.write_text(json.dumps(_as_json(results, clicks, seconds, amounts), indent=2) + "\n")
     if results:
         _print_table(results)
-    sys.exit(not all(result.good for result in results.values()))
+    sys.exit(any(result.problems for result in results.values()))
 
 
 def _run(plan: Plan, keep: Path | None, port: int) -> Result:
@@ -92,21 +91,15 @@ def _print_table(results: dict[int, Result]) -> None:
     rows.append(("ended by themselves", [len(result.exits) for result in results.values()]))
     rows.append(("bad stops", [len(result.bad_stops) for result in results.values()]))
     rows.append(("seconds", [result.wall_s for result in results.values()]))
-    rows.append(("verdict", ["good" if result.good else "BAD" for result in results.values()]))
+    rows.append(("verdict", ["BAD" if result.problems else "good" for result in results.values()]))
     click.echo()
     for name, values in rows:
         click.echo(
             f"{name:20}" + "".join(f"{value:>12,}" if isinstance(value, int) else f"{value:>12}" for value in values)
         )
     for seed, result in results.items():
-        for name in result.report.violations:
-            places = ", ".join(result.report.examples[name])
-            click.echo(f"seed {seed}: {name.replace('_', ' ')} at partition/offset {places}, for example")
-        for ended in result.slow_stops:
-            late = f"{STOP_PATIENCE_S:.0f} s after SIGTERM"
-            click.echo(f"seed {seed}: worker {ended.worker} was killed {late}: {ended.last_line}")
-        for ended in result.bad_stops:
-            click.echo(f"seed {seed}: worker {ended.worker} ended with status {ended.status}: {ended.last_line}")
+        for problem in result.problems:
+            click.echo(f"seed {seed}: {problem}")
 
 
 def _as_json(results: dict[int, Result], clicks: int, seconds: float, amounts: Amounts) -> dict[str, Any]:
@@ -123,7 +116,7 @@ def _as_json(results: dict[int, Result], clicks: int, seconds: float, amounts: A
         "runs": [
             {
                 "seed": seed,
-                "good": result.good,
+                "problems": result.problems,
                 "violations": result.report.violations,
                 "report": result.report.as_dict(),
                 "kills": result.kills,

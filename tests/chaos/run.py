@@ -79,9 +79,17 @@ class Result:
     wall_s: float = 0.0
 
     @property
-    def good(self) -> bool:
-        """Whether everything is as it must be."""
-        return not self.report.violations and not self.bad_stops and not self.slow_stops
+    def problems(self) -> list[str]:
+        """What is not as it must be, a line each."""
+        report = self.report
+        return [
+            *(
+                f"{n} {name.replace('_', ' ')}, at {', '.join(report.examples[name])}"
+                for name, n in report.violations.items()
+            ),
+            *(f"worker {stop.worker} killed long after SIGTERM: {stop.last_line}" for stop in self.slow_stops),
+            *(f"worker {stop.worker} status {stop.status} at SIGTERM: {stop.last_line}" for stop in self.bad_stops),
+        ]
 
 
 def run(plan: Plan, folder: Path, say: Callable[[str], None], port: int = 0) -> Result:
