@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz check bench clean
+.PHONY: help setup demo test fuzz check bench chaos clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ check: setup ## Lint, types, layers
 
 bench: setup ## Print the benchmarks (ARGS="--quick" for a short run)
 	$(BIN)/python -m bench $(ARGS)
+
+chaos: setup ## Kill, pause and starve workers and broker, and look for lost clicks (ARGS="--help" lists options)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build

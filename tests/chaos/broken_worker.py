@@ -1,0 +1,100 @@
+"""A worker with one mechanism switched off, to show that the suite notices. The production code knows nothing of it.
+
+`python -m tests.chaos.broken_worker NAME ...` runs `nextclick ...` in a process where that mechanism does nothing.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from demo.children import Child, dying_with_parent
+from tests.chaos.fleet import StartChild
+
+SLOW_S = 3.0  # between an acknowledgement that comes too early and the results: a kill hits it for certain
+
+
+def switch_off_the_fence() -> None:
+    """Apply a click again whenever it is read again."""
+    import nextclick.advance as module
+
+    step = module._step
+
+    def without_fence(model: Any, before: Any, logged: Any, keep: int) -> Any:
+        return step(model, before._replace(offset=-1), logged, keep)
+
+    module._step = without_fence
+
+
+def acknowledge_first() -> None:
+    """Let the clicks be committed before the broker has what follows from them."""
+    from stream.durable import Durable
+
+    publish = Durable.publish
+
+    async def too_late(self: Any, results: Any, epoch: int, on_durable: Any) -> None:
+        for result in results:
+            self._app.consumer.acknowledge(result.partition, result.next_offset)
+        await asyncio.sleep(SLOW_S)
+        await publish(self, results, epoch, on_durable)
+
+    Durable.publish = too_late  # type: ignore[method-assign]
+
+
+def last_record_wins() -> None:
+    """Restore the last record of the changelog, whatever its fence."""
+    from stream.changelog import ChangelogReader
+
+    def apply_all(self: Any, partition: int, position: Any, run: Any) -> None:
+        last = run[-1].offset()
+        self._store.restore(partition, {message.key(): message.value() for message in run}, last)
+        position.next_offset = last + 1
+
+    ChangelogReader._apply_run = apply_all  # type: ignore[method-assign]
+
+
+MECHANISMS: Mapping[str, Callable[[], None]] = {
+    "fence": switch_off_the_fence,
+    "order": acknowledge_first,
+    "recovery": last_record_wins,
+}
+
+
+class BrokenWorker(Child):
+    """A process like `Child`, with one mechanism switched off."""
+
+    def __init__(
+        self, mechanism: str, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> None:
+        self.name = name
+        self.output = None
+        self._log = log
+        with log.open("wb") as log_file:
+            self._process = subprocess.Popen(
+                dying_with_parent([sys.executable, "-m", "tests.chaos.broken_worker", mechanism, *arguments]),
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                start_new_session=True,
+            )
+
+
+def broken(mechanism: str) -> StartChild:
+    """Give what starts workers without a mechanism."""
+    return partial(BrokenWorker, mechanism)
+
+
+def main() -> None:
+    """Switch a mechanism off and run the command line."""
+    MECHANISMS[sys.argv.pop(1)]()
+    from nextclick.cli import main as nextclick_main
+
+    nextclick_main()
+
+
+if __name__ == "__main__":
+    main()
