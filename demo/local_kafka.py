@@ -17,7 +17,7 @@ from demo.kafka_process import HOST, KafkaProcess
 from demo.ports import free_port, is_free
 from nextclick.errors import PermanentError
 
-_STOP_PATIENCE_S = 5.0
+_STOP_PATIENCE_S = 15.0  # killed in the middle of a stop, a broker takes long to start again
 _PORT_ATTEMPTS = 3
 _PORT_TAKEN = "Address already in use"  # what Kafka's log says then
 

@@ -8,12 +8,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import faust
 import uvloop
 from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -126,7 +128,8 @@ class ChunkConsumer(driver.Consumer):
                     return
                 # Records fetched before a seek may lie beyond it: taken now, they would hide those in between.
                 if not self.flow_active or seeks != self._seeks:
-                    await self.perform_seek()
+                    with suppress(IllegalStateError):  # the assignment is changing: the next one is sought to
+                        await self.perform_seek()
                     continue
                 gathering = await self._deliver(records, active) > 0
                 self._thread.gather(self.settings.gather_ms if gathering else None)

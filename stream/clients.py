@@ -3,6 +3,7 @@
 import ssl
 from typing import Any
 
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 from faust.auth import SASLCredentials, SSLCredentials
 
 from nextclick.errors import PermanentError
@@ -58,3 +59,8 @@ def faust_broker_options(settings: Settings) -> dict[str, Any]:
     elif context is not None:
         options["broker_credentials"] = SSLCredentials(context)
     return options
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Tell whether a client found no broker to talk to."""
+    return isinstance(error, KafkaConnectionError | NodeNotReadyError)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from aiokafka.errors import IllegalStateError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from mode import Service
@@ -64,12 +65,18 @@ class StateRecovery(Recovery):
         self._executor = ThreadPoolExecutor(1, "changelog")
         self._reading: asyncio.Future[Any] | None = None
         self._stop_reading = threading.Event()
+        self._closed = False
         self.left = 0
 
     @property
     def is_reading(self) -> bool:
         """Whether the changelog is being read: by a recovery, or for standbys."""
         return self._reading is not None and not self._reading.done()
+
+    async def close(self) -> None:
+        """Read nothing from now on."""
+        self._closed = True
+        await self.stop_reading()
 
     async def stop_reading(self) -> None:
         """Return when nothing reads the changelog any more: only then may a local store be closed."""
@@ -86,7 +93,7 @@ class StateRecovery(Recovery):
             self.signal_recovery_start.clear()
             try:
                 await self._recover()
-            except (RebalanceAgain, Interrupted, DroppedError):
+            except (RebalanceAgain, Interrupted, DroppedError, IllegalStateError):
                 continue  # the next assignment is on its way
             except ServiceStopped:
                 return
@@ -150,6 +157,8 @@ class StateRecovery(Recovery):
                 )
 
     def _run_job(self, job: Callable[..., Any], partitions: Collection[int]) -> "asyncio.Future[Any]":
+        if self._closed:
+            raise Interrupted
         self._stop_reading = threading.Event()
         self._reading = asyncio.get_running_loop().run_in_executor(self._executor, job, partitions, self._stop_reading)
         return self._reading

@@ -17,6 +17,7 @@ from nextclick.http_endpoint import start_http
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
 from stream.app import StreamApp, build_app
+from stream.clients import is_unreachable
 from stream.data_dir import DataDir
 from stream.hooks import check_hooks
 from stream.metrics import WorkerMetrics
@@ -39,11 +40,11 @@ _NOISE = (
 )
 
 
-def run_worker(settings: Settings) -> None:
-    """Run a worker until SIGTERM or SIGINT.
+def run_worker(settings: Settings) -> NoReturn:
+    """Run a worker until SIGTERM or SIGINT, and end the process.
 
     Raises:
-        NextclickError: it cannot start, or had to stop.
+        NextclickError: it cannot start.
     """
     check_hooks()
     for handler in logging.getLogger().handlers:
@@ -55,7 +56,6 @@ def run_worker(settings: Settings) -> None:
     worker = _Worker(settings, topics.partitions, data_dir.instance_id())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(worker.run())
-    data_dir.release()
 
 
 class _News(logging.Filter):
@@ -94,7 +94,7 @@ class _Worker:
         self._failure: Exception | None = None
         self._app: StreamApp | None = None
 
-    async def run(self) -> None:
+    async def run(self) -> NoReturn:
         self._over = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -125,11 +125,9 @@ class _Worker:
         stopped = await self._stop(app, [starting, crashed, follower, watching])
         http.close()
         explained = self._explained(self._failure) if self._failure is not None else None
-        if not stopped:
-            _exit_at_once(explained)
-        if explained is not None:
-            raise explained
-        _log.info("worker stopped")
+        if explained is None:
+            _log.info("worker stopped", extra={"fields": {"in_time": stopped}})
+        _exit_at_once(explained)
 
     async def _start(self, app: StreamApp) -> None:
         try:
@@ -156,7 +154,7 @@ class _Worker:
         return ending.done() and ending.exception() is None
 
     async def _end(self, app: StreamApp) -> None:
-        await app.recovery.stop_reading()
+        await app.recovery.close()
         if self._failure is None and app.started:
             app.consumer.leave_group_on_stop()
             app.consumer.stop_flow()
@@ -195,6 +193,11 @@ class _Worker:
         """Turn what stopped the worker into one line for the user; what nobody expected is logged with its trace."""
         if isinstance(failure, NextclickError):
             return failure
+        if is_unreachable(failure):
+            return TemporaryError(
+                f"expected a Kafka broker at {self._settings.broker}, found none that answers ({failure}); "
+                "nothing is lost, start the worker again when there is one"
+            )
         if isinstance(failure, DamagedError):
             return TemporaryError(f"{failure}; start the worker again, it builds the local states anew")
         if isinstance(failure, OSError):
@@ -210,7 +213,10 @@ class _Worker:
 
 
 def _exit_at_once(error: NextclickError | None) -> NoReturn:
-    """End without waiting for threads that still wait for a broker; everything acknowledged is safe."""
+    """End the process without a wait for the clients' threads, which may be waiting for a broker themselves.
+
+    Everything that was acknowledged is safe, and the lock on the data folder goes with the process.
+    """
     if error is not None:
         sys.stderr.write(f"nextclick: {error}\n")
     sys.stderr.flush()
