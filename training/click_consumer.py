@@ -3,6 +3,7 @@
 The position is kept by the click log, not by the broker, so nothing is ever committed. Uses confluent-kafka.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -191,9 +192,11 @@ class ClickConsumer:
 
     def _look_again(self) -> None:
         """Tell a topic that is gone from one that the broker did not know yet, and then go on with it."""
-        self._check_topics()
-        self._unknown_since_s = None
-        self.start(self._next)
+        self._unknown_since_s = time.monotonic()
+        with contextlib.suppress(TemporaryError):  # no answer: the next look is as long again from now
+            self._check_topics()
+            self._unknown_since_s = None
+            self.start(self._next)
 
     def _explain_missing_offset(self, partition: int | None) -> NoReturn:
         topic, spans = self._settings.clicks_topic, self.spans()

@@ -140,12 +140,13 @@ class TrainerRole:
 
     def _say_why(self) -> None:
         try:
-            self._consumer.get_watermark_offsets(self._token, _ANSWER_S)
-        except KafkaException as error:
-            if error.args[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
-                self._doubt_topic()
-            else:
-                self._presence.missed()
+            # Asks for all topics: it also lets the client look again for one that it was once told does not exist.
+            topics = self._consumer.list_topics(timeout=_ANSWER_S).topics
+        except KafkaException:
+            self._presence.missed()
+            return
+        if self._settings.models_topic not in topics:
+            self._doubt_topic()
             return
         self._unknown_since_s = None
         self._presence.answered()
