@@ -88,6 +88,7 @@ class ClickConsumer:
     def start(self, positions: Mapping[int, int]) -> None:
         """Read from these offsets on, one for each partition."""
         topic = self._settings.clicks_topic
+        self._consumer.poll(0)  # what the client had to say of a time that is over
         self._next = dict(positions)
         self._at_end.clear()
         self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in positions.items()])
