@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from demo.local_kafka import LocalKafka
 from nextclick.bundle import save_bundle, verify_bundle
@@ -374,7 +374,7 @@ def test_a_topic_that_was_created_anew_is_refused(trainers: Any) -> None:
     admin = AdminClient({"bootstrap.servers": trainers.settings.broker})
     admin.delete_topics([topic])[topic].result(PATIENCE_S)
     trainers.wait_for(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic gone")
-    Topics(trainers.settings).create()
+    admin.create_topics([NewTopic(topic, 4, 1)])[topic].result(PATIENCE_S)
     trainers.send(clicks(0, 100))
 
     status, [line] = run_once(trainers, "second", *QUICK)
