@@ -3,7 +3,9 @@
 The position is kept by the click log, not by the broker, so nothing is ever committed. Uses confluent-kafka.
 """
 
+import contextlib
 import logging
+import time
 from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
@@ -17,6 +19,7 @@ from training.broker_presence import BrokerPresence
 from training.start_position import Span, check_same_topic, lost_clicks, lost_clicks_error
 
 _ANSWER_S = 6.0  # for the first answer of the broker
+_GONE_AFTER_S = 10.0  # a broker that has just started knows no topic for a moment
 _MAX_RECORDS = 500  # of one poll; so that even records of a megabyte each do not fill the memory
 _log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class ClickConsumer:
         self._presence = presence
         self._decode = click_decoder(ClickFields.of(settings))
         self._last_error = ""
+        self._unknown_since_s: float | None = None
         self._failures: list[tuple[KafkaError, int | None]] = []
         self._next: dict[int, int] = {}
         self._at_end: set[int] = set()
@@ -84,6 +88,7 @@ class ClickConsumer:
     def start(self, positions: Mapping[int, int]) -> None:
         """Read from these offsets on, one for each partition."""
         topic = self._settings.clicks_topic
+        self._consumer.poll(0)  # what the client had to say of a time that is over
         self._next = dict(positions)
         self._at_end.clear()
         self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in positions.items()])
@@ -92,6 +97,7 @@ class ClickConsumer:
         """Read no more, until the next `start`."""
         self._consumer.unassign()
         self._next = {}
+        self._unknown_since_s = None
         self._failures.clear()
 
     def poll(self, timeout_s: float) -> list[ReadRecord]:
@@ -103,6 +109,8 @@ class ClickConsumer:
         """
         while self._failures:
             self._handle(*self._failures.pop(0))
+        if self._unknown_since_s is not None and time.monotonic() >= self._unknown_since_s + _GONE_AFTER_S:
+            self._look_again()
         records = []
         for message in self._consumer.consume(_MAX_RECORDS, timeout_s):
             partition, error, offset = message.partition(), message.error(), message.offset()
@@ -179,9 +187,17 @@ class ClickConsumer:
             KafkaError._UNKNOWN_TOPIC,
             KafkaError._UNKNOWN_PARTITION,
         ):
-            raise PermanentError(f"expected the topic {topic}, found that it is gone; run `nextclick topics`")
+            self._unknown_since_s = self._unknown_since_s or time.monotonic()
         elif error.fatal() or not error.retriable():
             _log.warning("reading %s: %s", topic, error.str(), extra={"fields": {"partition": partition}})
+
+    def _look_again(self) -> None:
+        """Tell a topic that is gone from one that the broker did not know yet, and then go on with it."""
+        self._unknown_since_s = time.monotonic()
+        with contextlib.suppress(TemporaryError):  # no answer: the next look is as long again from now
+            self._check_topics()
+            self._unknown_since_s = None
+            self.start(self._next)
 
     def _explain_missing_offset(self, partition: int | None) -> NoReturn:
         topic, spans = self._settings.clicks_topic, self.spans()

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Event
+from threading import Event, Thread
 
 from prometheus_client import CollectorRegistry
 
@@ -30,7 +30,8 @@ from training.watch import Watch
 _POLL_S = 0.2  # so a stop is seen soon
 _MAX_BUFFERED_CLICKS = 100_000  # while a backlog is read: bounds the memory
 _SILENCE_S = 60.0  # a loop that has not turned for so long is stuck
-_STOP_PATIENCE_S = 3.0  # for a training that was asked to end: between two looks it may read or write a large file
+_STOP_PATIENCE_S = 2.5  # for a training that was asked to end: between two looks it may read or write a large file
+_LEAVE_S = 0.5  # at least, to leave the group
 _DAY_S = 24 * 3600
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def run_trainer(settings: Settings, *, once: bool, skip_lost: bool) -> None:
             finally:
                 has_ended = trainer.close()
             if not has_ended:
-                _log.warning("the training did not end within %g s, and is cut off", _STOP_PATIENCE_S)
+                _log.warning("a training, or leaving the group, takes more than %g s: cut off", _STOP_PATIENCE_S)
                 logging.shutdown()
                 os._exit(0)  # a kill at any moment does no harm
 
@@ -108,15 +109,22 @@ class Trainer:
         """Ask the training to end, leave the group, and stop answering.
 
         Returns:
-            Whether the training has ended.
+            Whether all of it was done in time.
         """
+        end_s = time.monotonic() + _STOP_PATIENCE_S
         self._stop.set()
         has_ended = self._running is None or not wait([self._running], _STOP_PATIENCE_S).not_done
         # Only now may another trainer begin: an announcement that was on its way has been made or given up.
+        leaving = Thread(target=self._leave, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(max(_LEAVE_S, end_s - time.monotonic()))
+        self._http.close()
+        return has_ended and not leaving.is_alive()
+
+    def _leave(self) -> None:
+        """Tell the broker; it is waited for in vain while it is away."""
         self._role.close()
         self._consumer.close()
-        self._http.close()
-        return has_ended
 
     def _wait_for_role(self) -> bool:
         while not self._stop.is_set():

@@ -21,6 +21,7 @@ from training.watch import Watch
 # group wait for 3 s before it gives anything to its members.
 _ASK_AFTER = 0.4
 _ANSWER_S = 1.0
+_GONE_AFTER_S = 10.0  # a broker that has just started knows no topic for a moment
 _POLL_S = 0.2  # so a stop is seen soon
 _PASSING_ERRORS = (KafkaError._MAX_POLL_EXCEEDED, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._PARTITION_EOF)
 _log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class TrainerRole:
         self._held = False
         self._said = False
         self._asked_s = time.monotonic()
+        self._unknown_since_s: float | None = None
         self._answers: SimpleQueue[KafkaError | None] = SimpleQueue()
         session_ms = int(settings.session_timeout_s * 1000)
         config = consumer_config(settings, f"{settings.app}-trainer") | {
@@ -137,16 +139,16 @@ class TrainerRole:
         self._asked_s = time.monotonic()
 
     def _say_why(self) -> None:
-        topic = self._settings.models_topic
         try:
-            self._consumer.get_watermark_offsets(self._token, _ANSWER_S)
-        except KafkaException as error:
-            if error.args[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
-                raise PermanentError(
-                    f"expected the topic {topic}, found that it is gone; run `nextclick topics`"
-                ) from None
+            # Asks for all topics: it also lets the client look again for one that it was once told does not exist.
+            topics = self._consumer.list_topics(timeout=_ANSWER_S).topics
+        except KafkaException:
             self._presence.missed()
             return
+        if self._settings.models_topic not in topics:
+            self._doubt_topic()
+            return
+        self._unknown_since_s = None
         self._presence.answered()
         if not self._said:
             self._said = True
@@ -154,4 +156,12 @@ class TrainerRole:
                 "waiting: another trainer of the application %s is at work, or one was cut off less than %g s ago",
                 self._settings.app,
                 self._settings.session_timeout_s,
+            )
+
+    def _doubt_topic(self) -> None:
+        now_s = time.monotonic()
+        self._unknown_since_s = self._unknown_since_s or now_s
+        if now_s >= self._unknown_since_s + _GONE_AFTER_S:
+            raise PermanentError(
+                f"expected the topic {self._settings.models_topic}, found that it is gone; run `nextclick topics`"
             )

@@ -7,6 +7,8 @@ import dataclasses
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,15 +17,19 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from demo.local_kafka import LocalKafka
-from nextclick.bundle import verify_bundle
+from nextclick.bundle import save_bundle, verify_bundle
 from nextclick.clicks import ClickFields, encode_click
 from nextclick.client_config import producer_config
-from nextclick.manifest import CHAMPION, Manifest, decode_manifest
+from nextclick.manifest import CHAMPION, Manifest, decode_manifest, encode_manifest
+from nextclick.network import Network, NetworkConfig
+from nextclick.vocabulary import Vocabulary
 from stream.topics import Topics
+from training.broker_presence import BrokerPresence
 from training.click_log import ClickLog
+from training.trainer_role import TrainerRole
 
 NOW_MS = 1_700_000_000_000
 PATIENCE_S = 30.0
@@ -42,7 +48,7 @@ def quick_broker() -> Iterator[LocalKafka]:
 @pytest.fixture
 def trainers(playground: Any, quick_broker: LocalKafka) -> Any:
     """The playground, on the quick broker."""
-    playground.settings = dataclasses.replace(playground.settings, broker=quick_broker.bootstrap, session_timeout_s=1.5)
+    playground.settings = dataclasses.replace(playground.settings, broker=quick_broker.bootstrap, session_timeout_s=2)
     Topics(playground.settings).create()
     return playground
 
@@ -94,7 +100,8 @@ def wait_until_logged(playground: Any, count: int) -> None:
 def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(trainers: Any) -> None:
     """SIGKILL while it logs, trains and publishes, at random moments: nothing lost, doubled, or announced in half."""
     rng = np.random.default_rng(SEED)
-    settings, sent = trainers.settings, 0
+    settings = trainers.settings = dataclasses.replace(trainers.settings, session_timeout_s=1)
+    sent = 0
     for number, moment in enumerate(("logging", "logging", "publishing", "logging", "training", "logging")):
         name = f"killed-{number}"
         sent += trainers.send(clicks(sent, 500))
@@ -105,6 +112,7 @@ def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(trainer
         while time.monotonic() < end_s:
             pass
         child.kill()
+    (settings.bundle_dir / ".draft-1").mkdir(parents=True, exist_ok=True)  # whether or not a kill left one
 
     status, _ = run_once(trainers, "last", *SMALL)
 
@@ -145,7 +153,6 @@ def test_a_second_trainer_with_another_log_waits_until_the_first_is_gone(trainer
     trainers.wait_for_log("second", "logging clicks")
     second.stop(PATIENCE_S)
     assert second.exit_status == 0
-    assert "lost the role" not in trainers.log("first").read_text()
 
 
 def test_a_trainer_that_slept_past_its_session_finds_another_at_work_and_waits(trainers: Any) -> None:
@@ -168,6 +175,127 @@ def test_a_trainer_that_slept_past_its_session_finds_another_at_work_and_waits(t
     assert first.exit_status == 0
 
 
+_ROLE_HOLDER = """
+import os, sys, threading
+from nextclick.errors import TemporaryError
+from nextclick.settings import Settings
+from training.broker_presence import BrokerPresence
+from training.trainer_role import TrainerRole
+from training.watch import Watch
+settings = Settings.load(os.environ)
+role = TrainerRole(settings, BrokerPresence(settings.broker))
+while not role.wait(0.1):
+    pass
+print("held", flush=True)
+sys.stdin.readline()
+def confirm():
+    try:
+        role.confirm(Watch(threading.Event()))
+        print("confirmed", flush=True)
+    except TemporaryError as error:
+        print(error, flush=True)
+thread = threading.Thread(target=confirm)
+thread.start()
+while thread.is_alive():
+    role.is_held()
+"""
+
+
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_who_slept_past_its_session_cannot_publish(trainers: Any, sleeps: bool) -> None:
+    """The broker is asked before an announcement: a process that wakes up does not know yet that it lost the role."""
+    environment = os.environ | trainers.settings.as_environment()
+    command = [sys.executable, "-c", _ROLE_HOLDER]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        if sleeps:
+            os.kill(holder.pid, signal.SIGSTOP)
+            role = TrainerRole(trainers.settings, BrokerPresence(trainers.settings.broker))
+            trainers.wait_for(lambda: role.wait(0.1), "the role", PATIENCE_S)
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        os.kill(holder.pid, signal.SIGCONT)
+        answer = holder.stdout.readline()
+        holder.stdin.close()
+        assert holder.wait(PATIENCE_S) == 0
+        if sleeps:
+            role.close()
+
+    assert answer.startswith("expected to be the one trainer" if sleeps else "confirmed"), answer
+
+
+def test_a_bundle_that_was_announced_meanwhile_is_not_overwritten(trainers: Any) -> None:
+    """The new bundle was compared with another: it is judged again by the next training."""
+    trainers.send(clicks(0, 1_500))
+    trainer = trainers.start("trainer", "train", "--verbose", *SMALL, "--set", "epochs=40")
+    trainers.wait_for_log("trainer", "pass 1")
+    rival = save_bundle(
+        trainers.settings.bundle_dir,
+        Network(NetworkConfig(n_items=1, hidden_size=4)),
+        Vocabulary(["item-0"], np.ones(1)),
+        created_ms=1,
+        metrics={},
+    )
+    producer = Producer(producer_config(trainers.settings))
+    producer.produce(trainers.settings.models_topic, encode_manifest(rival), CHAMPION)
+    assert producer.flush(PATIENCE_S) == 0
+
+    trainers.wait_for_log("trainer", "another was announced meanwhile")
+    trainer.stop(PATIENCE_S)
+
+    assert trainer.exit_status == 0
+    assert announced(trainers) == [rival]
+
+
+def test_sigterm_ends_it_in_time_though_the_training_hangs(trainers: Any) -> None:
+    """In a read that does not come back, as from a network folder: the clicks are written, the process is cut off."""
+    settings = trainers.settings
+    trainers.send(clicks(0, 1_000))
+    pipe = trainers.folder / "pipe"
+    os.mkfifo(pipe)
+    (trainers.folder / "torch.py").write_text(f"open({str(pipe)!r}).read()")  # what the training thread imports first
+    trainer = trainers.start("trainer", "train", *SMALL, "--set", "log_flush_s=1000", PYTHONPATH=str(trainers.folder))
+    descriptor = trainers.wait_for(lambda: open_if_read(pipe), "the training to hang", PATIENCE_S)
+    trainers.send(clicks(1_000, 100))
+    began_s = time.monotonic()
+
+    trainer.stop(PATIENCE_S)
+
+    os.close(descriptor)
+    assert time.monotonic() - began_s < 5
+    assert trainer.exit_status == 0
+    assert "cut off" in trainers.log("trainer").read_text()
+    assert set(logged_offsets(settings.log_dir)) <= set(click_offsets(trainers))
+    assert len(logged_offsets(settings.log_dir)) >= 1_000
+
+
+def open_if_read(pipe: Path) -> int | None:
+    """Open a pipe for writing, once somebody reads it."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def test_old_clicks_go_and_the_trainer_reads_on(trainers: Any) -> None:
+    """Their files are older than `log_keep_days`; the position is not forgotten, and nothing is trained on too few."""
+    trainers.send(clicks(0, 1_000))
+    assert run_once(trainers, "first", *QUICK)[0] == 0
+    for path in trainers.settings.log_dir.rglob("*.parquet"):
+        os.utime(path, (time.time() - 2 * 86_400,) * 2)
+    trainers.send(clicks(1_000, 100))
+
+    status, lines = run_once(trainers, "second", *SMALL, "--set", "log_keep_days=1")
+
+    assert status == 0
+    assert [line for line in lines if '"clicks":1000' in line and "removed the oldest clicks" in line]
+    assert "not trained: too few clicks" in lines[-1]
+    assert len(logged_offsets(trainers.settings.log_dir)) == 100
+
+
 def test_a_broker_that_hangs_or_goes_away_is_waited_for(trainers: Any, quick_broker: LocalKafka) -> None:
     """For longer than the session timeout, which costs the role for a while; meanwhile SIGTERM ends it soon, too."""
     trainer = start_logging(trainers, "trainer", *QUICK)
@@ -175,28 +303,38 @@ def test_a_broker_that_hangs_or_goes_away_is_waited_for(trainers: Any, quick_bro
     wait_until_logged(trainers, 300)
 
     quick_broker.pause()
-    trainers.wait_for_log("trainer", "does not answer")
+    wait_until_missed(trainers)
     quick_broker.resume()
     trainers.wait_for_log("trainer", "the broker is back")
     trainers.send(clicks(300, 300))
     wait_until_logged(trainers, 600)
     quick_broker.stop(keep_data=True)
-    trainers.wait_for(lambda: trainers.log("trainer").read_text().count("does not answer") == 2, "a second notice")
+    wait_until_missed(trainers)
     quick_broker.start()
     trainers.send(clicks(600, 300))
     wait_until_logged(trainers, 900)
     quick_broker.pause()
-    trainers.wait_for(lambda: trainers.log("trainer").read_text().count("does not answer") == 3, "a third notice")
+    wait_until_missed(trainers)
     began_s = time.monotonic()
     trainer.stop(PATIENCE_S)
     took_s = time.monotonic() - began_s
     quick_broker.resume()
 
     assert took_s < 5
-    log = trainers.log("trainer").read_text()
-    assert log.count("the broker is back") == 2
+    assert said(trainers) == ["away", "back", "away", "back", "away"]
     assert trainer.exit_status == 0
     assert logged_offsets(trainers.settings.log_dir) == click_offsets(trainers)
+
+
+def said(playground: Any) -> list[str]:
+    """What the trainer said of the broker."""
+    texts = {"does not answer": "away", "the broker is back": "back"}
+    lines = playground.log("trainer").read_text().splitlines()
+    return [word for line in lines for text, word in texts.items() if text in line]
+
+
+def wait_until_missed(playground: Any) -> None:
+    playground.wait_for(lambda: said(playground)[-1:] == ["away"], "a notice that the broker is away", PATIENCE_S)
 
 
 def test_clicks_that_retention_takes_from_a_running_trainer_are_named(trainers: Any) -> None:
@@ -236,7 +374,7 @@ def test_a_topic_that_was_created_anew_is_refused(trainers: Any) -> None:
     admin = AdminClient({"bootstrap.servers": trainers.settings.broker})
     admin.delete_topics([topic])[topic].result(PATIENCE_S)
     trainers.wait_for(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic gone")
-    Topics(trainers.settings).create()
+    admin.create_topics([NewTopic(topic, 4, 1)])[topic].result(PATIENCE_S)
     trainers.send(clicks(0, 100))
 
     status, [line] = run_once(trainers, "second", *QUICK)

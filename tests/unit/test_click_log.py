@@ -136,6 +136,68 @@ def test_a_crash_in_a_merge_doubles_nothing(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
 
 
+DAY_S = 24 * 3600.0
+NOON_S = 1_700_000_000 // DAY_S * DAY_S + DAY_S / 2
+
+
+def age(log: ClickLog, days_ago: list[float]) -> None:
+    """Let the files of a log have been written so many days ago, by partition and offset; at noon."""
+    for file, days in zip(sorted(log.files), days_ago, strict=True):
+        os.utime(file.path, (NOON_S - days * DAY_S,) * 2)
+
+
+def test_old_files_go_and_the_position_stays(tmp_path: Path) -> None:
+    """Whole files by the time of writing; the last file of a partition is emptied, for its name is the position."""
+    log = ClickLog(tmp_path)
+    for first in (0, 10, 20):
+        log.append(0, first, first + 9, rows(first, 10))
+    log.append(1, 0, 4, rows(0, 5))
+    age(log, [9, 5, 1, 9])
+
+    removed = log.remove_old(NOON_S - 4 * DAY_S, max_bytes=10**9)
+
+    assert removed == 25
+    for seen in (log, ClickLog(tmp_path)):
+        assert read_rows(seen) == rows(20, 10)
+        assert read_rows(seen, 1) == []
+        assert (seen.ends, seen.n_clicks) == ({0: 30, 1: 5}, 10)
+    log.append(1, 5, 9, rows(5, 5))
+    assert read_rows(ClickLog(tmp_path), 1) == rows(5, 5)
+
+
+def test_the_oldest_files_go_until_the_rest_is_small_enough(tmp_path: Path) -> None:
+    """Of all partitions the ones that were written first."""
+    log = ClickLog(tmp_path)
+    for first in (0, 10, 20):
+        log.append(0, first, first + 9, rows(first, 10))
+        log.append(1, first, first + 9, rows(first, 10))
+    age(log, [9, 3, 1, 8, 7, 2])
+    sizes = [file.path.stat().st_size for file in sorted(log.files)]
+
+    assert log.remove_old(0, max_bytes=sum(sizes)) == 0
+    assert log.remove_old(0, max_bytes=sizes[1] + sizes[2] + sizes[5]) == 30
+    assert log.remove_old(0, max_bytes=0) == 30
+    assert log.remove_old(0, max_bytes=0) == 0
+
+    assert ClickLog(tmp_path).ends == log.ends == {0: 30, 1: 30}
+    assert ClickLog(tmp_path).n_clicks == log.n_clicks == 0
+
+
+def test_files_of_different_days_are_not_merged(tmp_path: Path) -> None:
+    """What is joined keeps the time of its newest part, so that clicks go when their days are over."""
+    log = ClickLog(tmp_path)
+    for number in range(50):
+        log.append(0, number, number, rows(number, 1))
+    age(log, [3] * 10 + [2] + [0] * 39)
+
+    log.merge_small_files()
+
+    files = sorted(ClickLog(tmp_path).files)
+    assert [(file.first, file.last) for file in files] == [(0, 9), (10, 10), (11, 49)]
+    assert log.remove_old(NOON_S - 2.5 * DAY_S, max_bytes=10**9) == 10
+    assert read_rows(log) == rows(10, 40)
+
+
 _WRITER = """
 import sys
 from pathlib import Path
