@@ -60,6 +60,7 @@ class ChunkConsumer(driver.Consumer):
         self._waiting_chunks = 0
         self._chunk_taken = asyncio.Event()
         self._seeks = 0
+        self._seeking = asyncio.Lock()
         super().__init__(*args, **options)
 
     def acknowledge(self, partition: int, next_offset: int) -> None:
@@ -101,9 +102,20 @@ class ChunkConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
-        self._seeks += 1
-        self._forget_waiting()
-        await super().perform_seek()
+        """Go back to what was committed; where nothing was yet, to where this application begins."""
+        async with self._seeking:  # a recovery and the loop that delivers can both want it
+            self._seeks += 1
+            self._forget_waiting()
+            await super().perform_seek()
+            clicks = [tp for tp in self.assignment() if tp.topic == self.settings.clicks_topic]
+            new = [tp for tp in clicks if self._read_offset[tp] is None]
+            if unknown := [tp for tp in new if tp not in self._acknowledged]:
+                is_early = self.settings.start == "earliest"
+                find = self._thread.earliest_offsets if is_early else self._thread.highwaters
+                # It is committed from now on: a place to come back to, also when what follows is dropped.
+                self._acknowledged.update(await find(*unknown))
+            if new:
+                await self.seek_wait({tp: self._acknowledged[tp] for tp in new})
 
     def _forget_waiting(self) -> None:
         self._waiting_chunks = 0

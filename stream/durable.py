@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nextclick.settings import Settings
-from stream.producer import DroppedError
+from stream.producer import DroppedError, LeasedProducer
 from stream.table import StateTable
 
 MAX_CHUNKS_IN_FLIGHT = 8  # published and not yet acknowledged; more only adds memory and latency
@@ -78,7 +78,7 @@ class Durable:
                     self._room.release()
                     return
                 self._table.remember(result.partition, result.states)
-                sent.append(await self._send(result))
+                sent.append(await self._send(result, epoch))
         except DroppedError:  # the partitions were taken away while the batch waited for its turn
             self._room.release()
             return
@@ -97,7 +97,7 @@ class Durable:
             KafkaError: the broker refuses.
         """
         records: list[Record] = [(key, data, NO_HEADERS) for key, data in states.items()]
-        sent = await self._send_batches(self._settings.changelog_topic, partition, records)
+        sent = await self._send_batches(self._settings.changelog_topic, partition, records, self._epoch)
         await asyncio.gather(*(delivery for delivery, _ in sent))
 
     def abandon(self) -> None:
@@ -105,17 +105,17 @@ class Durable:
         self._epoch += 1
         self._app.producer._producer.drop_unsent()
 
-    async def _send(self, result: PartitionResults) -> "_Sent":
+    async def _send(self, result: PartitionResults, epoch: int) -> "_Sent":
         settings, partition = self._settings, result.partition
         states: list[Record] = [(key, data, NO_HEADERS) for key, data in result.states.items()]
         # The changelog goes first: an update must never be out while the state behind it can still get lost.
-        changelog = await self._send_batches(settings.changelog_topic, partition, states)
-        updates = await self._send_batches(settings.recommendations_topic, partition, result.updates)
-        rejected = await self._send_batches(settings.rejected_topic, partition, result.rejected)
+        changelog = await self._send_batches(settings.changelog_topic, partition, states, epoch)
+        updates = await self._send_batches(settings.recommendations_topic, partition, result.updates, epoch)
+        rejected = await self._send_batches(settings.rejected_topic, partition, result.rejected, epoch)
         return _Sent(changelog, updates + rejected)
 
     async def _send_batches(
-        self, topic: str, partition: int, records: Iterable[Record]
+        self, topic: str, partition: int, records: Iterable[Record], epoch: int
     ) -> "list[tuple[asyncio.Future[Any], int]]":
         """Send records in as few batches as fit; gives each batch's delivery future and number of records."""
         producer = self._app.producer._producer
@@ -123,17 +123,18 @@ class Durable:
         batch, count = producer.create_batch(), 0
         for key, value, headers in records:
             if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                batches.append((await self._send_batch(batch, topic, partition), count))
+                batches.append((await self._send_batch(batch, topic, partition, epoch), count))
                 batch, count = producer.create_batch(), 0
                 if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                     raise ValueError(f"a record for {topic} is larger than a whole batch")
             count += 1
         if count:
-            batches.append((await self._send_batch(batch, topic, partition), count))
+            batches.append((await self._send_batch(batch, topic, partition, epoch), count))
         return batches
 
-    async def _send_batch(self, batch: Any, topic: str, partition: int) -> "asyncio.Future[Any]":
-        delivery: asyncio.Future[Any] = await self._app.producer._producer.send_batch(batch, topic, partition=partition)
+    async def _send_batch(self, batch: Any, topic: str, partition: int, epoch: int) -> "asyncio.Future[Any]":
+        producer: LeasedProducer = self._app.producer._producer
+        delivery = await producer.send_wanted(batch, topic, partition, lambda: epoch == self._epoch)
         # Of a batch that is dropped with its epoch nobody asks what became of it.
         delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
         return delivery

@@ -44,7 +44,8 @@ HOOKS = (
     ("aiokafka.producer.message_accumulator", "MessageAccumulator", "drain_by_nodes", "producer: waits for the lease"),
     ("aiokafka.producer.message_accumulator", "MessageAccumulator", "_wakeup", "producer: waits for the lease"),
     ("aiokafka", "AIOKafkaProducer", "create_batch", "durable: one batch per partition and topic"),
-    ("aiokafka", "AIOKafkaProducer", "send_batch", "durable: one batch per partition and topic"),
+    ("aiokafka.client", "AIOKafkaClient", "_wait_on_metadata", "producer: hands batches over"),
+    ("aiokafka.producer.message_accumulator", "MessageAccumulator", "add_batch", "producer: hands batches over"),
 )
 # Attributes that only instances have: looked for in the source of the constructor.
 INSTANCE_HOOKS = (

@@ -7,10 +7,11 @@ are not acknowledged, and are read again by the partition's next owner. Uses aio
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import aiokafka
+from aiokafka import TopicPartition
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
 
@@ -33,9 +34,20 @@ class LeasedAccumulator(MessageAccumulator):
         self._lease = lease
         self._dropped_in_flight: set[Any] = set()
 
-    async def add_batch(self, builder: Any, tp: Any, timeout: float) -> Any:
-        """Queue a batch after the last one of its partition has left, however long that takes."""
-        return await super().add_batch(builder, tp, FOREVER_S)
+    async def add_wanted(
+        self, builder: Any, tp: TopicPartition, is_wanted: Callable[[], bool]
+    ) -> "asyncio.Future[Any]":
+        """Queue a batch after the last one of its partition has left, however long that takes.
+
+        Raises:
+            DroppedError: it is not wanted any more when its turn comes.
+        """
+        while waiting := self._batches.get(tp):
+            await waiting[-1].wait_drain(FOREVER_S)
+        if not is_wanted():
+            raise DroppedError
+        delivery: asyncio.Future[Any] = await self.add_batch(builder, tp, FOREVER_S)
+        return delivery
 
     def drain_by_nodes(self, ignore_nodes: Any, muted_partitions: Collection[Any] = frozenset()) -> Any:
         """Give the sender the next batch of every partition, by broker; none without the lease."""
@@ -87,6 +99,23 @@ class LeasedProducer(aiokafka.AIOKafkaProducer):
             linger_ms=options["linger_ms"],
         )
         self._sender._message_accumulator = self._message_accumulator
+
+    async def send_wanted(
+        self, batch: Any, topic: str, partition: int, is_wanted: Callable[[], bool]
+    ) -> "asyncio.Future[Any]":
+        """Hand a batch over, in order per partition; gives the future of its delivery.
+
+        Args:
+            batch: from `create_batch`.
+            topic: where it goes.
+            partition: where it goes.
+            is_wanted: asked at the last moment: the wait for a broker can be long, and the partition taken away.
+
+        Raises:
+            DroppedError: it is not wanted any more.
+        """
+        await self.client._wait_on_metadata(topic)
+        return await self._message_accumulator.add_wanted(batch, TopicPartition(topic, partition), is_wanted)
 
     def drop_unsent(self) -> None:
         """Forget the batches that have not left."""
