@@ -10,12 +10,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faust
 import uvloop
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.protocol.group import SyncGroupRequest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -214,24 +216,40 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
-        coordinator._do_heartbeat = self._renewing(coordinator, coordinator._do_heartbeat)
-        coordinator._do_rejoin_group = self._renewing(coordinator, coordinator._do_rejoin_group)
+        coordinator._do_heartbeat = partial(self._heartbeat, coordinator, coordinator._do_heartbeat)
+        coordinator._do_rejoin_group = partial(self._rejoin, coordinator._do_rejoin_group)
 
-    def _renewing(self, coordinator: Any, ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Wrap what aiokafka asks the group's coordinator, so that the lease follows the answers."""
+    async def _heartbeat(self, coordinator: Any, beat: Callable[[], Awaitable[bool]]) -> bool:
+        """Send aiokafka's heartbeat, and let the lease follow the answer."""
         lease = self.consumer.lease
+        sent_s = time.monotonic()
+        answered = await beat()
+        if coordinator.generation < 0:  # the broker does not know this member
+            lease.void()
+        elif answered and (lease.is_held(sent_s) or await self._is_member(coordinator)):
+            lease.renew(sent_s)
+        return answered
 
-        async def asked(*args: Any) -> Any:
-            sent_s = time.monotonic()
-            answer = await ask(*args)
-            if answer:
-                # A rejoin waits for the other members: the broker counts from its end.
-                lease.renew(sent_s if ask.__name__ == "_do_heartbeat" else time.monotonic())
-            elif coordinator.generation < 0:  # the broker does not know this member
-                lease.void()
-            return answer
+    async def _rejoin(self, join: Callable[[Any], Awaitable[bool]], subscription: Any) -> bool:
+        joined = await join(subscription)
+        if joined:  # it waited for the other members: the broker counts from its end
+            self.consumer.lease.renew(time.monotonic())
+        return joined
 
-        return asked
+    async def _is_member(self, coordinator: Any) -> bool:
+        """Ask for the assignment of this generation, which only a member gets.
+
+        A coordinator that has just started and still reads its groups answers every heartbeat with yes. While the
+        lease is held that does no harm: it then begins to count anew. Afterwards another may own the partitions.
+        """
+        request = SyncGroupRequest(
+            coordinator.group_id, coordinator.generation, coordinator.member_id, coordinator._group_instance_id, []
+        )
+        try:
+            response = await coordinator._send_req(request)
+        except KafkaError:
+            return False
+        return bool(response.error_code == 0)
 
     def leave_out(self, partitions: Collection[TP]) -> None:
         """Fetch nothing of these partitions: the changelog is assigned with the clicks, but read by another client."""
