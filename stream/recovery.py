@@ -17,7 +17,8 @@ from mode import Service
 
 from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
-from stream.changelog import ChangelogReader, Interrupted, Restored, StalledError
+from stream.changelog import ChangelogReader, Restored, StalledError
+from stream.changelog_span import Interrupted
 from stream.durable import Durable
 from stream.metrics import WorkerMetrics
 from stream.producer import DroppedError

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from demo.local_kafka import LocalKafka
-from demo.simulator import Law, Simulator
+from tests.simulated_clicks import simulated
 
-NOW_MS = 1_700_000_000_000
 STOP_S = 5.0
 # Runs the worker command with one function of it replaced.
 HANGING_WORKER = """
@@ -32,11 +31,6 @@ stream.agent.encode_update = lambda *arguments: time.sleep(3600)
 from nextclick.cli import main
 main()
 """
-
-
-def simulated(count: int, seed: int = 0) -> list[tuple[str, str, int]]:
-    """Clicks of the simulator, as (user, item, event time in ms)."""
-    return [(c.user_id, c.item_id, c.timestamp_ms) for c in Simulator(Law(), seed).next_clicks(NOW_MS, count)]
 
 
 @pytest.fixture

@@ -11,18 +11,12 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from demo.simulator import Law, Simulator
 from nextclick.client_config import producer_config
 from nextclick.hashing import partition_of
 from nextclick.user_state import UserState, decode_state, encode_state
+from tests.simulated_clicks import NOW_MS, simulated
 
-NOW_MS = 1_700_000_000_000
 STOP_S = 5.0
-
-
-def simulated(count: int, seed: int = 0) -> list[tuple[str, str, int]]:
-    """Clicks of the simulator, as (user, item, event time in ms)."""
-    return [(c.user_id, c.item_id, c.timestamp_ms) for c in Simulator(Law(), seed).next_clicks(NOW_MS, count)]
 
 
 def state(playground: Any, user: str, offset: int, sequence: int) -> tuple[int, bytes]:

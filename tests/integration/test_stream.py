@@ -6,45 +6,15 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from demo.simulator import Law, Simulator
-from nextclick.bundle import save_bundle
-from nextclick.client_config import librdkafka_config, producer_config
-from nextclick.manifest import CHAMPION, Manifest, encode_manifest
-from nextclick.network import Network, NetworkConfig
-from nextclick.vocabulary import Vocabulary
+from nextclick.client_config import librdkafka_config
 from stream.topics import Topics
-
-NOW_MS = 1_700_000_000_000
-
-
-def simulated(count: int, seed: int = 0) -> list[tuple[str, str, int]]:
-    """Clicks of the simulator, as (user, item, event time in ms)."""
-    simulator = Simulator(Law(), seed)
-    return [(c.user_id, c.item_id, c.timestamp_ms) for c in simulator.next_clicks(NOW_MS, count)]
-
-
-def untrained_bundle(store: Path, items: list[str], seed: int) -> Manifest:
-    """A bundle with random weights: enough to serve."""
-    torch.manual_seed(seed)
-    vocabulary = Vocabulary(items, np.ones(len(items)))
-    network = Network(NetworkConfig(len(items), 32))
-    return save_bundle(store, network, vocabulary, created_ms=seed, metrics={})
-
-
-def announce(playground: Any, manifest: Manifest) -> None:
-    """Tell the workers about a bundle."""
-    producer = Producer(producer_config(playground.settings))
-    producer.produce(playground.settings.models_topic, key=CHAMPION, value=encode_manifest(manifest))
-    assert producer.flush(10) == 0
+from tests.chaos.bundles import announce, untrained_bundle
+from tests.simulated_clicks import NOW_MS, simulated
 
 
 def worker_port(playground: Any, name: str = "worker") -> int:
@@ -141,7 +111,7 @@ def test_partitions_move_while_a_model_is_at_work(playground: Any) -> None:
     clicks = simulated(6_000, seed=11)
     store = playground.settings.bundle_dir
     items = sorted({item for _, item, _ in clicks} | {f"more-{number}" for number in range(20_000)})
-    announce(playground, untrained_bundle(store, items, seed=1))
+    announce(playground.settings, untrained_bundle(store, items, seed=1))
     playground.worker("first", NEXTCLICK_MAX_CHUNK_RECORDS="100")
     playground.wait_for_log("first", "serving a new bundle")
     playground.send(clicks)
@@ -178,12 +148,12 @@ def test_a_new_bundle_is_swapped_in_between_two_batches(playground: Any) -> None
     playground.send(clicks[:2_000])
     playground.wait_until_answered()
     one = untrained_bundle(store, items[: len(items) // 2], seed=1)
-    announce(playground, one)
+    announce(playground.settings, one)
     playground.wait_for_log("worker", one.bundle_id)
     playground.send(clicks[2_000:4_000])
     playground.wait_until_answered()
     two = untrained_bundle(store, items, seed=2)
-    announce(playground, two)
+    announce(playground.settings, two)
     playground.wait_for_log("worker", two.bundle_id)
     playground.send(clicks[4_000:])
     updates = playground.wait_until_answered()
@@ -198,14 +168,14 @@ def test_a_corrupt_bundle_is_refused_counted_and_logged_and_the_stream_goes_on(p
     """Guarantee 4: the worker keeps the bundle that it has."""
     store = playground.settings.bundle_dir
     good = untrained_bundle(store, ["i1", "i2"], seed=1)
-    announce(playground, good)
+    announce(playground.settings, good)
     playground.worker()
     playground.wait_for_log("worker", good.bundle_id)
     bad = untrained_bundle(store, ["i1", "i2"], seed=2)
     with (store / bad.bundle_id / "model.safetensors").open("r+b") as file:
         file.seek(-3, os.SEEK_END)
         file.write(b"\xff")
-    announce(playground, bad)
+    announce(playground.settings, bad)
     playground.wait_for_log("worker", "bundle refused")
     playground.send([("u1", "i1", NOW_MS)])
     [update] = playground.wait_until_answered()
@@ -218,7 +188,7 @@ def test_a_worker_starts_with_its_last_verified_copy_when_the_store_is_gone(play
     """Guarantee 4: the local copy is served until something newer can be loaded."""
     store = playground.settings.bundle_dir
     manifest = untrained_bundle(store, ["i1", "i2"], seed=1)
-    announce(playground, manifest)
+    announce(playground.settings, manifest)
     worker = playground.worker()
     playground.wait_for_log("worker", manifest.bundle_id)
     worker.stop(10)
