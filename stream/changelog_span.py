@@ -89,7 +89,8 @@ def find_spans(
 def find_offsets(settings: Settings, topic: str, partitions: Collection[int], which: OffsetSpec) -> dict[int, int]:
     """Ask for the ends of partitions, with what unfinished transactions hold back: it must be waited for."""
     wanted = {TopicPartition(topic, partition): which for partition in partitions}
-    asked = AdminClient(librdkafka_config(settings)).list_offsets(
+    client = AdminClient(librdkafka_config(settings))  # its answers come only while it is held
+    asked = client.list_offsets(
         wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=BROKER_TIMEOUT_S
     )
     return {tp.partition: answer.result().offset for tp, answer in asked.items()}
