@@ -204,6 +204,11 @@ class DurableProducer(driver.Producer):
     def _settings_extra(self) -> dict[str, Any]:
         return {"acks": "all", "enable_idempotence": True, "lease": self.lease}
 
+    async def flush(self) -> None:
+        """Do nothing: Faust flushes before it tells that partitions are taken away, and without the lease that ends
+        only afterwards. What is unfinished is waited for, and dropped, by `stream.durable`.
+        """
+
     @property
     def _producer_type(self) -> type[LeasedProducer]:
         return LeasedProducer

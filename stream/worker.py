@@ -161,6 +161,8 @@ class _Worker:
             if app.lease.is_held(time.monotonic()):
                 await app.durable.drain()
                 await app.consumer.commit()
+            else:
+                app.durable.abandon()
         await app.stop()
 
     def _fail(self, error: BaseException) -> None:
