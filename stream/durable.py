@@ -97,8 +97,12 @@ class Durable:
             KafkaError: the broker refuses.
         """
         records: list[Record] = [(key, data, NO_HEADERS) for key, data in states.items()]
-        sent = await self._send_batches(self._settings.changelog_topic, partition, records, self._epoch)
+        epoch = self._epoch
+        sent = await self._send_batches(self._settings.changelog_topic, partition, records, epoch)
         await asyncio.gather(*(delivery for delivery, _ in sent))
+        if epoch != self._epoch:
+            raise DroppedError
+        self._table.wrote(partition, [_offsets(delivery.result(), count) for delivery, count in sent])
 
     def abandon(self) -> None:
         """Forget what is unfinished: the partitions may belong to another worker now."""

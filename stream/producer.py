@@ -18,7 +18,7 @@ from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER
 from stream.lease import Lease
 
 FOREVER_S = 7 * 24 * 3600.0  # a broker that is away is waited for, not failed at
-LEASE_RECHECK_S = 0.05
+RECHECK_S = 0.05
 NO_COMPRESSION = 0
 
 
@@ -55,10 +55,11 @@ class LeasedAccumulator(MessageAccumulator):
             self._drop(self._batches[tp].popleft())
             if not self._batches[tp]:
                 del self._batches[tp]
-        if self._lease.is_held(time.monotonic()):
+        # Without a producer id the sender has to fetch one first: the one before went with a dropped batch.
+        if self._lease.is_held(time.monotonic()) and self._txn_manager.has_pid():
             return super().drain_by_nodes(ignore_nodes, muted_partitions)
         nothing = super().drain_by_nodes(ignore_nodes, set(self._batches))
-        self._loop.call_later(LEASE_RECHECK_S, self._wakeup, self._waiter_future)
+        self._loop.call_later(RECHECK_S, self._wakeup, self._waiter_future)
         return nothing
 
     def drop_unsent(self) -> None:

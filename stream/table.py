@@ -81,25 +81,29 @@ class StateTable(faust.Table):
         Args:
             partition: of the states.
             states: by key.
-            changelog: the offsets that they got, batch by batch. When somebody else's lie in between, an evicted
-                worker has written late: the local store then counts as complete only up to there, and the next
-                recovery reads what came in between.
+            changelog: the offsets that they got, batch by batch.
 
         Raises:
             OSError: the disk is full or cannot be written.
             DamagedError: the store cannot be trusted.
         """
-        for offsets in changelog:
-            if self._complete_to[partition] == offsets.start:
-                self._complete_to[partition] = offsets.stop
-            else:
-                self._complete_to[partition] = None
+        self.wrote(partition, changelog)
         complete_to = self._complete_to[partition]
         self.data.put_many(partition, states, complete_to - 1 if complete_to is not None else None)
         pending = self._pending[partition]
         for key, data in states.items():
             if pending.get(key) is data:  # else a newer state of the user is on its way
                 del pending[key]
+
+    def wrote(self, partition: int, changelog: Sequence[range]) -> None:
+        """Note which offsets of the changelog are this worker's own.
+
+        When somebody else's lie in between, an evicted worker has written late: the local store then counts as
+        complete only up to there, and the next recovery reads what came in between.
+        """
+        for offsets in changelog:
+            is_next = self._complete_to[partition] == offsets.start
+            self._complete_to[partition] = offsets.stop if is_next else None
 
     def stored_offset(self, partition: int) -> int | None:
         """Give the changelog offset of the last record up to which the local store has all."""
