@@ -12,6 +12,7 @@ from typing import Any
 
 import rocksdict
 from faust.stores import rocksdb
+from faust.types import TP
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,16 @@ class StateStore(rocksdb.Store):
         with self._explained(partition):
             self._db_for_partition(partition).write(batch)
 
+    def persisted_offset(self, tp: TP) -> int | None:
+        """Give the changelog offset up to which the local store has all; a damaged one is removed, and has nothing."""
+        try:
+            offset = self.get_many(tp.partition, [self.offset_key])[0]
+        except DamagedError as error:
+            _log.warning("local states are built again: %s", error)
+            self.remove(tp.partition)
+            return None
+        return int(offset) if offset is not None else None
+
     def remove(self, partition: int) -> None:
         """Delete a partition's files; nothing may be using them."""
         self._dbs.pop(partition, None)
@@ -91,7 +102,7 @@ class StateStore(rocksdb.Store):
         try:
             yield
         except Exception as error:
-            if type(error) is not Exception or "lock" in str(error):  # Faust waits for a lock by itself
+            if type(error) is not Exception or "LOCK:" in str(error):  # Faust waits for a lock by itself
                 raise
             if _DAMAGED in str(error):
                 self._damage_mark(partition).touch()

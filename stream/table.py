@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from nextclick.user_state import UserState, decode_state
 from stream.store import StateStore
@@ -107,8 +108,7 @@ class StateTable(faust.Table):
 
     def stored_offset(self, partition: int) -> int | None:
         """Give the changelog offset of the last record up to which the local store has all."""
-        offset = self.data.get_many(partition, [self.data.offset_key])[0]
-        return int(offset) if offset is not None else None
+        return self.data.persisted_offset(TP("", partition))
 
     def stored(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """Give the bytes of states in the local store."""

@@ -155,6 +155,30 @@ def test_a_damaged_store_is_built_again(playground: Any) -> None:
     playground.assert_states_equal_offline()
 
 
+def test_damage_that_is_met_at_work_ends_the_worker_and_is_mended_by_the_next_start(playground: Any) -> None:
+    """A store can be opened though its data are damaged: only reading them tells."""
+    start_with_clicks(playground, 2_000).kill()
+    worker = playground.worker()  # opening the stores writes what was only in their logs to files
+    playground.wait_for_log("worker", "partitions assigned")
+    worker.kill()
+    for partition in range(playground.settings.partitions):
+        for path in local_store(playground, partition).glob("*.sst"):
+            data = bytearray(path.read_bytes())
+            quarter = len(data) // 4  # neither the first key, which is the changelog's offset, nor the index at the end
+            data[quarter : 2 * quarter] = bytes(quarter)
+            path.write_bytes(data)
+    broken = playground.worker()
+    playground.send(simulated(1_000, seed=1))
+    broken.wait(40)
+    said = playground.log("worker").read_text().splitlines()[-1]
+    playground.worker()
+    playground.wait_until_answered()
+
+    assert broken.exit_status == 1
+    assert "builds the local states anew" in said
+    playground.assert_states_equal_offline()
+
+
 def test_a_changelog_that_cannot_be_read_on_is_an_error_that_says_why(playground: Any) -> None:
     """The time of a recovery is bounded: the store is built again once, and then the worker gives up."""
     partition, data = state(playground, "u1", offset=-1, sequence=41)
