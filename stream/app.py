@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +14,7 @@ from stream.agent import ClickAgent
 from stream.chunks import ChunkSchema, chunks, use_chunks
 from stream.clients import faust_broker_options
 from stream.durable import Durable
-from stream.lease import Lease
+from stream.lease import Lease, now_s
 from stream.metrics import WorkerMetrics
 from stream.models import CATCH_UP_S, ServedBundle
 from stream.recovery import StateRecovery, StateTables
@@ -96,10 +95,10 @@ def build_app(
 
     async def revoked(_: Any, partitions: Any, **__: Any) -> None:
         await app.recovery.stop_reading()
-        if app.lease.is_held(time.monotonic()):
+        if app.lease.is_held(now_s()):
             async with bounded(DRAIN_S):
                 await app.durable.drain()
-                await app.consumer.commit()
+                await app.consumer.commit_all()
         app.durable.abandon()
         table.disown()
         metrics.partitions.set(0)
@@ -146,7 +145,7 @@ def _app_options(settings: Settings, n_partitions: int, instance_id: str) -> dic
         "stream_recovery_delay": 0.0,
         "consumer_group_instance_id": instance_id,
         "table_standby_replicas": settings.standby_replicas,
-        "consumer_auto_offset_reset": settings.start,
+        "consumer_auto_offset_reset": "earliest",  # `perform_seek` knows where to begin
         "broker_commit_interval": settings.commit_interval_s,
         "broker_session_timeout": settings.session_timeout_s,
         "broker_heartbeat_interval": settings.session_timeout_s / 10,  # also how soon a rebalance is noticed

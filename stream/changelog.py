@@ -31,7 +31,15 @@ PROGRESS_S = 5.0  # between two lines about progress
 
 
 class StalledError(Exception):
-    """The broker answers, but the changelog's end is not reached."""
+    """The broker answers, but the changelog's end is not reached.
+
+    Attributes:
+        partition: of the changelog.
+    """
+
+    def __init__(self, partition: int, reason: str) -> None:
+        super().__init__(reason)
+        self.partition = partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +85,9 @@ class ChangelogReader:
         with _consumer(self._settings) as consumer:
             spans = find_spans(self._settings, self._table, partitions, stop)
             total = sum(span.left for span in spans.values())
+            for partition, span in spans.items():
+                check_fence(self._settings, partition, span.highest_fence, span.clicks_end)
             self._read(consumer, spans, total, stop)
-        for partition, span in spans.items():
-            check_fence(self._settings, partition, span)
         return {partition: Restored(span.next_offset, span.outdated) for partition, span in spans.items()}
 
     def follow(self, partitions: Collection[int], stop: threading.Event) -> None:
@@ -95,7 +103,7 @@ class ChangelogReader:
                 return
             self._assign(consumer, spans)
             while not stop.is_set():
-                self._apply(spans, consumer.consume(MAX_RECORDS, POLL_S))
+                self._apply(spans, consumer.consume(MAX_RECORDS, POLL_S), with_check=False)  # clicks go on meanwhile
 
     def _assign(self, consumer: Consumer, spans: Mapping[int, Span]) -> None:
         topic = self._settings.changelog_topic
@@ -109,7 +117,7 @@ class ChangelogReader:
             if stop.is_set():
                 raise Interrupted
             self._on_progress(left)
-            moved = self._apply(spans, consumer.consume(MAX_RECORDS, POLL_S))
+            moved = self._apply(spans, consumer.consume(MAX_RECORDS, POLL_S), with_check=True)
             now_s = time.monotonic()
             moved_s = now_s if moved else self._judge(spans, moved_s)
             if now_s > said_s + PROGRESS_S:
@@ -128,16 +136,19 @@ class ChangelogReader:
         partition, span = next((partition, span) for partition, span in spans.items() if span.left)
         try:
             find_offsets(self._settings, self._settings.changelog_topic, [partition], OffsetSpec.latest())
-        except KafkaException:
+        except KafkaException as error:
+            if not is_passing(error.args[0]):
+                raise
             _log.warning("the broker does not answer: states are restored when it does")
             return time.monotonic()
         raise StalledError(
+            partition,
             f"changelog {self._settings.changelog_topic}: expected partition {partition} to be readable up to "
             f"{span.end}, found nothing after {span.next_offset} for {waited_s:.0f} s (is there a transaction "
-            "that was never finished?)"
+            "that was never finished?)",
         )
 
-    def _apply(self, spans: Mapping[int, Span], messages: Sequence[Message]) -> bool:
+    def _apply(self, spans: Mapping[int, Span], messages: Sequence[Message], *, with_check: bool) -> bool:
         """Write what was read to the store; tells whether any partition came forward."""
         runs: dict[int, list[Message]] = {}
         ends: dict[int, int] = {}  # what is read without leaving a state: markers of transactions, and the origin
@@ -153,12 +164,12 @@ class ChangelogReader:
                 raise KafkaException(error)
         before = sum(span.next_offset for span in spans.values())
         for partition, run in runs.items():
-            self._apply_run(partition, spans[partition], run)
+            self._apply_run(partition, spans[partition], run, with_check=with_check)
         for partition, end in ends.items():
             spans[partition].next_offset = max(spans[partition].next_offset, end)
         return sum(span.next_offset for span in spans.values()) > before
 
-    def _apply_run(self, partition: int, span: Span, run: Sequence[Message]) -> None:
+    def _apply_run(self, partition: int, span: Span, run: Sequence[Message], *, with_check: bool) -> None:
         keys = list({message.key() for message in run})
         stored = self._table.stored(partition, keys)
         fences = {
@@ -170,14 +181,19 @@ class ChangelogReader:
             key, data = message.key(), message.value()
             fence = _fence(message)
             if fence is not None and fence < fences[key]:
-                span.outdated.add(key)
+                span.outdated[key] = message.offset()
                 continue
             newest[key] = data
             fences[key] = NO_FENCE if fence is None else fence
             span.highest_fence = max(span.highest_fence, fences[key])
-            span.outdated.discard(key)
+            span.outdated.pop(key, None)
+        if with_check:
+            check_fence(self._settings, partition, span.highest_fence, span.clicks_end)
         last = run[-1].offset()
-        self._table.restore(partition, newest, last)
+        # What has to be written again is read again until it is, whoever recovers the partition next.
+        self._table.restore(
+            partition, newest, min([last, *(at - 1 for at in span.outdated.values())]), span.highest_fence
+        )
         span.next_offset = last + 1
 
 

@@ -16,6 +16,7 @@ from stream.table import StateTable
 _log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 5.0
+RETRY_S = 0.5
 NO_FENCE = -1
 # A broker that is away, or another that leads now: the client tries again by itself.
 _PASSING = (
@@ -43,15 +44,15 @@ class Span:
         next_offset: what it reads next.
         end: what it has to reach.
         clicks_end: where the clicks of the partition end.
-        highest_fence: of the states that were read.
-        outdated: keys whose last record so far lost to an earlier one with a higher fence.
+        highest_fence: of the states in the local store.
+        outdated: keys whose last record so far lost to an earlier one with a higher fence, and where that record is.
     """
 
     next_offset: int
     end: int
     clicks_end: int
-    highest_fence: int = NO_FENCE
-    outdated: set[bytes] = field(default_factory=set)
+    highest_fence: int
+    outdated: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def left(self) -> int:
@@ -79,10 +80,9 @@ def find_spans(
                 raise
             _log.warning("the broker does not answer: states are restored when it does")
         else:
-            return {
-                p: Span(_first_offset(settings, p, table.stored_offset(p), lows[p], ends[p]), ends[p], clicks_ends[p])
-                for p in partitions
-            }
+            firsts = {p: _first_offset(settings, p, table.stored_offset(p), lows[p], ends[p]) for p in partitions}
+            return {p: Span(firsts[p], ends[p], clicks_ends[p], table.highest_fence(p)) for p in partitions}
+        stop.wait(RETRY_S)
     raise Interrupted
 
 
@@ -101,16 +101,16 @@ def is_passing(error: KafkaError) -> bool:
     return error.retriable() or error.code() in _PASSING
 
 
-def check_fence(settings: Settings, partition: int, span: Span) -> None:
+def check_fence(settings: Settings, partition: int, fence: int, clicks_end: int) -> None:
     """Refuse states that know clicks which the clicks topic does not have: the next ones would be skipped.
 
     Raises:
-        PermanentError: there is such a state.
+        PermanentError: the fence is not below the end of the clicks.
     """
-    if span.highest_fence >= span.clicks_end:
+    if fence >= clicks_end:
         raise PermanentError(
-            f"the states of application {settings.app} know the click at offset {span.highest_fence} of "
-            f"{settings.clicks_topic}, partition {partition}, found that it ends at {span.clicks_end}: the broker has "
+            f"the states of application {settings.app} know the click at offset {fence} of "
+            f"{settings.clicks_topic}, partition {partition}, found that it ends at {clicks_end}: the broker has "
             "lost clicks, and new ones would be taken for known. Start a new application with --set app=NAME, which "
             "reads what is left from the beginning"
         )

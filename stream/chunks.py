@@ -5,6 +5,7 @@ is acknowledged with the offset after its last record, strictly in order; only t
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from stream.client_thread import IDLE_WAIT_S, ClientThread, faust_log
 from stream.lease import Lease
 from stream.producer import LeasedProducer
+
+_log = logging.getLogger(__name__)
 
 MAX_WAITING_CHUNKS = 2  # delivered but not yet taken by the agent: enough to never let it wait
 QUIET_S = 0.2  # without a record for so long there is no traffic
@@ -61,9 +65,15 @@ class ChunkConsumer(driver.Consumer):
         """Allow a commit up to, not including, `next_offset`. Must be called in order per partition."""
         self._acknowledged[TP(self.settings.clicks_topic, partition)] = next_offset
 
-    def acknowledged_offset(self, partition: int) -> int | None:
-        """Give the offset that may be committed; None before anything was acknowledged."""
-        return self._acknowledged.get(TP(self.settings.clicks_topic, partition))
+    def committed_offset(self, partition: int) -> int | None:
+        """Give the offset that is committed; None before the first."""
+        committed: int | None = self._committed_offset.get(TP(self.settings.clicks_topic, partition))
+        return committed
+
+    async def commit_all(self) -> None:
+        """Commit all that is acknowledged, also when a commit of less is on its way."""
+        await self.maybe_wait_for_commit_to_finish()
+        await self.commit()
 
     def delivered_offset(self, partition: int) -> int | None:
         """Give the offset after the last click that was handed on; None before the first."""
@@ -102,14 +112,31 @@ class ChunkConsumer(driver.Consumer):
             self._forget_waiting()
             await super().perform_seek()
             clicks = [tp for tp in self.assignment() if tp.topic == self.settings.clicks_topic]
-            new = [tp for tp in clicks if self._read_offset[tp] is None]
-            if unknown := [tp for tp in new if tp not in self._acknowledged]:
-                is_early = self.settings.start == "earliest"
-                find = self._thread.earliest_offsets if is_early else self._thread.highwaters
-                # It is committed from now on: a place to come back to, also when what follows is dropped.
-                self._acknowledged.update(await find(*unknown))
-            if new:
-                await self.seek_wait({tp: self._acknowledged[tp] for tp in new})
+            firsts, ends = await self._thread.earliest_offsets(*clicks), await self._thread.highwaters(*clicks)
+            places = {}
+            for tp in clicks:
+                # What is acknowledged is committed soon: a place to come back to, also when what follows is dropped.
+                place = self._acknowledged.get(tp, self._read_offset[tp])
+                if place is None:
+                    place = firsts[tp] if self.settings.start == "earliest" else ends[tp]
+                places[tp] = self._acknowledged[tp] = self._existing(tp, place, firsts[tp], ends[tp])
+            if places:
+                await self.seek_wait(places)
+
+    def _existing(self, tp: TP, place: int, first: int, end: int) -> int:
+        """Give the place to go on from, in the log as it is."""
+        if place > end:
+            raise PermanentError(
+                f"application {self.settings.app} has read {tp.topic}, partition {tp.partition}, up to {place}, found "
+                f"that it ends at {end}: the broker has lost clicks, and new ones would be taken for known. Start a "
+                "new application with --set app=NAME, which reads what is left from the beginning"
+            )
+        if place < first:
+            _log.error(
+                "clicks are lost: retention removed them before they were read",
+                extra={"fields": {"partition": tp.partition, "first": place, "last": first - 1}},
+            )
+        return max(place, first)
 
     def _forget_waiting(self) -> None:
         self._waiting_chunks = 0
@@ -128,7 +155,8 @@ class ChunkConsumer(driver.Consumer):
         gathering = False
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                seeks = self._seeks
+                async with self._seeking:  # one that is on its way comes first; one that comes later is seen
+                    seeks = self._seeks
                 records, active = await self._wait_next_records(QUIET_S if gathering else IDLE_WAIT_S)
                 if records is None or self.should_stop:
                     return
@@ -137,14 +165,19 @@ class ChunkConsumer(driver.Consumer):
                     with suppress(IllegalStateError):  # the assignment is changing: the next one is sought to
                         await self.perform_seek()
                     continue
-                gathering = await self._deliver(records, active) > 0
+                gathering = await self._deliver(records, active, seeks) > 0
                 self._thread.gather(self.settings.gather_ms if gathering else None)
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:
                 raise
 
-    async def _deliver(self, records: Mapping[TP, list[Any]], active: set[TP] | None) -> int:
+    async def _deliver(self, records: Mapping[TP, list[Any]], active: set[TP] | None, seeks: int) -> int:
         """Hand fetched clicks on as one chunk.
+
+        Args:
+            records: what was fetched.
+            active: the partitions that are not paused; None for all.
+            seeks: how many there had been when the fetch began.
 
         Returns:
             The number of clicks.
@@ -157,17 +190,21 @@ class ChunkConsumer(driver.Consumer):
                 continue
             read_offset = self._read_offset[tp]
             fresh = run if read_offset is None else [record for record in run if record.offset >= read_offset]
-            if fresh:
-                runs[tp.partition] = fresh
+            if not fresh:
+                raise TemporaryError(
+                    f"{tp.topic}, partition {tp.partition}, is read up to {read_offset}, found records up to "
+                    f"{run[-1].offset}: the broker has lost some, or is not the one that it was; start the worker again"
+                )
+            runs[tp.partition] = fresh
         if runs:
-            await self._deliver_chunk(Chunk(runs, generation))
+            await self._deliver_chunk(Chunk(runs, generation), seeks)
         return sum(map(len, runs.values()))
 
-    async def _deliver_chunk(self, chunk: Chunk) -> None:
+    async def _deliver_chunk(self, chunk: Chunk, seeks: int) -> None:
         while self._waiting_chunks >= MAX_WAITING_CHUNKS:
             self._chunk_taken.clear()
             await self._chunk_taken.wait()
-        if not self.flow_active or self.app.consumer_generation_id != chunk.generation:
+        if not self.flow_active or self.app.consumer_generation_id != chunk.generation or seeks != self._seeks:
             return
         self._waiting_chunks += 1
         partition, run = next(iter(chunk.runs.items()))  # Faust routes by a message's partition: any of them will do

@@ -3,7 +3,6 @@ group's coordinator answers. Uses Faust and aiokafka.
 """
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
@@ -13,6 +12,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import SyncGroupRequest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+from stream.lease import now_s
 
 faust_log = logging.getLogger("faust")  # services log their life under it, at the level of a library
 
@@ -34,13 +35,15 @@ class ClientThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
+        self._synced_s = float("-inf")
+        coordinator._send_req = partial(self._send, coordinator._send_req)
         coordinator._do_heartbeat = partial(self._heartbeat, coordinator, coordinator._do_heartbeat)
         coordinator._do_rejoin_group = partial(self._rejoin, coordinator._do_rejoin_group)
 
     async def _heartbeat(self, coordinator: Any, beat: Callable[[], Awaitable[bool]]) -> bool:
         """Send aiokafka's heartbeat, and let the lease follow the answer."""
         lease = self.consumer.lease
-        sent_s = time.monotonic()
+        sent_s = now_s()
         answered = await beat()
         if coordinator.generation < 0:  # the broker does not know this member
             lease.void()
@@ -50,9 +53,14 @@ class ClientThread(driver.AIOKafkaConsumerThread):
 
     async def _rejoin(self, join: Callable[[Any], Awaitable[bool]], subscription: Any) -> bool:
         joined = await join(subscription)
-        if joined:  # it waited for the other members: the broker counts from its end
-            self.consumer.lease.renew(time.monotonic())
+        if joined:  # that waited for the other members: the broker counts from the last request of it
+            self.consumer.lease.renew(self._synced_s)
         return joined
+
+    async def _send(self, send: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
+        if isinstance(request, SyncGroupRequest):
+            self._synced_s = now_s()
+        return await send(request)
 
     async def _is_member(self, coordinator: Any) -> bool:
         """Ask for the assignment of this generation, which only a member gets.

@@ -92,9 +92,12 @@ class DataDir:
     def _note(self, name: str, text: str) -> str:
         """Write a note unless there is one; gives what is noted."""
         note = self.path / name
-        if not note.exists():
+        if not note.exists() or not note.read_text():  # a power failure can leave a name without its text
             draft = self.path / f".draft-{name}"
-            draft.write_text(text)
+            with draft.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             draft.replace(note)  # a full disk must not leave half a name
         return note.read_text()
 

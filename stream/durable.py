@@ -89,7 +89,7 @@ class Durable:
         if self._last is not None:
             await asyncio.wait([self._last])
 
-    async def write_again(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+    async def write_again(self, partition: int, states: Mapping[bytes, bytes], epoch: int) -> None:
         """Write states to the changelog that the local store has already, and return when the broker has them.
 
         Raises:
@@ -97,7 +97,6 @@ class Durable:
             KafkaError: the broker refuses.
         """
         records: list[Record] = [(key, data, NO_HEADERS) for key, data in states.items()]
-        epoch = self._epoch
         sent = await self._send_batches(self._settings.changelog_topic, partition, records, epoch)
         await asyncio.gather(*(delivery for delivery, _ in sent))
         if epoch != self._epoch:
@@ -112,7 +111,7 @@ class Durable:
     async def _send(self, result: PartitionResults, epoch: int) -> "_Sent":
         settings, partition = self._settings, result.partition
         states: list[Record] = [(key, data, NO_HEADERS) for key, data in result.states.items()]
-        # The changelog goes first: an update must never be out while the state behind it can still get lost.
+        # Side by side: if only the update gets out, its click is read again, and answered with the same sequence.
         changelog = await self._send_batches(settings.changelog_topic, partition, states, epoch)
         updates = await self._send_batches(settings.recommendations_topic, partition, result.updates, epoch)
         rejected = await self._send_batches(settings.rejected_topic, partition, result.rejected, epoch)
@@ -160,7 +159,7 @@ class Durable:
             for result, one in zip(results, sent, strict=True):
                 if one.changelog:
                     offsets = [_offsets(delivery.result(), count) for delivery, count in one.changelog]
-                    self._table.write(result.partition, result.states, offsets)
+                    self._table.write(result.partition, result.states, offsets, result.next_offset - 1)
                 self._app.consumer.acknowledge(result.partition, result.next_offset)
             on_durable()
         except Exception as error:

@@ -40,6 +40,7 @@ HOOKS = (
     ("faust.tables.recovery", "Recovery", "_wait", "recovery: hears of the next assignment"),
     ("faust.tables.recovery", "Recovery", "on_recovery_completed", "recovery: lets clicks flow again"),
     ("aiokafka.consumer.group_coordinator", "GroupCoordinator", "_do_heartbeat", "lease: follows the heartbeats"),
+    ("aiokafka.consumer.group_coordinator", "GroupCoordinator", "_send_req", "lease: follows the group"),
     ("aiokafka.consumer.group_coordinator", "GroupCoordinator", "_do_rejoin_group", "lease: follows the group"),
     ("aiokafka.producer.message_accumulator", "MessageAccumulator", "drain_by_nodes", "producer: waits for the lease"),
     ("aiokafka.producer.message_accumulator", "MessageAccumulator", "_wakeup", "producer: waits for the lease"),
@@ -50,6 +51,11 @@ HOOKS = (
 # Attributes that only instances have: looked for in the source of the constructor.
 INSTANCE_HOOKS = (
     ("faust.transport.consumer", "Consumer", "_read_offset", "chunks: not to deliver twice"),
+    ("faust.transport.consumer", "Consumer", "_committed_offset", "chunks: where to go back to"),
+    ("aiokafka", "AIOKafkaProducer", "_message_accumulator", "producer: waits for the lease"),
+    ("aiokafka", "AIOKafkaProducer", "_sender", "producer: waits for the lease"),
+    ("aiokafka", "AIOKafkaProducer", "_txn_manager", "producer: goes on as a new one"),
+    ("aiokafka.producer.sender", "Sender", "_message_accumulator", "producer: waits for the lease"),
     ("aiokafka.consumer.group_coordinator", "GroupCoordinator", "_group_instance_id", "chunks: leaves the group"),
     ("aiokafka.producer.message_accumulator", "MessageAccumulator", "_batches", "producer: drops what waits"),
     ("aiokafka.producer.message_accumulator", "MessageAccumulator", "_pending_batches", "producer: drops what waits"),

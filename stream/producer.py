@@ -6,7 +6,6 @@ are not acknowledged, and are read again by the partition's next owner. Uses aio
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -15,7 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
 
-from stream.lease import Lease
+from stream.lease import Lease, now_s
 
 FOREVER_S = 7 * 24 * 3600.0  # a broker that is away is waited for, not failed at
 RECHECK_S = 0.05
@@ -56,7 +55,7 @@ class LeasedAccumulator(MessageAccumulator):
             if not self._batches[tp]:
                 del self._batches[tp]
         # Without a producer id the sender has to fetch one first: the one before went with a dropped batch.
-        if self._lease.is_held(time.monotonic()) and self._txn_manager.has_pid():
+        if self._lease.is_held(now_s()) and self._txn_manager.has_pid():
             return super().drain_by_nodes(ignore_nodes, muted_partitions)
         nothing = super().drain_by_nodes(ignore_nodes, set(self._batches))
         self._loop.call_later(RECHECK_S, self._wakeup, self._waiter_future)

@@ -110,31 +110,39 @@ class StateRecovery(Recovery):
         """Do nothing: the reader tells its progress."""
 
     async def _recover(self) -> None:
-        generation = self._generation_id
+        generation, epoch = self._generation_id, self._durable.epoch
         self._set_recovery_started()
         await self.stop_reading()
         started_s = time.monotonic()
-        active = sorted(tp.partition for tp in self.active_tps)
-        restored = await self._restore(active)
+        restored = await self._restore(sorted(tp.partition for tp in self.active_tps))
+        self._check(epoch)
         self._table.own({partition: one.complete_to for partition, one in restored.items()})
-        await self._write_again(restored)
+        await self._write_again(restored, epoch)
+        self._check(epoch)
         self._metrics.recovery.observe(time.monotonic() - started_s)
         if standbys := sorted(tp.partition for tp in self.standby_tps):
             self._run_job(self._reader.follow, standbys).add_done_callback(self._standby_ended)
         await self._wait(self.on_recovery_completed(generation))
 
+    def _check(self, epoch: int) -> None:
+        """Stop here if the partitions were taken away meanwhile: Faust's waits hear only of the next assignment."""
+        if epoch != self._durable.epoch:
+            raise Interrupted
+
     async def _restore(self, partitions: Collection[int]) -> Mapping[int, Restored]:
-        """Restore partitions; when that fails for a reason in the local store, build it again, once."""
-        try:
-            return await self._read_to_the_end(partitions)
-        except (DamagedError, StalledError) as error:
-            _log.warning("local states are built again from the changelog: %s", error)
-        for partition in partitions:
-            self._table.data.remove(partition)
-        try:
-            return await self._read_to_the_end(partitions)
-        except (DamagedError, StalledError) as error:
-            raise TemporaryError(f"user states could not be restored: {error}; start the worker again") from error
+        """Restore partitions; one that fails for a reason in its local store is built again, once."""
+        built_again: set[int] = set()
+        while True:
+            try:
+                return await self._read_to_the_end(partitions)
+            except (DamagedError, StalledError) as error:
+                if error.partition in built_again:
+                    raise TemporaryError(
+                        f"user states could not be restored: {error}; start the worker again"
+                    ) from error
+                _log.warning("local states are built again from the changelog: %s", error)
+                self._table.data.remove(error.partition)
+                built_again.add(error.partition)
 
     async def _read_to_the_end(self, partitions: Collection[int]) -> Mapping[int, Restored]:
         reading = self._run_job(self._reader.restore, partitions)
@@ -145,13 +153,13 @@ class StateRecovery(Recovery):
         restored: Mapping[int, Restored] = reading.result()
         return restored
 
-    async def _write_again(self, restored: Mapping[int, Restored]) -> None:
+    async def _write_again(self, restored: Mapping[int, Restored], epoch: int) -> None:
         """Let the changelog end with every user's newest state, so that compaction keeps that one."""
         for partition, one in restored.items():
             if one.outdated:
                 keys = list(one.outdated)
                 states = dict(zip(keys, self._table.stored(partition, keys), strict=True))
-                await self._durable.write_again(partition, {key: data for key, data in states.items() if data})
+                await self._durable.write_again(partition, {key: data for key, data in states.items() if data}, epoch)
                 _log.warning(
                     "an evicted worker had written late: newer states are written again",
                     extra={"fields": {"partition": partition, "states": len(keys)}},

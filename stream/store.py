@@ -23,11 +23,20 @@ STORE_OPTIONS = {
     "write_buffer_size": 16 * 1024**2,
     "max_open_files": 256,
 }
+FENCE_KEY = b"__nextclick\0fence__"  # beside the states, like Faust's offset: no user's id holds a NUL
 _DAMAGED = "Corruption"  # in what RocksDB says when its files cannot be trusted any more
 
 
 class DamagedError(Exception):
-    """The local store of a partition cannot be read; building it again from the changelog helps."""
+    """The local store of a partition cannot be read; building it again from the changelog helps.
+
+    Attributes:
+        partition: whose store it is.
+    """
+
+    def __init__(self, partition: int, reason: object) -> None:
+        super().__init__(f"partition {partition} cannot be read: {reason}")
+        self.partition = partition
 
 
 class StateStore(rocksdb.Store):
@@ -46,8 +55,16 @@ class StateStore(rocksdb.Store):
             values: list[bytes | None] = self._db_for_partition(partition).get(list(keys))
         return values
 
-    def put_many(self, partition: int, values: Mapping[bytes, bytes | None], changelog_offset: int | None) -> None:
-        """Write values (None removes) in one atomic batch, with the changelog offset up to which all is there.
+    def put_many(
+        self, partition: int, values: Mapping[bytes, bytes | None], changelog_offset: int | None, fence: int
+    ) -> None:
+        """Write values (None removes) in one atomic batch.
+
+        Args:
+            partition: whose store it is.
+            values: by key.
+            changelog_offset: up to which all is there; None leaves what is noted.
+            fence: the highest one of all states.
 
         Raises:
             DamagedError: the files cannot be trusted; they are removed the next time that they would be opened.
@@ -61,8 +78,14 @@ class StateStore(rocksdb.Store):
                 batch.put(key, value)
         if changelog_offset is not None:
             batch.put(self.offset_key, str(changelog_offset).encode())
+        batch.put(FENCE_KEY, str(fence).encode())
         with self._explained(partition):
             self._db_for_partition(partition).write(batch)
+
+    def highest_fence(self, partition: int) -> int:
+        """Give the highest fence of all states; -1 without any."""
+        fence = self.get_many(partition, [FENCE_KEY])[0]
+        return int(fence) if fence is not None else -1
 
     def persisted_offset(self, tp: TP) -> int | None:
         """Give the changelog offset up to which the local store has all; a damaged one is removed, and has nothing."""
@@ -106,5 +129,5 @@ class StateStore(rocksdb.Store):
                 raise
             if _DAMAGED in str(error):
                 self._damage_mark(partition).touch()
-                raise DamagedError(f"partition {partition} cannot be read: {error}") from error
+                raise DamagedError(partition, error) from error
             raise OSError(f"the local store cannot be used: {error}") from error

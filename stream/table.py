@@ -76,13 +76,14 @@ class StateTable(faust.Table):
         """Keep states that are on their way to the changelog, so that the next chunk reads them."""
         self._pending[partition].update(states)
 
-    def write(self, partition: int, states: Mapping[bytes, bytes], changelog: Sequence[range]) -> None:
+    def write(self, partition: int, states: Mapping[bytes, bytes], changelog: Sequence[range], fence: int) -> None:
         """Write states that the changelog has, in one atomic batch.
 
         Args:
             partition: of the states.
             states: by key.
             changelog: the offsets that they got, batch by batch.
+            fence: the offset of the last click that any state of the partition knows.
 
         Raises:
             OSError: the disk is full or cannot be written.
@@ -90,7 +91,7 @@ class StateTable(faust.Table):
         """
         self.wrote(partition, changelog)
         complete_to = self._complete_to[partition]
-        self.data.put_many(partition, states, complete_to - 1 if complete_to is not None else None)
+        self.data.put_many(partition, states, complete_to - 1 if complete_to is not None else None, fence)
         pending = self._pending[partition]
         for key, data in states.items():
             if pending.get(key) is data:  # else a newer state of the user is on its way
@@ -114,6 +115,12 @@ class StateTable(faust.Table):
         """Give the bytes of states in the local store."""
         return self.data.get_many(partition, keys)
 
-    def restore(self, partition: int, states: Mapping[bytes, bytes | None], changelog_offset: int) -> None:
+    def highest_fence(self, partition: int) -> int:
+        """Give the highest fence in the local store; -1 without any."""
+        return self.data.highest_fence(partition)
+
+    def restore(
+        self, partition: int, states: Mapping[bytes, bytes | None], changelog_offset: int | None, fence: int
+    ) -> None:
         """Write states from the changelog (None removes), in one atomic batch."""
-        self.data.put_many(partition, states, changelog_offset)
+        self.data.put_many(partition, states, changelog_offset, fence)

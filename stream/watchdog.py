@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from nextclick.errors import TemporaryError
+from stream.lease import now_s
 
 _log = logging.getLogger(__name__)
 
@@ -24,13 +25,13 @@ class Progress(NamedTuple):
     """How far a partition is.
 
     Attributes:
-        acknowledged: the offset that may be committed; None before the first.
+        committed: the offset that is committed; None before the first.
         delivered: the offset after the last click that was handed on; None before the first.
         position: what the client reads next; markers of transactions count as read.
         end: of the partition, as far as it is readable.
     """
 
-    acknowledged: int | None
+    committed: int | None
     delivered: int | None
     position: int
     end: int
@@ -38,7 +39,7 @@ class Progress(NamedTuple):
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return self.position >= self.end and (self.delivered is None or self.delivered == self.acknowledged)
+        return self.position >= self.end and (self.delivered is None or self.delivered == self.committed)
 
 
 class Standstill:
@@ -55,10 +56,10 @@ class Standstill:
         self._last.clear()
 
     def look(self, now_s: float, partitions: Mapping[int, Progress]) -> int | None:
-        """Give a partition that has clicks and has acknowledged none for longer than the patience, if there is one."""
+        """Give a partition that has clicks and has committed none for longer than the patience, if there is one."""
         for partition, progress in partitions.items():
             last = self._last.get(partition)
-            if last is None or progress.is_idle or progress.acknowledged != last.acknowledged:
+            if last is None or progress.is_idle or progress.committed != last.committed:
                 self._moved_s[partition] = now_s
             self._last[partition] = progress
         return next((p for p in partitions if now_s - self._moved_s[p] > self._patience_s), None)
@@ -104,7 +105,7 @@ class Watchdog:
         self._on_failure(failure)
 
     async def _look_at_partitions(self) -> TemporaryError | None:
-        is_there = self._app.lease.is_held(time.monotonic())
+        is_there = self._app.lease.is_held(now_s())
         self._broker.tell(is_there)
         if is_there and time.monotonic() < self._asked_s + min(ASK_S, self._stall_s / 4):
             return None
@@ -145,7 +146,7 @@ async def _progress(app: Any, clicks_topic: str) -> dict[int, Progress] | None:
         return None
     return {
         tp.partition: Progress(
-            consumer.acknowledged_offset(tp.partition),
+            consumer.committed_offset(tp.partition),
             consumer.delivered_offset(tp.partition),
             positions[tp] or 0,
             ends[tp],

@@ -20,6 +20,7 @@ from stream.app import StreamApp, build_app
 from stream.clients import is_unreachable
 from stream.data_dir import DataDir
 from stream.hooks import check_hooks
+from stream.lease import now_s
 from stream.metrics import WorkerMetrics
 from stream.models import ServedBundle, follow_models
 from stream.store import DamagedError
@@ -158,9 +159,9 @@ class _Worker:
         if self._failure is None and app.started:
             app.consumer.leave_group_on_stop()
             app.consumer.stop_flow()
-            if app.lease.is_held(time.monotonic()):
+            if app.lease.is_held(now_s()):
                 await app.durable.drain()
-                await app.consumer.commit()
+                await app.consumer.commit_all()
             else:
                 app.durable.abandon()
         await app.stop()
@@ -186,7 +187,7 @@ class _Worker:
         app = self._app
         if app is None or not app.started or app.rebalancing or app.in_recovery:
             return False, f"taking partitions and restoring states: {app.recovery.left if app else 0} records left"
-        if not app.lease.is_held(time.monotonic()):
+        if not app.lease.is_held(now_s()):
             return False, "waiting for the broker"
         model = self._served.current
         return True, f"serving {f'bundle {model.bundle_id}' if model is not None else 'popularity: no bundle yet'}"

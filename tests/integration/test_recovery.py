@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from nextclick.client_config import producer_config
+from nextclick.client_config import librdkafka_config, producer_config
 from nextclick.hashing import partition_of
 from nextclick.user_state import UserState, decode_state, encode_state
 from tests.simulated_clicks import NOW_MS, simulated
@@ -97,11 +98,47 @@ def test_states_that_know_more_than_the_clicks_topic_are_refused(playground: Any
     partition, data = state(playground, "u1", offset=5, sequence=6)
     playground.send([("u1", "i1", NOW_MS)])
     write_changelog(playground, (partition, "u1", data))
+    for _ in ("a first start", "one that a supervisor makes after it"):
+        worker = playground.worker()
+        worker.wait(30)
+
+        assert worker.exit_status == 1
+        assert "the broker has lost clicks" in worker.log_tail.splitlines()[-1]
+
+
+def test_committed_offsets_beyond_the_end_of_the_clicks_are_refused(playground: Any) -> None:
+    """The broker lost clicks that were read and committed: new ones would get their offsets."""
+    settings = playground.settings
+    committed = [TopicPartition(settings.clicks_topic, partition, 50) for partition in range(settings.partitions)]
+    admin = AdminClient(librdkafka_config(settings))
+    for done in admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(settings.app, committed)]).values():
+        done.result()
     worker = playground.worker()
     worker.wait(30)
 
     assert worker.exit_status == 1
     assert "the broker has lost clicks" in worker.log_tail.splitlines()[-1]
+    assert "Traceback" not in worker.log_tail
+
+
+def test_clicks_that_retention_took_are_named_and_the_rest_is_answered(playground: Any) -> None:
+    """Also with `start=latest`: an application that has committed goes on where it was."""
+    settings = playground.settings
+    playground.send(simulated(200))
+    worker = playground.worker()
+    playground.wait_until_answered()
+    worker.stop(10)
+    playground.send(simulated(400, seed=1))
+    admin = AdminClient(librdkafka_config(settings))
+    ends = {c.user[0]: c.offset for c in playground.clicks()}
+    gone = [TopicPartition(settings.clicks_topic, partition, end - 5) for partition, end in ends.items()]
+    for done in admin.delete_records(gone).values():
+        done.result()
+    playground.worker("worker", "--set", "start=latest")
+    updates = playground.wait_until_answered()
+
+    assert "retention removed them" in playground.log("worker").read_text()
+    assert {(u.source.partition, u.source.offset) for u in updates} >= {(p, end - 5) for p, end in ends.items()}
 
 
 def test_the_highest_fence_wins_and_is_written_again(playground: Any) -> None:
@@ -242,6 +279,26 @@ def test_a_worker_takes_over_with_the_states_that_it_kept_as_a_standby(playgroun
     assert first.exit_status == 0
     assert sum(map(int, read)) < 10, "the standby had not followed"
     playground.assert_states_equal_offline()
+
+
+def test_what_a_standby_saw_written_late_is_written_again_when_it_takes_over(playground: Any) -> None:
+    """It has read the late write long before, and must not have forgotten it."""
+    first = playground.worker("first")
+    playground.worker("second")
+    playground.wait_for_log("second", "partitions assigned")
+    users = [f"u{number}" for number in range(40)]
+    playground.send([(user, f"i{turn}", NOW_MS) for turn in range(3) for user in users])
+    playground.wait_until_answered()
+    offsets = {click.user[1].decode(): click.offset for click in reversed(playground.clicks())}  # of their first clicks
+    late = [(state(playground, user, offsets[user], 1), user) for user in users]
+    write_changelog(playground, *((partition, user, data) for (partition, data), user in late))
+    playground.send([(user, "i4", NOW_MS) for user in users[:1]])
+    playground.wait_until_answered()
+    first.stop(10)
+
+    playground.wait_for(
+        lambda: all(newest(playground, user).sequence >= 3 for user in users), "the newer states are last"
+    )
 
 
 @pytest.mark.parametrize("wiped", [False, True])

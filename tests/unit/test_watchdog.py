@@ -4,13 +4,13 @@ import pytest
 
 from stream.watchdog import Progress, Standstill
 
-WAITING = Progress(acknowledged=10, delivered=20, position=20, end=30)
+WAITING = Progress(committed=10, delivered=20, position=20, end=30)
 
 
-def test_a_partition_that_acknowledges_nothing_is_named_after_the_patience() -> None:
+def test_a_partition_that_commits_nothing_is_named_after_the_patience() -> None:
     """The other partition moves."""
     standstill = Standstill(patience_s=5)
-    found = [standstill.look(second, {0: WAITING._replace(acknowledged=second), 1: WAITING}) for second in range(7)]
+    found = [standstill.look(second, {0: WAITING._replace(committed=second), 1: WAITING}) for second in range(7)]
 
     assert found == [None] * 6 + [1]
 
@@ -18,13 +18,13 @@ def test_a_partition_that_acknowledges_nothing_is_named_after_the_patience() -> 
 @pytest.mark.parametrize(
     "progress",
     [
-        Progress(acknowledged=None, delivered=None, position=30, end=30),
-        Progress(acknowledged=30, delivered=30, position=30, end=30),
-        Progress(acknowledged=28, delivered=28, position=30, end=30),  # markers of transactions at the end
+        Progress(committed=None, delivered=None, position=30, end=30),
+        Progress(committed=30, delivered=30, position=30, end=30),
+        Progress(committed=28, delivered=28, position=30, end=30),  # markers of transactions at the end
     ],
 )
 def test_a_partition_without_work_may_stand_still(progress: Progress) -> None:
-    """Everything readable has been read, and what was handed on is acknowledged."""
+    """Everything readable has been read, and what was handed on is committed."""
     standstill = Standstill(patience_s=5)
 
     assert [standstill.look(second, {0: progress}) for second in (0, 100)] == [None, None]
@@ -33,14 +33,14 @@ def test_a_partition_without_work_may_stand_still(progress: Progress) -> None:
 @pytest.mark.parametrize(
     "progress",
     [
-        Progress(acknowledged=None, delivered=None, position=0, end=30),  # nothing is fetched
-        Progress(acknowledged=10, delivered=10, position=10, end=30),
-        Progress(acknowledged=10, delivered=30, position=30, end=30),  # a chunk hangs
-        Progress(acknowledged=None, delivered=30, position=30, end=30),
+        Progress(committed=None, delivered=None, position=0, end=30),  # nothing is fetched
+        Progress(committed=10, delivered=10, position=10, end=30),
+        Progress(committed=10, delivered=30, position=30, end=30),  # a chunk hangs
+        Progress(committed=None, delivered=30, position=30, end=30),
     ],
 )
 def test_each_kind_of_standstill_is_found(progress: Progress) -> None:
-    """Not fetched, not handed on, not acknowledged."""
+    """Not fetched, not handed on, not committed."""
     standstill = Standstill(patience_s=5)
 
     assert [standstill.look(second, {0: progress}) for second in (0, 6)] == [None, 0]
