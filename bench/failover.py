@@ -47,7 +47,7 @@ def write_states(settings: Settings, n_users: int) -> int:
     for number in range(n_users):
         key = f"user-{number}".encode()
         partition = partition_of(key, settings.partitions, settings.partitioner)
-        data = encode_state(UserState(0, 1, partition, -1, 1, hidden, recent, shown, 0))
+        data = encode_state(UserState(0, settings.recent_clicks, partition, -1, 1, hidden, recent, shown, 0))
         producer.produce(settings.changelog_topic, data, key, partition=partition)
         if number % 10_000 == 0:
             producer.poll(0)
