@@ -112,6 +112,8 @@ class ChunkConsumer(driver.Consumer):
             self._forget_waiting()
             await super().perform_seek()
             clicks = [tp for tp in self.assignment() if tp.topic == self.settings.clicks_topic]
+            if not clicks:
+                return
             firsts, ends = await self._thread.earliest_offsets(*clicks), await self._thread.highwaters(*clicks)
             places = {}
             for tp in clicks:
@@ -120,8 +122,7 @@ class ChunkConsumer(driver.Consumer):
                 if place is None:
                     place = firsts[tp] if self.settings.start == "earliest" else ends[tp]
                 places[tp] = self._acknowledged[tp] = self._existing(tp, place, firsts[tp], ends[tp])
-            if places:
-                await self.seek_wait(places)
+            await self.seek_wait(places)
 
     def _existing(self, tp: TP, place: int, first: int, end: int) -> int:
         """Give the place to go on from, in the log as it is."""
