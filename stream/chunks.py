@@ -57,7 +57,7 @@ class ChunkConsumer(driver.Consumer):
         self._acknowledged: dict[TP, int] = {}  # offset after the last durable record
         self._waiting_chunks = 0
         self._chunk_taken = asyncio.Event()
-        self._seeks = 0
+        self._revocations = self._seeks = 0
         self._seeking = asyncio.Lock()
         super().__init__(*args, **options)
 
@@ -96,6 +96,7 @@ class ChunkConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)
+        self._revocations += 1
         self._delivered.clear()
         self._acknowledged.clear()
         self._read_offset.clear()  # what was delivered and not committed comes again
@@ -110,11 +111,14 @@ class ChunkConsumer(driver.Consumer):
         async with self._seeking:  # a recovery and the loop that delivers can both want it
             self._seeks += 1
             self._forget_waiting()
+            revocations = self._revocations
             await super().perform_seek()
             clicks = [tp for tp in self.assignment() if tp.topic == self.settings.clicks_topic]
             if not clicks:
                 return
             firsts, ends = await self._thread.earliest_offsets(*clicks), await self._thread.highwaters(*clicks)
+            if revocations != self._revocations:
+                return  # what was known of these partitions is gone: the next assignment is sought to
             places = {}
             for tp in clicks:
                 # What is acknowledged is committed soon: a place to come back to, also when what follows is dropped.
