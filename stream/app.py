@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -96,9 +95,12 @@ def build_app(
     async def revoked(_: Any, partitions: Any, **__: Any) -> None:
         await app.recovery.stop_reading()
         if app.lease.is_held(now_s()):
-            async with bounded(DRAIN_S):
-                await app.durable.drain()
-                await app.consumer.commit_all()
+            try:
+                async with asyncio.timeout(DRAIN_S):
+                    await app.durable.drain()
+                    await app.consumer.commit_all()
+            except TimeoutError:
+                _log.warning("unfinished clicks are left to the next owner of their partitions")
         app.durable.abandon()
         table.disown()
         metrics.partitions.set(0)
@@ -111,16 +113,6 @@ def build_app(
     app.on_partitions_revoked.connect(revoked, weak=False)
     app.on_partitions_assigned.connect(assigned, weak=False)
     return app
-
-
-@asynccontextmanager
-async def bounded(seconds: float) -> AsyncIterator[None]:
-    """Give up on the body after a time; what it waits for goes on without it."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        _log.warning("unfinished clicks are left to the next owner of their partitions")
 
 
 async def _wait_a_little(event: asyncio.Event) -> None:
@@ -154,6 +146,5 @@ def _app_options(settings: Settings, n_partitions: int, instance_id: str) -> dic
         "producer_max_batch_size": MAX_BATCH_BYTES,
         "producer_max_request_size": 4 * MAX_BATCH_BYTES,
         "producer_request_timeout": REQUEST_S,
-        "producer_linger": 0.0,  # a batch of `send_batch` is complete: waiting only adds latency
-        "stream_buffer_maxsize": 100_000,  # chunks are bounded where they arrive; the changelog uses this one
+        "producer_linger": 0.0,  # a batch is complete when it is handed over: waiting only adds latency
     }

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from nextclick.client_config import consumer_config
+from nextclick.client_config import consumer_config, librdkafka_config
 from nextclick.errors import CorruptStateError
 from nextclick.settings import Settings
 from nextclick.user_state import decode_state
@@ -135,7 +135,8 @@ class ChangelogReader:
             return moved_s
         partition, span = next((partition, span) for partition, span in spans.items() if span.left)
         try:
-            find_offsets(self._settings, self._settings.changelog_topic, [partition], OffsetSpec.latest())
+            client = AdminClient(librdkafka_config(self._settings))
+            find_offsets(client, self._settings.changelog_topic, [partition], OffsetSpec.latest())
         except KafkaException as error:
             if not is_passing(error.args[0]):
                 raise

@@ -70,11 +70,12 @@ def find_spans(
         PermanentError: the changelog ends before what the local store has.
         KafkaException: the broker refuses.
     """
+    client = AdminClient(librdkafka_config(settings))
     while not stop.is_set():
         try:
-            lows = find_offsets(settings, settings.changelog_topic, partitions, OffsetSpec.earliest())
-            ends = find_offsets(settings, settings.changelog_topic, partitions, OffsetSpec.latest())
-            clicks_ends = find_offsets(settings, settings.clicks_topic, partitions, OffsetSpec.latest())
+            lows = find_offsets(client, settings.changelog_topic, partitions, OffsetSpec.earliest())
+            ends = find_offsets(client, settings.changelog_topic, partitions, OffsetSpec.latest())
+            clicks_ends = find_offsets(client, settings.clicks_topic, partitions, OffsetSpec.latest())
         except KafkaException as error:
             if not is_passing(error.args[0]):
                 raise
@@ -86,10 +87,16 @@ def find_spans(
     raise Interrupted
 
 
-def find_offsets(settings: Settings, topic: str, partitions: Collection[int], which: OffsetSpec) -> dict[int, int]:
-    """Ask for the ends of partitions, with what unfinished transactions hold back: it must be waited for."""
+def find_offsets(client: AdminClient, topic: str, partitions: Collection[int], which: OffsetSpec) -> dict[int, int]:
+    """Ask for the ends of partitions, with what unfinished transactions hold back: it must be waited for.
+
+    Args:
+        client: to be held by the caller: without one its answers never come.
+        topic: whose ends.
+        partitions: of the topic.
+        which: the earliest or the latest.
+    """
     wanted = {TopicPartition(topic, partition): which for partition in partitions}
-    client = AdminClient(librdkafka_config(settings))  # its answers come only while it is held
     asked = client.list_offsets(
         wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=BROKER_TIMEOUT_S
     )

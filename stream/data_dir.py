@@ -68,10 +68,6 @@ class DataDir:
                 "are restored from the topic), or choose another with --set data_dir=PATH"
             )
 
-    def release(self) -> None:
-        """Let another worker use the folder."""
-        os.close(self._lock)
-
     def _take_lock(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,7 @@
 """What a worker and `nextclick topics` refuse or warn of before anything starts, on a real broker."""
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -216,7 +217,7 @@ def test_a_worker_refuses_a_folder_that_is_not_its_own(playground: Any, owner: s
     folder = DataDir(playground.folder / "worker", "other-app" if owner == "another application" else settings.app)
     folder.claim_changelog(settings.changelog_topic, "of-another-cluster" if owner == "another cluster" else "mine")
     if owner != "another worker":
-        folder.release()
+        os.close(folder._lock)  # as the end of its process does
     worker = playground.worker()
     worker.wait(30)
 

@@ -1,5 +1,6 @@
 """A worker's folder: made, checked and locked, or refused with one line that says what to do."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ def test_a_folder_with_states_of_another_changelog_is_refused(tmp_path: Path) ->
     """Another cluster's, or one that was created anew: its offsets and states are others."""
     first = DataDir(tmp_path, "shop")
     first.claim_changelog("states", "first-id")
-    first.release()
+    os.close(first._lock)  # as the end of its process does
     second = DataDir(tmp_path, "shop")
     second.claim_changelog("states", "first-id")
 
