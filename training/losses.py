@@ -18,7 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 POPULARITY_POWER = 0.75  # between uniform and proportional; word2vec's choice, arXiv:1310.4546
-BPR_MAX_REGULARIZATION = 1.0  # of the scores; the default of the authors' own program
+# Of the scores. Measured on yoochoose_100k (validation part, one seed, 4 passes), recall@20 and MRR@20: with 0 .682
+# and .366, with .1 .684 and .359, with .3 .675 and .355. Two passes over its first 20,000 clicks, recall@20: with 0
+# .568, with .1 .552, with 1 .394. The authors' program has 1 by default, and an ELU that keeps scores above -.5.
+BPR_MAX_REGULARIZATION = 0.1
 
 
 class Candidates(NamedTuple):

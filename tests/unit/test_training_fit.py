@@ -89,6 +89,22 @@ def test_every_loss_learns_which_item_follows(cell: str, loss: str) -> None:
     assert recall_at_1(network, sequences) == 1.0
 
 
+def test_the_setting_says_which_loss_is_learnt() -> None:
+    """Each leads to other weights."""
+    sequences = successor_sequences(n_users=40)
+
+    weights = [fitted(sequences, Settings(loss=loss, hidden_size=8, epochs=1)).item_bias for loss in LOSSES]
+
+    assert not any(torch.equal(weights[one], weights[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_the_setting_has_every_loss() -> None:
+    """The core names them, training has them."""
+    (choices,) = [row[2] for row in Settings.describe() if row[0] == "loss"]
+
+    assert choices.split(" | ") == list(LOSSES)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_sampled_negatives_learn_it_too(loss: str) -> None:
     """With far more items than negatives."""

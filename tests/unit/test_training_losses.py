@@ -11,8 +11,8 @@ from torch.nn import functional
 from training.losses import (
     BPR_MAX_REGULARIZATION,
     LOSSES,
-    CandidateSampler,
     Candidates,
+    CandidateSampler,
     binary_cross_entropy,
     bpr_max,
     cross_entropy,
