@@ -95,6 +95,7 @@ class ChunkConsumer(driver.Consumer):
         """Do nothing: Faust's check counts single events and would raise false alarms about chunks."""
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._revocations += 1  # Faust forgets what was read before the waits below, and commits after them
         await super().on_partitions_revoked(revoked)
         self._revocations += 1
         self._delivered.clear()
