@@ -108,7 +108,12 @@ class ChunkConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
-        """Go back to what was committed; where nothing was yet, to where this application begins."""
+        """Go back to what was committed; where nothing was yet, to where this application begins.
+
+        Raises:
+            IllegalStateError: the partitions are being taken away: nothing may flow before the next assignment.
+            PermanentError: more is committed than there is.
+        """
         async with self._seeking:  # a recovery and the loop that delivers can both want it
             self._seeks += 1
             self._forget_waiting()
@@ -118,8 +123,8 @@ class ChunkConsumer(driver.Consumer):
             if not clicks:
                 return
             firsts, ends = await self._thread.earliest_offsets(*clicks), await self._thread.highwaters(*clicks)
-            if revocations != self._revocations:
-                return  # what was known of these partitions is gone: the next assignment is sought to
+            if revocations != self._revocations:  # what was known of them is gone: the next assignment is sought to
+                raise IllegalStateError("the partitions were taken away during the seek")
             places = {}
             for tp in clicks:
                 # What is acknowledged is committed soon: a place to come back to, also when what follows is dropped.
