@@ -111,20 +111,20 @@ class ChunkConsumer(driver.Consumer):
         """Go back to what was committed; where nothing was yet, to where this application begins.
 
         Raises:
-            IllegalStateError: the partitions are being taken away: nothing may flow before the next assignment.
+            IllegalStateError: the assignment is changing: nothing may flow before the next recovery.
             PermanentError: more is committed than there is.
         """
         async with self._seeking:  # a recovery and the loop that delivers can both want it
             self._seeks += 1
             self._forget_waiting()
-            revocations = self._revocations
-            await super().perform_seek()
-            clicks = [tp for tp in self.assignment() if tp.topic == self.settings.clicks_topic]
+            revocations, clicks = self._revocations, self._assigned_clicks()
             if not clicks:
                 return
+            await super().perform_seek()
             firsts, ends = await self._thread.earliest_offsets(*clicks), await self._thread.highwaters(*clicks)
-            if revocations != self._revocations:  # what was known of them is gone: the next assignment is sought to
-                raise IllegalStateError("the partitions were taken away during the seek")
+            # What was known of them is gone, or nothing is known yet of those that came: the next recovery seeks.
+            if revocations != self._revocations or clicks != self._assigned_clicks():
+                raise IllegalStateError("the assignment changed during the seek")
             places = {}
             for tp in clicks:
                 # What is acknowledged is committed soon: a place to come back to, also when what follows is dropped.
@@ -133,6 +133,9 @@ class ChunkConsumer(driver.Consumer):
                     place = firsts[tp] if self.settings.start == "earliest" else ends[tp]
                 places[tp] = self._acknowledged[tp] = self._existing(tp, place, firsts[tp], ends[tp])
             await self.seek_wait(places)
+
+    def _assigned_clicks(self) -> set[TP]:
+        return {tp for tp in self.assignment() if tp.topic == self.settings.clicks_topic}
 
     def _existing(self, tp: TP, place: int, first: int, end: int) -> int:
         """Give the place to go on from, in the log as it is."""

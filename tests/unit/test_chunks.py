@@ -14,7 +14,7 @@ from stream.chunks import ChunkConsumer, use_chunks
 from stream.lease import Lease
 
 SETTINGS = Settings()
-CLICKS = TP(SETTINGS.clicks_topic, 0)
+CLICKS, OTHERS = TP(SETTINGS.clicks_topic, 0), TP(SETTINGS.clicks_topic, 1)
 FIRST, COMMITTED, END = 0, 70, 100
 
 
@@ -27,16 +27,18 @@ class _Thread:
 
     def __init__(self, committed: int | None = COMMITTED) -> None:
         self.committed = committed
+        self.assigned = {CLICKS}
         self.before_committed: Callable[[], Awaitable[None]] = _nothing
         self.before_ends: Callable[[], Awaitable[None]] = _nothing
         self.sought: list[Mapping[TP, int]] = []
 
     def assignment(self) -> set[TP]:
-        return {CLICKS}
+        return set(self.assigned)
 
     async def seek_to_committed(self) -> Mapping[TP, int | None]:
         await self.before_committed()
-        return {CLICKS: self.committed}
+        assert self.assigned, "No partitions are currently assigned"  # as aiokafka does
+        return dict.fromkeys(self.assigned, self.committed)
 
     async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
         return dict.fromkeys(partitions, FIRST)
@@ -63,7 +65,7 @@ def _consumer(thread: _Thread, on_revoked: Callable[[], Awaitable[None]] = _noth
 
 
 def _may_commit(consumer: ChunkConsumer) -> dict[TP, int]:
-    return consumer._filter_committable_offsets([CLICKS])
+    return consumer._filter_committable_offsets([CLICKS, OTHERS])
 
 
 def test_a_seek_goes_to_what_is_committed() -> None:
@@ -111,7 +113,7 @@ def test_partitions_that_go_during_a_seek_have_no_place_to_go_back_to(when: str,
         else:
             await revoke()
             setattr(thread, when, revoked)
-        with pytest.raises(IllegalStateError, match="taken away"):  # else the recovery would let clicks flow
+        with pytest.raises(IllegalStateError, match="assignment changed"):  # else the recovery would let clicks flow
             await consumer.perform_seek()
         during = _may_commit(consumer)
         await revoked()
@@ -122,3 +124,36 @@ def test_partitions_that_go_during_a_seek_have_no_place_to_go_back_to(when: str,
     assert thread.sought == []
     assert during == {}
     assert after == {}
+
+
+def test_partitions_that_come_during_a_seek_are_left_to_their_recovery() -> None:
+    """Of them nothing was asked: they would be taken for partitions of which nothing is committed."""
+
+    async def scenario() -> tuple[_Thread, ChunkConsumer]:
+        thread = _Thread()
+        consumer = _consumer(thread)
+
+        async def assigned() -> None:
+            thread.assigned = {OTHERS}
+
+        thread.before_ends = assigned
+        with pytest.raises(IllegalStateError, match="assignment changed"):
+            await consumer.perform_seek()
+        return thread, consumer
+
+    thread, consumer = asyncio.run(scenario())
+
+    assert thread.sought == []
+    assert _may_commit(consumer) == {}
+
+
+def test_a_worker_without_partitions_has_nowhere_to_seek_to() -> None:
+    """Also one whose last partition went to another worker while it waited for clicks."""
+
+    async def scenario() -> _Thread:
+        thread = _Thread()
+        thread.assigned = set()
+        await _consumer(thread).perform_seek()
+        return thread
+
+    assert asyncio.run(scenario()).sought == []
