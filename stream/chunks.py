@@ -125,14 +125,18 @@ class ChunkConsumer(driver.Consumer):
             # What was known of them is gone, or nothing is known yet of those that came: the next recovery seeks.
             if revocations != self._revocations or clicks != self._assigned_clicks():
                 raise IllegalStateError("the assignment changed during the seek")
-            places = {}
+            places: dict[TP, int] = {}
+            is_new = False
             for tp in clicks:
                 # What is acknowledged is committed soon: a place to come back to, also when what follows is dropped.
                 place = self._acknowledged.get(tp, self._read_offset[tp])
                 if place is None:
+                    is_new = True
                     place = firsts[tp] if self.settings.start == "earliest" else ends[tp]
                 places[tp] = self._acknowledged[tp] = self._existing(tp, place, firsts[tp], ends[tp])
             await self.seek_wait(places)
+            if is_new:  # before any click is read: `latest` would be another place after a crash
+                await self.commit_all()
 
     def _assigned_clicks(self) -> set[TP]:
         return {tp for tp in self.assignment() if tp.topic == self.settings.clicks_topic}
