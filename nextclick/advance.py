@@ -42,8 +42,8 @@ class Model(Protocol):
     def rebuild(self, histories: Sequence[Sequence[RecentClick]]) -> list[bytes]:
         """Compute hidden states from recent clicks."""
 
-    def rank(self, hidden: Sequence[bytes], k: int) -> list[RankedList]:
-        """Rank the items for each hidden state."""
+    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
+        """Rank the items for each hidden state and the recent clicks with it."""
 
 
 UserKey = tuple[int, bytes]  # partition and record key: a state belongs to the partition of its clicks
@@ -128,7 +128,7 @@ def advance(
             for before, position in zip(befores, wave, strict=True)
         ]
         hidden = _hidden_after(model, befores, steps)
-        ranked = _rank(model, popular, hidden, limits.list_length)
+        ranked = _rank(model, popular, hidden, [step.recent for step in steps], limits.list_length)
         bundle = model.bundle if model is not None else 0
         for position, before, step, state, shown in zip(wave, befores, steps, hidden, ranked, strict=True):
             logged = clicks[position]
@@ -198,12 +198,15 @@ def _fill(target: list[bytes], rows: Sequence[int], values: Sequence[bytes]) -> 
         target[row] = value
 
 
-def _rank(model: Model | None, popular: RankedList, hidden: Sequence[bytes], k: int) -> list[RankedList]:
+def _rank(
+    model: Model | None, popular: RankedList, hidden: Sequence[bytes], recent: Sequence[bytes], k: int
+) -> list[RankedList]:
     ranked = [popular] * len(hidden)
     if model is not None:
         rows = [row for row, state in enumerate(hidden) if state]
         if rows:
-            for row, shown in zip(rows, model.rank([hidden[row] for row in rows], k), strict=True):
+            lists = model.rank([hidden[row] for row in rows], [recent[row] for row in rows], k)
+            for row, shown in zip(rows, lists, strict=True):
                 ranked[row] = shown
     return ranked
 

@@ -26,7 +26,7 @@ from nextclick.manifest import (
     encode_manifest,
 )
 from nextclick.model import ServedModel
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import NEIGHBOURS, Network, NetworkConfig
 from nextclick.vocabulary import MAX_FILE_BYTES as MAX_VOCABULARY_BYTES
 from nextclick.vocabulary import Vocabulary
 
@@ -36,6 +36,7 @@ MAX_MODEL_BYTES = 8 * 1024**3  # 4 million items of width 512: more does not fit
 # Then every sum that the network makes of its weights stays far below float32's limit, whatever the state: no score is
 # NaN or infinite. Trained weights are below 100.
 MAX_WEIGHT = 1e6
+_COUNTS = (NEIGHBOURS, "mixture.shares", "mixture.support")
 _MAX_BYTES = {MODEL_FILE: MAX_MODEL_BYTES, VOCABULARY_FILE: MAX_VOCABULARY_BYTES}
 
 
@@ -113,12 +114,15 @@ def load_network(folder: Path) -> tuple[Manifest, Network, Vocabulary]:
         network.load_state_dict(weights, strict=not config.tied)
     except (ValueError, TypeError, KeyError, RuntimeError, safetensors.SafetensorError, OSError) as error:
         raise BundleError(f"bundle {folder} does not fit its configuration: {error!s:.300}; train a new one") from error
-    for name, weight in network.named_parameters():
+    for name, weight in network.state_dict().items():
+        # No score is NaN or infinite, no neighbour is an item that there is not, and no share takes from an item.
+        at_least = 0 if name.startswith(_COUNTS) else -MAX_WEIGHT
+        at_most = config.n_items - 1 if name == NEIGHBOURS else MAX_WEIGHT
         least, most = torch.aminmax(weight.detach())
-        if not (least >= -MAX_WEIGHT and most <= MAX_WEIGHT):  # NaN neither
+        if not (least >= at_least and most <= at_most):  # NaN neither
             raise BundleError(
-                f"bundle {folder}: expected weights between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g}, found NaN, infinity or "
-                f"larger ones in {name}; train a new one"
+                f"bundle {folder}: expected weights between {at_least:g} and {at_most:g}, found NaN, infinity or "
+                f"others in {name}; train a new one"
             )
     return manifest, network, vocabulary
 
@@ -189,17 +193,17 @@ def _own_weights(network: Network) -> dict[str, torch.Tensor]:
 
 def _read_weights(path: Path, config: NetworkConfig) -> dict[str, torch.Tensor]:
     """Read a network's weights; their names, types and shapes are judged before any is unpacked."""
-    expected = config.weight_shapes()
+    expected = config.weights()
     with safetensors.safe_open(path, framework="pt") as file:
         names = set(file.keys())
         if names != set(expected):
             missing, unexpected = sorted(set(expected) - names), sorted(names - set(expected))
             raise BundleError(f"weights missing: {missing[:3]}, unexpected: {unexpected[:3]!r:.200}")
-        for name, shape in expected.items():
+        for name, (kind, shape) in expected.items():
             found = file.get_slice(name)
-            if found.get_dtype() != "F32" or tuple(found.get_shape()) != shape:
+            if found.get_dtype() != kind or tuple(found.get_shape()) != shape:
                 raise BundleError(
-                    f"expected {name} of float32 {shape}, found {found.get_dtype()} {tuple(found.get_shape())!r:.200}"
+                    f"expected {name} of {kind} {shape}, found {found.get_dtype()} {tuple(found.get_shape())!r:.200}"
                 )
         return {name: file.get_tensor(name) for name in expected}
 

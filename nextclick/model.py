@@ -10,12 +10,14 @@ import numpy.typing as npt
 import torch
 
 from nextclick.errors import CorruptStateError
+from nextclick.mixture import MAX_SESSION_CLICKS, N_AGES, SESSION_GAP_S, History
 from nextclick.network import Network
 from nextclick.updates import RNN, RankedList, Recommendation, ranked_list
-from nextclick.user_state import DAMAGE_REMEDY, RecentClick
+from nextclick.user_state import DAMAGE_REMEDY, RecentClick, iter_recent
 from nextclick.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float32]
+NetworkClick = tuple[int, int, int]  # item_index, gap_s, event_type
 
 
 class ServedModel:
@@ -39,7 +41,7 @@ class ServedModel:
         return self.vocabulary.index_of_hash.get(item_hash)
 
     @torch.inference_mode()
-    def step(self, hidden: Sequence[bytes], clicks: Sequence[tuple[int, int, int]]) -> list[bytes]:
+    def step(self, hidden: Sequence[bytes], clicks: Sequence[NetworkClick]) -> list[bytes]:
         """Advance each user's hidden state by one click.
 
         Args:
@@ -81,27 +83,62 @@ class ServedModel:
         return states
 
     @torch.inference_mode()
-    def scores(self, hidden: Sequence[bytes]) -> Floats:
-        """Score every item for every user: float32 (batch, n_items).
+    def probabilities(self, hidden: Sequence[bytes], recent: Sequence[bytes]) -> Floats:
+        """Give every item's probability to be each user's next click: float32 (batch, n_items).
+
+        Args:
+            hidden: float16 state per user, packed; empty for the zero state.
+            recent: the clicks that the user's state remembers, packed, the newest one included.
 
         Raises:
             CorruptStateError: a state is not one of this network's.
         """
-        output = self._network.output(torch.from_numpy(self._unpack(hidden)))
-        return self._network.scores(output).numpy()
+        state = torch.from_numpy(self._unpack(hidden))
+        history, newest = self._histories(recent)
+        features = self._network.features(self._network.hidden(state), self._inputs_of(newest))
+        return self._network.probabilities(features, history).numpy()
 
-    @torch.inference_mode()
-    def rank(self, hidden: Sequence[bytes], k: int) -> list[RankedList]:
-        """Give each user's k best items with their probabilities; exact."""
-        scores = torch.from_numpy(self.scores(hidden))  # (batch, n_items)
-        top = torch.topk(scores, min(k, scores.shape[1]), dim=1)
-        probability = torch.exp(top.values - torch.logsumexp(scores, dim=1, keepdim=True))
+    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
+        """Give each user's k best items with their probabilities; exact. For the arguments see `probabilities`."""
+        probabilities = torch.from_numpy(self.probabilities(hidden, recent))
+        top = torch.topk(probabilities, min(k, probabilities.shape[1]), dim=1)
         item_ids, low_hashes = self.vocabulary.item_ids, self.vocabulary.low_hashes
         lists = []
-        for indices, row in zip(top.indices.numpy(), probability.tolist(), strict=True):
+        for indices, row in zip(top.indices.numpy(), top.values.tolist(), strict=True):
             items = [Recommendation(item_ids[index], score) for index, score in zip(indices, row, strict=True)]
             lists.append(ranked_list(RNN, items, low_hashes[indices].tolist()))
         return lists
+
+    def _histories(self, recent: Sequence[bytes]) -> tuple[History, list[NetworkClick | None]]:
+        """Find the last clicks on known items, and of each user the newest of them."""
+        index_of = self.vocabulary.index_of_hash
+        item_index = np.full((len(recent), N_AGES), -1, dtype=np.int64)
+        age_s = np.zeros((len(recent), N_AGES), dtype=np.float32)
+        n_session = np.zeros(len(recent), dtype=np.float32)
+        newest: list[NetworkClick | None] = []
+        for row, packed in enumerate(recent):
+            n_known, n_running, since_s, is_running, first = 0, 0, 0, True, None
+            for item_hash, gap_s, event_type in reversed(list(iter_recent(packed))):
+                index = index_of.get(item_hash)
+                if index is not None:
+                    first = first or (index, gap_s, event_type)
+                    if n_known < N_AGES:
+                        item_index[row, n_known], age_s[row, n_known] = index, since_s
+                        n_known += 1
+                    n_running += is_running
+                since_s += gap_s
+                is_running = is_running and gap_s <= SESSION_GAP_S
+                if n_known == N_AGES and not is_running:
+                    break
+            n_session[row] = min(n_running, MAX_SESSION_CLICKS)
+            newest.append(first)
+        return History(torch.from_numpy(item_index), torch.from_numpy(age_s), torch.from_numpy(n_session)), newest
+
+    def _inputs_of(self, clicks: Sequence[NetworkClick | None]) -> torch.Tensor:
+        """Give the input vectors of clicks, float32 (batch, hidden_size); zeros where there is none."""
+        item_index, gap_s, event_type = torch.tensor([click or (0, 0, 0) for click in clicks], dtype=torch.int64).T
+        is_there = torch.tensor([click is not None for click in clicks])
+        return self._network.inputs(item_index, event_type, gap_s) * is_there.unsqueeze(1)
 
     def _unpack(self, hidden: Sequence[bytes]) -> Floats:
         states = np.zeros((len(hidden), self._state_size), dtype=np.float32)

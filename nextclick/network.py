@@ -1,7 +1,8 @@
 """The recurrent network: item embedding, one recurrent cell, scores by item embeddings. Serving and training share it.
 
 Source: Hidasi et al. 2016, "Session-based recommendations with recurrent neural networks", arXiv:1511.06939; tied
-embeddings as in Hidasi & Karatzoglou 2018, arXiv:1706.03847 ("constrained embeddings").
+embeddings as in Hidasi & Karatzoglou 2018, arXiv:1706.03847 ("constrained embeddings"); normalised vectors as in Gupta et al. 2019,
+arXiv:1909.04276 (NISER).
 """
 
 from collections.abc import Callable
@@ -10,12 +11,18 @@ from typing import Annotated, Literal
 import msgspec
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
-from nextclick.settings import MAX_HIDDEN_SIZE
+from nextclick.mixture import N_TERMS, History, Mixture
+from nextclick.settings import MAX_HIDDEN_SIZE, MAX_NEIGHBOURS
 
 N_GAP_BINS = 24  # powers of two of a second: the last bin is gaps of 97 days and more
 N_EVENT_ROWS = len(EVENT_TYPES) + 1  # the last row is every other event type
+
+NEIGHBOURS = "mixture.neighbours"  # the one weight that is whole numbers: rows of the item embedding
+INPUT_SCALE = 4.0  # of item vectors of length 1 as inputs: numbers of about 1/3 at width 128, as the gates like them
+_FIRST_SCALE = 14.0  # of a cosine as a score; 12 to 20 are in use, NISER, arXiv:1909.04276
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _GATES = {"gru": 3, "lstm": 4, "rnn": 1}
@@ -29,21 +36,29 @@ class NetworkConfig(msgspec.Struct, frozen=True):
         hidden_size: width of embeddings and hidden state.
         cell: `gru`, `lstm` or `rnn` (tanh).
         tied: items are scored with the input embedding, not with one of their own.
+        skip: the last click's input vector is added to what the cell says, element by element weighted.
+        normalised: item vectors and what they are compared with have length 1, so that popular items do not win by
+            the length of their vectors; a score is their cosine times `scale`.
+        n_neighbours: length of the neighbour lists that are mixed in (see `nextclick.mixture`); 0: the network alone.
     """
 
     n_items: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
     hidden_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_HIDDEN_SIZE)] = 128
     cell: Literal["gru", "lstm", "rnn"] = "gru"
     tied: bool = True
+    # What bundles of older versions do not name, they do not have.
+    skip: bool = False
+    normalised: bool = False
+    n_neighbours: Annotated[int, msgspec.Meta(ge=0, le=MAX_NEIGHBOURS)] = 0
 
     @property
     def state_size(self) -> int:
         """Numbers that the cell carries from click to click: h, or h and c for the LSTM."""
         return self.hidden_size * (2 if self.cell == "lstm" else 1)
 
-    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Give the shape of every weight that a bundle holds, by its name in `Network`; allocates nothing."""
-        size, gates = self.hidden_size, _GATES[self.cell]
+    def weights(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Give type and shape of every weight that a bundle holds, by its name in `Network`; allocates nothing."""
+        size, gates, neighbours = self.hidden_size, _GATES[self.cell], (self.n_items, self.n_neighbours)
         shapes: dict[str, tuple[int, ...]] = {
             "item_embedding.weight": (self.n_items, size),
             "item_bias": (self.n_items,),
@@ -54,14 +69,36 @@ class NetworkConfig(msgspec.Struct, frozen=True):
             "cell.bias_ih_l0": (gates * size,),
             "cell.bias_hh_l0": (gates * size,),
         }
-        # With tied embeddings the output embedding is the input embedding and is saved once.
-        return shapes if self.tied else shapes | {"output_embedding.weight": (self.n_items, size)}
+        if not self.tied:  # else the output embedding is the input embedding and is saved once
+            shapes["output_embedding.weight"] = (self.n_items, size)
+        if self.skip:
+            shapes["skip"] = (size,)
+        if self.normalised:
+            shapes["scale"] = ()
+        if self.n_neighbours:
+            shapes |= {
+                "mixture.of_features.weight": (N_TERMS, size),
+                "mixture.of_features.bias": (N_TERMS,),
+                "mixture.of_length": (N_TERMS,),
+                "mixture.of_support": (N_TERMS,),
+                "mixture.of_newest_support": (N_TERMS,),
+                "mixture.of_age": (N_TERMS,),
+                NEIGHBOURS: neighbours,
+                "mixture.shares": neighbours,
+                "mixture.support": (self.n_items,),
+                "mixture.sharpness": (),
+            }
+        return {name: ("I32" if name == NEIGHBOURS else "F32", shape) for name, shape in shapes.items()}
 
 
 class Network(nn.Module):
     """Clicks in, scores of the next item out.
 
-    A click's input vector is the sum of its item's, its event type's and its time gap's embeddings.
+    A click's input vector is the sum of its item's, its event type's and its time gap's embeddings. What the network
+    says after a click (its features) is compared with every item's vector.
+
+    Attributes:
+        mixture: what counts add to the network; None where it stands alone.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -74,6 +111,10 @@ class Network(nn.Module):
         self.cell = _CELLS[config.cell](size, size, batch_first=True)
         self.output_embedding = self.item_embedding if config.tied else nn.Embedding(config.n_items, size)
         self.item_bias = nn.Parameter(torch.zeros(config.n_items))
+        self.skip = nn.Parameter(torch.ones(size)) if config.skip else None
+        self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE)) if config.normalised else None
+        neighbours = config.n_neighbours
+        self.mixture = Mixture(config.n_items, size, neighbours) if neighbours else None
         for embedding, spread in (
             (self.item_embedding, size**-0.5),
             (self.output_embedding, size**-0.5),
@@ -82,6 +123,14 @@ class Network(nn.Module):
             (self.gap_embedding, 0.0),
         ):
             nn.init.normal_(embedding.weight, std=spread)
+        self.normalise()
+
+    @torch.no_grad()
+    def normalise(self) -> None:
+        """Bring item vectors to length 1, where they are compared by their direction."""
+        if self.config.normalised:
+            for embedding in {self.item_embedding, self.output_embedding}:
+                embedding.weight.copy_(functional.normalize(embedding.weight))
 
     def inputs(self, item_index: Tensor, event_type: Tensor, gap_s: Tensor) -> Tensor:
         """Give the input vectors of clicks.
@@ -94,10 +143,15 @@ class Network(nn.Module):
         Returns:
             float32 (..., hidden_size).
         """
+        return self.inputs_of(self.item_embedding(item_index), event_type, gap_s)
+
+    def inputs_of(self, item_vectors: Tensor, event_type: Tensor, gap_s: Tensor) -> Tensor:
+        """Give the input vectors of clicks from their items' vectors, float32 (..., hidden_size)."""
         event_row = event_type.where(event_type != OTHER_EVENT, N_EVENT_ROWS - 1).clamp(max=N_EVENT_ROWS - 1)
         gap_bin = torch.log2(gap_s.double() + 1.0).long().clamp(max=N_GAP_BINS - 1)
-        embedded: Tensor = self.item_embedding(item_index)
-        embedded = embedded + self.event_embedding(event_row) + self.gap_embedding(gap_bin)
+        if self.config.normalised:
+            item_vectors = item_vectors * INPUT_SCALE
+        embedded: Tensor = item_vectors + self.event_embedding(event_row) + self.gap_embedding(gap_bin)
         return embedded
 
     def run(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,10 +174,35 @@ class Network(nn.Module):
             outputs, after = self.cell(inputs, before)
         return outputs, after.squeeze(0)
 
-    def output(self, state: Tensor) -> Tensor:
-        """Give what items are scored with: (batch, state_size) -> (batch, hidden_size)."""
-        return state[:, : self.config.hidden_size]
+    def hidden(self, state: Tensor) -> Tensor:
+        """Give the part of states that the cell puts out: (batch, state_size) -> (batch, hidden_size)."""
+        return state[..., : self.config.hidden_size]
 
-    def scores(self, output: Tensor) -> Tensor:
+    def features(self, hidden: Tensor, inputs: Tensor) -> Tensor:
+        """Give what the network says after a click.
+
+        Args:
+            hidden: float32 (..., hidden_size), after the click.
+            inputs: float32 (..., hidden_size), of that click.
+
+        Returns:
+            float32 (..., hidden_size).
+        """
+        return hidden if self.skip is None else torch.addcmul(hidden, inputs, self.skip)
+
+    def queries(self, features: Tensor) -> Tensor:
+        """Give what item vectors are multiplied with: (..., hidden_size) -> (..., hidden_size)."""
+        return features if self.scale is None else functional.normalize(features, dim=-1) * self.scale
+
+    def scores(self, features: Tensor, sharpness: float = 1.0) -> Tensor:
         """Score every item as the next click: (batch, hidden_size) @ (hidden_size, n_items) -> (batch, n_items)."""
-        return torch.addmm(self.item_bias, output, self.output_embedding.weight.T)
+        items = self.output_embedding.weight.T
+        return torch.addmm(self.item_bias, self.queries(features), items, beta=sharpness, alpha=sharpness)
+
+    def probabilities(self, features: Tensor, history: History) -> Tensor:
+        """Give every item's probability to be clicked next, float32 (batch, n_items); no gradient."""
+        if self.mixture is None:
+            scores = self.scores(features)
+            return torch.softmax(scores, 1, out=scores)
+        scores = self.scores(features, float(self.mixture.sharpness))
+        return self.mixture.probabilities(scores, features, history)

@@ -17,6 +17,7 @@ from nextclick.errors import PermanentError
 # What the user's state can count (see `nextclick.user_state`).
 MAX_STORED_COUNT = 255
 MAX_HIDDEN_SIZE = 16_383
+MAX_NEIGHBOURS = 1_024
 ENVIRONMENT_PREFIX = "NEXTCLICK_"
 
 
@@ -200,14 +201,28 @@ class Settings:
         "what training makes small; cross_entropy takes the least time and ranks nearly as well as the best",
         choices=("cross_entropy", "bpr_max", "binary"),
     )
-    epochs: int = _setting(8, "passes over the training sequences, at most", at_least=1)
-    learning_rate: float = _setting(
-        0.005, "step of the optimizer (row-wise Adagrad; embeddings take a multiple)", at_least=0
+    skip: bool = _setting(True, "add the last click's vector to what the cell says (a new model)")
+    normalised: bool = _setting(True, "compare item vectors by their direction alone (a new model)")
+    neighbours: int = _setting(
+        100,
+        "length of the neighbour lists that are mixed with the network; 0: the network alone",
+        unit="items",
+        at_least=0,
+        at_most=MAX_NEIGHBOURS,
     )
+    epochs: int = _setting(4, "passes over the training sequences, at most", at_least=1)
+    batch_windows: int = _setting(64, "sequences per training step", unit="sequences", at_least=1)
+    learning_rate: float = _setting(0.02, "step of the optimizer (row-wise Adagrad)", at_least=0)
     dropout: float = _setting(
-        0.4, "share of the embedding's elements that training sets to zero", at_least=0, at_most=0.95
+        0.4, "share of the input vectors' elements that training sets to zero", at_least=0, at_most=0.95
+    )
+    feature_dropout: float = _setting(
+        0.0, "share of the elements of what the cell says that training sets to zero", at_least=0, at_most=0.95
     )
     negatives: int = _setting(1_024, "sampled items per batch that a click is told apart from", at_least=1)
+    negatives_power: float = _setting(
+        0.75, "an item is sampled by its popularity raised to this: 0 is uniform", at_least=0, at_most=1
+    )
     seed: int = _setting(0, "seed of the trainer", at_least=0, at_most=2**63 - 1)
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ Every layout that was ever written must still load: a golden test keeps yesterda
 """
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from nextclick.clicks import MAX_TIMESTAMP_MS
@@ -152,7 +153,12 @@ def with_recent(recent: bytes, item_hash: int, gap_s: int, event_type: int, keep
 
 def recent_clicks(state: UserState) -> list[RecentClick]:
     """Unpack the recent clicks, oldest first."""
-    return [RecentClick(*fields) for fields in _RECENT.iter_unpack(state.recent)]
+    return [RecentClick(*fields) for fields in iter_recent(state.recent)]
+
+
+def iter_recent(recent: bytes) -> Iterator[tuple[int, int, int]]:
+    """Unpack the fields of packed `RecentClick`s, oldest first."""
+    return _RECENT.iter_unpack(recent)
 
 
 def was_shown(state: UserState, item_hash: int) -> bool:

@@ -1,5 +1,6 @@
 """Next-click evaluation: every click of the newest part of the log is predicted from the user's clicks before it."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from nextclick.network import Network
 from nextclick.ranking_metrics import Ranks, mrr_at, ndcg_at, ranks_of_targets, recall_at
+from training.histories import Histories
 from training.sequences import Ints, Sequences, padded_rows
 from training.watch import Watch
 
@@ -44,18 +46,22 @@ def quality_of(ranks: Ranks) -> Quality:
     return Quality(recall_at(ranks, K), mrr_at(ranks, K), ndcg_at(ranks, K), len(ranks))
 
 
-def choose_predictions(sequences: Sequences, from_rank: int, max_predictions: int, history: int) -> Predictions:
-    """Give the newest clicks to predict: all from `from_rank` on but users' first ones, the newest when too many.
+def choose_predictions(
+    sequences: Sequences, from_rank: int, until_rank: int, max_predictions: int, history: int
+) -> Predictions:
+    """Give clicks to predict: all of a part of the log but users' first ones, the newest when too many.
 
     Args:
         sequences: the clicks.
-        from_rank: clicks with this `age_rank` or a higher one are predicted.
+        from_rank: clicks with this `age_rank` or a higher one are predicted,
+        until_rank: and with a lower one than this.
         max_predictions: the newest so many.
         history: clicks before the user's first prediction that the state is made of; as after a rebuild. From there
             on the state is carried, as the stream does.
     """
     first_row = sequences.first_row_of_user()
-    target = np.flatnonzero((sequences.age_rank >= from_rank) & (np.arange(len(sequences)) != first_row))
+    inside = (sequences.age_rank >= from_rank) & (sequences.age_rank < until_rank)
+    target = np.flatnonzero(inside & (np.arange(len(sequences)) != first_row))
     if len(target) > max_predictions:
         newest = np.argpartition(sequences.age_rank[target], -max_predictions)[-max_predictions:]
         target = np.sort(target[newest])
@@ -85,49 +91,101 @@ def popularity_ranks(weights: npt.NDArray[np.float64], sequences: Sequences, pre
 
 def network_ranks(
     network: Network,
-    item_index: Ints,
+    index: Ints,
     sequences: Sequences,
     predictions: Predictions,
     fallback: Ranks,
     watch: Watch,
+    *,
+    alone: bool = False,
 ) -> Ranks:
-    """Rank the clicked items by a network.
+    """Rank the clicked items by a network, with all that is mixed into it.
 
     Args:
         network: as served.
-        item_index: int64 (n_items,), the sequences' items in the network's vocabulary; -1 where it does not know one.
-            Unknown items are passed over in a history, as the stream does, and are missed as targets.
+        index: int64 (n,), for every row its item in the network's vocabulary; -1 where it does not know one. Unknown
+            items are passed over in a history, as the stream does, and are missed as targets.
         sequences: the clicks.
         predictions: which of them are predicted.
         fallback: ranks where the network knows nothing of the history: there the stream shows popular items.
         watch: can end the evaluation.
+        alone: leave out what is mixed in.
 
     Raises:
         TrainingStopped: it did.
     """
-    index = item_index[sequences.item]
-    known_rows = np.flatnonzero(index >= 0)
-    n_known_before = np.concatenate([[0], np.cumsum(index >= 0)])
-    first, steps = n_known_before[predictions.history_first], n_known_before[predictions.target]
-    steps = steps - first  # clicks of known items in each prediction's history
+    histories = Histories(index, sequences)
     target = index[predictions.target]
-    ranks = np.where(steps == 0, fallback, MISSED)
-    asked = np.flatnonzero((steps > 0) & (target >= 0))
-    if len(asked) == 0:
-        return ranks
-    window_first, length, place = _windows(first[asked], steps[asked])
-    network.eval()
-    with torch.inference_mode():
-        for begin in range(0, len(window_first), _BATCH_WINDOWS):
-            watch.check()
-            batch = slice(begin, begin + _BATCH_WINDOWS)
-            rows, _ = padded_rows(window_first[batch], length[batch])
-            outputs = _run(network, index, sequences, known_rows[rows])
-            inside = np.flatnonzero((place >= begin) & (place < begin + len(rows)))
-            chosen = asked[inside]
-            said = outputs[torch.from_numpy(place[inside] - begin), torch.from_numpy(steps[chosen] - 1)]
-            ranks[chosen] = _ranks(network, said, target[chosen])
+    is_empty = steps_before(histories, predictions) == 0
+    ranks = np.where(is_empty, fallback, MISSED)
+    for chosen, features in features_before(network, index, sequences, histories, predictions, watch):
+        chosen, features = chosen[target[chosen] >= 0], features[torch.from_numpy(target[chosen] >= 0)]
+        for part in score_parts(network, len(chosen)):
+            with torch.inference_mode():
+                if alone:
+                    scores = network.scores(features[part])
+                else:
+                    history = histories.before(predictions.target[chosen[part]])
+                    scores = network.probabilities(features[part], history)
+            ranks[chosen[part]] = ranks_of_targets(scores.numpy(), target[chosen[part]])
     return ranks
+
+
+def score_parts(network: Network, n: int) -> list[slice]:
+    """Cut n predictions into parts whose score matrix has a bounded size."""
+    batch = max(1, _BATCH_SCORES // network.config.n_items)
+    return [slice(begin, begin + batch) for begin in range(0, n, batch)]
+
+
+def steps_before(histories: Histories, predictions: Predictions) -> Ints:
+    """Count the clicks of known items in each prediction's history: int64 (n,)."""
+    before = histories.n_known_before
+    return before[predictions.target] - before[predictions.history_first]
+
+
+def features_before(
+    network: Network,
+    index: Ints,
+    sequences: Sequences,
+    histories: Histories,
+    predictions: Predictions,
+    watch: Watch,
+) -> Iterator[tuple[Ints, torch.Tensor]]:
+    """Run a network over the histories of predictions, those that share one together.
+
+    Args:
+        network: as served.
+        index: int64 (n,), for every row its item in the network's vocabulary; -1 where it does not know one.
+        sequences: the clicks.
+        histories: of the same rows.
+        predictions: which clicks are predicted; those without a known click before them are left out.
+        watch: asked between batches.
+
+    Yields:
+        Places in `predictions`, int64 (m,), and what the network says there, float32 (m, hidden_size).
+
+    Raises:
+        TrainingStopped: the watch said so.
+    """
+    steps = steps_before(histories, predictions)
+    asked = np.flatnonzero(steps > 0)
+    if len(asked) == 0:
+        return
+    first = histories.n_known_before[predictions.history_first]
+    window_first, length, place = _windows(first[asked], steps[asked])
+    by_place = np.argsort(place, kind="stable")
+    begins = np.searchsorted(place[by_place], np.arange(0, len(window_first) + _BATCH_WINDOWS, _BATCH_WINDOWS))
+    network.eval()
+    for number, begin in enumerate(range(0, len(window_first), _BATCH_WINDOWS)):
+        watch.check()
+        batch = slice(begin, begin + _BATCH_WINDOWS)
+        rows, _ = padded_rows(window_first[batch], length[batch])
+        inside = by_place[begins[number] : begins[number + 1]]
+        chosen = asked[inside]
+        with torch.inference_mode():
+            features = _run(network, index, sequences, histories.known_rows[rows])
+            said = features[torch.from_numpy(place[inside] - begin), torch.from_numpy(steps[chosen] - 1)]
+        yield chosen, said
 
 
 def _windows(first: Ints, steps: Ints) -> tuple[Ints, Ints, Ints]:
@@ -151,14 +209,5 @@ def _run(network: Network, index: Ints, sequences: Sequences, rows: Ints) -> tor
         torch.from_numpy(sequences.event_type[rows]),
         torch.from_numpy(sequences.gap_s[rows]),
     )
-    outputs, _ = network.run(inputs, torch.zeros(len(rows), network.config.state_size))
-    return outputs
-
-
-def _ranks(network: Network, outputs: torch.Tensor, target: Ints) -> Ranks:
-    batch = max(1, _BATCH_SCORES // network.config.n_items)
-    parts = [
-        ranks_of_targets(network.scores(outputs[begin : begin + batch]).numpy(), target[begin : begin + batch])
-        for begin in range(0, len(target), batch)
-    ]
-    return np.concatenate(parts)
+    hidden, _ = network.run(inputs, torch.zeros(len(rows), network.config.state_size))
+    return network.features(hidden, inputs)

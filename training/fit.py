@@ -1,21 +1,29 @@
-"""Fits a network to windows of clicks: passes in time order, the best one kept, an early end when it gets no better."""
+"""Fits a network to the clicks of a log: passes in time order over all but the newest clicks, which judge each pass and
+fit the gate that mixes counts with the network; then these are learnt as well, last of all.
+"""
 
 import logging
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from nextclick.network import Network
 from nextclick.settings import Settings
+from training.associations import AssociationCounts
+from training.evaluate import MISSED, Predictions, choose_predictions, network_ranks, quality_of
+from training.fit_mixture import fit_mixture
 from training.learner import Learner
-from training.sequences import Ints, Sequences, Windows, batches_in_time_order
+from training.sequences import Ints, Sequences, Windows, batches_in_time_order, training_windows
+from training.warm_start import spectral_item_vectors
 from training.watch import Watch
 
-_BATCH_WINDOWS = 64
 _BLOCK_BATCHES = 8  # windows are mixed within so many batches only
-_PATIENCE = 2  # passes without a better one before the end
+_HELD_SHARE = 0.1  # newest part of the clicks
+_PATIENCE = 1  # passes without a better one before the end
+_PASS_PREDICTIONS = 3_000  # after each pass: only to see whether it gets better
+_GATE_PREDICTIONS = 20_000  # a gate has 17 x (width + 5) weights
 _log = logging.getLogger(__name__)
 
 
@@ -31,55 +39,121 @@ class Fitted(NamedTuple):
     clicks_per_s: float
 
 
-def fit(
-    network: Network,
-    n_known: int,
-    item_index: Ints,
-    sequences: Sequences,
-    windows: Windows,
-    settings: Settings,
-    validate: Callable[[Network], float],
-    watch: Watch,
-) -> Fitted:
+class Lesson(NamedTuple):
+    """What is to be learnt.
+
+    Attributes:
+        item_index: int64 (n,), for every row of the sequences its item in the network's vocabulary; -1 in rows that
+            are not to be learnt: those from `n_clicks` on.
+        sequences: the clicks.
+        n_clicks: those with a lower `age_rank` are learnt.
+        n_known: items, the first of the vocabulary, that were learnt in an earlier training.
+    """
+
+    item_index: Ints
+    sequences: Sequences
+    n_clicks: int
+    n_known: int
+
+
+def fit(network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> Fitted:
     """Fit a network in place.
 
     Args:
-        network: is changed to the best weights that `validate` saw.
-        n_known: items whose rows were learnt in an earlier training.
-        item_index: int64 (n,), for every row of the sequences its item in the network's vocabulary; -1 in rows that
-            are not to be learnt.
-        sequences: the clicks.
-        windows: what is learnt, oldest first.
+        network: is changed.
+        lesson: the clicks.
         settings: of the trainer.
-        validate: says how good the network is, higher is better; called after each pass.
         watch: can end the fit.
 
     Raises:
         TrainingStopped: it did.
     """
-    rng = np.random.default_rng(settings.seed)
-    learner = Learner(network, n_known, item_index, sequences, settings)
-    per_pass = int((windows.end - windows.first - 1).sum())  # 0 where every user clicked once
-    best, best_weights, since_best = -np.inf, network.state_dict(), 0
-    learning_s, epoch = 0.0, 0
+    course = _Course(network, lesson, settings, watch)
+    best, best_weights, since_best, epoch = -np.inf, network.state_dict(), 0, 0
     for epoch in range(1, settings.epochs + 1):
-        began_s, loss_sum = time.perf_counter(), 0.0
-        network.train()
-        with watch.bar(f"training, pass {epoch} of at most {settings.epochs}", per_pass) as bar:
-            for batch in batches_in_time_order(windows, _BATCH_WINDOWS, _BLOCK_BATCHES, rng):
-                loss, n_clicks = learner.learn(batch)
-                loss_sum += loss * n_clicks
-                bar.advance(n_clicks)
-        pass_s = time.perf_counter() - began_s
-        learning_s += pass_s
-        quality = validate(network)
-        fields = {"loss": round(loss_sum / max(per_pass, 1), 3), "clicks_per_s": round(per_pass / pass_s)}
-        _log.debug("pass %d: quality %.4f", epoch, quality, extra={"fields": fields})
+        course.learn(course.body, f"training, pass {epoch} of at most {settings.epochs}")
+        quality = course.judge()
+        _log.debug("pass %d: quality %.4f", epoch, quality)
         since_best += 1
         if quality > best:
             best, since_best = quality, 0
             best_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        if since_best == _PATIENCE:
+        if since_best > _PATIENCE:
             break
     network.load_state_dict(best_weights)
-    return Fitted(epoch, per_pass * epoch / max(learning_s, 1e-9))
+    course.fit_gate()
+    course.learn(course.held, "training, the newest clicks")
+    return Fitted(epoch, course.n_learnt / max(course.learning_s, 1e-9))
+
+
+class _Course:
+    """The parts of a lesson, and the steps of a fit."""
+
+    def __init__(self, network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> None:
+        self._network, self._lesson, self._settings, self._watch = network, lesson, settings, watch
+        sequences = lesson.sequences
+        self._held_from = int(lesson.n_clicks * (1.0 - _HELD_SHARE))
+        windows = training_windows(sequences, lesson.n_clicks, settings.recent_clicks + 1)
+        is_held = sequences.age_rank[windows.end - 1] >= self._held_from
+        self.body, self.held = windows.take(np.flatnonzero(~is_held)), windows.take(np.flatnonzero(is_held))
+        self._rng = np.random.default_rng(settings.seed)
+        self._counts = AssociationCounts(lesson.item_index, sequences, network.config.n_items, lesson.n_clicks)
+        if not lesson.n_known:
+            self._start_warm()
+        self._learner = Learner(network, lesson.n_known, lesson.item_index, sequences, settings)
+        self.n_learnt, self.learning_s = 0, 0.0
+
+    def _start_warm(self) -> None:
+        """Give the items vectors from the counts as they were before the held part, which is to judge."""
+        config, lesson = self._network.config, self._lesson
+        index = np.where(lesson.sequences.age_rank < self._held_from, lesson.item_index, -1)
+        counts = AssociationCounts(index, lesson.sequences, config.n_items, self._held_from)
+        vectors = spectral_item_vectors(counts, config.hidden_size, self._settings.seed)
+        with torch.no_grad():
+            self._network.item_embedding.weight.add_(vectors)
+        self._network.normalise()
+
+    def learn(self, windows: Windows, title: str) -> None:
+        """Pass over windows once."""
+        began_s, loss_sum, n_clicks = time.perf_counter(), 0.0, int((windows.end - windows.first - 1).sum())
+        self._network.train()
+        with self._watch.bar(title, n_clicks) as bar:
+            for batch in batches_in_time_order(windows, self._settings.batch_windows, _BLOCK_BATCHES, self._rng):
+                loss, n_predicted = self._learner.learn(batch)
+                loss_sum += loss * n_predicted
+                bar.advance(n_predicted)
+        self._network.normalise()
+        took_s = time.perf_counter() - began_s
+        self.learning_s += took_s
+        self.n_learnt += n_clicks
+        fields = {"loss": round(loss_sum / max(n_clicks, 1), 3), "clicks_per_s": round(n_clicks / max(took_s, 1e-9))}
+        _log.debug("%s", title, extra={"fields": fields})
+
+    def judge(self) -> float:
+        """Say how good the network alone is on the held part. MRR is added because recall alone is coarse."""
+        predictions = self._held_predictions(_PASS_PREDICTIONS)
+        lesson = self._lesson
+        fallback = np.full(len(predictions.target), MISSED)
+        ranks = network_ranks(
+            self._network, lesson.item_index, lesson.sequences, predictions, fallback, self._watch, alone=True
+        )
+        quality = quality_of(ranks)
+        return quality.recall + quality.mrr
+
+    def fit_gate(self) -> None:
+        """Fit the mixture on the held part, and give it the neighbour lists of all clicks."""
+        mixture, lesson = self._network.mixture, self._lesson
+        if mixture is None:
+            return
+        predictions = self._held_predictions(_GATE_PREDICTIONS)
+        fit_mixture(
+            self._network, lesson.item_index, lesson.sequences, predictions, self._counts, self._held_from, self._watch
+        )
+        lists = self._counts.neighbour_lists(self._network.config.n_neighbours)
+        for buffer, array in zip((mixture.neighbours, mixture.shares, mixture.support), lists, strict=True):
+            buffer.copy_(torch.from_numpy(array))
+
+    def _held_predictions(self, n: int) -> Predictions:
+        lesson = self._lesson
+        history = self._settings.recent_clicks
+        return choose_predictions(lesson.sequences, self._held_from, lesson.n_clicks, n, history)

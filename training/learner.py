@@ -6,7 +6,6 @@ Only the item rows that a batch touches are read and written, so a step costs th
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 from nextclick.network import Network
@@ -15,27 +14,15 @@ from training.losses import LOSSES, CandidateSampler, next_click_loss
 from training.row_optimizer import RowAdagrad
 from training.sequences import Ints, Sequences, Windows, padded_rows
 
-# Measured on yoochoose_100k. Item rows take larger steps than the cell: Adagrad's shrink as they go. What was learnt
-# before takes smaller ones, for Adagrad has forgotten how far its steps had shrunk; but biases follow what is popular.
-_ITEM_RATE = 20.0
-_CELL_RATE = 2.0
+# Item rows take larger steps than the cell: Adagrad's shrink as they go. What was learnt before takes smaller ones, for
+# Adagrad has forgotten how far its steps had shrunk; but biases follow what is popular.
+_CELL_RATE = 0.5
 _KNOWN_RATE = 0.2
 _MAX_GRADIENT_NORM = 1.0
 
 
-class _Inputs(nn.Module):
-    """`Network.inputs` as a module, so that it can be called with a part of the item embedding."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, item_index: Tensor, event_type: Tensor, gap_s: Tensor) -> Tensor:
-        return self.network.inputs(item_index, event_type, gap_s)
-
-
 class Learner:
-    """Changes a network in place."""
+    """Changes a network in place, on the device where it is."""
 
     def __init__(
         self, network: Network, n_known: int, item_index: Ints, sequences: Sequences, settings: Settings
@@ -49,25 +36,28 @@ class Learner:
             item_index: int64 (n,), for every row of the sequences its item in the network's vocabulary; -1 in rows
                 that are not to be learnt, which are in no window.
             sequences: the clicks.
-            settings: loss, learning rate, dropout, negatives, seed.
+            settings: learning rate, dropout, negatives, seed.
         """
+        device = network.item_bias.device
         self._network = network
-        self._item_index = item_index
-        self._sequences = sequences
+        self._item_index = torch.from_numpy(item_index).to(device)
+        self._event_type = torch.from_numpy(sequences.event_type).to(device)
+        self._gap_s = torch.from_numpy(sequences.gap_s).to(device)
         self._dropout = settings.dropout
-        self._loss = LOSSES[settings.loss]
+        self._feature_dropout = settings.feature_dropout
         counts = np.bincount(item_index[item_index >= 0], minlength=network.config.n_items).astype(np.float64)
-        generator = torch.Generator().manual_seed(settings.seed)
-        self._sampler = CandidateSampler(torch.from_numpy(counts), settings.negatives, generator)
-        self._inputs = _Inputs(network)
+        generator = torch.Generator(device).manual_seed(settings.seed)
+        target_counts = torch.from_numpy(counts).to(device)
+        self._sampler = CandidateSampler(target_counts, settings.negatives, settings.negatives_power, generator)
+        self._loss = LOSSES[settings.loss]
         rate = settings.learning_rate
         cell_rate = rate * _CELL_RATE * (_KNOWN_RATE if n_known else 1.0)
         self._cell = {
-            parameter: RowAdagrad(parameter.detach(), torch.full((len(parameter),), cell_rate))
+            parameter: RowAdagrad(parameter.detach(), torch.full((len(parameter),), cell_rate, device=device))
             for name, parameter in network.named_parameters()
-            if name.split(".")[0] not in ("item_embedding", "output_embedding", "item_bias")
+            if name.split(".")[0] in ("cell", "event_embedding", "gap_embedding", "skip")
         }
-        item_rates = torch.full((network.config.n_items,), rate * _ITEM_RATE)
+        item_rates = torch.full((network.config.n_items,), rate, device=device)
         self._bias_rows = RowAdagrad(network.item_bias.detach(), item_rates.clone())
         item_rates[:n_known] *= _KNOWN_RATE
         self._item_rows = RowAdagrad(network.item_embedding.weight.detach(), item_rates)
@@ -81,33 +71,42 @@ class Learner:
         Returns:
             The loss before the change, and the number of clicks that were predicted.
         """
-        rows, is_real = padded_rows(windows.first, windows.end - windows.first - 1)
-        targets = torch.from_numpy(self._item_index[rows + 1][is_real])
+        padded, is_real = padded_rows(windows.first, windows.end - windows.first - 1)
+        rows, real = self._on_device(padded), self._on_device(is_real)
+        targets = self._item_index[self._on_device(padded[is_real] + 1)]
+        inputs = self._item_index[rows]  # (batch, steps)
         candidates = self._sampler.candidates(targets)
-        inputs = torch.from_numpy(self._item_index[rows])  # (batch, steps)
-        if self._network.config.tied:
+        tied = self._network.config.tied
+        if tied:
             touched, places = self._touched(inputs, candidates.items)
-            input_vectors = self._item_rows.leaf(touched)
             input_places, output_places = places[: inputs.numel()].view(inputs.shape), places[inputs.numel() :]
-            output_vectors = functional.embedding(output_places, input_vectors)
         else:
             touched, input_places = torch.unique(inputs, return_inverse=True)
-            input_vectors = self._item_rows.leaf(touched)
-            output_vectors = self._output_rows.leaf(candidates.items)
+        input_leaf = self._item_rows.leaf(touched)
+        output_leaf = input_leaf if tied else self._output_rows.leaf(candidates.items)
+        input_vectors, output_vectors = self._vectors(input_leaf), self._vectors(output_leaf)
+        if tied:
+            output_vectors = functional.embedding(output_places, input_vectors)
         bias = self._bias_rows.leaf(candidates.items)
-        outputs = self._outputs(rows, input_places, input_vectors)[torch.from_numpy(is_real)]
-        loss = next_click_loss(self._loss, outputs, output_vectors, bias, candidates, len(windows))
+        features = self._features(rows, functional.embedding(input_places, input_vectors))[real]
+        queries = self._network.queries(functional.dropout(features, self._feature_dropout))
+        loss = next_click_loss(self._loss, queries, output_vectors, bias, candidates, len(windows))
         loss.backward()  # type: ignore[no-untyped-call]
-        leaves = [input_vectors, bias] + ([] if self._network.config.tied else [output_vectors])
-        nn.utils.clip_grad_norm_([*self._cell, *leaves], _MAX_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_([*self._cell, bias, *{input_leaf, output_leaf}], _MAX_GRADIENT_NORM)
         for parameter, optimizer in self._cell.items():
-            optimizer.step(torch.arange(len(parameter)), _gradient(parameter))
+            optimizer.step_all(_gradient(parameter))
             parameter.grad = None
-        self._item_rows.step(touched, _gradient(input_vectors))
+        self._item_rows.step(touched, _gradient(input_leaf))
         self._bias_rows.step(candidates.items, _gradient(bias))
-        if not self._network.config.tied:
-            self._output_rows.step(candidates.items, _gradient(output_vectors))
+        if not tied:
+            self._output_rows.step(candidates.items, _gradient(output_leaf))
         return loss.item(), len(targets)
+
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._item_index.device, non_blocking=True)
+
+    def _vectors(self, leaf: Tensor) -> Tensor:
+        return functional.normalize(leaf, dim=1) if self._network.config.normalised else leaf
 
     def _touched(self, inputs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Give the rows that inputs and candidates use, each once, and where each input and candidate is in them."""
@@ -117,16 +116,13 @@ class Learner:
         rows, places = torch.unique(ids, return_inverse=True)
         return rows, places
 
-    def _outputs(self, rows: Ints, places: Tensor, vectors: Tensor) -> Tensor:
+    def _features(self, rows: Tensor, item_vectors: Tensor) -> Tensor:
         """Run the network over padded rows: float32 (batch, steps, hidden_size)."""
-        event_type = torch.from_numpy(self._sequences.event_type[rows])
-        gap_s = torch.from_numpy(self._sequences.gap_s[rows])
-        weights = {"network.item_embedding.weight": vectors}
-        # The output embedding, when tied, is not used here and keeps its weights.
-        embedded = functional_call(self._inputs, weights, (places, event_type, gap_s), tie_weights=False)
-        embedded = functional.dropout(embedded, self._dropout)
-        outputs, _ = self._network.run(embedded, torch.zeros(len(rows), self._network.config.state_size))
-        return outputs
+        inputs = self._network.inputs_of(item_vectors, self._event_type[rows], self._gap_s[rows])
+        inputs = functional.dropout(inputs, self._dropout)
+        state = torch.zeros(len(rows), self._network.config.state_size, device=inputs.device)
+        hidden, _ = self._network.run(inputs, state)
+        return self._network.features(hidden, inputs)
 
 
 def _gradient(leaf: Tensor) -> Tensor:

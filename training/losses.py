@@ -1,6 +1,6 @@
 """Losses of the next click: against every item, or against a sample of items that the whole batch shares.
 
-The sample is the set of the batch's own targets and of items drawn by popularity^0.75. An item counts once however
+The sample is the set of the batch's own targets and of items drawn by popularity^alpha. An item counts once however
 often it was drawn, so that no target meets itself as a negative, and each item's score is corrected by the logarithm
 of its probability of being in the sample. When all items are in the sample nothing is corrected: the full loss.
 Source: Jean et al. 2015, "On using very large target vocabulary for neural machine translation", arXiv:1412.2007.
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-POPULARITY_POWER = 0.75  # between uniform and proportional; word2vec's choice, arXiv:1310.4546
 # Of the scores. Measured on yoochoose_100k (validation part, one seed, 4 passes), recall@20 and MRR@20: with 0 .682
 # and .366, with .1 .684 and .359, with .3 .675 and .355. Two passes over its first 20,000 clicks, recall@20: with 0
 # .568, with .1 .552, with 1 .394. The authors' program has 1 by default, and an ELU that keeps scores above -.5.
@@ -41,29 +40,34 @@ class Candidates(NamedTuple):
 class CandidateSampler:
     """Draws the candidates of a batch."""
 
-    def __init__(self, target_counts: Tensor, n_negatives: int, generator: torch.Generator) -> None:
+    def __init__(self, target_counts: Tensor, n_negatives: int, power: float, generator: torch.Generator) -> None:
         """Make a sampler.
 
         Args:
             target_counts: float64 (n_items,), how often each item is a target in the training data.
             n_negatives: items to draw per batch. Where there are not many more items than that, all are candidates.
-            generator: the source of randomness.
+            power: an item is drawn with its popularity raised to it: 0 is uniform, 1 proportional.
+            generator: the source of randomness, on the device of the counts.
         """
         n_items = len(target_counts)
         self._generator = generator
         self._n_negatives = n_negatives
         # The product with a few more columns costs less than sampling and gathering.
-        self._all_items = torch.arange(n_items) if n_items <= 2 * n_negatives else None
-        power = (target_counts + 1.0) ** POPULARITY_POWER
-        self._cumulative = torch.cumsum(power / power.sum(), 0)
-        self._log_not_drawn = torch.log1p(-(power / power.sum()))
+        device = target_counts.device
+        self._all_items = torch.arange(n_items, device=device) if n_items <= 2 * n_negatives else None
+        share = (target_counts + 1.0) ** power
+        share /= share.sum()
+        self._cumulative = torch.cumsum(share, 0)
+        self._log_not_drawn = torch.log1p(-share)
         self._log_not_target = torch.log1p(-(target_counts / target_counts.sum()).clamp(max=1 - 1e-9))
 
     def candidates(self, targets: Tensor) -> Candidates:
         """Draw for a batch of targets, int64 (n_targets,)."""
         if self._all_items is not None:
-            return Candidates(self._all_items, torch.zeros(len(self._all_items)), targets)
-        uniform = torch.rand(self._n_negatives, dtype=torch.float64, generator=self._generator)
+            return Candidates(self._all_items, torch.zeros_like(self._all_items, dtype=torch.float32), targets)
+        uniform = torch.rand(
+            self._n_negatives, dtype=torch.float64, generator=self._generator, device=targets.device
+        )
         drawn = torch.searchsorted(self._cumulative, uniform).clamp(max=len(self._cumulative) - 1)
         items, places = torch.unique(torch.cat([targets, drawn]), return_inverse=True)
         log_absent = self._n_negatives * self._log_not_drawn[items] + len(targets) * self._log_not_target[items]

@@ -23,7 +23,7 @@ class RowAdagrad:
         """
         self._table = table
         self._learning_rates = learning_rates
-        self._squares = torch.zeros(len(table))
+        self._squares = torch.zeros(len(table), device=table.device)
 
     def leaf(self, rows: Tensor) -> Tensor:
         """Copy rows, int64 (n,), to compute a gradient for them: float32 (n, ...)."""
@@ -40,3 +40,9 @@ class RowAdagrad:
         self._squares[rows] = squares
         rate = self._learning_rates[rows] / (squares.sqrt() + 1e-8)
         self._table[rows] -= gradient * rate.view(-1, *[1] * (gradient.dim() - 1))
+
+    def step_all(self, gradient: Tensor) -> None:
+        """Move every row against its gradient, float32 (n_rows, ...)."""
+        self._squares += gradient.square().reshape(len(gradient), -1).mean(1)
+        rate = self._learning_rates / (self._squares.sqrt() + 1e-8)
+        self._table -= gradient * rate.view(-1, *[1] * (gradient.dim() - 1))

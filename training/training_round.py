@@ -12,22 +12,20 @@ from nextclick.settings import Settings
 from nextclick.vocabulary import Vocabulary
 from training.bundle_store import Champion
 from training.evaluate import (
-    Predictions,
     Quality,
     choose_predictions,
     network_ranks,
     popularity_ranks,
     quality_of,
 )
-from training.fit import Fitted, fit
+from training.fit import Fitted, Lesson, fit
 from training.gate import Decision, judge
 from training.growth import grown_item_ids, grown_network
-from training.sequences import ClickColumns, Ints, Sequences, group_by_user, training_windows
+from training.sequences import ClickColumns, Ints, Sequences, group_by_user
 from training.training_data import TrainingData
 from training.watch import Watch
 
 MAX_PREDICTIONS = 20_000  # of an evaluation: standard error of a recall of .3 is .003
-_PASS_PREDICTIONS = 3_000  # after each pass: only to see whether it gets better
 _CLICKS_METRIC = "clicks"  # in a manifest: what the bundle was trained on
 # A bundle that saw less than this share of the clicks is not trained on: from nothing it gets better, and sooner
 # (24,000 simulated clicks, its parent trained on half of them: recall@20 .336 from nothing, .285 from the parent).
@@ -99,27 +97,11 @@ def train_round(data: TrainingData, champion: Champion | None, settings: Setting
     item_index = _item_index(vocabulary, data.clicks)
     # Nothing of the validation part is seen, not even how popular its items are.
     trained_index = np.where(sequences.age_rank < n_train, item_index[sequences.item], -1)
-    config = msgspec.convert(
-        {
-            "n_items": len(vocabulary),
-            "hidden_size": settings.hidden_size,
-            "cell": settings.cell,
-            "tied": settings.tied,
-        },
-        NetworkConfig,
-    )
+    config = network_config(settings, len(vocabulary))
     counts = np.bincount(trained_index[trained_index >= 0], minlength=len(vocabulary)).astype(np.float64)
     network = grown_network(parent.network if parent else None, config, counts)
-    fitted = fit(
-        network,
-        len(parent.vocabulary) if parent else 0,
-        trained_index,
-        sequences,
-        training_windows(sequences, n_train, settings.recent_clicks + 1),
-        settings,
-        lambda candidate: trial.roughly(candidate, item_index, watch),
-        watch,
-    )
+    lesson = Lesson(trained_index, sequences, n_train, len(parent.vocabulary) if parent else 0)
+    fitted = fit(network, lesson, settings, watch)
     new = trial.quality(network, item_index, watch)
     current = (
         trial.quality(champion.network, _item_index(champion.vocabulary, data.clicks), watch) if champion else None
@@ -135,22 +117,17 @@ class _Trial:
 
     def __init__(self, clicks: ClickColumns, sequences: Sequences, n_train: int, settings: Settings) -> None:
         self._sequences = sequences
-        self._predictions = choose_predictions(sequences, n_train, MAX_PREDICTIONS, settings.recent_clicks)
+        self._predictions = choose_predictions(
+            sequences, n_train, len(sequences), MAX_PREDICTIONS, settings.recent_clicks
+        )
         weights = popularity_weights(clicks, n_train, settings.popularity_half_life_s)
         self.popularity = popularity_ranks(weights, sequences, self._predictions)
-        few = slice(0, _PASS_PREDICTIONS)
-        self._few = Predictions(self._predictions.target[few], self._predictions.history_first[few])
 
     def quality(self, network: Network, item_index: Ints, watch: Watch) -> Quality:
         """Judge a network on all predictions."""
         fallback = self.popularity
-        return quality_of(network_ranks(network, item_index, self._sequences, self._predictions, fallback, watch))
-
-    def roughly(self, network: Network, item_index: Ints, watch: Watch) -> float:
-        """Judge it on some of them. MRR is added because recall alone is coarse where there are few."""
-        fallback = self.popularity[:_PASS_PREDICTIONS]
-        quality = quality_of(network_ranks(network, item_index, self._sequences, self._few, fallback, watch))
-        return quality.recall + quality.mrr
+        index = item_index[self._sequences.item]
+        return quality_of(network_ranks(network, index, self._sequences, self._predictions, fallback, watch))
 
 
 def popularity_weights(clicks: ClickColumns, n_clicks: int, half_life_s: float) -> npt.NDArray[np.float64]:
@@ -162,9 +139,23 @@ def popularity_weights(clicks: ClickColumns, n_clicks: int, half_life_s: float) 
     return summed.astype(np.float64)  # bincount gives whole numbers when there are none
 
 
+def network_config(settings: Settings, n_items: int) -> NetworkConfig:
+    """Give the configuration of the network that the settings ask for."""
+    fields = {
+        "n_items": n_items,
+        "hidden_size": settings.hidden_size,
+        "cell": settings.cell,
+        "tied": settings.tied,
+        "skip": settings.skip,
+        "normalised": settings.normalised,
+        "n_neighbours": settings.neighbours,
+    }
+    return msgspec.convert(fields, NetworkConfig)
+
+
 def _can_be_parent(champion: Champion, n_train: int, settings: Settings) -> bool:
     config = champion.network.config
-    fits = (config.hidden_size, config.cell, config.tied) == (settings.hidden_size, settings.cell, settings.tied)
+    fits = network_config(settings, config.n_items) == config
     # A bundle of unknown origin counts as fully trained.
     seen = champion.manifest.metrics.get(_CLICKS_METRIC, float(n_train))
     return fits and seen > _MIN_PARENT_SHARE * n_train

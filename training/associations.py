@@ -1,0 +1,166 @@
+"""Counts which items are clicked near each other in a session: the neighbour lists of a bundle, and what was known when.
+
+A pair of clicks in one session counts 1/distance for the later item as neighbour of the earlier one, and less for the
+other direction; clicks more than MAX_DISTANCE apart do not count, nor does an item beside itself. Counts fade with age,
+which is measured in clicks of the log, so that it needs no clock. A row is divided by its sum and a little more: what
+was seen once is not yet known.
+
+Training must not learn from counts that contain the click it predicts. So the counts can be asked as they stood before
+any session began (prequential evaluation: Dawid 1984), which is also how serving will see them.
+
+Source: Ludewig & Jannach 2018, arXiv:1803.09587 (association and sequential rules); the constants were measured on
+diginetica's validation part.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nextclick.mixture import SESSION_GAP_S
+from training.sequences import Ints, Sequences
+
+Doubles = npt.NDArray[np.float64]
+
+MAX_DISTANCE = 10  # clicks
+_BACKWARD = 0.7  # weight of an earlier click as neighbour of a later one
+_SHRINKAGE = 5.0  # added to a row's sum
+_HALF_LIFE_SHARE = 0.3  # of the log; then a pair counts half
+
+
+class NeighbourLists(NamedTuple):
+    """What a bundle keeps of the counts (see `nextclick.mixture.Mixture`).
+
+    Attributes:
+        neighbours: int32 (n_items, n_neighbours).
+        shares: float32 (n_items, n_neighbours).
+        support: float32 (n_items,).
+    """
+
+    neighbours: npt.NDArray[np.int32]
+    shares: npt.NDArray[np.float32]
+    support: npt.NDArray[np.float32]
+
+
+class _Pairs(NamedTuple):
+    """Pairs of clicks of a session, both ways."""
+
+    item: Ints
+    neighbour: Ints
+    time: Ints  # age_rank of the later click
+    weight: Doubles
+
+
+class AssociationCounts:
+    """Counts of some sequences, at every time.
+
+    Attributes:
+        n_items: rows.
+        item: int64 (n_pairs,), rising; with `neighbour` and `count` the counts at the end, pair by pair.
+        neighbour: int64 (n_pairs,).
+        count: float64 (n_pairs,), faded.
+        total: float64 (n_items,), sum of an item's counts.
+    """
+
+    def __init__(self, item_index: Ints, sequences: Sequences, n_items: int, n_clicks: int) -> None:
+        """Count.
+
+        Args:
+            item_index: int64 (n,), for every row of the sequences its item; -1 in rows that are not to be counted.
+            sequences: the clicks.
+            n_items: of the vocabulary.
+            n_clicks: the clicks that are counted have an `age_rank` below it.
+        """
+        self.n_items = n_items
+        self._end = n_clicks
+        self._half_life = max(_HALF_LIFE_SHARE * n_clicks, 1.0)
+        pairs = _pairs(item_index, sequences)
+        # Old counts do not shrink: new ones weigh more, and what is read is divided by the weight of the time.
+        weight = pairs.weight * np.exp2(pairs.time / self._half_life)
+        codes = pairs.item * n_items + pairs.neighbour
+        unique, code = np.unique(codes, return_inverse=True)
+        self.item, self.neighbour = unique // n_items, unique % n_items
+        self._codes = unique
+        self._of_pair = _History(code, pairs.time, weight, n_clicks)
+        self._of_item = _History(pairs.item, pairs.time, weight, n_clicks)
+        fading = np.exp2(-n_clicks / self._half_life)
+        self.count = np.bincount(code, weight, minlength=len(unique)) * fading
+        self.total = np.bincount(pairs.item, weight, minlength=n_items) * fading
+
+    def known_before(self, item: Ints, neighbour: Ints, time: Ints) -> tuple[Doubles, Doubles]:
+        """Give what was known of pairs before a time.
+
+        Args:
+            item: int64 (n,).
+            neighbour: int64 (n,).
+            time: int64 (n,), only pairs of clicks with an `age_rank` below it are counted.
+
+        Returns:
+            The share of `neighbour` in the row of `item`, and the row's support, float64 (n,) each.
+        """
+        fading = np.exp2(-time / self._half_life)
+        total = self._of_item.sum_before(item, time) * fading
+        code = item * self.n_items + neighbour
+        place = np.searchsorted(self._codes, code).clip(max=max(len(self._codes) - 1, 0))
+        is_known = self._codes[place] == code if len(self._codes) else np.zeros(len(code), dtype=bool)
+        count = np.zeros(len(code))
+        count[is_known] = self._of_pair.sum_before(place[is_known], time[is_known])
+        return count * fading / (total + _SHRINKAGE), np.log1p(total)
+
+    def neighbour_lists(self, n_neighbours: int) -> NeighbourLists:
+        """Give each item's best neighbours, as they stand at the end."""
+        order = np.lexsort((-self.count, self.item))
+        item = self.item[order]
+        first = np.searchsorted(item, np.arange(self.n_items))
+        place = np.arange(len(item)) - first[item]
+        kept = place < n_neighbours
+        rows, columns = item[kept], place[kept]
+        neighbours = np.zeros((self.n_items, n_neighbours), dtype=np.int32)
+        shares = np.zeros((self.n_items, n_neighbours), dtype=np.float32)
+        neighbours[rows, columns] = self.neighbour[order][kept]
+        shares[rows, columns] = self.count[order][kept] / (self.total[rows] + _SHRINKAGE)
+        return NeighbourLists(neighbours, shares, np.log1p(self.total).astype(np.float32))
+
+
+class _History:
+    """Sums of weights by code up to any time."""
+
+    def __init__(self, code: Ints, time: Ints, weight: Doubles, n_times: int) -> None:
+        self._n_times = n_times + 1
+        key = code * self._n_times + time
+        order = np.argsort(key, kind="stable")
+        self._key = key[order]
+        self._sum = np.concatenate([[0.0], np.cumsum(weight[order])])
+
+    def sum_before(self, code: Ints, time: Ints) -> Doubles:
+        """Sum the weights of each code with a lower time."""
+        begin = code * self._n_times
+        order = np.argsort(begin, kind="stable")  # neighbouring questions find neighbouring memory
+        until = np.searchsorted(self._key, (begin + time)[order])
+        since = np.searchsorted(self._key, begin[order])
+        sums = np.empty(len(code))
+        # Differences of a running sum: rounding can leave a little below 0.
+        sums[order] = np.maximum(self._sum[until] - self._sum[since], 0.0)
+        return sums
+
+
+def session_starts(sequences: Sequences) -> Ints:
+    """For every row, the first row of the same session: a user's clicks without a pause of over half an hour."""
+    begins = sequences.gap_s > SESSION_GAP_S
+    begins[sequences.user_starts[:-1]] = True
+    return np.maximum.accumulate(np.where(begins, np.arange(len(sequences)), 0))
+
+
+def _pairs(item_index: Ints, sequences: Sequences) -> _Pairs:
+    """Pair clicks that are near each other; rows that are not counted are passed over, as everywhere."""
+    rows = np.flatnonzero(item_index >= 0)
+    item, session, time = item_index[rows], session_starts(sequences)[rows], sequences.age_rank[rows]
+    parts = []
+    for distance in range(1, min(MAX_DISTANCE + 1, max(len(rows), 1))):
+        earlier, later = slice(None, -distance), slice(distance, None)
+        near = (session[earlier] == session[later]) & (item[earlier] != item[later])
+        one, other, when = item[earlier][near], item[later][near], time[later][near]
+        parts.append(_Pairs(one, other, when, np.full(len(one), 1.0 / distance)))
+        parts.append(_Pairs(other, one, when, np.full(len(one), _BACKWARD / distance)))
+    empty = _Pairs(rows[:0], rows[:0], rows[:0], np.zeros(0))
+    return _Pairs(*(np.concatenate(columns) for columns in zip(empty, *parts, strict=True)))
