@@ -1,0 +1,1 @@
+"""Evaluation on recorded clicks: no broker, no click log, no bundle store."""
