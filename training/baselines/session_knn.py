@@ -52,6 +52,6 @@ class SessionKnn:
             vote = matches.overlap[chosen] * from_end.astype(np.float64) ** -self.match_power
             voter, item, _ = self._index.items_of(matches.session[chosen])
             votes = np.bincount(item, vote[voter], minlength=len(row_scores))
-            voted = np.flatnonzero(votes)
+            voted = np.flatnonzero(votes > 0)
             row_scores[voted] = votes[voted] * self._item_weight[voted]
         return scores

@@ -56,6 +56,6 @@ class Stan:
             distance = np.abs(place - matches.place_there[chosen][voter])
             vote = similarity[chosen][voter] * np.exp(-distance / self.distance_decay)
             votes = np.bincount(item, vote, minlength=self._n_items)
-            voted = np.flatnonzero(votes)
+            voted = np.flatnonzero(votes > 0)
             row_scores[voted] = votes[voted]
         return scores
