@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from nextclick.cli import settings_options
+from nextclick.click_files.layouts import ClickFile
+from nextclick.click_files.options import click_file_options
 from nextclick.settings import Settings
 
 if TYPE_CHECKING:
@@ -103,46 +104,29 @@ def _report_on_terminal(progress: "Progress") -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "file_format",
-    type=click.Choice(["csv", "yoochoose"]),
-    default="csv",
-    show_default=True,
-    help="csv: with a header. yoochoose: the published yoochoose-clicks.dat.",
-)
-@click.option("--user", "user_column", metavar="COLUMN", help="The user's column (csv: user_id).")
-@click.option("--item", "item_column", metavar="COLUMN", help="The item's column (csv: item_id).")
-@click.option("--time", "time_column", metavar="COLUMN", help="The time's column (csv: timestamp); '' for none.")
-@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows like this; may be repeated, all hold.")
+@click_file_options("FILE")
 @click.option("--speed", type=_Rate("speed", "x"), default="max", show_default=True, help="60x, or max.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first clicks, in the order of time.")
 @settings_options
 def replay(
-    file: Path,
-    file_format: str,
-    user_column: str | None,
-    item_column: str | None,
-    time_column: str | None,
-    where: tuple[str, ...],
+    click_file: ClickFile,
     speed: float | None,
     limit: int | None,
     settings: Settings,
 ) -> None:
     """Send the clicks of a data set, plain or gzipped.
 
-    The file is read as a whole and sorted by time. Times are seconds or milliseconds since 1970, or ISO 8601 (UTC
-    unless it says otherwise); the first row decides. The event time of a click stays as it was. A file without times
-    is sent in its order, each click with the time of sending.
+    FILE is the file or the folder that it was unpacked into. It is read as a whole and sorted by time. Times are
+    seconds or milliseconds since 1970, or ISO 8601 (UTC unless it says otherwise); the first row decides. The event
+    time of a click stays as it was, and so does its event type where the file has one. A file without times is sent
+    in its order, each click with the time of sending.
     """
     import demo.replay
-    from demo.click_files import FileLayout, read_clicks
     from demo.click_producer import ClickProducer
+    from nextclick.click_files.read import read_clicks
 
     producer = ClickProducer(settings)  # before the file is read: a wrong address shows at once
-    layout = FileLayout.of(file_format, user_column, item_column, time_column)
-    clicks = read_clicks(file, layout, _conditions(where))
+    clicks = read_clicks(click_file)
     clicks = clicks if limit is None else clicks.first(limit)
     with _stop_on_signals() as stop:
         started_s = time.monotonic()
@@ -155,16 +139,6 @@ def replay(
     )
     if stop():
         sys.exit(128 + stop.signal_number)
-
-
-def _conditions(where: tuple[str, ...]) -> dict[str, str]:
-    conditions = {}
-    for condition in where:
-        column, equals, value = condition.partition("=")
-        if not equals:
-            raise click.BadParameter(f"expected column=value, found {condition!r}", param_hint="--where")
-        conditions[column] = value
-    return conditions
 
 
 @contextmanager

@@ -7,8 +7,8 @@ assume anyway.
 import time
 from collections.abc import Callable
 
-from demo.click_files import RecordedClicks
 from demo.click_producer import ClickProducer
+from nextclick.click_files.recorded import RecordedClicks
 from nextclick.errors import PermanentError
 
 _STEP_CLICKS = 1_000  # between two looks at the clock and at `should_stop`
@@ -46,8 +46,8 @@ def replay(
         n_due = due(clicks, speed, time.monotonic() - started_s)
         stop = min(n_due, n_sent + _STEP_CLICKS)
         now_ms = int(time.time() * 1000)
-        for user_id, item_id, timestamp_ms in clicks.between(n_sent, stop):
-            producer.send(user_id, item_id, now_ms if timestamp_ms is None else timestamp_ms)
+        for user_id, item_id, timestamp_ms, event_type in clicks.between(n_sent, stop):
+            producer.send(user_id, item_id, now_ms if timestamp_ms is None else timestamp_ms, event_type)
         n_sent = stop
         producer.wait(0)
         report(producer.n_delivered)

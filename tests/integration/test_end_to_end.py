@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from demo.click_files import FileLayout, read_clicks
 from demo.simulator import Law, Simulator
+from nextclick.click_files.layouts import ClickFile
+from nextclick.click_files.read import read_clicks
 from nextclick.manifest import decode_manifest
 
 NOW_MS = 1_700_000_000_000
@@ -52,5 +53,5 @@ def test_the_loop_on_simulated_clicks(playground: Any) -> None:
 @pytest.mark.skipif(not YOOCHOOSE.exists(), reason=f"the recorded clicks are not at {YOOCHOOSE}")
 def test_the_loop_on_recorded_clicks(playground: Any) -> None:
     """Where the data is: the first 12,000 clicks of yoochoose, in time order."""
-    recorded = read_clicks(YOOCHOOSE, FileLayout.of("csv", "user_id", "item_id", "timestamp"), {})
-    run_the_loop(playground, [(user, item, time_ms or 0) for user, item, time_ms in recorded.between(0, 12_000)])
+    recorded = read_clicks(ClickFile(path=YOOCHOOSE, file_format="csv"))
+    run_the_loop(playground, [(user, item, time_ms or 0) for user, item, time_ms, _ in recorded.between(0, 12_000)])

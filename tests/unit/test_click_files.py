@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.click_files import FileLayout, RecordedClicks, read_clicks
 from demo.replay import due
+from nextclick.click_files.layouts import ChosenColumns, ClickFile
+from nextclick.click_files.read import read_clicks
+from nextclick.click_files.recorded import RecordedClicks
 from nextclick.errors import PermanentError
 
-CSV = FileLayout.of("csv", None, None, None)
-YOOCHOOSE = FileLayout.of("yoochoose", None, None, None)
+CSV = ChosenColumns()
 REAL_DATA = Path(__file__).parents[2] / "../shared/data"
 
 
@@ -19,7 +20,7 @@ def test_csv_is_sorted_by_time_and_stable(tmp_path: Path) -> None:
     """Clicks come in the order of time; those of one moment stay in the order of the file."""
     path = _file(tmp_path, "user_id,item_id,timestamp\nu2,b,20\nu1,a,10\nu3,c,20\nu1,b,5.5\n")
 
-    clicks = read_clicks(path, CSV, {})
+    clicks = _read(path)
 
     assert _rows(clicks) == [("u1", "b", 5_500), ("u1", "a", 10_000), ("u2", "b", 20_000), ("u3", "c", 20_000)]
     assert _rows(clicks.first(2)) == [("u1", "b", 5_500), ("u1", "a", 10_000)]
@@ -30,7 +31,7 @@ def test_many_clicks_of_one_moment_keep_their_order(tmp_path: Path) -> None:
     rows = [(f"u{n}", "a", (n * 7 % 3) * 1_000) for n in range(3_000)]
     path = _file(tmp_path, "user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t // 1000}\n" for u, i, t in rows))
 
-    clicks = read_clicks(path, CSV, {})
+    clicks = _read(path)
 
     assert _rows(clicks) == sorted(rows, key=lambda row: row[2])
 
@@ -50,7 +51,7 @@ def test_times_are_seconds_milliseconds_or_iso(tmp_path: Path, text: str, expect
     """The first row tells how a file writes its times; without a zone it is UTC."""
     path = _file(tmp_path, f"user_id,item_id,timestamp\nu,a,{text}\n")
 
-    assert _rows(read_clicks(path, CSV, {})) == [("u", "a", expected_ms)]
+    assert _rows(_read(path)) == [("u", "a", expected_ms)]
 
 
 def test_gzip_is_recognised_by_content(tmp_path: Path) -> None:
@@ -58,14 +59,14 @@ def test_gzip_is_recognised_by_content(tmp_path: Path) -> None:
     path = tmp_path / "clicks.csv"
     path.write_bytes(gzip.compress(b"user_id,item_id,timestamp\nu,a,1\n"))
 
-    assert _rows(read_clicks(path, CSV, {})) == [("u", "a", 1_000)]
+    assert _rows(_read(path)) == [("u", "a", 1_000)]
 
 
 def test_a_byte_order_mark_and_quotes_are_understood(tmp_path: Path) -> None:
     """Spreadsheets write both."""
     path = _file(tmp_path, '\ufeffuser_id,item_id,timestamp\r\n"u,1","a ""b""",1\r\n\r\n')
 
-    assert _rows(read_clicks(path, CSV, {})) == [("u,1", 'a "b"', 1_000)]
+    assert _rows(_read(path)) == [("u,1", 'a "b"', 1_000)]
 
 
 def test_the_published_yoochoose_file_is_read_as_it_is(tmp_path: Path) -> None:
@@ -76,22 +77,22 @@ def test_the_published_yoochoose_file_is_read_as_it_is(tmp_path: Path) -> None:
         "1,2014-04-07T10:54:09.868Z,214536500,S\n",
     )
 
-    clicks = read_clicks(path, YOOCHOOSE, {})
+    clicks = _read(path, file_format="yoochoose")
 
     assert _rows(clicks) == [
         ("1", "214536502", 1_396_867_869_277),
         ("1", "214536500", 1_396_868_049_868),
         ("2", "214662742", 1_396_878_997_614),
     ]
-    assert len(read_clicks(path, YOOCHOOSE, {"category": "S"})) == 1
+    assert len(_read(path, where={"category": "S"}, file_format="yoochoose")) == 1
 
 
 def test_columns_are_named_and_rows_are_chosen(tmp_path: Path) -> None:
     """--user, --item, --time name the columns; all of --where must hold."""
     path = _file(tmp_path, "who,what,when,split,shop\nu,a,1,train,x\nu,b,2,test,x\nu,c,3,test,y\n")
-    layout = FileLayout.of("csv", "who", "what", "when")
+    columns = ChosenColumns(user="who", item="what", time="when")
 
-    clicks = read_clicks(path, layout, {"split": "test", "shop": "x"})
+    clicks = _read(path, columns, {"split": "test", "shop": "x"})
 
     assert _rows(clicks) == [("u", "b", 2_000)]
 
@@ -101,18 +102,23 @@ def test_without_times_the_order_of_the_file_holds(tmp_path: Path, time: str | N
     """A file without the usual column of times, or one whose times are not wanted, is taken in its order."""
     path = _file(tmp_path, f"{header}\nu,b,9\nu,a,3\n")
 
-    clicks = read_clicks(path, FileLayout.of("csv", None, None, time), {})
+    clicks = _read(path, ChosenColumns(time=time))
 
     assert _rows(clicks) == [("u", "b", None), ("u", "a", None)]
 
 
 @pytest.mark.parametrize(
-    ("content", "layout", "where", "message"),
+    ("content", "columns", "where", "message"),
     [
-        ("user,item_id\nu,a\n", CSV, {}, r"expected a column 'user_id', found user, item_id; name it with --user"),
+        (
+            "user,item_id\nu,a\n",
+            CSV,
+            {},
+            r"expected a column 'user_id' or 'session_id', found user, item_id; name it with --user",
+        ),
         (
             "user_id,item_id\nu,a\n",
-            FileLayout.of("csv", None, None, "when"),
+            ChosenColumns(time="when"),
             {},
             "expected a column 'when', found user_id, item_id; name it with --time",
         ),
@@ -127,17 +133,16 @@ def test_without_times_the_order_of_the_file_holds(tmp_path: Path, time: str | N
         ("user_id,item_id,timestamp\nu,a,-7\n", CSV, {}, "line 2: expected a time"),
         ("user_id,item_id,timestamp\nu,a,1396314141719000\n", CSV, {}, "line 2: expected a time"),
         ("user_id,item_id,timestamp\nu,a,1\nu,b,nan\n", CSV, {}, "line 3: expected a time"),
-        ("session,item\nu,a\n", YOOCHOOSE, {}, "line 1: expected at least 3 values, found 2"),
     ],
 )
 def test_a_file_that_is_not_as_expected_is_refused(
-    tmp_path: Path, content: str, layout: FileLayout, where: dict[str, str], message: str
+    tmp_path: Path, content: str, columns: ChosenColumns, where: dict[str, str], message: str
 ) -> None:
     """One line says what was expected, what was found, and where."""
     path = _file(tmp_path, content)
 
     with pytest.raises(PermanentError, match=message) as refused:
-        read_clicks(path, layout, where)
+        _read(path, columns, where)
     assert "\n" not in str(refused.value)
 
 
@@ -147,7 +152,34 @@ def test_bytes_that_are_not_utf8_are_named_by_their_line(tmp_path: Path) -> None
     path.write_bytes(b"user_id,item_id,note\nu,a,\xff\nu,\xe4,x\n")
 
     with pytest.raises(PermanentError, match="line 3: expected UTF-8 text"):
-        read_clicks(path, CSV, {})
+        _read(path)
+
+
+def test_event_types_are_read_where_there_are_some(tmp_path: Path) -> None:
+    """From their usual column or the named one; a click of a file without them is a view."""
+    path = _file(tmp_path, "user_id,item_id,event_type,kind\nu,a,cart,x\nu,b,view,y\nu,c,cart,x\n")
+
+    assert _events(_read(path)) == ["cart", "view", "cart"]
+    assert _events(_read(path, ChosenColumns(event="kind"))) == ["x", "y", "x"]
+    assert _events(_read(path, ChosenColumns(event=""))) == ["view", "view", "view"]
+    with pytest.raises(PermanentError, match=r"expected a column 'what', .*; name it with --event"):
+        _read(path, ChosenColumns(event="what"))
+
+
+def test_rows_are_marked_and_the_marks_are_sorted_with_them(tmp_path: Path) -> None:
+    """So that a column can say which clicks are for testing."""
+    path = _file(tmp_path, "user_id,item_id,timestamp,split,shop\nu,a,9,test,x\nu,b,1,train,x\nu,c,5,test,y\n")
+    file = ClickFile(path=path, file_format="csv")
+
+    marked = read_clicks(file, {"split": "test"}).is_marked
+    both = read_clicks(file, {"split": "test", "shop": "x"}).is_marked
+
+    assert marked is not None
+    assert both is not None
+    assert (marked.tolist(), both.tolist()) == ([False, True, True], [False, False, True])
+    assert read_clicks(file).is_marked is None
+    with pytest.raises(PermanentError, match=r"expected a column 'part', .*; correct --test-where"):
+        read_clicks(file, {"part": "test"})
 
 
 def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
@@ -157,19 +189,28 @@ def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
 
     with pytest.raises(PermanentError, match="found a damaged one"):
-        read_clicks(path, CSV, {})
+        _read(path)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """The path is part of the message."""
     with pytest.raises(PermanentError, match=r"none\.csv: expected a file that can be read, found: No such file"):
-        read_clicks(tmp_path / "none.csv", CSV, {})
+        _read(tmp_path / "none.csv")
 
 
 def test_a_speed_keeps_the_gaps_divided() -> None:
     """At 60x a click of the first minute is due within the first second."""
     index = np.zeros(4, dtype=np.int32)
-    clicks = RecordedClicks(["u"], ["a"], index, index, np.array([1_000, 1_000, 31_000, 61_000]))
+    clicks = RecordedClicks(
+        users=["u"],
+        items=["a"],
+        event_types=[],
+        user_index=index,
+        item_index=index,
+        timestamp_ms=np.array([1_000, 1_000, 31_000, 61_000]),
+        event_index=None,
+        is_marked=None,
+    )
 
     assert [due(clicks, 60, elapsed_s) for elapsed_s in (0, 0.49, 0.5, 0.99, 1, 9)] == [2, 2, 3, 3, 4, 4]
     assert due(clicks, None, 0) == 4
@@ -181,7 +222,7 @@ def test_a_speed_keeps_the_gaps_divided() -> None:
 )
 def test_real_clicks_are_read_completely(name: str, n_clicks: int, n_users: int) -> None:
     """Counts and order agree with what is documented of the file."""
-    clicks = read_clicks(_real_file(name), CSV, {})
+    clicks = _read(_real_file(name))
 
     assert (len(clicks), len(clicks.users)) == (n_clicks, n_users)
     assert clicks.timestamp_ms is not None
@@ -190,9 +231,7 @@ def test_real_clicks_are_read_completely(name: str, n_clicks: int, n_users: int)
 
 def test_real_clicks_without_times_are_read_in_their_order() -> None:
     """The test part of a data set that has an order only."""
-    layout = FileLayout.of("csv", "session_id", None, None)
-
-    clicks = read_clicks(_real_file("diginetica_sequences.csv.gz"), layout, {"split": "test"})
+    clicks = _read(_real_file("diginetica_sequences.csv.gz"), where={"split": "test"})
 
     assert clicks.timestamp_ms is None
     assert 76_821 <= len(clicks) < 90_000
@@ -212,5 +251,15 @@ def _file(folder: Path, content: str) -> Path:
     return path
 
 
+def _read(
+    path: Path, columns: ChosenColumns = CSV, where: dict[str, str] | None = None, file_format: str = "csv"
+) -> RecordedClicks:
+    return read_clicks(ClickFile(path=path, file_format=file_format, columns=columns, where=where or {}))
+
+
 def _rows(clicks: RecordedClicks) -> list[tuple[str, str, int | None]]:
-    return list(clicks.between(0, len(clicks)))
+    return [(user, item, timestamp_ms) for user, item, timestamp_ms, _ in clicks.between(0, len(clicks))]
+
+
+def _events(clicks: RecordedClicks) -> list[str]:
+    return [event_type for _, _, _, event_type in clicks.between(0, len(clicks))]

@@ -86,6 +86,7 @@ def _compare(
     from training.offline.models import MODELS, model_names
     from training.offline.plot import plot_recall_by_position, require_matplotlib
     from training.offline.report import document, table, write_json
+    from training.offline.split import read_offline_data
     from training.offline.summary import summarise
 
     names = model_names(options["models"]) if options["models"] else list(MODELS)
@@ -94,7 +95,7 @@ def _compare(
     if plot:
         require_matplotlib()
     seeds = options["seeds"] or [settings.seed]
-    data = source.load()
+    data = read_offline_data(source)
     title = f"{source.file.path.name}: {_sizes(data)}"
     click.echo(title, err=True)
     summary = summarise(run_models(names, presets, settings, seeds, data, _watch(), _tell), data, settings.seed)
@@ -113,7 +114,7 @@ def _compare(
 def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Parameters]", options: dict[str, Any]) -> None:
     from training.offline.models import model_names
     from training.offline.presets import FOLDER, load_preset, save_preset
-    from training.offline.split import validation_split
+    from training.offline.split import read_offline_data, validation_split
     from training.offline.tune import Limits, require_search, tune
 
     names = model_names(options["models"] or "network")
@@ -123,7 +124,7 @@ def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Paramete
     if out.suffix != ".toml":
         raise click.BadParameter(f"expected a file that ends with .toml, found {str(out)!r}", param_hint="--preset-out")
     found = load_preset(str(out)) if out.exists() else {}
-    validation = validation_split(source.load())
+    validation = validation_split(read_offline_data(source))
     click.echo(f"validation part of {source.file.path.name}: {_sizes(validation)}", err=True)
     comments = [f"Found by nextclick evaluate --tune, with seed {settings.seed}, for {name_of_data}:"]
     for name in names:
