@@ -82,6 +82,7 @@ def _compare(
 ) -> None:
     from rich.console import Console
 
+    from training.offline.bootstrap import N_RESAMPLES
     from training.offline.evaluation import run_models
     from training.offline.models import MODELS, model_names
     from training.offline.plot import plot_recall_by_position, require_matplotlib
@@ -105,7 +106,12 @@ def _compare(
     console.print(table(summary, title))
     if json_file:
         parameters = {name: {**MODELS[name].parameters(settings), **presets.get(name, {})} for name in names}
-        configuration = {"data": _described(source, data), "seeds": seeds, "parameters": parameters}
+        configuration = {
+            "data": _described(source, data),
+            "seeds": seeds,
+            "bootstrap": {"resamples": N_RESAMPLES, "seed": settings.seed},
+            "parameters": parameters,
+        }
         write_json(json_file, document(summary, configuration))
     if plot:
         plot_recall_by_position(summary, source.file.path.name, plot)

@@ -12,7 +12,7 @@ from training.sequences import Ints
 CUTS = (1, 5, 10, 20)
 _GAINS = {"recall": recall_gains, "mrr": mrr_gains, "ndcg": ndcg_gains}
 METRICS = tuple(f"{name}@{cut}" for name in _GAINS for cut in CUTS)
-_LAST_POSITION = 20  # predictions from so many clicks and more are one group
+LAST_POSITION = 20  # predictions from so many clicks and more are one group
 
 
 class Position(NamedTuple):
@@ -59,7 +59,7 @@ def recall_by_position(rank: Ranks, clicks_before: Ints, n_runs: int) -> list[Po
         clicks_before: int64 (n,), in the session.
         n_runs: how many runs.
     """
-    group = np.minimum(clicks_before, _LAST_POSITION)
+    group = np.minimum(clicks_before, LAST_POSITION)
     n_predictions = np.bincount(group)
     hits = np.bincount(group, recall_gains(rank, CUTS[-1]))
     return [

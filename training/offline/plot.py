@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nextclick.errors import PermanentError
+from training.offline.figures import LAST_POSITION
 from training.offline.summary import Summary
 
 _MIN_PREDICTIONS = 30  # of fewer predictions a recall says little
@@ -29,6 +30,7 @@ def plot_recall_by_position(summary: Summary, title: str, path: Path) -> None:
         PermanentError: the file cannot be written.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
@@ -37,10 +39,15 @@ def plot_recall_by_position(summary: Summary, title: str, path: Path) -> None:
         axes.plot(
             [position.clicks_before for position in shown], [position.recall for position in shown], ".-", label=name
         )
-    axes.set(xlabel="clicks of the session before the predicted one", ylabel="Recall@20", title=title)
+    axes.set(
+        xlabel=f"clicks of the session before the predicted one ({LAST_POSITION}: or more)",
+        ylabel="Recall@20",
+        title=title,
+    )
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside right upper", fontsize="small")
     try:
         figure.savefig(path)
     except OSError as error:

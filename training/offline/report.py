@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from nextclick.errors import PermanentError
@@ -20,11 +21,13 @@ def table(summary: Summary, title: str) -> Table:
     cuts = " ".join(f"@{cut}" for cut in CUTS)
     n_seeds = max(len(figures.metrics["recall@20"].by_seed) for figures in summary.models.values())
     best = summary.best("recall@20")
-    made = Table(title=title, title_justify="left", caption_justify="left", caption=_caption(best, n_seeds))
+    made = Table(
+        box=SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left", caption=_caption(best, n_seeds)
+    )
     made.add_column("model", no_wrap=True)
     for name in _NAMES.values():
-        made.add_column(f"{name} {cuts}")
-    for name in ("coverage", "popularity", "training clicks/s", "predictions/s", f"p against {best}"):
+        made.add_column(f"{name}\n{cuts}")
+    for name in ("coverage", "popu-\nlarity", "training\nclicks/s", "predic-\ntions/s", f"p against\n{best}"):
         made.add_column(name, justify="right")
     if n_seeds > 1:
         made.add_column("spread")
