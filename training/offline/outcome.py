@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from nextclick.ranking_metrics import Ranks, ranks_of_targets
 from training.offline.data import OfflineData
@@ -75,6 +76,8 @@ def predicted_rows(sessions: Sequences) -> Ints:
 def _lists(scores: Floats) -> tuple[Ints, npt.NDArray[np.float64]]:
     """Give each row's best items, unordered, and each one's share of the list: 0 for what is not to be recommended."""
     length = min(LIST_LENGTH, scores.shape[1])
-    best = np.argpartition(scores, scores.shape[1] - length, axis=1)[:, -length:]
-    is_shown = np.isfinite(np.take_along_axis(scores, best, axis=1))
-    return best, is_shown / np.maximum(is_shown.sum(axis=1, keepdims=True), 1)
+    writable = np.require(scores, requirements=["W"])  # else torch warns
+    # Many times faster than numpy's partition where most scores are equal, as baselines' are.
+    best = torch.topk(torch.from_numpy(writable), length, dim=1, sorted=False)
+    is_shown = torch.isfinite(best.values).numpy()
+    return best.indices.numpy(), is_shown / np.maximum(is_shown.sum(axis=1, keepdims=True), 1)
