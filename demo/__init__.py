@@ -1,4 +1,4 @@
-"""What it takes to see everything at work: data sets, a simulator, a local Apache Kafka, the one-command demo.
+"""What it takes to see everything at work: replay of data sets, simulator, local Apache Kafka, the one-command demo.
 
 Nothing here is needed in production, and neither `nextclick`, `stream` nor `training` imports it.
 """

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from nextclick.network import Network
 from nextclick.settings import Settings
-from training.losses import CandidateSampler, next_click_loss
+from training.losses import LOSSES, CandidateSampler, next_click_loss
 from training.row_optimizer import RowAdagrad
 from training.sequences import Ints, Sequences, Windows, padded_rows
 
@@ -49,12 +49,13 @@ class Learner:
             item_index: int64 (n,), for every row of the sequences its item in the network's vocabulary; -1 in rows
                 that are not to be learnt, which are in no window.
             sequences: the clicks.
-            settings: learning rate, dropout, negatives, seed.
+            settings: loss, learning rate, dropout, negatives, seed.
         """
         self._network = network
         self._item_index = item_index
         self._sequences = sequences
         self._dropout = settings.dropout
+        self._loss = LOSSES[settings.loss]
         counts = np.bincount(item_index[item_index >= 0], minlength=network.config.n_items).astype(np.float64)
         generator = torch.Generator().manual_seed(settings.seed)
         self._sampler = CandidateSampler(torch.from_numpy(counts), settings.negatives, generator)
@@ -78,7 +79,7 @@ class Learner:
         """Learn from a batch of windows.
 
         Returns:
-            The mean loss before the change, and the number of clicks that were predicted.
+            The loss before the change, and the number of clicks that were predicted.
         """
         rows, is_real = padded_rows(windows.first, windows.end - windows.first - 1)
         targets = torch.from_numpy(self._item_index[rows + 1][is_real])
@@ -95,7 +96,7 @@ class Learner:
             output_vectors = self._output_rows.leaf(candidates.items)
         bias = self._bias_rows.leaf(candidates.items)
         outputs = self._outputs(rows, input_places, input_vectors)[torch.from_numpy(is_real)]
-        loss = next_click_loss(outputs, output_vectors, bias, candidates.correction, candidates.target)
+        loss = next_click_loss(self._loss, outputs, output_vectors, bias, candidates, len(windows))
         loss.backward()  # type: ignore[no-untyped-call]
         leaves = [input_vectors, bias] + ([] if self._network.config.tied else [output_vectors])
         nn.utils.clip_grad_norm_([*self._cell, *leaves], _MAX_GRADIENT_NORM)

@@ -2,11 +2,13 @@
 
 import gzip
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
-from demo.replay import due
+from demo.click_producer import ClickProducer
+from demo.replay import due, replay
 from nextclick.click_files.layouts import ChosenColumns, ClickFile
 from nextclick.click_files.read import read_clicks
 from nextclick.click_files.recorded import RecordedClicks
@@ -166,6 +168,15 @@ def test_event_types_are_read_where_there_are_some(tmp_path: Path) -> None:
         _read(path, ChosenColumns(event="what"))
 
 
+def test_a_column_of_too_many_event_types_is_refused(tmp_path: Path) -> None:
+    """It is a column of something else; as many as a byte tells apart are read."""
+    header, lines = "user_id,item_id,event_type\n", [f"u,a,kind{n}\n" for n in range(257)]
+
+    assert len(_read(_file(tmp_path, header + "".join(lines[:256]))).event_types) == 256
+    with pytest.raises(PermanentError, match="line 258: expected at most 256 event types, found one more"):
+        _read(_file(tmp_path, header + "".join(lines)))
+
+
 def test_rows_are_marked_and_the_marks_are_sorted_with_them(tmp_path: Path) -> None:
     """So that a column can say which clicks are for testing."""
     path = _file(tmp_path, "user_id,item_id,timestamp,split,shop\nu,a,9,test,x\nu,b,1,train,x\nu,c,5,test,y\n")
@@ -214,6 +225,31 @@ def test_a_speed_keeps_the_gaps_divided() -> None:
 
     assert [due(clicks, 60, elapsed_s) for elapsed_s in (0, 0.49, 0.5, 0.99, 1, 9)] == [2, 2, 3, 3, 4, 4]
     assert due(clicks, None, 0) == 4
+
+
+class _RecordingProducer:
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, int, str]] = []
+        self.n_delivered = 0
+
+    def send(self, user_id: str, item_id: str, timestamp_ms: int, event_type: str) -> None:
+        self.sent.append((user_id, item_id, timestamp_ms, event_type))
+
+    def wait(self, seconds: float) -> None:
+        self.n_delivered = len(self.sent)
+
+    def flush(self) -> None:
+        self.wait(0)
+
+
+def test_a_replay_sends_the_event_types_of_the_file(tmp_path: Path) -> None:
+    """With each click's own time, in the order of time."""
+    path = _file(tmp_path, "user_id,item_id,timestamp,event_type\nu,a,9,cart\nv,b,5,view\nu,c,7,wish\n")
+    producer = _RecordingProducer()
+
+    replay(_read(path), cast(ClickProducer, producer), None, lambda: False, lambda n_delivered: None)
+
+    assert producer.sent == [("v", "b", 5_000, "view"), ("u", "c", 7_000, "wish"), ("u", "a", 9_000, "cart")]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,15 @@ def test_diginetica_counts_its_time_from_the_day(tmp_path: Path, header: str) ->
     ]
 
 
+def test_a_named_time_is_the_whole_time(tmp_path: Path) -> None:
+    """Diginetica's ms since the session began belong to its own column of days only."""
+    path = _file(tmp_path, "session_id;item_id;timeframe;eventdate;when\n1;7;500;2016-05-16;1463356800\n")
+
+    clicks = read_clicks(recognise(path, AUTO, ChosenColumns(time="when"), {}))
+
+    assert list(clicks.between(0, 1)) == [("1", "7", MIDNIGHT_MS, "view")]
+
+
 @pytest.mark.parametrize("content", [RATINGS_CSV, RATINGS_DAT, U_DATA])
 def test_movielens_has_three_forms(tmp_path: Path, content: str) -> None:
     """The CSV of the large sets, the double colons of 1M and 10M, the tabs of 100K."""

@@ -165,7 +165,8 @@ def test_validation_of_many_sessions_keeps_all_but_what_rules_drop() -> None:
     rng = np.random.default_rng(7)
     hours = np.sort(rng.uniform(0, 100, 3_000))
     rows = [(f"u{rng.integers(300)}", f"i{rng.integers(5)}", hour) for hour in hours]
-    data = split(_recorded(rows), SplitRule(test_share=0.2))
+    events = [("view", "cart")[number] for number in rng.integers(2, size=len(rows))]
+    data = split(_recorded(rows, events=events), SplitRule(test_share=0.2))
 
     validation = validation_split(data, 0.25)
 

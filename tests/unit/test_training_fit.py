@@ -10,6 +10,7 @@ from nextclick.network import Network, NetworkConfig
 from nextclick.settings import Settings
 from training.fit import fit
 from training.growth import grown_item_ids, grown_network
+from training.losses import LOSSES
 from training.sequences import ClickColumns, Sequences, group_by_user, training_windows
 from training.watch import TrainingStopped, Watch
 
@@ -76,10 +77,39 @@ def test_every_cell_learns_which_item_follows(cell: str, tied: bool) -> None:
     assert recall_at_1(network, sequences) > 0.9
 
 
-def test_sampled_negatives_learn_it_too() -> None:
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_every_loss_learns_which_item_follows(cell: str, loss: str) -> None:
+    """With every cell, a certain successor is ranked first, whenever it is asked for."""
+    sequences = successor_sequences()
+    settings = Settings(cell=cell, loss=loss, hidden_size=32, epochs=25, dropout=0.0)
+
+    network = fitted(sequences, settings)
+
+    assert recall_at_1(network, sequences) == 1.0
+
+
+def test_the_setting_says_which_loss_is_learnt() -> None:
+    """Each leads to other weights."""
+    sequences = successor_sequences(n_users=40)
+
+    weights = [fitted(sequences, Settings(loss=loss, hidden_size=8, epochs=1)).item_bias for loss in LOSSES]
+
+    assert not any(torch.equal(weights[one], weights[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_the_setting_has_every_loss() -> None:
+    """The core names them, training has them."""
+    (choices,) = [row[2] for row in Settings.describe() if row[0] == "loss"]
+
+    assert choices.split(" | ") == list(LOSSES)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_sampled_negatives_learn_it_too(loss: str) -> None:
     """With far more items than negatives."""
     sequences = successor_sequences(n_users=600, n_items=400)
-    settings = Settings(negatives=40, hidden_size=32, epochs=20, dropout=0.1)
+    settings = Settings(loss=loss, negatives=40, hidden_size=32, epochs=20, dropout=0.1)
 
     network = fitted(sequences, settings, n_items=400)
 

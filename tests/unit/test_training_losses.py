@@ -1,10 +1,26 @@
-"""The loss: a sample of all items is no sample, and a small one estimates the full loss."""
+"""The losses: their formulas; a sample of all items is no sample, and a small one estimates the full loss."""
+
+import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from training.losses import CandidateSampler, next_click_loss
+from training.losses import (
+    BPR_MAX_REGULARIZATION,
+    LOSSES,
+    Candidates,
+    CandidateSampler,
+    binary_cross_entropy,
+    bpr_max,
+    cross_entropy,
+    multi_label_binary_cross_entropy,
+    next_click_loss,
+)
+
+OfRow = Callable[[list[float], int], float]
 
 
 def sampler(counts: torch.Tensor, n_negatives: int, seed: int = 0) -> CandidateSampler:
@@ -17,7 +33,7 @@ def test_with_few_items_all_are_candidates_and_the_loss_is_the_full_cross_entrop
     targets = torch.randint(30, (8,))
 
     candidates = sampler(torch.ones(30), 20).candidates(targets)
-    loss = next_click_loss(outputs, items[candidates.items], bias, candidates.correction, candidates.target)
+    loss = next_click_loss(LOSSES["cross_entropy"], outputs, items[candidates.items], bias, candidates, 1)
 
     assert torch.allclose(loss, functional.cross_entropy(outputs @ items.T + bias, targets))
 
@@ -32,7 +48,7 @@ def test_when_the_sample_holds_all_items_the_sampled_loss_equals_the_full_one() 
 
     candidates = drawing.candidates(targets)
     chosen = candidates.items
-    loss = next_click_loss(outputs, items[chosen], bias[chosen], candidates.correction, candidates.target)
+    loss = next_click_loss(LOSSES["cross_entropy"], outputs, items[chosen], bias[chosen], candidates, 1)
 
     assert chosen.tolist() == list(range(n_items))
     assert torch.allclose(loss, functional.cross_entropy(outputs @ items.T + bias, targets), atol=1e-5)
@@ -72,3 +88,124 @@ def test_the_same_seed_draws_the_same() -> None:
     first, second = (sampler(torch.ones(5_000), 50, seed=4).candidates(targets) for _ in range(2))
 
     assert first.items.tolist() == second.items.tolist()
+
+
+def slow_cross_entropy(row: list[float], target: int) -> float:
+    return -math.log(math.exp(row[target]) / sum(map(math.exp, row)))
+
+
+def slow_bpr_max(row: list[float], target: int) -> float:
+    negatives = [score for place, score in enumerate(row) if place != target]
+    total = sum(map(math.exp, negatives))
+    weights = [math.exp(score) / total for score in negatives]
+    wins = [1 / (1 + math.exp(score - row[target])) for score in negatives]
+    beaten = sum(weight * win for weight, win in zip(weights, wins, strict=True))
+    pull = sum(weight * score**2 for weight, score in zip(weights, negatives, strict=True))
+    return -math.log(beaten) + BPR_MAX_REGULARIZATION * pull
+
+
+def slow_binary(row: list[float], target: int) -> float:
+    total = sum(map(math.exp, row))
+    shares = [math.exp(score) / total for score in row]
+    return -sum(math.log(share if place == target else 1 - share) for place, share in enumerate(shares))
+
+
+def slow_mean(of_row: OfRow, logits: Tensor, target: Tensor) -> float:
+    return sum(map(of_row, logits.tolist(), target.tolist())) / len(target)
+
+
+def some_logits() -> tuple[Tensor, Tensor]:
+    """Float64 rows where the target is the highest, the lowest, and in between."""
+    logits = 2 * torch.randn(12, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    target = torch.cat([logits[:4].argmax(1), logits[4:8].argmin(1), torch.tensor([0, 2, 4, 6])])
+    return logits, target
+
+
+def test_losses_of_three_candidates_as_computed_by_hand() -> None:
+    """Scores log 2, log 1, log 1, the first is clicked: o is 1/2, 1/4, 1/4; both negatives weigh 1/2, beaten at 2/3."""
+    logits, target = torch.tensor([[math.log(2), 0.0, 0.0]]), torch.tensor([0])
+
+    assert cross_entropy(logits, target).item() == pytest.approx(math.log(2))
+    assert bpr_max(logits, target).item() == pytest.approx(math.log(3 / 2))
+    assert binary_cross_entropy(logits, target, 1).item() == pytest.approx(math.log(2) + 2 * math.log(4 / 3))
+
+
+def test_bpr_max_pulls_the_scores_of_negatives_to_zero() -> None:
+    """Scores 0, 2, 2, the first is clicked: the mean of 2 squared is added, the clicked item's score is free."""
+    loss = bpr_max(torch.tensor([[0.0, 2.0, 2.0]]), torch.tensor([0]))
+
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(2)) + BPR_MAX_REGULARIZATION * 4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "slow", "per_user"),
+    [("cross_entropy", slow_cross_entropy, 1), ("bpr_max", slow_bpr_max, 1), ("binary", slow_binary, 12 / 5)],
+)
+def test_losses_equal_their_formulas_written_out_slowly(loss: str, slow: OfRow, per_user: float) -> None:
+    """A mean over targets; the binary one is a sum over the 12 steps and a mean over the 5 users."""
+    logits, target = some_logits()
+
+    fast = LOSSES[loss].of_logits(logits, target, 5)
+
+    assert fast.item() == pytest.approx(slow_mean(slow, logits, target) * per_user, rel=1e-12)
+
+
+def test_the_multi_label_loss_takes_each_item_by_itself() -> None:
+    """Logits 0 and log 3: o is 1/2 and 3/4; one step with both items, one with neither; two users."""
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
+    labels = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+
+    loss = multi_label_binary_cross_entropy(logits, labels, 2)
+
+    assert loss.item() == pytest.approx(-(2 * math.log(1 / 2) + math.log(3 / 4) + math.log(1 / 4)) / 2)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_are_those_of_the_losses(loss: str) -> None:
+    """Against differences, in float64."""
+    logits, target = some_logits()
+    logits.requires_grad_()
+
+    assert torch.autograd.gradcheck(lambda scores: LOSSES[loss].of_logits(scores, target, 5), (logits,))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("target", [0, 1])
+def test_a_score_that_is_far_ahead_gives_finite_losses_and_gradients(loss: str, target: int) -> None:
+    """In float32 its share is 1 and the others' 0, where logarithms end; wrongly ahead, the loss says how far."""
+    logits = torch.tensor([[60.0, 0.0, 0.0], [60.0, 60.0, 0.0]], requires_grad=True)
+
+    value = LOSSES[loss].of_logits(logits, torch.tensor([target, target]), 1)
+    (gradient,) = torch.autograd.grad(value, logits)
+
+    exact = LOSSES[loss].of_logits(logits.double(), torch.tensor([target, target]), 1)
+    assert gradient.isfinite().all()
+    assert value.item() == pytest.approx(exact.item(), rel=1e-5)
+    if loss == "binary" and target == 1:
+        assert value.item() == pytest.approx(2 * 60 - math.log(2) + 2 * math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_without_a_negative_the_loss_teaches_nothing_wrong(loss: str) -> None:
+    """A vocabulary of one item: no NaN, and at score 0 no gradient."""
+    logits = torch.zeros(2, 1, requires_grad=True)
+
+    value = LOSSES[loss].of_logits(logits, torch.tensor([0, 0]), 1)
+    (gradient,) = torch.autograd.grad(value, logits)
+
+    assert value.isfinite()
+    assert gradient.tolist() == [[0.0], [0.0]]
+
+
+def test_bpr_max_compares_the_scores_as_they_are_and_the_others_corrected_ones() -> None:
+    """What the softmax is taken of is corrected; pairs of scores are not."""
+    outputs, items, bias = torch.randn(2, 4), torch.randn(3, 4), torch.randn(3)
+    candidates = Candidates(torch.arange(3), torch.tensor([0.0, 1.0, 2.0]), torch.tensor([2, 0]))
+    plain = outputs @ items.T + bias
+
+    found = {name: next_click_loss(loss, outputs, items, bias, candidates, 2) for name, loss in LOSSES.items()}
+
+    corrected = plain + candidates.correction
+    assert torch.allclose(found["cross_entropy"], cross_entropy(corrected, candidates.target))
+    assert torch.allclose(found["binary"], binary_cross_entropy(corrected, candidates.target, 2))
+    assert torch.allclose(found["bpr_max"], bpr_max(plain, candidates.target))
