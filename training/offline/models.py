@@ -26,6 +26,7 @@ NETWORK_SETTINGS = (
     "learning_rate",
     "dropout",
     "negatives",
+    "loss",
     "recent_clicks",
     "seed",
 )
