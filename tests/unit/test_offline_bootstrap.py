@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from training.offline import bootstrap
 from training.offline.bootstrap import N_RESAMPLES, interval, p_value, resampled_means
 
 
@@ -81,3 +82,13 @@ def test_the_seed_decides() -> None:
 
     assert resampled_means(sums, counts, 1).tolist() == resampled_means(sums, counts, 1).tolist()
     assert resampled_means(sums, counts, 1).tolist() != resampled_means(sums, counts, 2).tolist()
+
+
+@pytest.mark.parametrize("at_once", [1, 70, 10**9])
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """However many numbers are drawn at once, the draws are the same and complete."""
+    sums, counts = hits(50, 0.4, 1)[:, None], np.full(50, 3.0)
+    usual = resampled_means(sums, counts, 1)
+    monkeypatch.setattr(bootstrap, "_BLOCK_NUMBERS", at_once)
+
+    assert resampled_means(sums, counts, 1)[:, 0].tolist() == pytest.approx(usual[:, 0].tolist())

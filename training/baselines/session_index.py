@@ -13,8 +13,7 @@ import numpy.typing as npt
 from training.baselines.ranges import ages, flat_ranges
 from training.sequences import Ints, Sequences
 
-# What is older in a long session is not looked at.
-_MAX_HISTORY = 100
+_MAX_HISTORY = 20  # clicks; what is older in a long session is not looked at, which bounds the time of a prediction
 
 
 class History(NamedTuple):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 Values = npt.NDArray[np.float64]
 
 N_RESAMPLES = 2_000
-_BLOCK = 50  # resamples that are worked out at once
+_BLOCK_NUMBERS = 5_000_000  # drawn at once (float64: 40 MB)
 
 
 class Interval(NamedTuple):
@@ -37,11 +37,11 @@ def resampled_means(sums: Values, n_predictions: Values, seed: int) -> Values:
     """
     rng = np.random.default_rng(seed)
     n_sessions = len(sums)
+    block = max(1, _BLOCK_NUMBERS // n_sessions)
     blocks = []
-    for _ in range(N_RESAMPLES // _BLOCK):
-        times_drawn = np.stack(
-            [np.bincount(rng.integers(n_sessions, size=n_sessions), minlength=n_sessions) for _ in range(_BLOCK)]
-        ).astype(np.float64)
+    for begin in range(0, N_RESAMPLES, block):
+        drawn = rng.integers(n_sessions, size=(min(block, N_RESAMPLES - begin), n_sessions))
+        times_drawn = np.stack([np.bincount(one, minlength=n_sessions) for one in drawn]).astype(np.float64)
         blocks.append((times_drawn @ sums) / (times_drawn @ n_predictions)[:, None])
     return np.concatenate(blocks)
 

@@ -66,9 +66,10 @@ def evaluate(source: "DataSource", assignments: tuple[str, ...], tune: bool, **o
     overrides = parse_assignments(assignments)
     settings = Settings.load(os.environ, overrides)
     presets = load_preset(options["preset"]) if options["preset"] else {}
-    given = {*overrides, *(name.removeprefix(ENVIRONMENT_PREFIX).lower() for name in os.environ)}
     if "network" in presets:
-        presets["network"] = {name: value for name, value in presets["network"].items() if name not in given}
+        given = {*(ENVIRONMENT_PREFIX + name.upper() for name in overrides), *os.environ}
+        network = presets["network"].items()
+        presets["network"] = {name: value for name, value in network if ENVIRONMENT_PREFIX + name.upper() not in given}
     if tune:
         if options["json_file"] or options["plot"] or options["seeds"]:
             raise click.UsageError("--tune compares no models: expected it without --json, --plot and --seeds")
