@@ -112,7 +112,7 @@ def tune(
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a warning would show the stack trace of Ctrl-C
     model, space = MODELS[name], SEARCH[name]
     start = {**model.parameters(settings), **given}
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=settings.seed % 2**32))
