@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -16,6 +16,7 @@ from nextclick.settings import Settings
 COMMANDS = {
     "stream": ("stream.cli:stream", "Run a stream worker: clicks in, recommendations out."),
     "train": ("training.cli:train", "Run the trainer: logs clicks, fine-tunes, publishes bundles."),
+    "evaluate": ("training.offline.evaluate_cli:evaluate", "Train and compare models on recorded clicks."),
     "topics": ("stream.cli:topics", "Create the topics, or check those that exist."),
     "replay": ("demo.feed_cli:replay", "Send the clicks of a data set."),
     "simulate": ("demo.feed_cli:simulate", "Send an endless, realistic stream of clicks."),
@@ -52,16 +53,26 @@ def nextclick_command() -> None:
     """
 
 
+def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
+    """Read what was given with `--set`.
+
+    Raises:
+        click.BadParameter: one is not of the form name=value.
+    """
+    overrides: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise click.BadParameter(f"expected name=value, found {assignment!r}", param_hint="--set")
+        overrides[name.strip()] = value
+    return overrides
+
+
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--broker` and `--set` to a command, which then gets one argument `settings`."""
 
     def with_settings(*args: Any, broker: str | None, assignments: tuple[str, ...], **options: Any) -> Any:
-        overrides: dict[str, str] = {}
-        for assignment in assignments:
-            name, equals, value = assignment.partition("=")
-            if not equals:
-                raise click.BadParameter(f"expected name=value, found {assignment!r}", param_hint="--set")
-            overrides[name.strip()] = value
+        overrides = parse_assignments(assignments)
         if broker is not None:
             overrides["broker"] = broker
         return function(*args, settings=Settings.load(os.environ, overrides), **options)

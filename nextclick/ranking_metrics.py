@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ranks = npt.NDArray[np.int64]
+Gains = npt.NDArray[np.float64]
 
 
 def ranks_of_targets(scores: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> Ranks:
@@ -22,16 +23,31 @@ def ranks_of_targets(scores: npt.NDArray[np.float32], targets: npt.NDArray[np.in
     return ranks
 
 
+def recall_gains(ranks: Ranks, k: int) -> Gains:
+    """Give 1 to each prediction whose clicked item is among the first k, else 0."""
+    return (ranks <= k).astype(np.float64)
+
+
+def mrr_gains(ranks: Ranks, k: int) -> Gains:
+    """Give each prediction 1/rank, 0 beyond k."""
+    return np.where(ranks <= k, 1.0 / ranks, 0.0)
+
+
+def ndcg_gains(ranks: Ranks, k: int) -> Gains:
+    """Give each prediction 1/log2(rank + 1), 0 beyond k: with one relevant item the ideal gain is 1."""
+    return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
+
+
 def recall_at(ranks: Ranks, k: int) -> float:
-    """Share of predictions whose clicked item is among the first k; 0 without predictions."""
-    return float((ranks <= k).mean()) if len(ranks) else 0.0
+    """Mean of `recall_gains`; 0 without predictions."""
+    return float(recall_gains(ranks, k).mean()) if len(ranks) else 0.0
 
 
 def mrr_at(ranks: Ranks, k: int) -> float:
-    """Mean of 1/rank, counted as 0 beyond k."""
-    return float(np.where(ranks <= k, 1.0 / ranks, 0.0).mean()) if len(ranks) else 0.0
+    """Mean of `mrr_gains`; 0 without predictions."""
+    return float(mrr_gains(ranks, k).mean()) if len(ranks) else 0.0
 
 
 def ndcg_at(ranks: Ranks, k: int) -> float:
-    """Mean of 1/log2(rank + 1), counted as 0 beyond k: with one relevant item the ideal gain is 1."""
-    return float(np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0).mean()) if len(ranks) else 0.0
+    """Mean of `ndcg_gains`; 0 without predictions."""
+    return float(ndcg_gains(ranks, k).mean()) if len(ranks) else 0.0

@@ -6,8 +6,8 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
-
 from demo.click_files import FileLayout, read_clicks
+
 from nextclick.settings import Settings
 from training.losses import LOSSES
 from training.sequences import ClickColumns

@@ -1,0 +1,276 @@
+"""`nextclick evaluate` from end to end, on clicks that a few lines make."""
+
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from nextclick.errors import PermanentError
+from nextclick.settings import Settings
+from training.offline.data import OfflineData, offline_data
+from training.offline.evaluate_cli import evaluate
+from training.offline.tune import Limits, tune
+from training.sequences import ClickColumns
+from training.watch import Watch
+
+REAL_DATA = Path(__file__).parents[2] / "../shared/data"
+N_ITEMS = 12
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> Path:
+    """Three days of sessions that walk through the items one by one, now and then with a jump."""
+    return write_clicks(tmp_path / "walks.csv", seed=1)
+
+
+def write_clicks(path: Path, seed: int, last_day_seed: int = 1) -> Path:
+    """Write sessions of three days; the last day's have a seed of their own."""
+    lines = ["user_id,item_id,timestamp"]
+    for day in range(3):
+        rng = np.random.default_rng([last_day_seed if day == 2 else seed, day])
+        for session in range(40):
+            start_s, length = 90_000 * day + session * 600 + 3_600, int(rng.integers(2, 6))
+            item = int(rng.integers(N_ITEMS))
+            for place in range(length):
+                lines.append(f"d{day}s{session},i{item % N_ITEMS},{start_s + 60 * place}")
+                item += 1 if rng.random() < 0.8 else int(rng.integers(N_ITEMS))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def invoke(*arguments: object) -> Result:
+    """Run the command as the command line does."""
+    return CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
+
+
+def test_one_table_with_all_models_that_were_asked_for(clicks: Path) -> None:
+    """In their order; the walk is learnt by the Markov chain, not by popularity."""
+    done = invoke(clicks, "--models", "popularity,markov-chain,stan")
+
+    assert done.exit_code == 0, done.output
+    rows = [line.split()[0] for line in done.stdout.splitlines() if re.match(r"  [a-z]+(-[a-z]+)?  .*\.\d{3}", line)]
+    assert rows == ["popularity", "markov-chain", "stan"]
+    for column in ("Recall", "MRR", "NDCG", "@1 @5 @10 @20", "coverage", "clicks/s", "tions/s", "p against"):
+        assert column in done.stdout
+    assert "popularity: Recall@20" in done.stderr  # how far it is, while it runs
+
+
+def test_the_json_file_has_all_figures_and_the_configuration(clicks: Path, tmp_path: Path) -> None:
+    """Means within their intervals; what the data are, what the models were set to, where it ran."""
+    file = tmp_path / "out.json"
+    preset = tmp_path / "mine.toml"
+    preset.write_text("[stan]\nk = 7\n")
+    done = invoke(clicks, "--models", "popularity,markov-chain,stan", "--json", file, "--preset", preset)
+    found = json.loads(file.read_text())
+
+    assert done.exit_code == 0, done.output
+    assert found["data"]["file"]["path"] == str(clicks)
+    assert found["data"]["split"]["test_hours"] == 24
+    assert found["data"]["sizes"]["test_sessions"] == 40
+    assert found["parameters"]["stan"]["k"] == 7
+    assert found["parameters"]["stan"]["age_decay"] == 0.5
+    assert found["seeds"] == [0]
+    assert set(found["versions"]) == {"nextclick", "torch", "numpy"}
+    assert found["machine"]["processor"]
+    chain = found["models"]["markov-chain"]
+    assert len(chain["metrics"]) == 12
+    for metric in chain["metrics"].values():
+        assert 0 <= metric["low"] <= metric["mean"] <= metric["high"] <= 1
+    assert sum(position["predictions"] for position in chain["positions"]) == (
+        found["data"]["sizes"]["test_clicks"] - found["data"]["sizes"]["test_sessions"]
+    )
+    assert chain["metrics"]["mrr@20"]["mean"] > found["models"]["popularity"]["metrics"]["mrr@20"]["mean"]
+    (compared,) = (
+        comparison
+        for comparison in found["comparisons"]
+        if (comparison["model"], comparison["other"]) == ("popularity", "markov-chain")
+        and comparison["metric"] == "mrr@20"
+    )
+    assert compared["difference"] < 0
+    assert compared["p"] < 0.01
+
+
+@pytest.mark.parametrize(("ending", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
+def test_a_plot(clicks: Path, tmp_path: Path, ending: str, start: bytes) -> None:
+    """In the format of the file's ending."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    file = tmp_path / f"plot{ending}"
+    done = invoke(clicks, "--models", "popularity,stan", "--plot", file)
+
+    assert done.exit_code == 0, done.output
+    assert file.read_bytes().startswith(start)
+
+
+def test_the_network_runs_once_for_each_seed(clicks: Path, tmp_path: Path) -> None:
+    """Other models run once; --set wins over the preset, and passes are counted in the clicks per second."""
+    file, preset = tmp_path / "out.json", tmp_path / "mine.toml"
+    preset.write_text("[network]\nepochs = 3\nhidden_size = 8\n")
+    done = invoke(
+        clicks,
+        "--models",
+        "popularity,network",
+        "--seeds",
+        "3,4",
+        "--preset",
+        preset,
+        "--set",
+        "epochs=2",
+        "--json",
+        file,
+    )
+    found = json.loads(file.read_text())
+
+    assert done.exit_code == 0, done.output
+    assert "spread" in done.stdout
+    assert found["parameters"]["network"]["epochs"] == 2
+    assert found["parameters"]["network"]["hidden_size"] == 8
+    network = found["models"]["network"]
+    first, second = network["metrics"]["recall@5"]["by_seed"]
+    assert first != second
+    assert network["metrics"]["recall@5"]["mean"] == pytest.approx((first + second) / 2)
+    assert network["metrics"]["recall@5"]["spread"] == pytest.approx(abs(first - second) / 2**0.5)
+    assert network["training_clicks_per_s"] * network["fit_s"] == pytest.approx(
+        2 * found["data"]["sizes"]["training_clicks"]
+    )
+    assert len(found["models"]["popularity"]["metrics"]["recall@5"]["by_seed"]) == 1
+
+
+def test_tuning_looks_at_training_clicks_alone(tmp_path: Path) -> None:
+    """Two files that differ in the test part give the same preset, and it names what it is for."""
+    texts = []
+    for last_day_seed in (1, 2):
+        data, out = write_clicks(tmp_path / "walks.csv", 1, last_day_seed), tmp_path / f"{last_day_seed}.toml"
+        pytest.importorskip("optuna", reason="Optuna is not installed")
+        done = invoke(data, "--tune", "--models", "stan,recent-popularity", "--trials", 3, "--preset-out", out)
+        assert done.exit_code == 0, done.output
+        texts.append(out.read_text())
+
+    assert texts[0] == texts[1]
+    assert "walks" in texts[0]
+    assert set(tomllib.loads(texts[0])) == {"stan", "recent-popularity"}
+
+
+def test_a_tuned_preset_keeps_the_other_models_of_its_file(clicks: Path, tmp_path: Path) -> None:
+    """One file can hold several, tuned one after another."""
+    pytest.importorskip("optuna", reason="Optuna is not installed")
+    out = tmp_path / "mine.toml"
+    out.write_text("[stan]\nk = 7\n")
+    done = invoke(clicks, "--tune", "--models", "recent-popularity", "--trials", 1, "--preset-out", out)
+
+    assert done.exit_code == 0, done.output
+    assert tomllib.loads(out.read_text()) == {"stan": {"k": 7}, "recent-popularity": {"half_life": 0.02}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--seeds", "1,1"], "different whole numbers"),
+        (["--seeds", "x"], "different whole numbers"),
+        (["--seeds", "-1"], "different whole numbers"),
+        (["--plot", "x.pdf"], "ends with .png or .svg"),
+        (["--tune", "--seeds", "1"], "without --json, --plot and --seeds"),
+        (["--tune", "--preset-out", "x"], "ends with .toml"),
+        (["--trials", "0"], "0 is not in the range"),
+        (["--set", "epochs"], "expected name=value"),
+    ],
+)
+def test_a_wrong_command_line(clicks: Path, arguments: list[str], expected: str) -> None:
+    """Status 2, and a last line that says what was expected."""
+    done = invoke(clicks, *arguments)
+
+    assert done.exit_code == 2
+    assert expected in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--models", "popularity,nonsense"], "found 'nonsense'"),
+        (["--set", "nonsense=1"], "unknown setting 'nonsense'"),
+        (["--preset", "nonsense"], "--preset expects"),
+        (["--json", "/nowhere/x.json"], "a folder that exists"),
+        (["--tune", "--models", "markov-chain"], "--tune expects --models to be some of"),
+    ],
+)
+def test_a_mistake_that_is_seen_before_any_work(clicks: Path, arguments: list[str], expected: str) -> None:
+    """One line from the program, no trace; nothing was read or trained."""
+    done = invoke(clicks, *arguments)
+
+    assert isinstance(done.exception, PermanentError)
+    assert expected in str(done.exception)
+    assert done.output == ""
+
+
+@pytest.mark.parametrize(("arguments", "name"), [(["--plot", "x.png"], "matplotlib"), (["--tune"], "optuna")])
+def test_an_extra_that_is_not_installed(
+    clicks: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], name: str
+) -> None:
+    """Says how to install it."""
+    for module in (name, f"{name}.figure"):
+        monkeypatch.setitem(sys.modules, module, None)
+    done = invoke(clicks, *arguments)
+
+    assert isinstance(done.exception, PermanentError)
+    assert "pip install 'nextclick[evaluate]'" in str(done.exception)
+
+
+def small_data() -> OfflineData:
+    """A random walk, training and test part."""
+    rng = np.random.default_rng(5)
+    columns = [
+        ClickColumns(
+            np.repeat(np.arange(n), 4),
+            rng.integers(8, size=4 * n),
+            np.arange(4 * n),
+            np.zeros(4 * n, np.int64),
+            list("abcdefgh"),
+        )
+        for n in (60, 30)
+    ]
+    return offline_data(*columns)
+
+
+def test_tuning_begins_with_what_is_given_and_never_ends_below_it() -> None:
+    """The same seed finds the same; what is not searched is kept."""
+    pytest.importorskip("optuna", reason="Optuna is not installed")
+    data, watch = small_data(), Watch(Event())
+    found = [tune("recent-popularity", {"half_life": 0.5}, Settings(), data, Limits(4, 1), watch) for _ in range(2)]
+    once = tune("recent-popularity", {"half_life": 0.5}, Settings(), data, Limits(1, 1), watch)
+
+    assert found[0] == found[1]
+    assert found[0].n_trials == 4
+    assert found[0].recall + found[0].mrr >= found[0].default_recall + found[0].default_mrr
+    assert once.parameters == {"half_life": 0.5}
+    assert (once.recall, once.mrr) == (found[0].default_recall, found[0].default_mrr)
+
+
+def test_tuning_ends_in_time() -> None:
+    """The trial that is under way is finished."""
+    pytest.importorskip("optuna", reason="Optuna is not installed")
+    watch = Watch(Event())
+
+    assert tune("recent-popularity", {}, Settings(), small_data(), Limits(10_000, 1e-6), watch).n_trials == 1
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"the real click data is not at {REAL_DATA}")
+def test_real_clicks_give_the_figures_that_others_measured(tmp_path: Path) -> None:
+    """session-rec's Markov chain on yoochoose_100k: Recall@20 .563, MRR@20 .328; session popularity .382, .300."""
+    file = tmp_path / "out.json"
+    names = "popularity,session-recency,markov-chain"
+    done = invoke(REAL_DATA / "yoochoose_100k.csv.gz", "--models", names, "--json", file)
+    models = json.loads(file.read_text())["models"]
+
+    assert done.exit_code == 0, done.output
+    for name, recall, mrr in (
+        ("popularity", 0.089, 0.026),
+        ("session-recency", 0.382, 0.300),
+        ("markov-chain", 0.563, 0.328),
+    ):
+        assert models[name]["metrics"]["recall@20"]["mean"] == pytest.approx(recall, abs=0.01)
+        assert models[name]["metrics"]["mrr@20"]["mean"] == pytest.approx(mrr, abs=0.01)

@@ -1,0 +1,194 @@
+"""The command `nextclick evaluate`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nextclick.cli import parse_assignments
+from nextclick.errors import PermanentError
+from nextclick.settings import ENVIRONMENT_PREFIX, Settings
+from training.offline.data_options import data_options
+
+if TYPE_CHECKING:
+    from training.offline.data import OfflineData
+    from training.offline.models import Parameters
+    from training.offline.outcome import Outcome
+    from training.offline.source import DataSource
+    from training.watch import Watch
+
+_WIDTH = 200  # columns of the table where no terminal says how wide it is
+
+
+def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> list[int] | None:
+    try:
+        seeds = None if text is None else [int(number) for number in text.split(",")]
+    except ValueError:
+        seeds = []
+    if seeds is not None and (not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds)):
+        raise click.BadParameter(f"expected different whole numbers with commas between them, found {text!r}")
+    return seeds
+
+
+def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix not in (".png", ".svg"):
+        raise click.BadParameter(f"expected a file that ends with .png or .svg, found {str(path)!r}")
+    return path
+
+
+@click.command()
+@data_options
+@click.option("--models", metavar="A,B,...", help="Models to compare (all); with --tune, to tune (network).")
+@click.option("--seeds", metavar="0,1,...", callback=_seeds, help="Run the network once with each (setting `seed`).")
+@click.option("--preset", metavar="NAME|FILE", help="Take models' parameters from a preset; --set wins.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all figures and the configuration.")
+@click.option("--plot", type=click.Path(path_type=Path), callback=_picture, help="Draw recall by position: .png, .svg.")
+@click.option("--tune", is_flag=True, help="Search parameters on a part of the training clicks, and write a preset.")
+@click.option("--trials", type=click.IntRange(min=1), default=50, show_default=True, help="Of --tune, per model.")
+@click.option(
+    "--tune-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="After this time --tune begins no trial of a model any more.",
+)
+@click.option("--preset-out", metavar="FILE", help="Where --tune writes (training/presets/<name of DATA>.toml).")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Override a setting; may be repeated.")
+def evaluate(source: "DataSource", assignments: tuple[str, ...], tune: bool, **options: Any) -> None:
+    """Train models on recorded clicks and compare them on later ones, all in one table.
+
+    Every click of a test session but the first is predicted from those before it, among all items. Hyper-parameters
+    are chosen on the training clicks alone: --tune never looks at the test part. docs/evaluation.md explains the table.
+    """
+    from training.offline.presets import load_preset
+
+    overrides = parse_assignments(assignments)
+    settings = Settings.load(os.environ, overrides)
+    presets = load_preset(options["preset"]) if options["preset"] else {}
+    if "network" in presets:
+        given = {*(ENVIRONMENT_PREFIX + name.upper() for name in overrides), *os.environ}
+        network = presets["network"].items()
+        presets["network"] = {name: value for name, value in network if ENVIRONMENT_PREFIX + name.upper() not in given}
+    if tune:
+        if options["json_file"] or options["plot"] or options["seeds"]:
+            raise click.UsageError("--tune compares no models: expected it without --json, --plot and --seeds")
+        _tune(source, settings, presets, options)
+    else:
+        _compare(source, settings, presets, options)
+
+
+def _compare(
+    source: "DataSource", settings: Settings, presets: "dict[str, Parameters]", options: dict[str, Any]
+) -> None:
+    from rich.console import Console
+
+    from training.offline.bootstrap import N_RESAMPLES
+    from training.offline.evaluation import run_models
+    from training.offline.models import MODELS, model_names
+    from training.offline.plot import plot_recall_by_position, require_matplotlib
+    from training.offline.report import document, table, write_json
+    from training.offline.split import read_offline_data
+    from training.offline.summary import summarise
+
+    names = model_names(options["models"]) if options["models"] else list(MODELS)
+    json_file, plot = options["json_file"], options["plot"]
+    _require_folders({"--json": json_file, "--plot": plot})
+    if plot:
+        require_matplotlib()
+    seeds = options["seeds"] or [settings.seed]
+    data = read_offline_data(source)
+    title = f"{source.file.path.name}: {_sizes(data)}"
+    click.echo(title, err=True)
+    summary = summarise(run_models(names, presets, settings, seeds, data, _watch(), _tell), data, settings.seed)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    console.print(table(summary, title))
+    if json_file:
+        parameters = {name: {**MODELS[name].parameters(settings), **presets.get(name, {})} for name in names}
+        configuration = {
+            "data": _described(source, data),
+            "seeds": seeds,
+            "bootstrap": {"resamples": N_RESAMPLES, "seed": settings.seed},
+            "parameters": parameters,
+        }
+        write_json(json_file, document(summary, configuration))
+    if plot:
+        plot_recall_by_position(summary, source.file.path.name, plot)
+
+
+def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Parameters]", options: dict[str, Any]) -> None:
+    from training.offline.models import model_names
+    from training.offline.presets import FOLDER, load_preset, save_preset
+    from training.offline.split import read_offline_data, validation_split
+    from training.offline.tune import Limits, require_search, tune
+
+    names = model_names(options["models"] or "network")
+    require_search(names)
+    name_of_data = source.file.path.name.split(".")[0]
+    out = Path(options["preset_out"] or FOLDER / f"{name_of_data}.toml")
+    if out.suffix != ".toml":
+        raise click.BadParameter(f"expected a file that ends with .toml, found {str(out)!r}", param_hint="--preset-out")
+    found = load_preset(str(out)) if out.exists() else {}
+    validation = validation_split(read_offline_data(source))
+    click.echo(f"validation part of {source.file.path.name}: {_sizes(validation)}", err=True)
+    comments = [f"Found by nextclick evaluate --tune, with seed {settings.seed}, for {name_of_data}:"]
+    for name in names:
+        limits = Limits(options["trials"], options["tune_minutes"])
+        best = tune(name, presets.get(name, {}), settings, validation, limits, _watch())
+        comments.append(
+            f"{name}: Recall@20 {best.recall:.4f}, MRR@20 {best.mrr:.4f} after {best.n_trials} trials on the "
+            f"validation part; {best.default_recall:.4f}, {best.default_mrr:.4f} before."
+        )
+        click.echo(comments[-1])
+        found[name] = best.parameters
+        save_preset(out, "\n".join(comments), found)
+    click.echo(f"written: {out}; use it with --preset {out}")
+
+
+def _watch() -> "Watch":
+    from threading import Event
+
+    from training.watch import Watch
+
+    return Watch(Event())  # Ctrl-C ends the program by itself
+
+
+def _tell(title: str, outcome: "Outcome") -> None:
+    from nextclick.ranking_metrics import mrr_at, recall_at
+
+    recall, mrr = recall_at(outcome.rank, 20), mrr_at(outcome.rank, 20)
+    click.echo(
+        f"{title}: Recall@20 {recall:.3f}, MRR@20 {mrr:.3f}, trained in {outcome.fit_s:.1f} s, "
+        f"{len(outcome.rank):,} predictions in {outcome.predict_s:.1f} s",
+        err=True,
+    )
+
+
+def _sizes(data: "OfflineData") -> str:
+    n_sessions = len(data.test.user_starts) - 1
+    return (
+        f"{len(data.train):,} training clicks in {len(data.train.user_starts) - 1:,} sessions, {data.n_items:,} items; "
+        f"{len(data.test) - n_sessions:,} predictions in {n_sessions:,} test sessions"
+    )
+
+
+def _described(source: "DataSource", data: "OfflineData") -> dict[str, Any]:
+    sizes = {
+        "training_clicks": len(data.train),
+        "training_sessions": len(data.train.user_starts) - 1,
+        "test_clicks": len(data.test),
+        "test_sessions": len(data.test.user_starts) - 1,
+        "items": data.n_items,
+    }
+    return {**source.configuration(), "sizes": sizes}
+
+
+def _require_folders(files: dict[str, Path | None]) -> None:
+    """See that files can be written, before hours of work."""
+    for option, path in files.items():
+        if path is not None and not path.absolute().parent.is_dir():
+            raise PermanentError(
+                f"{option} expects a file in a folder that exists, found {str(path)!r}; make the folder"
+            )

@@ -1,0 +1,47 @@
+"""Trains and judges several models on the same data, some of them with several seeds."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from nextclick.settings import Settings
+from training.offline.data import OfflineData
+from training.offline.models import MODELS, Parameters
+from training.offline.outcome import Outcome, run
+from training.watch import Watch
+
+
+def run_models(
+    names: Sequence[str],
+    presets: Mapping[str, Parameters],
+    settings: Settings,
+    seeds: Sequence[int],
+    data: OfflineData,
+    watch: Watch,
+    tell: Callable[[str, Outcome], None],
+) -> dict[str, list[Outcome]]:
+    """Run models one after another.
+
+    Args:
+        names: of the models, in `MODELS`.
+        presets: parameters by model name, where they differ from the defaults.
+        settings: of everything else.
+        seeds: a model that depends on the seed runs once with each, others once.
+        data: what all of them see.
+        watch: can end it.
+        tell: is called after each run, with what it was and how it went.
+
+    Returns:
+        The outcomes of each model, by seed.
+
+    Raises:
+        TrainingStopped: the watch asked for it.
+    """
+    outcomes: dict[str, list[Outcome]] = {}
+    for name in names:
+        outcomes[name] = []
+        for seed in seeds if MODELS[name].is_seeded else seeds[:1]:
+            parameters = {**presets.get(name, {}), **({"seed": seed} if MODELS[name].is_seeded else {})}
+            title = f"{name}, seed {seed}" if MODELS[name].is_seeded and len(seeds) > 1 else name
+            outcome = run(MODELS[name].make(settings, parameters), data, title, watch)
+            tell(title, outcome)
+            outcomes[name].append(outcome)
+    return outcomes

@@ -1,0 +1,87 @@
+"""The models that can be evaluated, by name, and what can be set in each."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from nextclick.errors import PermanentError
+from nextclick.settings import Settings
+from training.baselines.association import Association
+from training.baselines.markov_chain import MarkovChain
+from training.baselines.popularity import Popularity
+from training.baselines.session_knn import SessionKnn
+from training.baselines.session_popularity import SessionPopularity
+from training.baselines.stan import Stan
+from training.offline.recommender import Recommender
+
+Value = float | int | str | bool | None
+Parameters = Mapping[str, Value]
+
+# What the network reads of the settings: what a preset can give and what is written beside its figures.
+NETWORK_SETTINGS = (
+    "cell",
+    "hidden_size",
+    "tied",
+    "epochs",
+    "learning_rate",
+    "dropout",
+    "negatives",
+    "loss",
+    "recent_clicks",
+    "seed",
+)
+
+
+class Model(NamedTuple):
+    """How to make a recommender.
+
+    Attributes:
+        make: from the settings, and from parameters that differ from their defaults.
+        parameters: all that can be given, with the values that they have otherwise.
+        is_seeded: whether the seed makes a difference.
+    """
+
+    make: Callable[[Settings, Parameters], Recommender]
+    parameters: Callable[[Settings], dict[str, Value]]
+    is_seeded: bool = False
+
+
+def _counting(kind: Callable[..., Recommender], **given: Value) -> Model:
+    """Make the entry of a baseline, whose parameters are the fields of its class."""
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(kind) if field.init} | given  # type: ignore[arg-type]
+    return Model(lambda _, parameters: kind(**{**given, **parameters}), lambda _: defaults)
+
+
+def _network(settings: Settings, parameters: Parameters) -> Recommender:
+    from training.offline.network_recommender import NetworkRecommender  # torch takes seconds to load
+
+    changed: dict[str, Any] = dict(parameters)
+    return NetworkRecommender(dataclasses.replace(settings, **changed))
+
+
+MODELS = {
+    "popularity": _counting(Popularity),
+    "recent-popularity": _counting(Popularity, half_life=0.02),
+    "session-popularity": _counting(SessionPopularity),
+    "session-recency": _counting(SessionPopularity, newest_first=True),
+    "association": _counting(Association),
+    "markov-chain": _counting(MarkovChain),
+    "session-knn": _counting(SessionKnn),
+    "stan": _counting(Stan),
+    "network": Model(_network, lambda settings: {name: getattr(settings, name) for name in NETWORK_SETTINGS}, True),
+}
+
+
+def model_names(text: str) -> list[str]:
+    """Read names with commas between them.
+
+    Raises:
+        PermanentError: one that is not known, or that stands there twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for number, name in enumerate(names):
+        if name not in MODELS:
+            raise PermanentError(f"--models expects some of {', '.join(MODELS)}, found {name!r}; correct it")
+        if name in names[:number]:
+            raise PermanentError(f"--models expects each model once, found {name!r} twice; remove one")
+    return names

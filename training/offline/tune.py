@@ -1,0 +1,154 @@
+"""Searches hyper-parameters with Optuna, on a validation part of the training clicks only."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from nextclick.errors import PermanentError
+from nextclick.settings import Settings
+from training.offline.data import OfflineData
+from training.offline.figures import METRICS, gains
+from training.offline.models import MODELS, Parameters, Value
+from training.offline.outcome import run
+from training.watch import Watch
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+class Between(NamedTuple):
+    """A number of a range, whole if both ends are; on a logarithmic scale if that is wanted."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+class OneOf(NamedTuple):
+    """One of a few values."""
+
+    values: tuple[Value, ...]
+
+
+# What is searched. The defaults of each model lie in it: they are the first trial.
+SEARCH: dict[str, dict[str, Between | OneOf]] = {
+    "network": {
+        "hidden_size": OneOf((64, 128, 192, 256)),
+        "learning_rate": Between(0.001, 0.02, log=True),
+        "dropout": Between(0.0, 0.7),
+        "epochs": Between(2, 12),
+        "negatives": OneOf((256, 512, 1_024, 2_048, 4_096)),
+    },
+    "recent-popularity": {"half_life": Between(0.001, 1.0, log=True)},
+    "session-knn": {
+        "k": Between(50, 2_000, log=True),
+        "sample_size": Between(500, 10_000, log=True),
+        "place_power": Between(0.0, 3.0),
+        "match_power": Between(0.0, 3.0),
+        "idf_weight": Between(0.0, 10.0),
+    },
+    "stan": {
+        "k": Between(50, 2_000, log=True),
+        "sample_size": Between(500, 10_000, log=True),
+        "place_decay": Between(0.3, 10.0, log=True),
+        "age_decay": Between(0.02, 5.0, log=True),
+        "distance_decay": Between(0.3, 20.0, log=True),
+    },
+}
+
+
+class Tuned(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        parameters: the best.
+        recall: recall@20 with them, on the validation part.
+        mrr: MRR@20 with them.
+        default_recall: recall@20 with the values from which the search began.
+        default_mrr: MRR@20 with those.
+        n_trials: how many were made.
+    """
+
+    parameters: Parameters
+    recall: float
+    mrr: float
+    default_recall: float
+    default_mrr: float
+    n_trials: int
+
+
+def require_search(names: list[str]) -> None:
+    """See that models can be tuned, before any work.
+
+    Raises:
+        PermanentError: one of them has nothing to tune, or Optuna is not installed.
+    """
+    for name in names:
+        if name not in SEARCH:
+            raise PermanentError(
+                f"--tune expects --models to be some of {', '.join(SEARCH)}, found {name!r}; remove it"
+            )
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise PermanentError(
+            "--tune expects Optuna, found that it is not installed; run pip install 'nextclick[evaluate]'"
+        ) from None
+
+
+def tune(
+    name: str, given: Parameters, settings: Settings, validation: OfflineData, limits: "Limits", watch: Watch
+) -> Tuned:
+    """Search the parameters of one model; what is best is the sum of recall@20 and MRR@20.
+
+    Args:
+        name: of the model.
+        given: parameters with which the search begins, and which it keeps where it does not search them.
+        settings: of everything else, and the seed.
+        validation: whose `test` judges: a part of the training clicks.
+        limits: when to end.
+        watch: can end the search.
+
+    Raises:
+        TrainingStopped: it did.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a warning would show the stack trace of Ctrl-C
+    model, space = MODELS[name], SEARCH[name]
+    start = {**model.parameters(settings), **given}
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=settings.seed % 2**32))
+    study.enqueue_trial({parameter: start[parameter] for parameter in space})
+
+    def quality(trial: "Trial") -> float:
+        parameters = {**given, **{parameter: _suggest(trial, parameter, space[parameter]) for parameter in space}}
+        title = f"{name}, trial {trial.number + 1} of at most {limits.trials}"
+        means = gains(run(model.make(settings, parameters), validation, title, watch).rank).mean(axis=0)
+        trial.set_user_attr("recall", float(means[METRICS.index("recall@20")]))
+        trial.set_user_attr("mrr", float(means[METRICS.index("mrr@20")]))
+        return float(trial.user_attrs["recall"] + trial.user_attrs["mrr"])
+
+    study.optimize(quality, n_trials=limits.trials, timeout=limits.minutes * 60)
+    best, first = study.best_trial, study.trials[0]
+    return Tuned(
+        {**given, **best.params},
+        best.user_attrs["recall"],
+        best.user_attrs["mrr"],
+        first.user_attrs["recall"],
+        first.user_attrs["mrr"],
+        len(study.trials),
+    )
+
+
+class Limits(NamedTuple):
+    """When a search ends, whichever comes first; the trial that is under way is finished."""
+
+    trials: int
+    minutes: float
+
+
+def _suggest(trial: "Trial", name: str, among: Between | OneOf) -> Value:
+    if isinstance(among, OneOf):
+        value: Value = trial.suggest_categorical(name, among.values)
+        return value
+    if isinstance(among.low, int) and isinstance(among.high, int):
+        return trial.suggest_int(name, among.low, among.high, log=among.log)
+    return trial.suggest_float(name, among.low, among.high, log=among.log)
