@@ -148,5 +148,4 @@ def _fit_gate(mixture: Mixture, seen: _Seen, column: int) -> float:
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        return float(loss())
+    return loss().item()

@@ -65,9 +65,7 @@ class CandidateSampler:
         """Draw for a batch of targets, int64 (n_targets,)."""
         if self._all_items is not None:
             return Candidates(self._all_items, torch.zeros_like(self._all_items, dtype=torch.float32), targets)
-        uniform = torch.rand(
-            self._n_negatives, dtype=torch.float64, generator=self._generator, device=targets.device
-        )
+        uniform = torch.rand(self._n_negatives, dtype=torch.float64, generator=self._generator, device=targets.device)
         drawn = torch.searchsorted(self._cumulative, uniform).clamp(max=len(self._cumulative) - 1)
         items, places = torch.unique(torch.cat([targets, drawn]), return_inverse=True)
         log_absent = self._n_negatives * self._log_not_drawn[items] + len(targets) * self._log_not_target[items]

@@ -1,4 +1,4 @@
-"""The network as a recommender: trained for a fixed number of passes on all training sessions."""
+"""The network as a recommender: trained as the stream's trainer does, on all training sessions."""
 
 from dataclasses import dataclass, field
 from threading import Event
@@ -6,12 +6,15 @@ from threading import Event
 import numpy as np
 import torch
 
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
 from nextclick.settings import Settings
-from training.fit import fit
+from training.evaluate import Predictions, features_before
+from training.fit import Lesson, fit
 from training.growth import grown_network
+from training.histories import Histories
 from training.offline.recommender import Floats
-from training.sequences import Ints, Sequences, padded_rows, training_windows
+from training.sequences import Ints, Sequences
+from training.training_round import network_config
 from training.watch import Watch
 
 _MAX_HISTORY = 200  # clicks of a session before the first of a batch's predictions; older ones are forgotten
@@ -19,7 +22,7 @@ _MAX_HISTORY = 200  # clicks of a session before the first of a batch's predicti
 
 @dataclass(slots=True)
 class NetworkRecommender:
-    """Learns as the trainer does, without a validation part.
+    """Learns as the trainer does.
 
     Attributes:
         settings: of the trainer.
@@ -32,40 +35,23 @@ class NetworkRecommender:
 
     def fit(self, train: Sequences, n_items: int) -> None:
         """Learn, as `Recommender`."""
-        settings = self.settings
-        torch.manual_seed(settings.seed)
-        config = NetworkConfig(n_items, settings.hidden_size, settings.cell, settings.tied)  # type: ignore[arg-type]
+        torch.manual_seed(self.settings.seed)
         counts = np.bincount(train.item, minlength=n_items).astype(np.float64)
-        self._network = grown_network(None, config, counts)
-        windows = training_windows(train, int(train.age_rank.max(initial=-1)) + 1, settings.recent_clicks + 1)
-        pass_numbers = iter(range(settings.epochs))
-        fitted = fit(
-            self._network,
-            0,
-            train.item,
-            train,
-            windows,
-            settings,
-            lambda _: float(next(pass_numbers)),  # the last pass is the one to keep
-            Watch(Event()),
-        )
-        self.passes = fitted.epochs
+        self._network = grown_network(None, network_config(self.settings, n_items), counts)
+        lesson = Lesson(train.item, train, len(train), n_known=0)
+        self.passes = fit(self._network, lesson, self.settings, Watch(Event())).epochs
 
     def scores(self, clicks: Sequences, rows: Ints) -> Floats:
-        """Run the network over the sessions, as `Recommender`."""
+        """Give probabilities, as `Recommender`."""
         session = np.searchsorted(clicks.user_starts, rows, side="right") - 1
-        sessions, first_of_session, window = np.unique(session, return_index=True, return_inverse=True)
-        first = np.maximum(clicks.user_starts[sessions], rows[first_of_session] - _MAX_HISTORY)
-        last = np.maximum.reduceat(rows, first_of_session)
-        self._network.eval()
-        with torch.inference_mode():
-            history, _ = padded_rows(first, last - first)
-            inputs = self._network.inputs(
-                torch.from_numpy(clicks.item[history]),
-                torch.from_numpy(clicks.event_type[history]),
-                torch.from_numpy(clicks.gap_s[history]),
-            )
-            outputs, _ = self._network.run(inputs, torch.zeros(len(first), self._network.config.state_size))
-            said = outputs[torch.from_numpy(window), torch.from_numpy(rows - 1 - first[window])]
-            scores: Floats = self._network.scores(said).numpy()
+        first_of_session = np.unique(session, return_index=True, return_inverse=True)
+        first_rows = rows[first_of_session[1]][first_of_session[2]]
+        predictions = Predictions(rows, np.maximum(clicks.user_starts[session], first_rows - _MAX_HISTORY))
+        histories = Histories(clicks.item, clicks)
+        scores = np.empty((len(rows), self._network.config.n_items), dtype=np.float32)
+        watch = Watch(Event())
+        for chosen, features in features_before(self._network, clicks.item, clicks, histories, predictions, watch):
+            with torch.inference_mode():
+                history = histories.before(rows[chosen])
+                scores[chosen] = self._network.probabilities(features, history).numpy()
         return scores
