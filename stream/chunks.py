@@ -95,6 +95,7 @@ class ChunkConsumer(driver.Consumer):
         """Do nothing: Faust's check counts single events and would raise false alarms about chunks."""
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._revocations += 1  # Faust forgets what was read before the waits below, and commits after them
         await super().on_partitions_revoked(revoked)
         self._revocations += 1
         self._delivered.clear()
@@ -107,26 +108,38 @@ class ChunkConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
-        """Go back to what was committed; where nothing was yet, to where this application begins."""
+        """Go back to what was committed; where nothing was yet, to where this application begins.
+
+        Raises:
+            IllegalStateError: the assignment is changing: nothing may flow before the next recovery.
+            PermanentError: more is committed than there is.
+        """
         async with self._seeking:  # a recovery and the loop that delivers can both want it
             self._seeks += 1
             self._forget_waiting()
-            revocations = self._revocations
-            await super().perform_seek()
-            clicks = [tp for tp in self.assignment() if tp.topic == self.settings.clicks_topic]
+            revocations, clicks = self._revocations, self._assigned_clicks()
             if not clicks:
                 return
+            await super().perform_seek()
             firsts, ends = await self._thread.earliest_offsets(*clicks), await self._thread.highwaters(*clicks)
-            if revocations != self._revocations:
-                return  # what was known of these partitions is gone: the next assignment is sought to
-            places = {}
+            # What was known of them is gone, or nothing is known yet of those that came: the next recovery seeks.
+            if revocations != self._revocations or clicks != self._assigned_clicks():
+                raise IllegalStateError("the assignment changed during the seek")
+            places: dict[TP, int] = {}
+            is_new = False
             for tp in clicks:
                 # What is acknowledged is committed soon: a place to come back to, also when what follows is dropped.
                 place = self._acknowledged.get(tp, self._read_offset[tp])
                 if place is None:
+                    is_new = True
                     place = firsts[tp] if self.settings.start == "earliest" else ends[tp]
                 places[tp] = self._acknowledged[tp] = self._existing(tp, place, firsts[tp], ends[tp])
             await self.seek_wait(places)
+            if is_new:  # before any click is read: `latest` would be another place after a crash
+                await self.commit_all()
+
+    def _assigned_clicks(self) -> set[TP]:
+        return {tp for tp in self.assignment() if tp.topic == self.settings.clicks_topic}
 
     def _existing(self, tp: TP, place: int, first: int, end: int) -> int:
         """Give the place to go on from, in the log as it is."""

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NotCoordinatorForGroupError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.group import SyncGroupRequest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -36,7 +37,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
         self._synced_s = float("-inf")
-        coordinator._send_req = partial(self._send, coordinator._send_req)
+        coordinator._send_req = partial(self._send, coordinator, coordinator._send_req)
         coordinator._do_heartbeat = partial(self._heartbeat, coordinator, coordinator._do_heartbeat)
         coordinator._do_rejoin_group = partial(self._rejoin, coordinator._do_rejoin_group)
 
@@ -57,10 +58,18 @@ class ClientThread(driver.AIOKafkaConsumerThread):
             self.consumer.lease.renew(self._synced_s)
         return joined
 
-    async def _send(self, send: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
+    async def _send(self, coordinator: Any, send: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
         if isinstance(request, SyncGroupRequest):
             self._synced_s = now_s()
-        return await send(request)
+        response = await send(request)
+        if isinstance(request, OffsetFetchRequest) and response.error_code:
+            # A coordinator that still reads its groups, or is none any more, names no partitions. aiokafka looks only
+            # at those, and would take the group for one that has committed nothing; of an error it asks again.
+            error = for_code(response.error_code)
+            if error is NotCoordinatorForGroupError:
+                coordinator.coordinator_dead()
+            raise error(coordinator.group_id)
+        return response
 
     async def _is_member(self, coordinator: Any) -> bool:
         """Ask for the assignment of this generation, which only a member gets.

@@ -31,6 +31,14 @@ def fetch(port: int, path: str) -> str:
         return text
 
 
+def is_ready(port: int) -> bool:
+    """Whether the worker has its partitions and their states."""
+    try:
+        return "serving" in fetch(port, "/readyz")
+    except OSError:
+        return False
+
+
 def test_every_click_is_answered_in_order_and_counted_once(playground: Any) -> None:
     """Guarantees 1 and 3 on 5,000 simulated clicks; the state is the offline run's."""
     playground.worker()
@@ -212,6 +220,20 @@ def test_start_latest_passes_over_what_was_there_before(playground: Any) -> None
         wait += 1
 
     assert {update.user_id for update in updates} == {"new"}
+
+
+def test_start_latest_begins_once_also_when_the_worker_is_killed_at_once(playground: Any) -> None:
+    """Where the application begins is committed before any click is read: later clicks are not passed over."""
+    latest = ("--start", "latest", "--set", "commit_interval_s=600")
+    worker = playground.worker("worker", *latest)
+    playground.wait_for_log("worker", "worker started")
+    playground.wait_for(lambda: is_ready(worker_port(playground)), "a worker that is ready")
+    worker.kill()
+    playground.send(("new", f"i{i}", NOW_MS) for i in range(5))
+    playground.worker("again", *latest)
+    updates = playground.wait_until_answered()
+
+    playground.assert_sequences_are_right(updates)
 
 
 def test_health_and_metrics_answer_over_http(playground: Any) -> None:
