@@ -71,7 +71,7 @@ def test_session_popularity_newest_first() -> None:
 
 def test_markov_chain_counts_what_came_next() -> None:
     """After 1 came 2 twice and 0 once, 1 itself once; what came before it, or in another session, is no matter."""
-    train = sessions([3, 1, 2], [1, 1, 2], [1, 0], [3, 3])
+    train = sessions([3, 1, 2], [1, 1, 2], [1, 0], [3, 1], [3, 3])
 
     assert scores(MarkovChain(), train, 4, [3, 1]) == [1, 1, 2, NONE]
 

@@ -20,6 +20,8 @@ def test_means_are_over_predictions_not_over_sessions() -> None:
 
     assert means.shape == (N_RESAMPLES, 1)
     assert means.mean() == pytest.approx(0.9, abs=0.005)
+    # Of its own predictions a resample has a mean of exactly 1 where all hit, however long the sessions in it are.
+    assert resampled_means(counts[:, None], counts, seed=0)[:, 0].tolist() == [1.0] * N_RESAMPLES
 
 
 def test_an_interval_is_as_wide_as_theory_says() -> None:
