@@ -1,8 +1,8 @@
 """The recurrent network: item embedding, one recurrent cell, scores by item embeddings. Serving and training share it.
 
 Source: Hidasi et al. 2016, "Session-based recommendations with recurrent neural networks", arXiv:1511.06939; tied
-embeddings as in Hidasi & Karatzoglou 2018, arXiv:1706.03847 ("constrained embeddings"); normalised vectors as in Gupta et al. 2019,
-arXiv:1909.04276 (NISER).
+embeddings as in Hidasi & Karatzoglou 2018, arXiv:1706.03847 ("constrained embeddings"); normalised vectors as in
+Gupta et al. 2019, arXiv:1909.04276 (NISER).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Counts which items are clicked near each other in a session: the neighbour lists of a bundle, and what was known when.
+"""Counts which items are clicked near each other: the neighbour lists of a bundle, and what was known when.
 
 A pair of clicks in one session counts 1/distance for the later item as neighbour of the earlier one, and less for the
 other direction; clicks more than MAX_DISTANCE apart do not count, nor does an item beside itself. Counts fade with age,

@@ -140,7 +140,8 @@ def score_parts(network: Network, n: int) -> list[slice]:
 def steps_before(histories: Histories, predictions: Predictions) -> Ints:
     """Count the clicks of known items in each prediction's history: int64 (n,)."""
     before = histories.n_known_before
-    return before[predictions.target] - before[predictions.history_first]
+    steps: Ints = before[predictions.target] - before[predictions.history_first]
+    return steps
 
 
 def features_before(
