@@ -25,7 +25,7 @@ def test_step_by_step_equals_the_whole_sequence(cell: str, tied: bool) -> None:
         output, state = network.run(clicks, state)
 
         torch.testing.assert_close(output[:, 0], outputs[:, step])
-        torch.testing.assert_close(network.output(state), outputs[:, step])
+        torch.testing.assert_close(network.hidden(state), outputs[:, step])
     torch.testing.assert_close(state, after)
     assert not zero.any()
 
@@ -38,7 +38,7 @@ def test_what_the_cell_carries_has_the_configured_size(cell: str) -> None:
     state = torch.arange(2.0 * network.config.state_size).reshape(2, -1)
 
     assert network.config.state_size == (8 if cell == "lstm" else 4)
-    assert torch.equal(network.output(state), state[:, :4])
+    assert torch.equal(network.hidden(state), state[:, :4])
     _, after = network.run(torch.zeros(2, 1, 4), state)
     assert after.shape == state.shape
 

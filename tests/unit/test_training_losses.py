@@ -23,8 +23,8 @@ from training.losses import (
 OfRow = Callable[[list[float], int], float]
 
 
-def sampler(counts: torch.Tensor, n_negatives: int, seed: int = 0) -> CandidateSampler:
-    return CandidateSampler(counts.double(), n_negatives, torch.Generator().manual_seed(seed))
+def sampler(counts: torch.Tensor, n_negatives: int, seed: int = 0, power: float = 0.75) -> CandidateSampler:
+    return CandidateSampler(counts.double(), n_negatives, power, torch.Generator().manual_seed(seed))
 
 
 def test_with_few_items_all_are_candidates_and_the_loss_is_the_full_cross_entropy() -> None:
