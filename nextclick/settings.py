@@ -223,6 +223,9 @@ class Settings:
     negatives_power: float = _setting(
         0.75, "an item is sampled by its popularity raised to this: 0 is uniform", at_least=0, at_most=1
     )
+    device: str = _setting(
+        "auto", "where training computes; auto: a GPU if there is one", choices=("auto", "cpu", "cuda")
+    )
     seed: int = _setting(0, "seed of the trainer", at_least=0, at_most=2**63 - 1)
 
     def __post_init__(self) -> None:

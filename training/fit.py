@@ -117,12 +117,13 @@ class _Course:
         """Pass over windows once."""
         began_s, loss_sum, n_clicks = time.perf_counter(), 0.0, int((windows.end - windows.first - 1).sum())
         self._network.train()
+        self._learner.push()
         with self._watch.bar(title, n_clicks) as bar:
             for batch in batches_in_time_order(windows, self._settings.batch_windows, _BLOCK_BATCHES, self._rng):
                 loss, n_predicted = self._learner.learn(batch)
                 loss_sum += loss * n_predicted
                 bar.advance(n_predicted)
-        self._network.normalise()
+        self._learner.pull()
         took_s = time.perf_counter() - began_s
         self.learning_s += took_s
         self.n_learnt += n_clicks

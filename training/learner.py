@@ -3,13 +3,18 @@
 Only the item rows that a batch touches are read and written, so a step costs the same however many items there are.
 """
 
+import copy
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nextclick.network import Network
 from nextclick.settings import Settings
+from training.arithmetic import bfloat16_pays, chosen_device
 from training.losses import LOSSES, CandidateSampler, next_click_loss
 from training.row_optimizer import RowAdagrad
 from training.sequences import Ints, Sequences, Windows, padded_rows
@@ -22,7 +27,10 @@ _MAX_GRADIENT_NORM = 1.0
 
 
 class Learner:
-    """Changes a network in place, on the device where it is."""
+    """Changes a network, on the device of the settings.
+
+    Elsewhere than on the CPU it works on a copy: `push` takes the network's weights over, `pull` brings them back.
+    """
 
     def __init__(
         self, network: Network, n_known: int, item_index: Ints, sequences: Sequences, settings: Settings
@@ -38,8 +46,10 @@ class Learner:
             sequences: the clicks.
             settings: learning rate, dropout, negatives, seed.
         """
-        device = network.item_bias.device
-        self._network = network
+        device = chosen_device(settings.device)
+        self._original = network
+        self._network = network = network if device.type == "cpu" else copy.deepcopy(network).to(device)
+        self._in_bfloat16 = bfloat16_pays(device)
         self._item_index = torch.from_numpy(item_index).to(device)
         self._event_type = torch.from_numpy(sequences.event_type).to(device)
         self._gap_s = torch.from_numpy(sequences.gap_s).to(device)
@@ -64,6 +74,17 @@ class Learner:
         self._output_rows = (
             self._item_rows if network.config.tied else RowAdagrad(network.output_embedding.weight.detach(), item_rates)
         )
+
+    def push(self) -> None:
+        """Go on from the network's weights as they are now."""
+        if self._network is not self._original:
+            self._network.load_state_dict(self._original.state_dict())
+
+    def pull(self) -> None:
+        """Bring what was learnt into the network."""
+        self._network.normalise()
+        if self._network is not self._original:
+            self._original.load_state_dict(self._network.state_dict())
 
     def learn(self, windows: Windows) -> tuple[float, int]:
         """Learn from a batch of windows.
@@ -90,7 +111,7 @@ class Learner:
         bias = self._bias_rows.leaf(candidates.items)
         features = self._features(rows, functional.embedding(input_places, input_vectors))[real]
         queries = self._network.queries(functional.dropout(features, self._feature_dropout))
-        loss = next_click_loss(self._loss, queries, output_vectors, bias, candidates, len(windows))
+        loss = next_click_loss(self._loss, queries, output_vectors, bias, candidates, len(windows), self._in_bfloat16)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_([*self._cell, bias, *{input_leaf, output_leaf}], _MAX_GRADIENT_NORM)
         for parameter, optimizer in self._cell.items():
@@ -102,7 +123,7 @@ class Learner:
             self._output_rows.step(candidates.items, _gradient(output_leaf))
         return loss.item(), len(targets)
 
-    def _on_device(self, array: np.ndarray) -> Tensor:
+    def _on_device(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._item_index.device, non_blocking=True)
 
     def _vectors(self, leaf: Tensor) -> Tensor:

@@ -165,19 +165,27 @@ LOSSES: dict[str, Loss] = {
 
 
 def next_click_loss(
-    loss: Loss, outputs: Tensor, item_vectors: Tensor, item_bias: Tensor, candidates: Candidates, n_users: int
+    loss: Loss,
+    queries: Tensor,
+    item_vectors: Tensor,
+    item_bias: Tensor,
+    candidates: Candidates,
+    n_users: int,
+    in_bfloat16: bool,
 ) -> Tensor:
     """Score the candidates before each click, and give the loss.
 
     Args:
         loss: one of `LOSSES`.
-        outputs: float32 (n_targets, hidden_size), what the network says before each click.
+        queries: float32 (n_targets, hidden_size), what the network says before each click.
         item_vectors: float32 (n_candidates, hidden_size).
         item_bias: float32 (n_candidates,).
         candidates: of the batch.
         n_users: sequences in the batch.
+        in_bfloat16: multiply in bfloat16 (the sums are in float32).
     """
     # One product with everything additive in its bias: the score matrix is written once and read once.
     bias = item_bias + candidates.correction if loss.corrected else item_bias
-    logits = torch.addmm(bias, outputs, item_vectors.T)  # (n_targets, n_candidates)
-    return loss.of_logits(logits, candidates.target, n_users)
+    with torch.autocast(queries.device.type, torch.bfloat16, enabled=in_bfloat16):
+        logits = torch.addmm(bias, queries, item_vectors.T)  # (n_targets, n_candidates)
+    return loss.of_logits(logits.float(), candidates.target, n_users)

@@ -1,0 +1,36 @@
+"""Where training computes and in which arithmetic: chosen by what is there and by what is measured, never by name."""
+
+import time
+from functools import cache
+
+import torch
+
+_ROWS, _WIDTH, _COLUMNS = 256, 128, 2048  # the product of a training step, about
+_REPEATS = 20
+_PAYS = 1.5  # bfloat16 must be so many times as fast: its scores are rounded to 3 digits
+
+
+def chosen_device(name: str) -> torch.device:
+    """Give the device of the setting `device`: `auto` is the first GPU, if there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+@cache
+def bfloat16_pays(device: torch.device) -> bool:
+    """Measure whether products in bfloat16, which sum in float32, are faster than in float32 on this machine."""
+    left, right = torch.randn(_ROWS, _WIDTH, device=device), torch.randn(_COLUMNS, _WIDTH, device=device)
+    exact = _fastest_s(left, right)
+    return _fastest_s(left.bfloat16(), right.bfloat16()) * _PAYS < exact
+
+
+def _fastest_s(left: torch.Tensor, right: torch.Tensor) -> float:
+    taken = []
+    for _ in range(_REPEATS):
+        began_s = time.perf_counter()
+        left @ right.T
+        if left.is_cuda:
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - began_s)
+    return min(taken)
