@@ -1,0 +1,184 @@
+"""The gate trusts whom the clicks that nobody has seen show to be right."""
+
+from threading import Event
+
+import numpy as np
+import pytest
+import torch
+
+from nextclick.mixture import N_AGES
+from nextclick.network import Network, NetworkConfig
+from training.associations import AssociationCounts
+from training.evaluate import Predictions
+from training.fit_mixture import fit_mixture
+from training.histories import Histories
+from training.sequences import ClickColumns, Ints, Sequences, group_by_user
+from training.watch import TrainingStopped, Watch
+
+N_ITEMS = 10
+SUCCESSOR = np.roll(np.arange(N_ITEMS), 1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Other tests share the cores."""
+    torch.set_num_threads(1)
+
+
+def pairs(first: Ints, second: Ints) -> Sequences:
+    """Users who click two items each, one user after the other."""
+    item = np.stack([first, second], 1).ravel()
+    user = np.repeat(np.arange(len(first)), 2)
+    return group_by_user(ClickColumns(user, item, user * 1_000, user * 0, [str(i) for i in range(N_ITEMS)]))
+
+
+def network_that_says(scores: torch.Tensor) -> Network:
+    """A network whose scores after an item are a row of (N_ITEMS, N_ITEMS), whatever was clicked before."""
+    torch.manual_seed(0)
+    network = Network(NetworkConfig(N_ITEMS, N_ITEMS, tied=False, skip=True, n_neighbours=4))
+    with torch.no_grad():
+        for weight in network.cell.parameters():
+            weight.zero_()
+        network.item_embedding.weight.copy_(torch.eye(N_ITEMS))
+        network.output_embedding.weight.copy_(scores.T)
+    return network
+
+
+def fit_on(network: Network, older: Sequences, newer: Sequences, watch: Watch | None = None) -> torch.Tensor:
+    """Fit the gate on newer clicks with counts of older ones; give the weights of the terms there."""
+    n_older, user = len(older), np.arange(len(older) + len(newer)) // 2
+    item = np.concatenate([older.item, newer.item])
+    all_clicks = group_by_user(ClickColumns(user, item, user * 1_000, user * 0, [str(i) for i in range(N_ITEMS)]))
+    counts = AssociationCounts(all_clicks.item, all_clicks, N_ITEMS, len(all_clicks))
+    target = np.arange(n_older + 1, len(all_clicks), 2)
+    predictions = Predictions(target, target - 1)
+    fit_mixture(network, all_clicks.item, all_clicks, predictions, counts, n_older, watch or Watch(Event()))
+    assert network.mixture is not None
+    history = Histories(all_clicks.item, all_clicks).before(target)
+    clicked = history.item_index.clamp(min=0)
+    _, support = counts.known_before(
+        clicked.numpy().ravel(), clicked.numpy().ravel(), np.full(clicked.numel(), n_older)
+    )
+    with torch.inference_mode():
+        features = torch.eye(N_ITEMS)[clicked[:, 0]]
+        weights = network.mixture.log_weights(features, history, torch.from_numpy(support).view(clicked.shape).float())
+    return weights.exp()
+
+
+def random_items(n: int, seed: int = 1) -> Ints:
+    return np.random.default_rng(seed).integers(N_ITEMS, size=n)
+
+
+def test_where_the_counts_know_what_comes_the_gate_trusts_them() -> None:
+    """A network that finds all items alike is worth little beside them; nobody clicks an item again."""
+    first = random_items(600)
+
+    weights = fit_on(
+        network_that_says(torch.zeros(N_ITEMS, N_ITEMS)), pairs(first, SUCCESSOR[first]), pairs(first, SUCCESSOR[first])
+    )
+
+    assert weights[:, 1].min() > 0.9
+    assert weights[:, 1 + N_AGES].max() < 0.03
+
+
+def test_where_the_network_knows_what_comes_the_gate_trusts_it() -> None:
+    """Counts of clicks that followed another rule say nothing of these."""
+    first = random_items(600)
+    scores = 9.0 * torch.eye(N_ITEMS)[torch.from_numpy(SUCCESSOR)]
+
+    weights = fit_on(network_that_says(scores), pairs(first, first[::-1].copy()), pairs(first, SUCCESSOR[first]))
+
+    assert weights[:, 0].min() > 0.95
+
+
+def test_where_users_click_again_what_they_clicked_the_gate_sees_it() -> None:
+    """Neither counts, which have no item beside itself, nor the network say so."""
+    first = random_items(600)
+
+    weights = fit_on(
+        network_that_says(torch.zeros(N_ITEMS, N_ITEMS)), pairs(first, SUCCESSOR[first]), pairs(first, first)
+    )
+
+    assert weights[:, 1 + N_AGES].min() > 0.9
+
+
+def test_the_gate_tells_items_with_counts_from_those_without() -> None:
+    """Where half of the items were never seen before, the network answers for them alone."""
+    first = random_items(800)
+    known = first[first < N_ITEMS // 2]
+    scores = 1.0 * torch.eye(N_ITEMS)[torch.from_numpy(SUCCESSOR)]
+
+    weights = fit_on(network_that_says(scores), pairs(known, SUCCESSOR[known]), pairs(first, SUCCESSOR[first]))
+
+    has_counts, is_known = np.isin(first, [*known, *SUCCESSOR[known]]), np.isin(first, known)
+    assert not weights[torch.from_numpy(~has_counts), 1].any()
+    assert weights[torch.from_numpy(is_known), 1].min() > 0.8
+
+
+def test_a_few_predictions_leave_the_gate_near_its_beginning() -> None:
+    """What three clicks show may be chance."""
+    first = random_items(600)
+    older, few = pairs(first, SUCCESSOR[first]), pairs(first[:3], SUCCESSOR[first[:3]])
+    network = network_that_says(torch.zeros(N_ITEMS, N_ITEMS))
+    assert network.mixture is not None
+    before = {name: weight.detach().clone() for name, weight in network.mixture.named_parameters()}
+
+    fit_on(network, older, few)
+
+    moved = {name: (weight - before[name]).abs().max() for name, weight in network.mixture.named_parameters()}
+    assert max(moved.values()) < 0.2
+
+
+def test_without_a_prediction_nothing_changes() -> None:
+    """The sharpness neither."""
+    network = network_that_says(torch.zeros(N_ITEMS, N_ITEMS))
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    first = random_items(20)
+
+    fit_on(network, pairs(first, SUCCESSOR[first]), pairs(first[:0], first[:0]))
+
+    assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
+
+
+@pytest.mark.parametrize("temperature", [0.8, 1.0, 1.7])
+def test_scores_are_made_as_sharp_as_the_clicks_are(temperature: float) -> None:
+    """Clicks that were drawn from the softmax of the scores, divided by a temperature, give back the temperature."""
+    scores = 2.0 * torch.randn(N_ITEMS, N_ITEMS, generator=torch.Generator().manual_seed(5))
+    first = random_items(6_000)
+    shares = torch.softmax(scores[torch.from_numpy(first)] / temperature, 1)
+    second = torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(6))[:, 0].numpy()
+    network = network_that_says(scores)
+
+    fit_on(network, pairs(first[:0], first[:0]), pairs(first, second))
+
+    assert network.mixture is not None
+    assert network.mixture.sharpness.item() == pytest.approx(1 / temperature)
+
+
+def test_only_the_gate_is_changed() -> None:
+    """Network and counts are held still."""
+    first = random_items(100)
+    network = network_that_says(torch.zeros(N_ITEMS, N_ITEMS))
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+
+    fit_on(network, pairs(first, SUCCESSOR[first]), pairs(first, SUCCESSOR[first]))
+
+    changed = {name for name, weight in network.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed
+    assert all(name.startswith("mixture.") for name in changed)
+    assert not changed & {"mixture.neighbours", "mixture.shares", "mixture.support"}
+
+
+def test_a_requested_stop_ends_the_fit_of_the_gate() -> None:
+    """Before the next temperature."""
+    stop = Event()
+    stop.set()
+    first = random_items(20)
+
+    with pytest.raises(TrainingStopped):
+        fit_on(
+            network_that_says(torch.zeros(N_ITEMS, N_ITEMS)),
+            pairs(first, SUCCESSOR[first]),
+            pairs(first, SUCCESSOR[first]),
+            Watch(stop),
+        )
