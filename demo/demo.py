@@ -173,7 +173,7 @@ class Demo:
             click = self._decode(message)
             if click is not None:
                 self._n_clicks += 1
-                self._score.click((message.partition, message.offset), click[0], click[1])
+                self._score.click((message.partition, message.offset), *click)
         elif message.topic == settings.models_topic:
             manifest = decode_manifest(message.value)
             self._bundle_created_ms[manifest.bundle_id] = manifest.created_ms
@@ -181,9 +181,9 @@ class Demo:
             self._first_update_s = self._first_update_s or time.monotonic() - self._started_s
             self._score.update(decode_update(message.value), time.time() * 1000)
 
-    def _decode(self, message: "_Message") -> tuple[str, int] | None:
+    def _decode(self, message: "_Message") -> tuple[str, str, int] | None:
         decoded = click_decoder(ClickFields.of(self._settings))(message.key, message.value, message.timestamp_ms)
-        return None if isinstance(decoded, Rejected) else (decoded.item_id, decoded.timestamp_ms)
+        return None if isinstance(decoded, Rejected) else (decoded.user_id, decoded.item_id, decoded.timestamp_ms)
 
     def _figures(self) -> DemoFigures:
         bundle = self._score.bundles[-1] if self._score.bundles else ""

@@ -111,6 +111,7 @@ class DemoView:
             f"bundles swapped in      {figures.n_bundles}",
             f"hit rate at 20          {after.rate:.3f} since the first swap ({after.judged:,} clicks)",
             f"  popularity, same      {after.popularity_rate:.3f}",
+            f"  association, same     {after.association_rate:.3f}",
             f"  ceiling               {figures.ceiling:.3f}",
             f"cores in use            {figures.median_cores:.2f} (median), by all processes together",
         ]
@@ -135,6 +136,7 @@ class DemoView:
         table.add_row("model", f"{figures.bundle or 'none yet: popularity'}, age {_seconds(figures.bundle_age_s)}")
         table.add_row("hit rate at 20", f"{after.rate:.3f} since the first swap, {figures.overall.rate:.3f} in all")
         table.add_row("  popularity", f"{after.popularity_rate:.3f}, {figures.overall.popularity_rate:.3f}")
+        table.add_row("  association", f"{after.association_rate:.3f}, {figures.overall.association_rate:.3f}")
         table.add_row("  ceiling", f"{figures.ceiling:.3f}")
         table.add_row("cores in use", f"{figures.cores:.2f}")
         return table
@@ -153,7 +155,7 @@ def _line(figures: DemoFigures, clicks_per_s: float, updates_per_s: float) -> st
         f"{figures.elapsed_s:5.0f} s  {clicks_per_s:.0f} clicks/s  {updates_per_s:.0f} recommendations/s  "
         f"p50 {figures.p50_ms:.0f} ms  p99 {figures.p99_ms:.0f} ms  model {figures.bundle or '-'} "
         f"age {_seconds(figures.bundle_age_s)}  hit rate {after.rate:.3f} popularity {after.popularity_rate:.3f} "
-        f"ceiling {figures.ceiling:.3f}  cores {figures.cores:.2f}"
+        f"association {after.association_rate:.3f} ceiling {figures.ceiling:.3f}  cores {figures.cores:.2f}"
     )
 
 

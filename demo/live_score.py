@@ -1,4 +1,4 @@
-"""Judges what was really sent: was the user's next click in the list? Beside it, popularity on the same clicks. Pure.
+"""Judges what was really sent: was the user's next click in the list? Beside it, baselines on the same clicks. Pure.
 
 Knows only the two topics. An update says which click caused it (`source`); the update before it is the list that the
 user saw when making that click.
@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
+from demo.live_association import LiveAssociation
 from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
 from nextclick.updates import RNN, RecommendationUpdate
@@ -22,19 +23,21 @@ _T = TypeVar("_T")
 class _SeenClick(NamedTuple):
     item_id: str
     popularity_hit: bool
+    association_hit: bool
 
 
 class HitRate:
-    """Hits of judged clicks, for what was sent and for popularity."""
+    """Hits of judged clicks, for what was sent and for baselines."""
 
     def __init__(self) -> None:
-        self.judged = self.hits = self.popularity_hits = 0
+        self.judged = self.hits = self.popularity_hits = self.association_hits = 0
 
-    def count(self, hit: bool, popularity_hit: bool) -> None:
+    def count(self, hit: bool, click: _SeenClick) -> None:
         """Judge one click."""
         self.judged += 1
         self.hits += hit
-        self.popularity_hits += popularity_hit
+        self.popularity_hits += click.popularity_hit
+        self.association_hits += click.association_hit
 
     @property
     def rate(self) -> float:
@@ -45,6 +48,11 @@ class HitRate:
     def popularity_rate(self) -> float:
         """The same for the popularity of that moment."""
         return self.popularity_hits / self.judged if self.judged else 0.0
+
+    @property
+    def association_rate(self) -> float:
+        """The same for item-to-item association, as learnt by that moment."""
+        return self.association_hits / self.judged if self.judged else 0.0
 
 
 class LiveScore:
@@ -63,17 +71,20 @@ class LiveScore:
         self.n_updates = self.n_network = 0
         self.bundles: list[str] = []
         self._popularity = popularity
+        self._association = LiveAssociation(k)
         self._k = k
         self._clicks: dict[tuple[int, int], _SeenClick] = {}
         self._early: dict[tuple[int, int], RecommendationUpdate] = {}
         self._shown: dict[str, RecommendationUpdate] = {}
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCY_WINDOW)
 
-    def click(self, source: tuple[int, int], item_id: str, timestamp_ms: int) -> None:
+    def click(self, source: tuple[int, int], user_id: str, item_id: str, timestamp_ms: int) -> None:
         """Take a click of the topic, by its partition and offset."""
         shown = self._popularity.ranked(self._k).shown
         popular = memoryview(shown).cast("I") if shown else ()
-        seen = _SeenClick(item_id, (item_hash(item_id) & _LOW_BITS) in popular)
+        popularity_hit = (item_hash(item_id) & _LOW_BITS) in popular
+        association_hit = self._association.click(user_id, item_id, timestamp_ms)
+        seen = _SeenClick(item_id, popularity_hit, association_hit)
         self._popularity.add(item_id, timestamp_ms)
         early = self._early.pop(source, None)
         if early is not None:
@@ -108,9 +119,9 @@ class LiveScore:
         if before is None or update.sequence != before.sequence + 1:
             return
         hit = any(item.item_id == click.item_id for item in before.items[: self._k])
-        self.overall.count(hit, click.popularity_hit)
+        self.overall.count(hit, click)
         if before.bundle_id:
-            self.after_swap.count(hit, click.popularity_hit)
+            self.after_swap.count(hit, click)
 
 
 def _keep(waiting: dict[tuple[int, int], _T], source: tuple[int, int], value: _T) -> None:

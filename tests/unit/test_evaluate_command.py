@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from nextclick.bundle import load_network
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
 from training.offline.data import OfflineData, offline_data
@@ -141,6 +142,48 @@ def test_the_network_runs_once_for_each_seed(clicks: Path, tmp_path: Path) -> No
     assert len(found["models"]["popularity"]["metrics"]["recall@5"]["by_seed"]) == 1
 
 
+def test_the_trained_network_is_saved_as_a_bundle(clicks: Path, tmp_path: Path) -> None:
+    """With all items of the training part, their popularity, and how good it is."""
+    store, file = tmp_path / "bundles", tmp_path / "out.json"
+    arguments = ("--models", "popularity,network", "--set", "epochs=1", "--set", "hidden_size=8")
+    done = invoke(clicks, *arguments, "--save-bundle", store, "--json", file)
+    (folder,) = store.iterdir()
+    manifest, network, vocabulary = load_network(folder)
+    found = json.loads(file.read_text())
+
+    assert done.exit_code == 0, done.output
+    assert f"--set bundle={folder}" in done.stderr
+    assert network.config.hidden_size == 8
+    assert sorted(vocabulary.item_ids) == sorted(f"i{number}" for number in range(N_ITEMS))
+    assert manifest.metrics["clicks"] == found["data"]["sizes"]["training_clicks"]
+    assert manifest.metrics["recall@20"] == found["models"]["network"]["metrics"]["recall@20"]["mean"]
+    # Two days of clicks with a half-life of one: less than their number, and all of it.
+    half_lives = (90_000 + 40 * 600) / Settings().popularity_half_life_s
+    n_clicks, weight = found["data"]["sizes"]["training_clicks"], vocabulary.popularity.sum()
+    assert n_clicks * 2.0**-half_lives < weight < 0.9 * n_clicks
+
+
+def test_the_test_clicks_are_saved_as_they_are_predicted(tmp_path: Path) -> None:
+    """In log order with their times and types, without what is dropped; sessions are users."""
+    data, file = tmp_path / "clicks.csv", tmp_path / "test.csv"
+    data.write_text(
+        "user_id,item_id,timestamp,event_type\n"
+        'a,"x,1",100,view\na,y,101,view\n'
+        'b,y,200000.25,cart\nc,"x,1",200001,view\nb,new,200002,view\nd,y,200003,view\nb,"x,1",200004,wish\n'
+        "c,y,200005,view\n"
+    )
+    done = invoke(data, "--models", "popularity", "--save-test", file)
+
+    assert done.exit_code == 0, done.output
+    assert file.read_text().splitlines() == [
+        "user_id,item_id,timestamp,event_type",
+        "session-0,y,200000.25,cart",
+        'session-1,"x,1",200001.0,view',
+        'session-0,"x,1",200004.0,other',
+        "session-1,y,200005.0,view",
+    ]
+
+
 def test_tuning_looks_at_training_clicks_alone(tmp_path: Path) -> None:
     """Two files that differ in the test part give the same preset, and it names what it is for."""
     texts = []
@@ -174,7 +217,10 @@ def test_a_tuned_preset_keeps_the_other_models_of_its_file(clicks: Path, tmp_pat
         (["--seeds", "x"], "different whole numbers"),
         (["--seeds", "-1"], "different whole numbers"),
         (["--plot", "x.pdf"], "ends with .png or .svg"),
-        (["--tune", "--seeds", "1"], "without --json, --plot and --seeds"),
+        (["--tune", "--seeds", "1"], "without --json, --plot, --seeds, --save-bundle and --save-test"),
+        (["--tune", "--save-test", "x"], "without --json, --plot, --seeds, --save-bundle and --save-test"),
+        (["--save-bundle", "x", "--models", "stan"], "expected network among --models, and one seed"),
+        (["--save-bundle", "x", "--models", "network", "--seeds", "1,2"], "and one seed"),
         (["--tune", "--preset-out", "x"], "ends with .toml"),
         (["--trials", "0"], "0 is not in the range"),
         (["--set", "epochs"], "expected name=value"),
@@ -195,6 +241,8 @@ def test_a_wrong_command_line(clicks: Path, arguments: list[str], expected: str)
         (["--set", "nonsense=1"], "unknown setting 'nonsense'"),
         (["--preset", "nonsense"], "--preset expects"),
         (["--json", "/nowhere/x.json"], "a folder that exists"),
+        (["--save-test", "/nowhere/x.csv"], "a folder that exists"),
+        (["--save-bundle", "/nowhere/bundles"], "a folder that exists"),
         (["--tune", "--models", "markov-chain"], "--tune expects --models to be some of"),
     ],
 )

@@ -52,13 +52,27 @@ def test_popularity_is_judged_on_the_same_clicks_before_it_counts_them() -> None
     assert score.overall.popularity_rate == 0.5
 
 
+def test_association_is_judged_on_the_same_clicks_before_it_counts_them() -> None:
+    """From the user's last item, with what all users did before."""
+    score = _score(k=1)
+    _send(score, 0, "u", "a", sequence=1, shown="z")
+    _send(score, 1, "u", "b", sequence=2, shown="z")  # the first pair: nothing is known yet
+    _send(score, 2, "v", "a", sequence=1, shown="z")
+    _send(score, 3, "v", "b", sequence=2, shown="z")
+
+    assert score.overall.judged == 2
+    assert score.overall.association_hits == 1
+    assert score.overall.association_rate == 0.5
+    assert score.after_swap.association_rate == 0.0
+
+
 def test_clicks_and_updates_may_come_in_any_order_between_the_two() -> None:
     """They are read from two topics."""
     score = _score()
     for offset, (sequence, shown) in enumerate([(1, "b"), (2, "c")]):
         score.update(_update(offset, "u", sequence, shown), 0.0)
     for offset, item_id in enumerate("ab"):
-        score.click((0, offset), item_id, 0)
+        score.click((0, offset), "u", item_id, 0)
 
     assert (score.overall.judged, score.overall.hits) == (1, 1)
 
@@ -124,7 +138,7 @@ def test_nothing_judged_is_a_rate_of_zero() -> None:
     """No division by zero on the first screen."""
     score = _score()
 
-    assert score.overall.rate == score.overall.popularity_rate == score.after_swap.rate == 0.0
+    assert score.overall.rate == score.overall.popularity_rate == score.overall.association_rate == 0.0
 
 
 def test_what_never_finds_its_other_half_does_not_block_what_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,12 +147,12 @@ def test_what_never_finds_its_other_half_does_not_block_what_comes_later(monkeyp
     score = _score()
     _send(score, 0, "u", "a", sequence=1, shown="b")
     for offset in range(100, 110):
-        score.click((0, offset), "rejected", 0)
+        score.click((0, offset), "u", "rejected", 0)
         score.update(_update(0, "u", 1, "b"), 0.0)
         score.update(_update(offset + 100, "stray", 1, "b"), 0.0)
 
     score.update(_update(1, "u", 2, "c"), 0.0)
-    score.click((0, 1), "b", 0)
+    score.click((0, 1), "u", "b", 0)
     _send(score, 2, "u", "c", sequence=3, shown="")
 
     assert (score.overall.judged, score.overall.hits) == (2, 2)
@@ -151,7 +165,7 @@ def _score(k: int = 20) -> LiveScore:
 def _send(
     score: LiveScore, offset: int, user_id: str, item_id: str, sequence: int, shown: str, bundle_id: str = ""
 ) -> None:
-    score.click((0, offset), item_id, 0)
+    score.click((0, offset), user_id, item_id, 0)
     score.update(_update(offset, user_id, sequence, shown, bundle_id), 0.0)
 
 

@@ -54,6 +54,8 @@ DATA = OfflineData(
     train=sessions(list(range(N_ITEMS)), [29, 29, 28]),
     test=sessions([1, 29, 26], [2, 5]),
     item_ids=[str(item) for item in range(N_ITEMS)],
+    train_ms=np.zeros(N_ITEMS, np.int64),
+    test_ms=np.zeros(5, np.int64),
 )
 
 

@@ -18,11 +18,15 @@ class OfflineData:
             one click are among them: popularity counts them.
         test: only items of `train`, only sessions of at least two clicks. Its `age_rank` begins at 0 anew.
         item_ids: the outside ids, by item index.
+        train_ms: int64 (len(train),), event times, row by row; 0 where the data have an order only.
+        test_ms: the same of `test`.
     """
 
     train: Sequences
     test: Sequences
     item_ids: list[str]
+    train_ms: Ints
+    test_ms: Ints
 
     @property
     def n_items(self) -> int:
@@ -55,8 +59,10 @@ def offline_data(train: ClickColumns, test: ClickColumns) -> OfflineData:
             "expected test sessions with two clicks on items of the training part, found none; "
             "make the test part larger"
         )
+    trained, tested = _sequences(train, new_index), _sequences(test, new_index)
+    item_ids = [train.item_ids[item] for item in items.tolist()]
     return OfflineData(
-        _sequences(train, new_index), _sequences(test, new_index), [train.item_ids[item] for item in items.tolist()]
+        trained, tested, item_ids, train.timestamp_ms[trained.age_rank], test.timestamp_ms[tested.age_rank]
     )
 
 
@@ -73,6 +79,20 @@ def rows_where(clicks: ClickColumns, chosen: npt.NDArray[np.bool_]) -> ClickColu
 
 def _sequences(clicks: ClickColumns, new_index: Ints) -> Sequences:
     return group_by_user(clicks._replace(user=numbered_by_end(clicks.user), item=new_index[clicks.item]))
+
+
+def in_log_order(sequences: Sequences, timestamp_ms: Ints, item_ids: list[str]) -> ClickColumns:
+    """Undo the grouping of a part.
+
+    Args:
+        sequences: the part.
+        timestamp_ms: int64 (n,), its event times, row by row.
+        item_ids: the outside ids, by item index.
+    """
+    order = np.argsort(sequences.age_rank)
+    n_clicks = np.diff(sequences.user_starts)
+    user = np.repeat(np.arange(len(n_clicks)), n_clicks)
+    return ClickColumns(user[order], sequences.item[order], timestamp_ms[order], sequences.event_type[order], item_ids)
 
 
 def numbered_by_end(session: Ints) -> Ints:

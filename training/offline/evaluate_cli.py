@@ -1,6 +1,7 @@
 """The command `nextclick evaluate`."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from training.offline.data import OfflineData
     from training.offline.models import Parameters
     from training.offline.outcome import Outcome
+    from training.offline.recommender import Recommender
     from training.offline.source import DataSource
     from training.watch import Watch
 
@@ -44,6 +46,12 @@ def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | 
 @click.option("--preset", metavar="NAME|FILE", help="Take models' parameters from a preset; --set wins.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all figures and the configuration.")
 @click.option("--plot", type=click.Path(path_type=Path), callback=_picture, help="Draw recall by position: .png, .svg.")
+@click.option(
+    "--save-bundle", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the network there as a bundle."
+)
+@click.option(
+    "--save-test", type=click.Path(path_type=Path), metavar="FILE", help="Write the test clicks, for nextclick replay."
+)
 @click.option("--tune", is_flag=True, help="Search parameters on a part of the training clicks, and write a preset.")
 @click.option("--trials", type=click.IntRange(min=1), default=50, show_default=True, help="Of --tune, per model.")
 @click.option(
@@ -71,8 +79,10 @@ def evaluate(source: "DataSource", assignments: tuple[str, ...], tune: bool, **o
         network = presets["network"].items()
         presets["network"] = {name: value for name, value in network if ENVIRONMENT_PREFIX + name.upper() not in given}
     if tune:
-        if options["json_file"] or options["plot"] or options["seeds"]:
-            raise click.UsageError("--tune compares no models: expected it without --json, --plot and --seeds")
+        if any(options[name] for name in ("json_file", "plot", "seeds", "save_bundle", "save_test")):
+            raise click.UsageError(
+                "--tune compares no models: expected it without --json, --plot, --seeds, --save-bundle and --save-test"
+            )
         _tune(source, settings, presets, options)
     else:
         _compare(source, settings, presets, options)
@@ -85,27 +95,28 @@ def _compare(
 
     from training.offline.bootstrap import N_RESAMPLES
     from training.offline.evaluation import run_models
+    from training.offline.export import save_test_clicks
     from training.offline.models import MODELS, model_names
-    from training.offline.plot import plot_recall_by_position, require_matplotlib
+    from training.offline.plot import plot_recall_by_position
     from training.offline.report import document, table, write_json
     from training.offline.split import read_offline_data
     from training.offline.summary import summarise
 
     names = model_names(options["models"]) if options["models"] else list(MODELS)
-    json_file, plot = options["json_file"], options["plot"]
-    _require_folders({"--json": json_file, "--plot": plot})
-    if plot:
-        require_matplotlib()
     seeds = options["seeds"] or [settings.seed]
+    _check_before_work(names, seeds, options)
     data = read_offline_data(source)
     title = f"{source.file.path.name}: {_sizes(data)}"
     click.echo(title, err=True)
-    summary = summarise(run_models(names, presets, settings, seeds, data, _watch(), _tell), data, settings.seed)
+    if options["save_test"]:
+        save_test_clicks(options["save_test"], data)
+    tell = _saving_network(options["save_bundle"], data) if options["save_bundle"] else _tell
+    summary = summarise(run_models(names, presets, settings, seeds, data, _watch(), tell), data, settings.seed)
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH
     console.print(table(summary, title))
-    if json_file:
+    if options["json_file"]:
         parameters = {name: {**MODELS[name].parameters(settings), **presets.get(name, {})} for name in names}
         configuration = {
             "data": _described(source, data),
@@ -113,9 +124,9 @@ def _compare(
             "bootstrap": {"resamples": N_RESAMPLES, "seed": settings.seed},
             "parameters": parameters,
         }
-        write_json(json_file, document(summary, configuration))
-    if plot:
-        plot_recall_by_position(summary, source.file.path.name, plot)
+        write_json(options["json_file"], document(summary, configuration))
+    if options["plot"]:
+        plot_recall_by_position(summary, source.file.path.name, options["plot"])
 
 
 def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Parameters]", options: dict[str, Any]) -> None:
@@ -155,7 +166,7 @@ def _watch() -> "Watch":
     return Watch(Event())  # Ctrl-C ends the program by itself
 
 
-def _tell(title: str, outcome: "Outcome") -> None:
+def _tell(title: str, _trained: "Recommender", outcome: "Outcome") -> None:
     from nextclick.ranking_metrics import mrr_at, recall_at
 
     recall, mrr = recall_at(outcome.rank, 20), mrr_at(outcome.rank, 20)
@@ -164,6 +175,19 @@ def _tell(title: str, outcome: "Outcome") -> None:
         f"{len(outcome.rank):,} predictions in {outcome.predict_s:.1f} s",
         err=True,
     )
+
+
+def _saving_network(store: Path, data: "OfflineData") -> Callable[[str, "Recommender", "Outcome"], None]:
+    from training.offline.export import save_network
+    from training.offline.network_recommender import NetworkRecommender
+
+    def tell(title: str, trained: "Recommender", outcome: "Outcome") -> None:
+        _tell(title, trained, outcome)
+        if isinstance(trained, NetworkRecommender):
+            folder = save_network(store, trained, data, outcome)
+            click.echo(f"written: {folder}; serve it with nextclick stream --set bundle={folder}", err=True)
+
+    return tell
 
 
 def _sizes(data: "OfflineData") -> str:
@@ -185,8 +209,25 @@ def _described(source: "DataSource", data: "OfflineData") -> dict[str, Any]:
     return {**source.configuration(), "sizes": sizes}
 
 
+def _check_before_work(names: list[str], seeds: list[int], options: dict[str, Any]) -> None:
+    """See that what is asked for can be written, before hours of work."""
+    from training.offline.plot import require_matplotlib
+
+    if options["save_bundle"] and ("network" not in names or len(seeds) > 1):
+        raise click.UsageError("--save-bundle writes one network: expected network among --models, and one seed")
+    _require_folders(
+        {
+            "--json": options["json_file"],
+            "--plot": options["plot"],
+            "--save-bundle": options["save_bundle"],
+            "--save-test": options["save_test"],
+        }
+    )
+    if options["plot"]:
+        require_matplotlib()
+
+
 def _require_folders(files: dict[str, Path | None]) -> None:
-    """See that files can be written, before hours of work."""
     for option, path in files.items():
         if path is not None and not path.absolute().parent.is_dir():
             raise PermanentError(

@@ -6,6 +6,7 @@ from nextclick.settings import Settings
 from training.offline.data import OfflineData
 from training.offline.models import MODELS, Parameters
 from training.offline.outcome import Outcome, run
+from training.offline.recommender import Recommender
 from training.watch import Watch
 
 
@@ -16,7 +17,7 @@ def run_models(
     seeds: Sequence[int],
     data: OfflineData,
     watch: Watch,
-    tell: Callable[[str, Outcome], None],
+    tell: Callable[[str, Recommender, Outcome], None],
 ) -> dict[str, list[Outcome]]:
     """Run models one after another.
 
@@ -27,7 +28,7 @@ def run_models(
         seeds: a model that depends on the seed runs once with each, others once.
         data: what all of them see.
         watch: can end it.
-        tell: is called after each run, with what it was and how it went.
+        tell: is called after each run, with what it was, what was trained and how it went.
 
     Returns:
         The outcomes of each model, by seed.
@@ -41,7 +42,8 @@ def run_models(
         for seed in seeds if MODELS[name].is_seeded else seeds[:1]:
             parameters = {**presets.get(name, {}), **({"seed": seed} if MODELS[name].is_seeded else {})}
             title = f"{name}, seed {seed}" if MODELS[name].is_seeded and len(seeds) > 1 else name
-            outcome = run(MODELS[name].make(settings, parameters), data, title, watch)
-            tell(title, outcome)
+            recommender = MODELS[name].make(settings, parameters)
+            outcome = run(recommender, data, title, watch)
+            tell(title, recommender, outcome)
             outcomes[name].append(outcome)
     return outcomes

@@ -27,19 +27,20 @@ class NetworkRecommender:
     Attributes:
         settings: of the trainer.
         passes: over the training clicks.
+        network: as it would be served.
     """
 
     settings: Settings
     passes: int = 0
-    _network: Network = field(init=False, repr=False)
+    network: Network = field(init=False, repr=False)
 
     def fit(self, train: Sequences, n_items: int) -> None:
         """Learn, as `Recommender`."""
         torch.manual_seed(self.settings.seed)
         counts = np.bincount(train.item, minlength=n_items).astype(np.float64)
-        self._network = grown_network(None, network_config(self.settings, n_items), counts)
+        self.network = grown_network(None, network_config(self.settings, n_items), counts)
         lesson = Lesson(train.item, train, len(train), n_known=0)
-        self.passes = fit(self._network, lesson, self.settings, Watch(Event())).epochs
+        self.passes = fit(self.network, lesson, self.settings, Watch(Event())).epochs
 
     def scores(self, clicks: Sequences, rows: Ints) -> Floats:
         """Give probabilities, as `Recommender`."""
@@ -48,10 +49,10 @@ class NetworkRecommender:
         first_rows = rows[first_of_session[1]][first_of_session[2]]
         predictions = Predictions(rows, np.maximum(clicks.user_starts[session], first_rows - _MAX_HISTORY))
         histories = Histories(clicks.item, clicks)
-        scores = np.empty((len(rows), self._network.config.n_items), dtype=np.float32)
+        scores = np.empty((len(rows), self.network.config.n_items), dtype=np.float32)
         watch = Watch(Event())
-        for chosen, features in features_before(self._network, clicks.item, clicks, histories, predictions, watch):
+        for chosen, features in features_before(self.network, clicks.item, clicks, histories, predictions, watch):
             with torch.inference_mode():
                 history = histories.before(rows[chosen])
-                scores[chosen] = self._network.probabilities(features, history).numpy()
+                scores[chosen] = self.network.probabilities(features, history).numpy()
         return scores

@@ -9,9 +9,9 @@ from nextclick.click_files.read import read_clicks
 from nextclick.click_files.recorded import RecordedClicks
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
 from nextclick.errors import PermanentError
-from training.offline.data import OfflineData, numbered_by_end, offline_data, rows_where
+from training.offline.data import OfflineData, in_log_order, numbered_by_end, offline_data, rows_where
 from training.offline.source import DataSource, SplitRule
-from training.sequences import ClickColumns, Ints, Sequences
+from training.sequences import ClickColumns, Ints
 
 VALIDATION_SHARE = 0.1  # of the training sessions
 
@@ -64,7 +64,7 @@ def validation_split(data: OfflineData, share: float = VALIDATION_SHARE) -> Offl
     Raises:
         PermanentError: nothing is left of a part.
     """
-    clicks = _in_log_order(data.train, data.item_ids)
+    clicks = in_log_order(data.train, data.train_ms, data.item_ids)
     session = numbered_by_end(clicks.user)
     is_validation = session >= _n_before_last(session, share)
     return offline_data(rows_where(clicks, ~is_validation), rows_where(clicks, is_validation))
@@ -134,15 +134,3 @@ def _newest(clicks: ClickColumns, share: float) -> ClickColumns:
         return clicks
     session = numbered_by_end(clicks.user)
     return rows_where(clicks, session >= _n_before_last(session, share))
-
-
-def _in_log_order(sequences: Sequences, item_ids: list[str]) -> ClickColumns:
-    """Undo the grouping. The times count from each user's first click: all that gaps are made of."""
-    order = np.argsort(sequences.age_rank)
-    n_clicks = np.diff(sequences.user_starts)
-    clock_s = np.cumsum(sequences.gap_s)
-    clock_s -= np.repeat(clock_s[sequences.user_starts[:-1]], n_clicks)
-    user = np.repeat(np.arange(len(n_clicks)), n_clicks)
-    return ClickColumns(
-        user[order], sequences.item[order], clock_s[order] * 1000, sequences.event_type[order], item_ids
-    )
