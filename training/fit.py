@@ -23,6 +23,7 @@ from training.watch import Watch
 
 _BLOCK_BATCHES = 8  # windows are mixed within so many batches only
 _NEWEST_SHARE = 0.1  # of the clicks, for the gate
+_RANDOM_SHARE = 0.01
 _GATE_PREDICTIONS = 20_000  # a gate has 17 x (width + 5) weights
 _log = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ class _Course:
         counts = AssociationCounts(index, lesson.sequences, config.n_items, self._newest_from)
         vectors = spectral_item_vectors(counts, config.hidden_size, self._settings.seed)
         with torch.no_grad():
-            self._network.item_embedding.weight.add_(vectors)
+            # What is left of the random vectors is all that an item without neighbours has.
+            self._network.item_embedding.weight.mul_(_RANDOM_SHARE).add_(vectors)
         self._network.normalise()
         start_as_fading_average(self._network)
 
