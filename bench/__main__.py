@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import click
 
-from bench import failover, measure
+from bench import failover, measure, model_step
 from demo.local_kafka import LocalKafka
 from nextclick.settings import Settings
 
 RATE = 1_000
-PARTS = ("throughput", "catalogue", "steady", "trainer", "failover")
+PARTS = ("throughput", "catalogue", "step", "steady", "trainer", "failover")
 
 
 @click.command()
@@ -23,6 +23,7 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
     parts: dict[str, Callable[[str, bool], None]] = {
         "throughput": _throughput,
         "catalogue": _catalogue,
+        "step": _step,
         "steady": _steady,
         "trainer": _trainer,
         "failover": _failover,
@@ -67,6 +68,16 @@ def _catalogue(broker: str, quick: bool) -> None:
             result = measure.throughput(settings, 4_000 if quick else 20_000, *measure.WORKER)
         click.echo(
             f"  {n_items:>7,} items {result.events_per_s:>9,.0f} events/s  {result.cpu_us_per_event:9.1f} us CPU"
+        )
+
+
+def _step(broker: str, quick: bool) -> None:
+    click.echo(f"\na step of {model_step.USERS} users on one thread, plain network and default model in turn")
+    for n_items in (10_000, 50_000):
+        took = model_step.step(n_items, 10 if quick else 50)
+        click.echo(
+            f"  {n_items:>7,} items: {took.plain_ms:6.1f} and {took.mixed_ms:6.1f} ms, "
+            f"ratio {took.mixed_ms / took.plain_ms:.2f}; a user's state takes {took.state_bytes} bytes"
         )
 
 

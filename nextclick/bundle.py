@@ -36,7 +36,9 @@ MAX_MODEL_BYTES = 8 * 1024**3  # 4 million items of width 512: more does not fit
 # Then every sum that the network makes of its weights stays far below float32's limit, whatever the state: no score is
 # NaN or infinite. Trained weights are below 100.
 MAX_WEIGHT = 1e6
-_COUNTS = (NEIGHBOURS, "mixture.shares", "mixture.support")
+SHARES = "mixture.shares"
+_COUNTS = (NEIGHBOURS, SHARES, "mixture.support")
+_ROUNDING = 1e-4  # of a sum of float32
 _MAX_BYTES = {MODEL_FILE: MAX_MODEL_BYTES, VOCABULARY_FILE: MAX_VOCABULARY_BYTES}
 
 
@@ -114,16 +116,7 @@ def load_network(folder: Path) -> tuple[Manifest, Network, Vocabulary]:
         network.load_state_dict(weights, strict=not config.tied)
     except (ValueError, TypeError, KeyError, RuntimeError, safetensors.SafetensorError, OSError) as error:
         raise BundleError(f"bundle {folder} does not fit its configuration: {error!s:.300}; train a new one") from error
-    for name, weight in network.state_dict().items():
-        # No score is NaN or infinite, no neighbour is an item that there is not, and no share takes from an item.
-        at_least = 0 if name.startswith(_COUNTS) else -MAX_WEIGHT
-        at_most = config.n_items - 1 if name == NEIGHBOURS else MAX_WEIGHT
-        least, most = torch.aminmax(weight.detach())
-        if not (least >= at_least and most <= at_most):  # NaN neither
-            raise BundleError(
-                f"bundle {folder}: expected weights between {at_least:g} and {at_most:g}, found NaN, infinity or "
-                f"others in {name}; train a new one"
-            )
+    _check_values(folder, network)
     return manifest, network, vocabulary
 
 
@@ -174,6 +167,24 @@ def copy_bundle(source: Path, destination: Path) -> None:
         draft.rename(destination)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_values(folder: Path, network: Network) -> None:
+    """Make sure that no score is NaN or infinite, no neighbour an item that there is not, and no share of no whole."""
+    at_most = {NEIGHBOURS: network.config.n_items - 1, SHARES: 1}
+    for name, weight in network.state_dict().items():
+        least, most = torch.aminmax(weight.detach())
+        low, high = 0 if name in _COUNTS else -MAX_WEIGHT, at_most.get(name, MAX_WEIGHT)
+        if not (least >= low and most <= high):  # NaN neither
+            raise BundleError(
+                f"bundle {folder}: expected weights between {low:g} and {high:g}, found NaN, infinity or others in "
+                f"{name}; train a new one"
+            )
+    if network.mixture is not None and (total := float(network.mixture.shares.sum(1).max())) > 1 + _ROUNDING:
+        raise BundleError(
+            f"bundle {folder}: expected shares that add up to at most 1 per item, found {total:g} in {SHARES}; "
+            "train a new one"
+        )
 
 
 def _save_weights(network: Network, path: Path) -> None:

@@ -1,5 +1,7 @@
-"""Fits a network to the clicks of a log: passes in time order over all but the newest clicks, which judge each pass and
-fit the gate that mixes counts with the network; then these are learnt as well, last of all.
+"""Fits a network to the clicks of a log, in passes in time order: what is learnt last is what is true now.
+
+A new network stops once, in its first pass, before the newest clicks: there, on clicks that neither it nor the counts
+have seen, the gate that mixes the two is fitted.
 """
 
 import logging
@@ -12,17 +14,15 @@ import torch
 from nextclick.network import Network
 from nextclick.settings import Settings
 from training.associations import AssociationCounts
-from training.evaluate import MISSED, Predictions, choose_predictions, network_ranks, quality_of
+from training.evaluate import choose_predictions
 from training.fit_mixture import fit_mixture
 from training.learner import Learner
 from training.sequences import Ints, Sequences, Windows, batches_in_time_order, training_windows
-from training.warm_start import spectral_item_vectors
+from training.warm_start import spectral_item_vectors, start_as_fading_average
 from training.watch import Watch
 
 _BLOCK_BATCHES = 8  # windows are mixed within so many batches only
-_HELD_SHARE = 0.1  # newest part of the clicks
-_PATIENCE = 1  # passes without a better one before the end
-_PASS_PREDICTIONS = 3_000  # after each pass: only to see whether it gets better
+_NEWEST_SHARE = 0.1  # of the clicks, for the gate
 _GATE_PREDICTIONS = 20_000  # a gate has 17 x (width + 5) weights
 _log = logging.getLogger(__name__)
 
@@ -69,21 +69,16 @@ def fit(network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> F
         TrainingStopped: it did.
     """
     course = _Course(network, lesson, settings, watch)
-    best, best_weights, since_best, epoch = -np.inf, network.state_dict(), 0, 0
-    for epoch in range(1, settings.epochs + 1):
-        course.learn(course.body, f"training, pass {epoch} of at most {settings.epochs}")
-        quality = course.judge()
-        _log.debug("pass %d: quality %.4f", epoch, quality)
-        since_best += 1
-        if quality > best:
-            best, since_best = quality, 0
-            best_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        if since_best > _PATIENCE:
-            break
-    network.load_state_dict(best_weights)
-    course.fit_gate()
-    course.learn(course.held, "training, the newest clicks")
-    return Fitted(epoch, course.n_learnt / max(course.learning_s, 1e-9))
+    for number in range(1, settings.epochs + 1):
+        title = f"training, pass {number} of {settings.epochs}"
+        if number == 1 and not lesson.n_known:
+            course.learn(course.older, title)
+            course.fit_gate()
+            course.learn(course.newest, title + ", the newest clicks")
+        else:
+            course.learn(course.all, title)
+    course.take_counts()
+    return Fitted(settings.epochs, course.n_learnt / max(course.learning_s, 1e-9))
 
 
 class _Course:
@@ -92,10 +87,11 @@ class _Course:
     def __init__(self, network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> None:
         self._network, self._lesson, self._settings, self._watch = network, lesson, settings, watch
         sequences = lesson.sequences
-        self._held_from = int(lesson.n_clicks * (1.0 - _HELD_SHARE))
+        self._newest_from = int(lesson.n_clicks * (1.0 - _NEWEST_SHARE))
         windows = training_windows(sequences, lesson.n_clicks, settings.recent_clicks + 1)
-        is_held = sequences.age_rank[windows.end - 1] >= self._held_from
-        self.body, self.held = windows.take(np.flatnonzero(~is_held)), windows.take(np.flatnonzero(is_held))
+        is_newest = sequences.age_rank[windows.end - 1] >= self._newest_from
+        self.all = windows
+        self.older, self.newest = windows.take(np.flatnonzero(~is_newest)), windows.take(np.flatnonzero(is_newest))
         self._rng = np.random.default_rng(settings.seed)
         self._counts = AssociationCounts(lesson.item_index, sequences, network.config.n_items, lesson.n_clicks)
         if not lesson.n_known:
@@ -104,14 +100,15 @@ class _Course:
         self.n_learnt, self.learning_s = 0, 0.0
 
     def _start_warm(self) -> None:
-        """Give the items vectors from the counts as they were before the held part, which is to judge."""
+        """Give the items vectors from the counts as they were before the newest clicks, which are to judge."""
         config, lesson = self._network.config, self._lesson
-        index = np.where(lesson.sequences.age_rank < self._held_from, lesson.item_index, -1)
-        counts = AssociationCounts(index, lesson.sequences, config.n_items, self._held_from)
+        index = np.where(lesson.sequences.age_rank < self._newest_from, lesson.item_index, -1)
+        counts = AssociationCounts(index, lesson.sequences, config.n_items, self._newest_from)
         vectors = spectral_item_vectors(counts, config.hidden_size, self._settings.seed)
         with torch.no_grad():
             self._network.item_embedding.weight.add_(vectors)
         self._network.normalise()
+        start_as_fading_average(self._network)
 
     def learn(self, windows: Windows, title: str) -> None:
         """Pass over windows once."""
@@ -130,31 +127,23 @@ class _Course:
         fields = {"loss": round(loss_sum / max(n_clicks, 1), 3), "clicks_per_s": round(n_clicks / max(took_s, 1e-9))}
         _log.debug("%s", title, extra={"fields": fields})
 
-    def judge(self) -> float:
-        """Say how good the network alone is on the held part. MRR is added because recall alone is coarse."""
-        predictions = self._held_predictions(_PASS_PREDICTIONS)
-        lesson = self._lesson
-        fallback = np.full(len(predictions.target), MISSED)
-        ranks = network_ranks(
-            self._network, lesson.item_index, lesson.sequences, predictions, fallback, self._watch, alone=True
-        )
-        quality = quality_of(ranks)
-        return quality.recall + quality.mrr
-
     def fit_gate(self) -> None:
-        """Fit the mixture on the held part, and give it the neighbour lists of all clicks."""
-        mixture, lesson = self._network.mixture, self._lesson
+        """Fit the mixture on the newest clicks."""
+        if self._network.mixture is None:
+            return
+        lesson, newest_from = self._lesson, self._newest_from
+        predictions = choose_predictions(
+            lesson.sequences, newest_from, lesson.n_clicks, _GATE_PREDICTIONS, self._settings.recent_clicks
+        )
+        fit_mixture(
+            self._network, lesson.item_index, lesson.sequences, predictions, self._counts, newest_from, self._watch
+        )
+
+    def take_counts(self) -> None:
+        """Give the mixture the neighbour lists of all clicks."""
+        mixture = self._network.mixture
         if mixture is None:
             return
-        predictions = self._held_predictions(_GATE_PREDICTIONS)
-        fit_mixture(
-            self._network, lesson.item_index, lesson.sequences, predictions, self._counts, self._held_from, self._watch
-        )
         lists = self._counts.neighbour_lists(self._network.config.n_neighbours)
         for buffer, array in zip((mixture.neighbours, mixture.shares, mixture.support), lists, strict=True):
             buffer.copy_(torch.from_numpy(array))
-
-    def _held_predictions(self, n: int) -> Predictions:
-        lesson = self._lesson
-        history = self._settings.recent_clicks
-        return choose_predictions(lesson.sequences, self._held_from, lesson.n_clicks, n, history)

@@ -25,7 +25,7 @@ class Histories:
         """
         self.known_rows = np.flatnonzero(item_index >= 0)
         self.n_known_before = np.concatenate([[0], np.cumsum(item_index >= 0)])
-        self._known_item = item_index[self.known_rows]
+        self._item_index = item_index
         self._clock_s = np.cumsum(sequences.gap_s)  # differences within a user are what counts
         self._session_start = session_starts(sequences)
         self._user_first = sequences.first_row_of_user()
@@ -40,12 +40,12 @@ class Histories:
         places = newest[:, None] - np.arange(N_AGES)  # (batch, N_AGES), into known_rows
         there = places >= self.n_known_before[self._user_first[rows]][:, None]
         places = np.where(there, places, 0)
-        item = self._known_item[places] if len(self._known_item) else places
+        clicked = self.known_rows[places] if len(self.known_rows) else places  # rows
         last_row = rows - 1
-        age_s = np.where(there, self._clock_s[last_row][:, None] - self._clock_s[self.known_rows[places]], 0)
+        age_s = np.where(there, self._clock_s[last_row][:, None] - self._clock_s[clicked], 0)
         n_session = self.n_known_before[rows] - self.n_known_before[self._session_start[last_row]]
         return History(
-            torch.from_numpy(np.where(there, item, -1)),
+            torch.from_numpy(np.where(there, self._item_index[clicked], -1)),
             torch.from_numpy(age_s.astype(np.float32)),
             torch.from_numpy(np.minimum(n_session, MAX_SESSION_CLICKS).astype(np.float32)),
         )

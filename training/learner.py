@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from nextclick.network import Network
 from nextclick.settings import Settings
 from training.arithmetic import bfloat16_pays, chosen_device
-from training.losses import LOSSES, CandidateSampler, next_click_loss
+from training.dropout import Dropout
+from training.losses import LOSSES, CandidateSampler, head_gradients
 from training.row_optimizer import RowAdagrad
 from training.sequences import Ints, Sequences, Windows, padded_rows
 
 # Item rows take larger steps than the cell: Adagrad's shrink as they go. What was learnt before takes smaller ones, for
 # Adagrad has forgotten how far its steps had shrunk; but biases follow what is popular.
-_CELL_RATE = 0.5
+_CELL_RATE = 1.0
 _KNOWN_RATE = 0.2
-_MAX_GRADIENT_NORM = 1.0
 
 
 class Learner:
@@ -53,10 +53,10 @@ class Learner:
         self._item_index = torch.from_numpy(item_index).to(device)
         self._event_type = torch.from_numpy(sequences.event_type).to(device)
         self._gap_s = torch.from_numpy(sequences.gap_s).to(device)
-        self._dropout = settings.dropout
-        self._feature_dropout = settings.feature_dropout
         counts = np.bincount(item_index[item_index >= 0], minlength=network.config.n_items).astype(np.float64)
         generator = torch.Generator(device).manual_seed(settings.seed)
+        self._input_dropout = Dropout(settings.dropout, generator)
+        self._feature_dropout = Dropout(settings.feature_dropout, generator)
         target_counts = torch.from_numpy(counts).to(device)
         self._sampler = CandidateSampler(target_counts, settings.negatives, settings.negatives_power, generator)
         self._loss = LOSSES[settings.loss]
@@ -70,9 +70,12 @@ class Learner:
         item_rates = torch.full((network.config.n_items,), rate, device=device)
         self._bias_rows = RowAdagrad(network.item_bias.detach(), item_rates.clone())
         item_rates[:n_known] *= _KNOWN_RATE
-        self._item_rows = RowAdagrad(network.item_embedding.weight.detach(), item_rates)
+        tied, normalised = network.config.tied, network.config.normalised
+        self._item_rows = RowAdagrad(network.item_embedding.weight.detach(), item_rates, normalised=normalised)
         self._output_rows = (
-            self._item_rows if network.config.tied else RowAdagrad(network.output_embedding.weight.detach(), item_rates)
+            self._item_rows
+            if tied
+            else RowAdagrad(network.output_embedding.weight.detach(), item_rates, normalised=normalised)
         )
 
     def push(self) -> None:
@@ -82,7 +85,6 @@ class Learner:
 
     def pull(self) -> None:
         """Bring what was learnt into the network."""
-        self._network.normalise()
         if self._network is not self._original:
             self._original.load_state_dict(self._network.state_dict())
 
@@ -93,57 +95,42 @@ class Learner:
             The loss before the change, and the number of clicks that were predicted.
         """
         padded, is_real = padded_rows(windows.first, windows.end - windows.first - 1)
-        rows, real = self._on_device(padded), self._on_device(is_real)
         targets = self._item_index[self._on_device(padded[is_real] + 1)]
-        inputs = self._item_index[rows]  # (batch, steps)
         candidates = self._sampler.candidates(targets)
-        tied = self._network.config.tied
-        if tied:
-            touched, places = self._touched(inputs, candidates.items)
-            input_places, output_places = places[: inputs.numel()].view(inputs.shape), places[inputs.numel() :]
-        else:
-            touched, input_places = torch.unique(inputs, return_inverse=True)
-        input_leaf = self._item_rows.leaf(touched)
-        output_leaf = input_leaf if tied else self._output_rows.leaf(candidates.items)
-        input_vectors, output_vectors = self._vectors(input_leaf), self._vectors(output_leaf)
-        if tied:
-            output_vectors = functional.embedding(output_places, input_vectors)
-        bias = self._bias_rows.leaf(candidates.items)
-        features = self._features(rows, functional.embedding(input_places, input_vectors))[real]
-        queries = self._network.queries(functional.dropout(features, self._feature_dropout))
-        loss = next_click_loss(self._loss, queries, output_vectors, bias, candidates, len(windows), self._in_bfloat16)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_([*self._cell, bias, *{input_leaf, output_leaf}], _MAX_GRADIENT_NORM)
+        rows = self._on_device(padded)  # (batch, steps)
+        clicked, places = torch.unique(self._item_index[rows], return_inverse=True)
+        clicked_vectors = self._item_rows.rows(clicked).requires_grad_()
+        inputs = functional.embedding(places, clicked_vectors)
+        queries = self._queries(rows, inputs)[self._on_device(is_real)]
+        head = head_gradients(
+            self._loss,
+            queries.detach(),
+            self._output_rows.rows(candidates.items),
+            self._bias_rows.rows(candidates.items),
+            candidates,
+            len(windows),
+            self._in_bfloat16,
+        )
+        queries.backward(head.queries)  # type: ignore[no-untyped-call]
         for parameter, optimizer in self._cell.items():
             optimizer.step_all(_gradient(parameter))
             parameter.grad = None
-        self._item_rows.step(touched, _gradient(input_leaf))
-        self._bias_rows.step(candidates.items, _gradient(bias))
-        if not tied:
-            self._output_rows.step(candidates.items, _gradient(output_leaf))
-        return loss.item(), len(targets)
+        # An item that was clicked and is a candidate moves twice.
+        self._item_rows.step(clicked, _gradient(clicked_vectors))
+        self._output_rows.step(candidates.items, head.item_vectors)
+        self._bias_rows.step(candidates.items, head.item_bias)
+        return head.loss, len(targets)
 
     def _on_device(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._item_index.device, non_blocking=True)
 
-    def _vectors(self, leaf: Tensor) -> Tensor:
-        return functional.normalize(leaf, dim=1) if self._network.config.normalised else leaf
-
-    def _touched(self, inputs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the rows that inputs and candidates use, each once, and where each input and candidate is in them."""
-        ids = torch.cat([inputs.reshape(-1), candidates])
-        if len(candidates) == self._network.config.n_items:
-            return candidates, ids
-        rows, places = torch.unique(ids, return_inverse=True)
-        return rows, places
-
-    def _features(self, rows: Tensor, item_vectors: Tensor) -> Tensor:
+    def _queries(self, rows: Tensor, item_vectors: Tensor) -> Tensor:
         """Run the network over padded rows: float32 (batch, steps, hidden_size)."""
         inputs = self._network.inputs_of(item_vectors, self._event_type[rows], self._gap_s[rows])
-        inputs = functional.dropout(inputs, self._dropout)
+        inputs = self._input_dropout(inputs)
         state = torch.zeros(len(rows), self._network.config.state_size, device=inputs.device)
         hidden, _ = self._network.run(inputs, state)
-        return self._network.features(hidden, inputs)
+        return self._network.queries(self._feature_dropout(self._network.features(hidden, inputs)))
 
 
 def _gradient(leaf: Tensor) -> Tensor:

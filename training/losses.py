@@ -164,7 +164,23 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def next_click_loss(
+class HeadGradients(NamedTuple):
+    """A loss, and its gradients by what the scores are made of.
+
+    Attributes:
+        loss: the number.
+        queries: float32 (n_targets, hidden_size).
+        item_vectors: float32 (n_candidates, hidden_size).
+        item_bias: float32 (n_candidates,).
+    """
+
+    loss: float
+    queries: Tensor
+    item_vectors: Tensor
+    item_bias: Tensor
+
+
+def head_gradients(
     loss: Loss,
     queries: Tensor,
     item_vectors: Tensor,
@@ -172,20 +188,24 @@ def next_click_loss(
     candidates: Candidates,
     n_users: int,
     in_bfloat16: bool,
-) -> Tensor:
-    """Score the candidates before each click, and give the loss.
+) -> HeadGradients:
+    """Score the candidates before each click; give the loss and its gradients.
 
     Args:
         loss: one of `LOSSES`.
-        queries: float32 (n_targets, hidden_size), what the network says before each click.
-        item_vectors: float32 (n_candidates, hidden_size).
-        item_bias: float32 (n_candidates,).
+        queries: float32 (n_targets, hidden_size), what the network says before each click; no graph.
+        item_vectors: float32 (n_candidates, hidden_size); no graph.
+        item_bias: float32 (n_candidates,); no graph.
         candidates: of the batch.
         n_users: sequences in the batch.
         in_bfloat16: multiply in bfloat16 (the sums are in float32).
     """
-    # One product with everything additive in its bias: the score matrix is written once and read once.
+    # The score matrix is the largest thing of a step, and memory what it waits for: everything additive is in the bias
+    # of one product, and the products of the way back are written out, where a graph would keep copies.
     bias = item_bias + candidates.correction if loss.corrected else item_bias
     with torch.autocast(queries.device.type, torch.bfloat16, enabled=in_bfloat16):
-        logits = torch.addmm(bias, queries, item_vectors.T)  # (n_targets, n_candidates)
-    return loss.of_logits(logits.float(), candidates.target, n_users)
+        logits = torch.addmm(bias, queries, item_vectors.T).float().requires_grad_()  # (n_targets, n_candidates)
+        value = loss.of_logits(logits, candidates.target, n_users)
+        (gradient,) = torch.autograd.grad(value, logits)
+        of_queries, of_vectors = gradient @ item_vectors, gradient.T @ queries
+    return HeadGradients(value.item(), of_queries.float(), of_vectors.float(), gradient.sum(0))

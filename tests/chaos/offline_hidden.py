@@ -53,7 +53,7 @@ class _Unranked:
     def rebuild(self, histories: Sequence[Sequence[RecentClick]]) -> list[bytes]:
         return self._model.rebuild(histories)
 
-    def rank(self, hidden: Sequence[bytes], k: int) -> list[RankedList]:
+    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
         return [_NO_LIST] * len(hidden)
 
 

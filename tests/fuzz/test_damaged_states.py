@@ -5,9 +5,9 @@ import math
 import struct
 from functools import cache
 
+import msgspec
 import numpy as np
 import pytest
-import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from nextclick.clicks import MAX_TIMESTAMP_MS, Click
 from nextclick.errors import CorruptStateError
 from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import NetworkConfig
 from nextclick.updates import POPULAR, Recommendation, ranked_list
 from nextclick.user_state import (
     MAX_SEQUENCE,
@@ -29,6 +29,7 @@ from nextclick.user_state import (
     was_shown,
 )
 from nextclick.vocabulary import Vocabulary
+from tests.networks import random_network
 
 ITEMS = ("a", "b", "c", "d", "e")
 LIMITS = Limits(recent_clicks=5, list_length=3)
@@ -39,8 +40,8 @@ USER: UserKey = (3, b"u")
 
 
 def _model(cell: str) -> ServedModel:
-    torch.manual_seed(4)
-    network = Network(NetworkConfig(len(ITEMS), hidden_size=4, cell=cell))
+    fields = {"n_items": len(ITEMS), "hidden_size": 4, "cell": cell, "skip": True, "n_neighbours": 3}
+    network = random_network(msgspec.convert(fields, NetworkConfig), seed=4)
     return ServedModel("00000000000000ff", network, Vocabulary(ITEMS, np.ones(len(ITEMS))))
 
 

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from nextclick.bundle import MODEL_FILE, VOCABULARY_FILE, copy_bundle, load_bundle, save_bundle
 from nextclick.errors import BundleError
+from nextclick.hashing import item_hash
 from nextclick.manifest import (
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
@@ -36,14 +37,21 @@ from nextclick.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import NetworkConfig
 from nextclick.popularity import Popularity
 from nextclick.updates import MAX_UPDATE_BYTES, RecommendationUpdate, decode_update
+from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
+from tests.networks import random_network
 
 ITEMS = ("a", "b", "c", "d", "e")
 FILES = (MODEL_FILE, VOCABULARY_FILE, MANIFEST_FILE)
-CONFIGS = [("gru", True), ("lstm", False), ("rnn", True)]
+CONFIGS: list[dict[str, Any]] = [
+    {"cell": "gru"},
+    {"cell": "lstm", "tied": False},
+    {"cell": "rnn"},
+    {"skip": True, "normalised": True, "n_neighbours": 3},
+]
 
 MAX_MESSAGE = 1_000  # characters: it goes into a log
 
@@ -64,12 +72,12 @@ def outcome_of(call: Callable[[], T], expected: type[E]) -> T | E:
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A sound bundle of every cell."""
+    """A sound bundle of every cell, and one with all that is mixed in."""
     store = tmp_path_factory.mktemp("originals")
     folders = []
-    for created_ms, (cell, tied) in enumerate(CONFIGS):
-        torch.manual_seed(created_ms)
-        network = Network(NetworkConfig(len(ITEMS), hidden_size=4, cell=cell, tied=tied))
+    for created_ms, config in enumerate(CONFIGS):
+        fields = {"n_items": len(ITEMS), "hidden_size": 4} | config
+        network = random_network(msgspec.convert(fields, NetworkConfig), created_ms)
         vocabulary = Vocabulary(ITEMS, np.arange(5.0))
         manifest = save_bundle(store, network, vocabulary, created_ms=created_ms, metrics={"m": 0.5})
         folders.append(store / manifest.bundle_id)
@@ -106,9 +114,11 @@ def judge(original: Path, place: Path, *changes: Change) -> bool:
     popularity.seed(dict(zip(model.vocabulary.item_ids, model.vocabulary.popularity.tolist(), strict=True)))
     popularity.add("new", 0)
     hidden = [b""]
+    recent = b""
     for _ in range(3):
         hidden = model.step(hidden, [(0, 2**32 - 1, 255)])
-    for ranked in (*model.rank([b"", *hidden], 9), popularity.ranked(9)):
+        recent = with_recent(recent, item_hash(model.vocabulary.item_ids[0]), 2**32 - 1, 255, keep=3)
+    for ranked in (*model.rank([b"", *hidden], [b"", recent], 9), popularity.ranked(9)):
         items = json.loads(bytes(ranked.items_json))
         assert items
         assert all(0 <= item["score"] <= 1 + 1e-6 for item in items)
@@ -230,6 +240,7 @@ def test_a_hostile_header_of_the_weights_is_a_clear_error(
     judge(originals[which], place, change, sign)
 
 
+ALL = 20  # more than there are weights: every one of them
 weights = st.sampled_from(
     [0.0, 1.0, -1.0, 1e6, -1e6, 1.1e6, 1e30, 3.4e38, -3.4e38, math.nan, math.inf, -math.inf, 1e-45]
 )
@@ -240,6 +251,7 @@ dtypes = st.sampled_from(
         torch.float32,
         torch.float16,
         torch.float64,
+        torch.int32,
         torch.int64,
         torch.complex64,
         torch.bool,
@@ -247,9 +259,10 @@ dtypes = st.sampled_from(
 )
 
 
-@given(folders, st.integers(0, 8), st.lists(weights, min_size=1, max_size=2), dtypes)
-@example(1, 8, [3.4e38], torch.float32)
-@example(1, 8, [math.nan], torch.float32)
+@given(folders, st.integers(0, ALL), st.lists(weights, min_size=1, max_size=2), dtypes)
+@example(1, ALL, [3.4e38], torch.float32)
+@example(3, ALL, [1e6], torch.float32)
+@example(1, ALL, [math.nan], torch.float32)
 def test_no_weights_serve_what_is_no_number(
     originals: list[Path], place: Path, which: int, tensor: int, values: list[float], dtype: torch.dtype
 ) -> None:
@@ -257,7 +270,7 @@ def test_no_weights_serve_what_is_no_number(
 
     def change(folder: Path) -> None:
         tensors = safetensors.torch.load_file(folder / MODEL_FILE)
-        for name in list(tensors) if tensor == 8 else [sorted(tensors)[tensor % len(tensors)]]:
+        for name in list(tensors) if tensor == ALL else [sorted(tensors)[tensor % len(tensors)]]:
             tensors[name] = torch.tensor(np.resize(values, tensors[name].shape)).to(dtype)
         safetensors.torch.save_file(tensors, folder / MODEL_FILE)
 

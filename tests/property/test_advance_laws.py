@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 
+import msgspec
 import numpy as np
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,10 +13,11 @@ from nextclick.advance import Advanced, Limits, LoggedClick, UserKey, advance
 from nextclick.clicks import Click
 from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import NetworkConfig
 from nextclick.updates import POPULAR, RankedList, Recommendation, ranked_list
-from nextclick.user_state import UserState
+from nextclick.user_state import UserState, with_recent
 from nextclick.vocabulary import Vocabulary
+from tests.networks import random_network
 
 bounded = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -38,6 +39,18 @@ raw_clicks = st.tuples(
 )
 logs = st.lists(raw_clicks, max_size=25).map(lambda raw: [_logged(offset, *click) for offset, click in enumerate(raw)])
 cells = st.sampled_from(["gru", "lstm", "rnn"])
+
+
+def _packed(clicks: list[tuple[str, int, int]]) -> bytes:
+    recent = b""
+    for item, gap_s, event_type in clicks:
+        recent = with_recent(recent, item_hash(item), gap_s, event_type, keep=255)
+    return recent
+
+
+recents = st.lists(
+    st.tuples(st.sampled_from(KNOWN + UNKNOWN), st.integers(0, 10_000), st.sampled_from([0, 1, 255])), max_size=15
+).map(_packed)
 
 
 @bounded
@@ -145,33 +158,32 @@ def test_every_sequence_counts_up_by_one(log: list[LoggedClick], cell: str) -> N
 
 @bounded
 @given(
-    st.lists(st.lists(st.floats(-1, 1, width=16), min_size=4, max_size=4), min_size=1, max_size=5), st.integers(1, 9)
+    st.lists(st.tuples(st.lists(st.floats(-1, 1, width=16), min_size=4, max_size=4), recents), min_size=1, max_size=5),
+    st.integers(1, 9),
 )
-def test_a_list_is_sorted_and_unique(hidden: list[list[float]], k: int) -> None:
+def test_a_list_is_sorted_and_unique(users: list[tuple[list[float], bytes]], k: int) -> None:
     """The best of all items, each once, with probabilities that fall."""
     model = _model("gru")
-    packed = [np.array(row, np.float16).tobytes() for row in hidden]
+    hidden = [np.array(row, np.float16).tobytes() for row, _ in users]
+    recent = [clicks for _, clicks in users]
 
-    lists = model.rank(packed, k)
+    lists = model.rank(hidden, recent, k)
 
-    scores = model.scores(packed)
+    expected = model.probabilities(hidden, recent)
     for row, ranked in enumerate(lists):
         ids, probabilities = _items(ranked)
-        best = np.sort(scores[row])[::-1][:k]
+        best = np.sort(expected[row])[::-1][:k]
         assert len(ids) == len(set(ids)) == min(k, len(KNOWN))
         assert probabilities == sorted(probabilities, reverse=True)
         assert all(0 < probability <= 1 for probability in probabilities)
         assert sum(probabilities) <= 1 + 1e-5
-        np.testing.assert_array_equal([scores[row][model.vocabulary.index_of[item_id]] for item_id in ids], best)
+        np.testing.assert_array_equal([expected[row][model.vocabulary.index_of[item_id]] for item_id in ids], best)
 
 
 @cache
 def _model(cell: str, seed: int = 1) -> ServedModel:
-    torch.manual_seed(seed)
-    network = Network(NetworkConfig(len(KNOWN), hidden_size=4, cell=cell))
-    with torch.no_grad():
-        network.event_embedding.weight.normal_()
-        network.gap_embedding.weight.normal_()
+    fields = {"n_items": len(KNOWN), "hidden_size": 4, "cell": cell, "skip": True, "n_neighbours": 3}
+    network = random_network(msgspec.convert(fields, NetworkConfig), seed)
     return ServedModel(f"{seed:016x}", network, Vocabulary(KNOWN, np.ones(len(KNOWN))))
 
 

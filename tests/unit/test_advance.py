@@ -41,7 +41,7 @@ def test_a_first_click_makes_a_state() -> None:
     assert state.last_click_ms == 1_000
     assert recent_clicks(state) == [RecentClick(item_hash("a"), 0, 2)]
     assert state.hidden == model.step([b""], [(0, 0, 2)])[0]
-    assert state.shown == outcome.ranked.shown == model.rank([state.hidden], 2)[0].shown
+    assert state.shown == outcome.ranked.shown == model.rank([state.hidden], [state.recent], 2)[0].shown
     assert state.flags == SHOWN_BY_NETWORK
     assert outcome.hit is None
 

@@ -39,16 +39,19 @@ from nextclick.manifest import (
 )
 from nextclick.network import Network, NetworkConfig
 from nextclick.vocabulary import Vocabulary
+from tests.networks import random_network
 
 ITEMS = ("a", "b", "c", "d", "e")
 FILES = (MODEL_FILE, VOCABULARY_FILE, MANIFEST_FILE)
+FULL = {"skip": True, "normalised": True, "n_neighbours": 3}
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_saved_bundle_is_read_back(tmp_path: Path, cell: str, tied: bool) -> None:
+@pytest.mark.parametrize("more", [{}, FULL], ids=["plain", "full"])
+def test_a_saved_bundle_is_read_back(tmp_path: Path, cell: str, tied: bool, more: dict[str, Any]) -> None:
     """Weights, vocabulary and manifest, for serving and for training on."""
-    network = _network(cell, tied)
+    network = _network(cell, tied, more=more)
     manifest = save_bundle(
         tmp_path,
         network,
@@ -222,6 +225,11 @@ def test_a_huge_manifest_is_refused(tmp_path: Path) -> None:
         {"hidden_size": 10**30},
         {"hidden_size": "wide"},
         {"tied": False},
+        {"skip": True},
+        {"normalised": True},
+        {"n_neighbours": 3},
+        {"n_neighbours": -1},
+        {"n_neighbours": 10**9},
     ],
     ids=str,
 )
@@ -316,7 +324,72 @@ def test_weights_of_another_type_are_refused(tmp_path: Path, dtype: torch.dtype)
     network.to(dtype)
     manifest = save_bundle(tmp_path, network, Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={})
 
-    with pytest.raises(BundleError, match="of float32"):
+    with pytest.raises(BundleError, match="of F32"):
+        load_bundle(tmp_path / manifest.bundle_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("neighbours", -1),
+        ("neighbours", len(ITEMS)),
+        ("neighbours", 2**31 - 1),
+        ("shares", -0.001),
+        ("shares", 1.001),
+        ("shares", math.nan),
+        ("shares", math.inf),
+        ("support", -0.001),
+        ("support", 2 * MAX_WEIGHT),
+        ("support", math.nan),
+        ("sharpness", math.inf),
+        ("of_age", math.nan),
+        ("of_features.bias", -2 * MAX_WEIGHT),
+    ],
+)
+def test_a_mixture_that_gives_no_probabilities_is_refused(tmp_path: Path, name: str, value: float) -> None:
+    """Neighbours are rows of the items, shares take from nobody and are at most the whole, the gate is numbers."""
+    network = _network(more=FULL)
+    with torch.no_grad():
+        network.state_dict()[f"mixture.{name}"].view(-1)[0] = value
+    manifest = save_bundle(tmp_path, network, Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={})
+
+    with pytest.raises(BundleError, match=rf"expected .* between .* in mixture\.{name}"):
+        load_bundle(tmp_path / manifest.bundle_id)
+
+
+def test_neighbours_whose_shares_are_more_than_the_whole_are_refused(tmp_path: Path) -> None:
+    """Each is below 1, together they would make probabilities that add up to more; rounding is allowed for."""
+    network = _network(more=FULL)
+    assert network.mixture is not None
+    vocabulary = Vocabulary(ITEMS, np.ones(5))
+    network.mixture.shares.copy_(torch.full((5, 3), 1 / 3))
+    sound = save_bundle(tmp_path, network, vocabulary, created_ms=1, metrics={})
+    network.mixture.shares[4] = torch.tensor([0.4, 0.4, 0.21])
+    unsound = save_bundle(tmp_path, network, vocabulary, created_ms=2, metrics={})
+
+    load_bundle(tmp_path / sound.bundle_id)
+    with pytest.raises(BundleError, match=r"expected shares .* at most 1 .* in mixture\.shares"):
+        load_bundle(tmp_path / unsound.bundle_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "expected"),
+    [
+        ("neighbours", torch.int64, "I32"),
+        ("neighbours", torch.float32, "I32"),
+        ("shares", torch.float64, "F32"),
+        ("shares", torch.float16, "F32"),
+        ("support", torch.int32, "F32"),
+    ],
+)
+def test_a_mixture_of_another_type_is_refused(tmp_path: Path, name: str, dtype: torch.dtype, expected: str) -> None:
+    """They would be turned into the right one without a word."""
+    network = _network(more=FULL)
+    assert network.mixture is not None
+    setattr(network.mixture, name, getattr(network.mixture, name).to(dtype))
+    manifest = save_bundle(tmp_path, network, Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={})
+
+    with pytest.raises(BundleError, match=rf"expected mixture\.{name} of {expected}"):
         load_bundle(tmp_path / manifest.bundle_id)
 
 
@@ -344,14 +417,18 @@ def test_a_bundle_that_no_worker_would_load_is_not_saved(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_shapes_of_weights_are_known_before_a_network_is_made(cell: str, tied: bool) -> None:
+@pytest.mark.parametrize("more", [{}, *({name: value} for name, value in FULL.items()), FULL], ids=str)
+def test_type_and_shape_of_weights_are_known_before_a_network_is_made(
+    cell: str, tied: bool, more: dict[str, Any]
+) -> None:
     """They are what the network has."""
-    network = _network(cell, tied)
-    shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    network = _network(cell, tied, more=more)
+    kinds = {torch.float32: "F32", torch.int32: "I32"}
+    weights = {name: (kinds[weight.dtype], tuple(weight.shape)) for name, weight in network.state_dict().items()}
     if tied:
-        del shapes["output_embedding.weight"]
+        del weights["output_embedding.weight"]
 
-    assert network.config.weight_shapes() == shapes
+    assert network.config.weights() == weights
 
 
 def test_a_full_disk_leaves_nothing_of_a_new_bundle(tmp_path: Path) -> None:
@@ -444,12 +521,9 @@ def test_a_moved_bundle_is_the_same_bundle(tmp_path: Path) -> None:
     assert model.bundle_id == manifest.bundle_id == folder.name
 
 
-def _network(cell: str = "gru", tied: bool = True, seed: int = 5) -> Network:
-    torch.manual_seed(seed)
-    network = Network(NetworkConfig(len(ITEMS), hidden_size=4, cell=cell, tied=tied))
-    with torch.no_grad():
-        network.item_bias.normal_()
-    return network
+def _network(cell: str = "gru", tied: bool = True, seed: int = 5, more: dict[str, Any] | None = None) -> Network:
+    fields = {"n_items": len(ITEMS), "hidden_size": 4, "cell": cell, "tied": tied}
+    return random_network(msgspec.convert(fields | (more or {}), NetworkConfig), seed)
 
 
 def _saved(store: Path) -> Path:

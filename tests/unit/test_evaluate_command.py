@@ -132,10 +132,10 @@ def test_the_network_runs_once_for_each_seed(clicks: Path, tmp_path: Path) -> No
     assert found["parameters"]["network"]["epochs"] == 2
     assert found["parameters"]["network"]["hidden_size"] == 8
     network = found["models"]["network"]
-    first, second = network["metrics"]["recall@5"]["by_seed"]
+    first, second = network["metrics"]["mrr@20"]["by_seed"]
     assert first != second
-    assert network["metrics"]["recall@5"]["mean"] == pytest.approx((first + second) / 2)
-    assert network["metrics"]["recall@5"]["spread"] == pytest.approx(abs(first - second) / 2**0.5)
+    assert network["metrics"]["mrr@20"]["mean"] == pytest.approx((first + second) / 2)
+    assert network["metrics"]["mrr@20"]["spread"] == pytest.approx(abs(first - second) / 2**0.5)
     assert network["training_clicks_per_s"] * network["fit_s"] == pytest.approx(
         2 * found["data"]["sizes"]["training_clicks"]
     )

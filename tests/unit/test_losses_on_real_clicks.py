@@ -6,8 +6,10 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
-from demo.click_files import FileLayout, read_clicks
 
+from nextclick.click_files.layouts import ChosenColumns
+from nextclick.click_files.read import read_clicks
+from nextclick.click_files.recognise import AUTO, recognise
 from nextclick.settings import Settings
 from training.losses import LOSSES
 from training.sequences import ClickColumns
@@ -24,7 +26,7 @@ def data() -> TrainingData:
     """The oldest clicks of the file: about two days."""
     if not REAL_CLICKS.exists():
         pytest.skip(f"{REAL_CLICKS} is not there: it cannot be distributed")
-    read = read_clicks(REAL_CLICKS, FileLayout.of("csv", None, None, None), {}).first(N_CLICKS)
+    read = read_clicks(recognise(REAL_CLICKS, AUTO, ChosenColumns(), {})).first(N_CLICKS)
     assert read.timestamp_ms is not None
     nothing = np.zeros(N_CLICKS, dtype=np.int64)
     user, item = read.user_index.astype(np.int64), read.item_index.astype(np.int64)

@@ -1,7 +1,9 @@
 """A served model: what is stored is what was computed, and the ranking is exact."""
 
 import json
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -9,14 +11,20 @@ import torch
 from nextclick.bundle import MAX_WEIGHT
 from nextclick.errors import CorruptStateError
 from nextclick.hashing import item_hash
+from nextclick.mixture import N_AGES, SESSION_GAP_S
 from nextclick.model import ServedModel
 from nextclick.network import Network, NetworkConfig
 from nextclick.updates import RNN, RankedList
-from nextclick.user_state import RecentClick
+from nextclick.user_state import RecentClick, with_recent
 from nextclick.vocabulary import Vocabulary
+from tests.networks import random_network
 
 CELLS = ("gru", "lstm", "rnn")
 N_ITEMS = 500
+Form = dict[str, Any]
+PLAIN: Form = {}
+FULL: Form = {"skip": True, "normalised": True, "n_neighbours": 6}
+BY_FORM = pytest.mark.parametrize("form", [PLAIN, FULL], ids=["plain", "full"])
 CLICKS = [(3, 0, 0), (7, 65, 1), (3, 4_000_000, 255), (499, 5, 2)]  # (item_index, gap_s, event_type)
 
 
@@ -51,42 +59,105 @@ def test_users_in_a_batch_do_not_touch_each_other(cell: str) -> None:
         np.testing.assert_allclose(_floats(alone), _floats(row), atol=2e-3)
 
 
-def test_rank_is_exact_against_a_full_sort() -> None:
-    """The list is the head of the full order, and its scores are the softmax over all items."""
-    model, _ = _model("gru")
-    hidden = _some_states(model)
+@BY_FORM
+def test_rank_is_exact_against_a_full_sort(form: Form) -> None:
+    """The list is the head of the full order, and its scores are the probabilities."""
+    model, _ = _model("gru", form)
+    users = _some_users(model)
 
-    scores = model.scores(hidden).astype(np.float64)
+    expected = model.probabilities(*users)
 
-    for row, ranked in enumerate(model.rank(hidden, 20)):
-        order = np.argsort(-scores[row], kind="stable")[:20]
-        exponent = np.exp(scores[row] - scores[row].max())
+    for row, ranked in enumerate(model.rank(*users, 20)):
+        order = np.argsort(-expected[row], kind="stable")[:20]
         ids, probabilities = _items(ranked)
         assert ids == [f"i{index}" for index in order]
-        np.testing.assert_allclose(probabilities, (exponent / exponent.sum())[order], rtol=1e-4)
+        np.testing.assert_allclose(probabilities, expected[row, order], rtol=1e-4)
         assert ranked.strategy == RNN
         assert ranked.shown == model.vocabulary.low_hashes[order].astype("<u4").tobytes()
+
+
+@torch.inference_mode()
+def test_without_a_mixture_the_probabilities_are_the_softmax_of_the_scores() -> None:
+    """Over all items, of what the cell puts out."""
+    model, network = _model("gru")
+    users = _some_users(model)
+
+    found = model.probabilities(*users)
+
+    state = torch.from_numpy(np.stack([_floats(hidden or bytes(16)) for hidden in users[0]]))
+    scores = (state @ network.item_embedding.weight.T + network.item_bias).double()
+    np.testing.assert_allclose(found, scores.softmax(1), rtol=1e-4)
 
 
 def test_probabilities_of_all_items_sum_to_one() -> None:
     """Asking for more items than there are gives them all."""
     model, _ = _model("gru")
 
-    for ranked in model.rank(_some_states(model), N_ITEMS + 5):
+    for ranked in model.rank(*_some_users(model), N_ITEMS + 5):
         ids, probabilities = _items(ranked)
         assert len(set(ids)) == N_ITEMS
         assert sum(probabilities) == pytest.approx(1.0, abs=1e-4)
         assert probabilities == sorted(probabilities, reverse=True)
 
 
-def test_a_list_of_one_is_allowed() -> None:
+@BY_FORM
+def test_a_list_of_one_is_allowed(form: Form) -> None:
     """The best item alone."""
-    model, _ = _model("gru")
-    hidden = _some_states(model)
+    model, _ = _model("gru", form)
+    users = _some_users(model)
 
-    best = [_items(ranked)[0] for ranked in model.rank(hidden, 1)]
+    best = [_items(ranked)[0] for ranked in model.rank(*users, 1)]
 
-    assert best == [[f"i{index}"] for index in model.scores(hidden).argmax(axis=1)]
+    assert best == [[f"i{index}"] for index in model.probabilities(*users).argmax(axis=1)]
+
+
+def test_the_mixture_sees_the_last_clicks_on_known_items_and_how_long_ago_they_were() -> None:
+    """Ages run from the newest click, known or not, also over clicks that are passed over."""
+    model, _ = _model("gru", FULL)
+    clicks = [("i1", 0, 0), ("unknown", 50, 0), ("i2", 7, 1), ("i1", 3, 0), ("unknown", 10, 2)]
+
+    history, (newest,) = model._histories([_packed(clicks)])
+
+    assert history.item_index.tolist() == [[1, 2, 1] + [-1] * (N_AGES - 3)]
+    assert history.age_s.tolist() == [[10.0, 13.0, 70.0] + [0.0] * (N_AGES - 3)]
+    assert history.n_session.tolist() == [3.0]
+    assert newest == (1, 3, 0)
+
+
+@pytest.mark.parametrize(("gap_s", "n_session"), [(SESSION_GAP_S, 3), (SESSION_GAP_S + 1, 2)])
+def test_a_session_ends_with_a_pause_of_more_than_half_an_hour(gap_s: int, n_session: int) -> None:
+    """The click after the pause is the first of its session; older clicks are still seen."""
+    model, _ = _model("gru", FULL)
+
+    history, _ = model._histories([_packed([("i1", 0, 0), ("i2", gap_s, 0), ("i3", 1, 0)])])
+
+    assert history.n_session.tolist() == [n_session]
+    assert history.item_index[0, :3].tolist() == [3, 2, 1]
+
+
+def test_a_user_without_a_known_click_has_no_history() -> None:
+    """The network answers alone, and nothing is counted for the item in row 0."""
+    model, _ = _model("gru", FULL)
+
+    history, newest = model._histories([b"", _packed([("unknown", 0, 0)])])
+
+    assert (history.item_index == -1).all()
+    assert history.n_session.tolist() == [0.0, 0.0]
+    assert newest == [None, None]
+
+
+@torch.inference_mode()
+def test_the_skip_takes_the_newest_known_click_with_its_own_gap_and_event() -> None:
+    """As it went through the cell; later clicks on unknown items change nothing of it."""
+    model, network = _model("gru", {"skip": True})
+    hidden = model.step([b""], [(7, 65, 1)])
+
+    (found,) = model.probabilities(hidden, [_packed([("i3", 0, 0), ("i7", 65, 1), ("unknown", 4, 2)])])
+
+    assert network.skip is not None
+    inputs = network.inputs(torch.tensor([7]), torch.tensor([1]), torch.tensor([65]))
+    features = torch.from_numpy(_floats(hidden[0])) + network.skip * inputs
+    np.testing.assert_allclose(found, network.scores(features).softmax(1)[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -144,7 +215,7 @@ def test_a_state_of_another_width_is_a_clear_error(cell: str, size: int) -> None
     hidden = bytes(size)
 
     with pytest.raises(CorruptStateError, match=f"expected {2 * network.config.state_size} bytes, found {size}"):
-        model.rank([b"", hidden], 3)
+        model.rank([b"", hidden], [b"", b""], 3)
     with pytest.raises(CorruptStateError, match="data_dir"):
         model.step([hidden], [CLICKS[0]])
 
@@ -157,38 +228,50 @@ def test_a_state_that_is_no_number_is_a_clear_error(number: float) -> None:
     hidden[3] = number
 
     with pytest.raises(CorruptStateError, match="expected numbers, found NaN or infinity"):
-        model.rank([hidden.tobytes()], 3)
+        model.rank([hidden.tobytes()], [b""], 3)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_largest_weights_that_a_bundle_may_have_give_numbers(cell: str, sign: int) -> None:
+@BY_FORM
+def test_the_largest_weights_that_a_bundle_may_have_give_numbers(cell: str, sign: int, form: Form) -> None:
     """However many clicks: what is checked when a bundle is loaded is enough for serving."""
-    model, network = _model(cell)
+    model, network = _model(cell, form)
     with torch.no_grad():
         for weights in network.parameters():
             weights.fill_(MAX_WEIGHT * sign)
+        if network.mixture is not None:
+            network.mixture.sharpness.fill_(MAX_WEIGHT * sign)
+            network.mixture.support.fill_(MAX_WEIGHT)
     hidden = [b""]
     for _ in range(100):
         hidden = model.step(hidden, [CLICKS[0]])
 
     assert np.isfinite(np.frombuffer(hidden[0], "<f2")).all()
-    assert np.isfinite(_items(model.rank(hidden, 3)[0])[1]).all()
+    probabilities = model.probabilities(hidden, [_packed([("i3", 0, 0)] * 100)])
+    assert np.isfinite(probabilities).all()
+    assert 0.1 < probabilities.sum() < 1.0001
 
 
-def _model(cell: str) -> tuple[ServedModel, Network]:
-    torch.manual_seed(3)
-    network = Network(NetworkConfig(N_ITEMS, hidden_size=8, cell=cell)).eval()
-    with torch.no_grad():
-        network.event_embedding.weight.normal_()
-        network.gap_embedding.weight.normal_()
-        network.item_bias.normal_()
+def _model(cell: str, form: Form = PLAIN) -> tuple[ServedModel, Network]:
+    network = random_network(
+        msgspec.convert({"n_items": N_ITEMS, "hidden_size": 8, "cell": cell} | form, NetworkConfig), 3
+    )
     vocabulary = Vocabulary([f"i{index}" for index in range(N_ITEMS)], np.ones(N_ITEMS))
     return ServedModel("00000000000000ff", network, vocabulary), network
 
 
-def _some_states(model: ServedModel) -> list[bytes]:
-    return [*model.step([b""] * len(CLICKS), CLICKS), b""]
+def _some_users(model: ServedModel) -> tuple[list[bytes], list[bytes]]:
+    """Hidden states and recent clicks: of users of one click each, and of a user who has not clicked."""
+    recent = [_packed([(f"i{index}", gap_s, event)]) for index, gap_s, event in CLICKS]
+    return [*model.step([b""] * len(CLICKS), CLICKS), b""], [*recent, b""]
+
+
+def _packed(clicks: list[tuple[str, int, int]]) -> bytes:
+    recent = b""
+    for item_id, gap_s, event_type in clicks:
+        recent = with_recent(recent, item_hash(item_id), gap_s, event_type, keep=255)
+    return recent
 
 
 def _history(clicks: list[tuple[int, int, int]]) -> list[RecentClick]:

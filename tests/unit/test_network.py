@@ -1,10 +1,13 @@
 """The recurrent network: every cell, with one item embedding or two."""
 
+import msgspec
 import pytest
 import torch
 
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
+from nextclick.mixture import N_AGES, History
 from nextclick.network import N_EVENT_ROWS, N_GAP_BINS, Network, NetworkConfig
+from tests.networks import random_network
 
 CELLS = ("gru", "lstm", "rnn")
 
@@ -25,7 +28,7 @@ def test_step_by_step_equals_the_whole_sequence(cell: str, tied: bool) -> None:
         output, state = network.run(clicks, state)
 
         torch.testing.assert_close(output[:, 0], outputs[:, step])
-        torch.testing.assert_close(network.output(state), outputs[:, step])
+        torch.testing.assert_close(network.hidden(state), outputs[:, step])
     torch.testing.assert_close(state, after)
     assert not zero.any()
 
@@ -38,7 +41,7 @@ def test_what_the_cell_carries_has_the_configured_size(cell: str) -> None:
     state = torch.arange(2.0 * network.config.state_size).reshape(2, -1)
 
     assert network.config.state_size == (8 if cell == "lstm" else 4)
-    assert torch.equal(network.output(state), state[:, :4])
+    assert torch.equal(network.hidden(state), state[:, :4])
     _, after = network.run(torch.zeros(2, 1, 4), state)
     assert after.shape == state.shape
 
@@ -58,6 +61,84 @@ def test_scores_are_dot_products_plus_bias(tied: bool) -> None:
     assert torch.equal(network.item_embedding.weight, network.output_embedding.weight) is tied
     n_embeddings = sum(parameter.shape == (9, 4) for parameter in network.parameters())
     assert n_embeddings == (1 if tied else 2)
+
+
+@torch.inference_mode()
+def test_the_skip_adds_the_last_click_element_by_element() -> None:
+    """Without one the features are what the cell puts out."""
+    network, plain = _network("gru", skip=True), _network("gru")
+    hidden, inputs = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([[10.0, 20.0, 30.0, 40.0]])
+    assert network.skip is not None
+    network.skip.copy_(torch.tensor([0.0, 1.0, -1.0, 0.5]))
+
+    assert network.features(hidden, inputs).tolist() == [[1.0, 22.0, -27.0, 24.0]]
+    assert plain.features(hidden, inputs) is hidden
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@torch.inference_mode()
+def test_normalised_scores_are_cosines_times_the_scale_plus_bias(tied: bool) -> None:
+    """How long the vectors are does not matter."""
+    network = _network("gru", tied, normalised=True)
+    network.output_embedding.weight.mul_(torch.arange(1.0, 10.0)[:, None])
+    network.normalise()
+    assert network.scale is not None
+    network.scale.fill_(5.0)
+    features = torch.randn(2, 4)
+
+    scores = network.scores(features)
+
+    weights = network.output_embedding.weight
+    cosine = torch.cosine_similarity(features[:, None], weights, dim=2)
+    torch.testing.assert_close(scores, 5 * cosine + network.item_bias)
+    torch.testing.assert_close(network.scores(100 * features), scores)
+    torch.testing.assert_close(weights.norm(dim=1), torch.ones(9))
+    torch.testing.assert_close(network.item_embedding.weight.norm(dim=1), torch.ones(9))
+
+
+@torch.inference_mode()
+def test_vectors_that_are_not_compared_by_direction_keep_their_length() -> None:
+    """There is nothing to bring to length 1."""
+    network = _network("gru")
+    before = network.item_embedding.weight.clone()
+
+    network.normalise()
+
+    assert torch.equal(network.item_embedding.weight, before)
+    assert (before.norm(dim=1) - 1).abs().min() > 1e-3
+
+
+@torch.inference_mode()
+def test_sharpness_multiplies_scores_and_bias() -> None:
+    """It stands for a temperature."""
+    network, features = _network("gru", normalised=True), torch.randn(2, 4)
+
+    torch.testing.assert_close(network.scores(features, 0.5), 0.5 * network.scores(features))
+
+
+@torch.inference_mode()
+def test_inputs_of_normalised_vectors_have_the_size_that_gates_like() -> None:
+    """Four times as long as the vectors that are compared."""
+    network = _network("gru", normalised=True)
+    event, gap = network.event_embedding.weight[1], network.gap_embedding.weight[0]
+
+    inputs = network.inputs(torch.tensor([3]), torch.tensor([1]), torch.tensor([0]))
+
+    torch.testing.assert_close(inputs[0], 4.0 * network.item_embedding.weight[3] + event + gap)
+
+
+@torch.inference_mode()
+def test_probabilities_come_from_the_mixture_where_there_is_one() -> None:
+    """Else they are the softmax of the scores."""
+    plain, mixed = _network("gru"), _network("gru", n_neighbours=2)
+    features = torch.randn(2, 4)
+    history = History(torch.full((2, N_AGES), 4), torch.zeros(2, N_AGES), torch.ones(2))
+    assert mixed.mixture is not None
+
+    expected = mixed.mixture.probabilities(mixed.scores(features) * mixed.mixture.sharpness, features, history)
+
+    torch.testing.assert_close(plain.probabilities(features, history), plain.scores(features).softmax(1))
+    torch.testing.assert_close(mixed.probabilities(features, history), expected)
 
 
 @pytest.mark.parametrize(
@@ -115,21 +196,18 @@ def test_a_fresh_network_ignores_event_and_gap() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_weight_learns(cell: str) -> None:
     """Scores of the next item depend on every parameter."""
-    network = _network(cell, tied=False)
+    network = _network(cell, tied=False, skip=True, normalised=True)
     clicks = (torch.randint(0, 9, (4, 3)), torch.randint(0, 7, (4, 3)), torch.randint(0, 10**7, (4, 3)))
-    outputs, _ = network.run(network.inputs(*clicks), torch.zeros(4, network.config.state_size))
+    inputs = network.inputs(*clicks)
+    outputs, _ = network.run(inputs, torch.zeros(4, network.config.state_size))
 
     names, weights = zip(*network.named_parameters(), strict=True)
-    loss = network.scores(outputs[:, -1]).logsumexp(dim=1).sum()
+    loss = network.scores(network.features(outputs, inputs)[:, -1]).logsumexp(dim=1).sum()
     gradients = torch.autograd.grad(loss, weights)
 
     assert [name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()] == []
 
 
-def _network(cell: str, tied: bool = True) -> Network:
-    torch.manual_seed(7)
-    network = Network(NetworkConfig(n_items=9, hidden_size=4, cell=cell, tied=tied)).eval()
-    with torch.no_grad():
-        network.event_embedding.weight.normal_()
-        network.gap_embedding.weight.normal_()
-    return network
+def _network(cell: str, tied: bool = True, **more: bool | int) -> Network:
+    fields = {"n_items": 9, "hidden_size": 4, "cell": cell, "tied": tied}
+    return random_network(msgspec.convert(fields | more, NetworkConfig), seed=7)

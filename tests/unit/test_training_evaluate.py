@@ -1,15 +1,20 @@
 """Evaluation: what is predicted, from what, and that it ranks as the stream would."""
 
 from threading import Event
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
 from nextclick.network import Network, NetworkConfig
 from nextclick.ranking_metrics import ranks_of_targets
+from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
+from tests.networks import random_network
 from training.evaluate import (
     MISSED,
     Predictions,
@@ -18,12 +23,13 @@ from training.evaluate import (
     popularity_ranks,
     quality_of,
 )
-from training.sequences import ClickColumns, Sequences, group_by_user
+from training.sequences import ClickColumns, Ints, Sequences, group_by_user
 from training.training_round import popularity_weights
 from training.watch import TrainingStopped, Watch
 
 WATCH = Watch(Event())
 N_ITEMS = 30
+FULL = {"skip": True, "normalised": True, "n_neighbours": 6}
 
 
 def random_clicks(n_clicks: int = 600, n_users: int = 25) -> ClickColumns:
@@ -37,11 +43,11 @@ def random_clicks(n_clicks: int = 600, n_users: int = 25) -> ClickColumns:
     )
 
 
-def network() -> Network:
-    torch.manual_seed(2)
-    made = Network(NetworkConfig(N_ITEMS, 16))
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter)
+def network(form: dict[str, Any] | None = None) -> Network:
+    made = random_network(msgspec.convert({"n_items": N_ITEMS, "hidden_size": 16} | (form or {}), NetworkConfig), 2)
+    with torch.no_grad():
+        made.item_embedding.weight.normal_()  # far apart: ranks do not hang on the last bit
+    made.normalise()
     return made
 
 
@@ -51,37 +57,49 @@ def test_predicted_is_every_click_of_the_newest_part_but_users_first_ones() -> N
     user = np.array([0, 0, 0, 1, 0, 1, 0, 2])
     sequences = group_by_user(ClickColumns(user, item, item * 1_000, item * 0, [str(i) for i in item]))
 
-    predictions = choose_predictions(sequences, from_rank=4, max_predictions=100, history=2)
+    predictions = choose_predictions(sequences, from_rank=4, until_rank=8, max_predictions=100, history=2)
 
     assert sequences.item[predictions.target].tolist() == [4, 6, 5]
     assert sequences.item[predictions.history_first].tolist() == [1, 1, 3]
+
+
+def test_predictions_end_before_what_may_not_be_seen() -> None:
+    """The held part of a training lies between what is learnt first and what judges the bundle."""
+    item = np.arange(8)
+    user = np.array([0, 0, 0, 1, 0, 1, 0, 2])
+    sequences = group_by_user(ClickColumns(user, item, item * 1_000, item * 0, [str(i) for i in item]))
+
+    predictions = choose_predictions(sequences, from_rank=2, until_rank=6, max_predictions=100, history=20)
+
+    assert sequences.item[predictions.target].tolist() == [2, 4, 5]
 
 
 def test_with_too_many_predictions_the_newest_are_kept() -> None:
     """A round stays quick however long the log is."""
     sequences = group_by_user(random_clicks())
 
-    predictions = choose_predictions(sequences, from_rank=100, max_predictions=50, history=20)
+    predictions = choose_predictions(sequences, from_rank=100, until_rank=600, max_predictions=50, history=20)
 
     kept = sequences.age_rank[predictions.target]
-    everything = choose_predictions(sequences, 100, 10_000, 20)
+    everything = choose_predictions(sequences, 100, 600, 10_000, 20)
     assert len(kept) == 50
     assert kept.min() == np.sort(sequences.age_rank[everything.target])[-50]
 
 
-def test_ranks_are_those_of_the_served_model_step_by_step() -> None:
+@pytest.mark.parametrize("form", [{}, FULL], ids=["plain", "full"])
+def test_ranks_are_those_of_the_served_model_step_by_step(form: dict[str, Any]) -> None:
     """With unknown items passed over, histories carried on, and users with many predictions cut into windows."""
-    sequences, model_network = group_by_user(random_clicks(1_500, 9)), network()
+    sequences, model_network = group_by_user(random_clicks(1_500, 9)), network(form)
     known = np.arange(N_ITEMS) % 5 != 0
-    item_index = np.where(known, np.arange(N_ITEMS), -1)
-    predictions = choose_predictions(sequences, from_rank=700, max_predictions=400, history=20)
+    index = np.where(known, np.arange(N_ITEMS), -1)[sequences.item]
+    predictions = choose_predictions(sequences, from_rank=700, until_rank=1_500, max_predictions=400, history=20)
     fallback = np.full(len(predictions.target), 7, dtype=np.int64)
 
-    ranks = network_ranks(model_network, item_index, sequences, predictions, fallback, WATCH)
+    ranks = network_ranks(model_network, index, sequences, predictions, fallback, WATCH)
 
-    served = ServedModel("1" * 16, model_network, Vocabulary([str(i) for i in range(N_ITEMS)], np.ones(N_ITEMS)))
+    served = ServedModel("1" * 16, model_network, Vocabulary([f"i{i}" for i in range(N_ITEMS)], np.ones(N_ITEMS)))
     expected = [
-        _rank_as_served(served, item_index, sequences, first, target)
+        _rank_as_served(served, index, sequences, first, target)
         for first, target in zip(predictions.history_first, predictions.target, strict=True)
     ]
     # The served state is rounded to float16 after every click: a rank can move by a place.
@@ -89,23 +107,38 @@ def test_ranks_are_those_of_the_served_model_step_by_step() -> None:
     assert (ranks == expected).mean() > 0.95
 
 
-def _rank_as_served(served: ServedModel, item_index: np.ndarray, sequences: Sequences, first: int, target: int) -> int:
-    state = b""
-    for row in range(first, target):
-        index = int(item_index[sequences.item[row]])
-        if index >= 0:
-            [state] = served.step([state], [(index, int(sequences.gap_s[row]), int(sequences.event_type[row]))])
-    index = int(item_index[sequences.item[target]])
+def _rank_as_served(served: ServedModel, index: Ints, sequences: Sequences, first: int, target: int) -> int:
+    state, recent = b"", b""
+    for row in range(sequences.first_row_of_user()[target], target):
+        known, gap_s, event_type = int(index[row]), int(sequences.gap_s[row]), int(sequences.event_type[row])
+        recent = with_recent(recent, item_hash(f"i{known}" if known >= 0 else "unknown"), gap_s, event_type, keep=255)
+        if known >= 0 and row >= first:
+            [state] = served.step([state], [(known, gap_s, event_type)])
     if not state:
         return 7
-    return int(ranks_of_targets(served.scores([state]), np.array([index]))[0]) if index >= 0 else int(MISSED)
+    if index[target] < 0:
+        return int(MISSED)
+    return int(ranks_of_targets(served.probabilities([state], [recent]), index[[target]])[0])
+
+
+def test_a_network_can_be_ranked_without_what_is_mixed_in() -> None:
+    """Then it ranks as if it had no mixture, and with it otherwise."""
+    sequences, mixed, alone = group_by_user(random_clicks()), network(FULL), network(FULL | {"n_neighbours": 0})
+    alone.load_state_dict(mixed.state_dict(), strict=False)
+    predictions = choose_predictions(sequences, 300, 600, 1_000, 20)
+    arguments = (sequences.item, sequences, predictions, np.ones(len(predictions.target), dtype=np.int64), WATCH)
+
+    expected = network_ranks(alone, *arguments)
+
+    assert network_ranks(mixed, *arguments, alone=True).tolist() == expected.tolist()
+    assert network_ranks(mixed, *arguments).tolist() != expected.tolist()
 
 
 def test_where_the_network_knows_nothing_popularity_answers() -> None:
     """As in the stream; with a known history an unknown target is missed."""
     item = np.array([0, 1, 2])
     sequences = group_by_user(ClickColumns(item * 0, item, item * 1_000, item * 0, ["a", "b", "c"]))
-    predictions = choose_predictions(sequences, 1, 10, 20)
+    predictions = choose_predictions(sequences, 1, 3, 10, 20)
 
     ranks = network_ranks(network(), np.array([-1, 1, -1]), sequences, predictions, np.array([5, 6]), WATCH)
 
@@ -142,9 +175,7 @@ def test_a_requested_stop_ends_an_evaluation() -> None:
     stop = Event()
     stop.set()
     sequences = group_by_user(random_clicks())
-    predictions = choose_predictions(sequences, 300, 1_000, 20)
+    predictions = choose_predictions(sequences, 300, 600, 1_000, 20)
 
     with pytest.raises(TrainingStopped):
-        network_ranks(
-            network(), np.arange(N_ITEMS), sequences, predictions, np.ones(len(predictions.target)), Watch(stop)
-        )
+        network_ranks(network(), sequences.item, sequences, predictions, np.ones(len(predictions.target)), Watch(stop))

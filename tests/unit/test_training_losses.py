@@ -23,8 +23,8 @@ from training.losses import (
 OfRow = Callable[[list[float], int], float]
 
 
-def sampler(counts: torch.Tensor, n_negatives: int, seed: int = 0) -> CandidateSampler:
-    return CandidateSampler(counts.double(), n_negatives, torch.Generator().manual_seed(seed))
+def sampler(counts: torch.Tensor, n_negatives: int, seed: int = 0, power: float = 0.75) -> CandidateSampler:
+    return CandidateSampler(counts.double(), n_negatives, power, torch.Generator().manual_seed(seed))
 
 
 def test_with_few_items_all_are_candidates_and_the_loss_is_the_full_cross_entropy() -> None:
@@ -33,7 +33,7 @@ def test_with_few_items_all_are_candidates_and_the_loss_is_the_full_cross_entrop
     targets = torch.randint(30, (8,))
 
     candidates = sampler(torch.ones(30), 20).candidates(targets)
-    loss = next_click_loss(LOSSES["cross_entropy"], outputs, items[candidates.items], bias, candidates, 1)
+    loss = next_click_loss(LOSSES["cross_entropy"], outputs, items[candidates.items], bias, candidates, 1, False)
 
     assert torch.allclose(loss, functional.cross_entropy(outputs @ items.T + bias, targets))
 
@@ -48,7 +48,7 @@ def test_when_the_sample_holds_all_items_the_sampled_loss_equals_the_full_one() 
 
     candidates = drawing.candidates(targets)
     chosen = candidates.items
-    loss = next_click_loss(LOSSES["cross_entropy"], outputs, items[chosen], bias[chosen], candidates, 1)
+    loss = next_click_loss(LOSSES["cross_entropy"], outputs, items[chosen], bias[chosen], candidates, 1, False)
 
     assert chosen.tolist() == list(range(n_items))
     assert torch.allclose(loss, functional.cross_entropy(outputs @ items.T + bias, targets), atol=1e-5)
@@ -203,7 +203,7 @@ def test_bpr_max_compares_the_scores_as_they_are_and_the_others_corrected_ones()
     candidates = Candidates(torch.arange(3), torch.tensor([0.0, 1.0, 2.0]), torch.tensor([2, 0]))
     plain = outputs @ items.T + bias
 
-    found = {name: next_click_loss(loss, outputs, items, bias, candidates, 2) for name, loss in LOSSES.items()}
+    found = {name: next_click_loss(loss, outputs, items, bias, candidates, 2, False) for name, loss in LOSSES.items()}
 
     corrected = plain + candidates.correction
     assert torch.allclose(found["cross_entropy"], cross_entropy(corrected, candidates.target))
