@@ -41,7 +41,7 @@ def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | 
 
 @click.command()
 @data_options
-@click.option("--models", metavar="A,B,...", help="Models to compare (all); with --tune, to tune (network).")
+@click.option("--models", metavar="A,B,...", help="Models to compare (the usual ones); with --tune, to tune (network).")
 @click.option("--seeds", metavar="0,1,...", callback=_seeds, help="Run the network once with each (setting `seed`).")
 @click.option("--preset", metavar="NAME|FILE", help="Take models' parameters from a preset; --set wins.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all figures and the configuration.")
@@ -96,13 +96,13 @@ def _compare(
     from training.offline.bootstrap import N_RESAMPLES
     from training.offline.evaluation import run_models
     from training.offline.export import save_test_clicks
-    from training.offline.models import MODELS, model_names
+    from training.offline.models import MODELS, USUAL_MODELS, model_names
     from training.offline.plot import plot_recall_by_position
     from training.offline.report import document, table, write_json
     from training.offline.split import read_offline_data
     from training.offline.summary import summarise
 
-    names = model_names(options["models"]) if options["models"] else list(MODELS)
+    names = model_names(options["models"]) if options["models"] else USUAL_MODELS
     seeds = options["seeds"] or [settings.seed]
     _check_before_work(names, seeds, options)
     data = read_offline_data(source)
