@@ -119,7 +119,7 @@ def test_the_setting_has_every_loss() -> None:
 def test_sampled_negatives_learn_it_too(loss: str) -> None:
     """With far more items than negatives."""
     sequences = successor_sequences(n_users=600, n_items=400)
-    settings = Settings(loss=loss, negatives=40, hidden_size=32, epochs=10, batch_windows=8, dropout=0.1, **PLAIN)
+    settings = Settings(loss=loss, negatives=40, hidden_size=32, epochs=15, batch_windows=8, dropout=0.1, **PLAIN)
 
     network = fitted(sequences, settings, n_items=400)
 

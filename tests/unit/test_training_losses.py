@@ -16,8 +16,8 @@ from training.losses import (
     binary_cross_entropy,
     bpr_max,
     cross_entropy,
+    head_gradients,
     multi_label_binary_cross_entropy,
-    next_click_loss,
 )
 
 OfRow = Callable[[list[float], int], float]
@@ -33,9 +33,9 @@ def test_with_few_items_all_are_candidates_and_the_loss_is_the_full_cross_entrop
     targets = torch.randint(30, (8,))
 
     candidates = sampler(torch.ones(30), 20).candidates(targets)
-    loss = next_click_loss(LOSSES["cross_entropy"], outputs, items[candidates.items], bias, candidates, 1, False)
+    found = head_gradients(LOSSES["cross_entropy"], outputs, items[candidates.items], bias, candidates, 1, False)
 
-    assert torch.allclose(loss, functional.cross_entropy(outputs @ items.T + bias, targets))
+    assert found.loss == pytest.approx(functional.cross_entropy(outputs @ items.T + bias, targets).item(), rel=1e-5)
 
 
 def test_when_the_sample_holds_all_items_the_sampled_loss_equals_the_full_one() -> None:
@@ -48,10 +48,10 @@ def test_when_the_sample_holds_all_items_the_sampled_loss_equals_the_full_one() 
 
     candidates = drawing.candidates(targets)
     chosen = candidates.items
-    loss = next_click_loss(LOSSES["cross_entropy"], outputs, items[chosen], bias[chosen], candidates, 1, False)
+    found = head_gradients(LOSSES["cross_entropy"], outputs, items[chosen], bias[chosen], candidates, 1, False)
 
     assert chosen.tolist() == list(range(n_items))
-    assert torch.allclose(loss, functional.cross_entropy(outputs @ items.T + bias, targets), atol=1e-5)
+    assert found.loss == pytest.approx(functional.cross_entropy(outputs @ items.T + bias, targets).item(), rel=1e-5)
 
 
 def test_candidates_are_distinct_and_hold_every_target_once() -> None:
@@ -203,9 +203,31 @@ def test_bpr_max_compares_the_scores_as_they_are_and_the_others_corrected_ones()
     candidates = Candidates(torch.arange(3), torch.tensor([0.0, 1.0, 2.0]), torch.tensor([2, 0]))
     plain = outputs @ items.T + bias
 
-    found = {name: next_click_loss(loss, outputs, items, bias, candidates, 2, False) for name, loss in LOSSES.items()}
+    found = {
+        name: head_gradients(loss, outputs, items, bias, candidates, 2, False).loss for name, loss in LOSSES.items()
+    }
 
     corrected = plain + candidates.correction
-    assert torch.allclose(found["cross_entropy"], cross_entropy(corrected, candidates.target))
-    assert torch.allclose(found["binary"], binary_cross_entropy(corrected, candidates.target, 2))
-    assert torch.allclose(found["bpr_max"], bpr_max(plain, candidates.target))
+    assert found["cross_entropy"] == pytest.approx(cross_entropy(corrected, candidates.target).item(), rel=1e-5)
+    assert found["binary"] == pytest.approx(binary_cross_entropy(corrected, candidates.target, 2).item(), rel=1e-5)
+    assert found["bpr_max"] == pytest.approx(bpr_max(plain, candidates.target).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("in_bfloat16", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_of_the_head_are_those_that_a_graph_gives(loss: str, in_bfloat16: bool) -> None:
+    """By queries, item vectors and biases; in bfloat16 they have three digits, and the results are float32."""
+    torch.manual_seed(4)
+    parts = [torch.randn(8, 4), torch.randn(12, 4), torch.randn(12)]
+    candidates = Candidates(torch.arange(12), torch.rand(12), torch.randint(12, (8,)))
+
+    found = head_gradients(LOSSES[loss], *parts, candidates, 3, in_bfloat16)
+
+    queries, items, bias = (part.clone().requires_grad_() for part in parts)
+    logits = queries @ items.T + bias + (candidates.correction if LOSSES[loss].corrected else 0.0)
+    value = LOSSES[loss].of_logits(logits, candidates.target, 3)
+    expected = torch.autograd.grad(value, (queries, items, bias))
+    assert found.loss == pytest.approx(value.item(), rel=0.02 if in_bfloat16 else 1e-5)
+    for gradient, exact in zip(found[1:], expected, strict=True):
+        assert gradient.dtype == torch.float32
+        assert (gradient - exact).norm() < (0.03 if in_bfloat16 else 1e-5) * exact.norm()
