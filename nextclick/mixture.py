@@ -3,8 +3,8 @@
     P(next = i) = w_0 softmax(scores)_i + sum over ages a of  u_a share(x_a -> i) + v_a [i = x_a]
 
 x_a is the item that was clicked a clicks ago, share(x -> i) how often i was clicked near x, and the weights sum to 1:
-a learned gate gives them for every click anew, from what the network says, from how well each x_a is known, from how
-long ago it was clicked, and from the length of the session. An item is thus worth what each source knows of it, and the
+a learned gate gives them for every click anew, from how well each x_a is known, from how long ago it was clicked, and
+from the length of the session. An item is thus worth what each source knows of it, and the
 result is a probability. A user costs as much as before: the terms touch at most N_AGES x n_neighbours items.
 
 Source: pointer networks for copying, Merity et al. 2016, arXiv:1609.07843; item-to-item counts as in Ludewig &
@@ -55,28 +55,23 @@ class Mixture(nn.Module):
     support: Tensor
     sharpness: Tensor
 
-    def __init__(self, n_items: int, hidden_size: int, n_neighbours: int) -> None:
+    def __init__(self, n_items: int, n_neighbours: int) -> None:
         super().__init__()
-        self.of_features = nn.Linear(hidden_size, N_TERMS)
         self.of_length = nn.Parameter(torch.zeros(N_TERMS))
         self.of_support = nn.Parameter(torch.zeros(N_TERMS))
         self.of_newest_support = nn.Parameter(torch.zeros(N_TERMS))
         self.of_age = nn.Parameter(torch.zeros(N_TERMS))
-        nn.init.zeros_(self.of_features.weight)
         fading = _FADING * torch.arange(N_AGES)
-        with torch.no_grad():
-            first = [torch.zeros(1), _FIRST_NEIGHBOURS + fading, _FIRST_RECLICKS + fading]
-            self.of_features.bias.copy_(torch.cat(first))
+        self.of_term = nn.Parameter(torch.cat([torch.zeros(1), _FIRST_NEIGHBOURS + fading, _FIRST_RECLICKS + fading]))
         self.register_buffer("neighbours", torch.zeros(n_items, n_neighbours, dtype=torch.int32))
         self.register_buffer("shares", torch.zeros(n_items, n_neighbours))
         self.register_buffer("support", torch.zeros(n_items))
         self.register_buffer("sharpness", torch.tensor(1.0))
 
-    def log_weights(self, features: Tensor, history: History, support: Tensor) -> Tensor:
+    def log_weights(self, history: History, support: Tensor) -> Tensor:
         """Weigh the terms.
 
         Args:
-            features: float32 (batch, hidden_size), of the network.
             history: the last clicks.
             support: float32 (batch, N_AGES), of the clicked items; what stands where there is no click is ignored.
 
@@ -87,20 +82,18 @@ class Mixture(nn.Module):
         support = support.where(there, torch.zeros_like(support))
         newest = support[:, :1]  # the network's own term has no click: it sees the newest one's
         log_age = torch.log2(history.age_s + 1.0) / 10.0
-        logits = self.of_features(features)  # (batch, N_TERMS)
-        logits = logits + self.of_length * (history.n_session[:, None] / 10.0)
+        logits = self.of_term + self.of_length * (history.n_session[:, None] / 10.0)
         logits = logits + self.of_support * torch.cat([newest, support, support], 1)
         logits = logits + self.of_newest_support * newest
         logits = logits + self.of_age * torch.cat([torch.zeros_like(newest), log_age, log_age], 1)
         usable = torch.cat([torch.ones_like(there[:, :1]), there & (support > 0), there], 1)
         return functional.log_softmax(logits.masked_fill(~usable, _NEVER), 1)
 
-    def probabilities(self, scores: Tensor, features: Tensor, history: History) -> Tensor:
+    def probabilities(self, scores: Tensor, history: History) -> Tensor:
         """Mix the terms for every item.
 
         Args:
             scores: float32 (batch, n_items), of the network, times `sharpness`; overwritten.
-            features: float32 (batch, hidden_size), of the network.
             history: the last clicks.
 
         Returns:
@@ -108,7 +101,7 @@ class Mixture(nn.Module):
             shares of rarely clicked items leave some unsaid.
         """
         clicked = history.item_index.clamp(min=0)  # (batch, N_AGES)
-        weights = self.log_weights(features, history, self.support[clicked]).exp()
+        weights = self.log_weights(history, self.support[clicked]).exp()
         mixed = torch.softmax(scores, 1, out=scores).mul_(weights[:, :1])
         of_neighbours, of_reclicks = weights[:, 1 : 1 + N_AGES], weights[:, 1 + N_AGES :]
         shares = self.shares[clicked] * of_neighbours.unsqueeze(2)  # (batch, N_AGES, n_neighbours)

@@ -77,8 +77,7 @@ class NetworkConfig(msgspec.Struct, frozen=True):
             shapes["scale"] = ()
         if self.n_neighbours:
             shapes |= {
-                "mixture.of_features.weight": (N_TERMS, size),
-                "mixture.of_features.bias": (N_TERMS,),
+                "mixture.of_term": (N_TERMS,),
                 "mixture.of_length": (N_TERMS,),
                 "mixture.of_support": (N_TERMS,),
                 "mixture.of_newest_support": (N_TERMS,),
@@ -114,7 +113,7 @@ class Network(nn.Module):
         self.skip = nn.Parameter(torch.ones(size)) if config.skip else None
         self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE)) if config.normalised else None
         neighbours = config.n_neighbours
-        self.mixture = Mixture(config.n_items, size, neighbours) if neighbours else None
+        self.mixture = Mixture(config.n_items, neighbours) if neighbours else None
         for embedding, spread in (
             (self.item_embedding, size**-0.5),
             (self.output_embedding, size**-0.5),
@@ -205,4 +204,4 @@ class Network(nn.Module):
             scores = self.scores(features)
             return torch.softmax(scores, 1, out=scores)
         scores = self.scores(features, float(self.mixture.sharpness))
-        return self.mixture.probabilities(scores, features, history)
+        return self.mixture.probabilities(scores, history)

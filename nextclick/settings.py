@@ -210,7 +210,7 @@ class Settings:
         at_least=0,
         at_most=MAX_NEIGHBOURS,
     )
-    epochs: int = _setting(4, "passes over the training sequences, at most", at_least=1)
+    epochs: int = _setting(3, "passes over the training sequences, at most", at_least=1)
     batch_windows: int = _setting(48, "sequences per training step", unit="sequences", at_least=1)
     learning_rate: float = _setting(0.02, "step of the optimizer (row-wise Adagrad)", at_least=0)
     dropout: float = _setting(

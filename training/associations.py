@@ -1,12 +1,9 @@
-"""Counts which items are clicked near each other: the neighbour lists of a bundle, and what was known when.
+"""Counts which items are clicked near each other: the neighbour lists of a bundle.
 
 A pair of clicks in one session counts 1/distance for the later item as neighbour of the earlier one, and less for the
 other direction; clicks more than MAX_DISTANCE apart do not count, nor does an item beside itself. Counts fade with age,
 which is measured in clicks of the log, so that it needs no clock. A row is divided by its sum and a little more: what
 was seen once is not yet known.
-
-Training must not learn from counts that contain the click it predicts. So the counts can be asked as they stood before
-any session began (prequential evaluation: Dawid 1984), which is also how serving will see them.
 
 Source: Ludewig & Jannach 2018, arXiv:1803.09587 (association and sequential rules); the constants were measured on
 diginetica's validation part.
@@ -52,7 +49,7 @@ class _Pairs(NamedTuple):
 
 
 class AssociationCounts:
-    """Counts of some sequences, at every time.
+    """Counts of some sequences, as they stand at the end.
 
     Attributes:
         n_items: rows.
@@ -72,40 +69,34 @@ class AssociationCounts:
             n_clicks: the clicks that are counted have an `age_rank` below it.
         """
         self.n_items = n_items
-        self._end = n_clicks
-        self._half_life = max(_HALF_LIFE_SHARE * n_clicks, 1.0)
+        half_life = max(_HALF_LIFE_SHARE * n_clicks, 1.0)
         pairs = _pairs(item_index, sequences)
         # Old counts do not shrink: new ones weigh more, and what is read is divided by the weight of the time.
-        weight = pairs.weight * np.exp2(pairs.time / self._half_life)
+        weight = pairs.weight * np.exp2(pairs.time / half_life)
         codes = pairs.item * n_items + pairs.neighbour
         unique, code = np.unique(codes, return_inverse=True)
         self.item, self.neighbour = unique // n_items, unique % n_items
         self._codes = unique
-        self._of_pair = _History(code, pairs.time, weight, n_clicks)
-        self._of_item = _History(pairs.item, pairs.time, weight, n_clicks)
-        fading = np.exp2(-n_clicks / self._half_life)
+        fading = np.exp2(-n_clicks / half_life)
         self.count = np.bincount(code, weight, minlength=len(unique)) * fading
         self.total = np.bincount(pairs.item, weight, minlength=n_items) * fading
 
-    def known_before(self, item: Ints, neighbour: Ints, time: Ints) -> tuple[Doubles, Doubles]:
-        """Give what was known of pairs before a time.
+    def known(self, item: Ints, neighbour: Ints) -> tuple[Doubles, Doubles]:
+        """Give what is known of pairs at the end.
 
         Args:
             item: int64 (n,).
             neighbour: int64 (n,).
-            time: int64 (n,), only pairs of clicks with an `age_rank` below it are counted.
 
         Returns:
             The share of `neighbour` in the row of `item`, and the row's support, float64 (n,) each.
         """
-        fading = np.exp2(-time / self._half_life)
-        total = self._of_item.sum_before(item, time) * fading
-        code = item * self.n_items + neighbour
-        place = np.searchsorted(self._codes, code).clip(max=max(len(self._codes) - 1, 0))
-        is_known = self._codes[place] == code if len(self._codes) else np.zeros(len(code), dtype=bool)
-        count = np.zeros(len(code))
-        count[is_known] = self._of_pair.sum_before(place[is_known], time[is_known])
-        return count * fading / (total + _SHRINKAGE), np.log1p(total)
+        total, count = self.total[item], np.zeros(len(item))
+        if len(self._codes):
+            code = item * self.n_items + neighbour
+            place = np.searchsorted(self._codes, code).clip(max=len(self._codes) - 1)
+            count = np.where(self._codes[place] == code, self.count[place], 0.0)
+        return count / (total + _SHRINKAGE), np.log1p(total)
 
     def neighbour_lists(self, n_neighbours: int) -> NeighbourLists:
         """Give each item's best neighbours, as they stand at the end."""
@@ -120,28 +111,6 @@ class AssociationCounts:
         neighbours[rows, columns] = self.neighbour[order][kept]
         shares[rows, columns] = self.count[order][kept] / (self.total[rows] + _SHRINKAGE)
         return NeighbourLists(neighbours, shares, np.log1p(self.total).astype(np.float32))
-
-
-class _History:
-    """Sums of weights by code up to any time."""
-
-    def __init__(self, code: Ints, time: Ints, weight: Doubles, n_times: int) -> None:
-        self._n_times = n_times + 1
-        key = code * self._n_times + time
-        order = np.argsort(key, kind="stable")
-        self._key = key[order]
-        self._sum = np.concatenate([[0.0], np.cumsum(weight[order])])
-
-    def sum_before(self, code: Ints, time: Ints) -> Doubles:
-        """Sum the weights of each code with a lower time."""
-        begin = code * self._n_times
-        order = np.argsort(begin, kind="stable")  # neighbouring questions find neighbouring memory
-        until = np.searchsorted(self._key, (begin + time)[order])
-        since = np.searchsorted(self._key, begin[order])
-        sums = np.empty(len(code))
-        # Differences of a running sum: rounding can leave a little below 0.
-        sums[order] = np.maximum(self._sum[until] - self._sum[since], 0.0)
-        return sums
 
 
 def session_starts(sequences: Sequences) -> Ints:

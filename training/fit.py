@@ -1,7 +1,7 @@
 """Fits a network to the clicks of a log, in passes in time order: what is learnt last is what is true now.
 
-A new network stops once, in its first pass, before the newest clicks: there, on clicks that neither it nor the counts
-have seen, the gate that mixes the two is fitted.
+A new network first learns all but the newest clicks. There, on clicks that neither it nor the counts have seen, the
+gate that mixes the two is fitted. Then the most recent part of the log is learnt again, with the newest clicks in it.
 """
 
 import logging
@@ -24,7 +24,9 @@ from training.watch import Watch
 _BLOCK_BATCHES = 8  # windows are mixed within so many batches only
 _NEWEST_SHARE = 0.1  # of the clicks, for the gate
 _RANDOM_SHARE = 0.01
-_GATE_PREDICTIONS = 20_000  # a gate has 17 x (width + 5) weights
+_RECENT_SHARE = 0.3  # of the clicks, learnt last
+_RECENT_PASSES = 2
+_GATE_PREDICTIONS = 20_000  # a gate has 85 weights
 _log = logging.getLogger(__name__)
 
 
@@ -70,15 +72,15 @@ def fit(network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> F
         TrainingStopped: it did.
     """
     course = _Course(network, lesson, settings, watch)
+    if not lesson.n_known:
+        course.start_warm()
     for number in range(1, settings.epochs + 1):
-        title = f"training, pass {number} of {settings.epochs}"
-        if number == 1 and not lesson.n_known:
-            course.learn(course.older, title)
-            course.fit_gate()
-            course.learn(course.newest, title + ", the newest clicks")
-        else:
-            course.learn(course.all, title)
-    course.take_counts()
+        course.learn(course.all if lesson.n_known else course.older, f"training, pass {number} of {settings.epochs}")
+    if not lesson.n_known:
+        course.fit_gate()
+        for number in range(1, _RECENT_PASSES + 1):
+            course.learn(course.recent, f"training, recent clicks, pass {number} of {_RECENT_PASSES}")
+    course.take_counts(lesson.n_clicks)
     return Fitted(settings.epochs, course.n_learnt / max(course.learning_s, 1e-9))
 
 
@@ -87,25 +89,20 @@ class _Course:
 
     def __init__(self, network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> None:
         self._network, self._lesson, self._settings, self._watch = network, lesson, settings, watch
-        sequences = lesson.sequences
-        self._newest_from = int(lesson.n_clicks * (1.0 - _NEWEST_SHARE))
-        windows = training_windows(sequences, lesson.n_clicks, settings.recent_clicks + 1)
-        is_newest = sequences.age_rank[windows.end - 1] >= self._newest_from
-        self.all = windows
-        self.older, self.newest = windows.take(np.flatnonzero(~is_newest)), windows.take(np.flatnonzero(is_newest))
+        sequences, n_clicks = lesson.sequences, lesson.n_clicks
+        self._newest_from = int(n_clicks * (1.0 - _NEWEST_SHARE))
+        self.all = training_windows(sequences, n_clicks, settings.recent_clicks + 1)
+        last_click = sequences.age_rank[self.all.end - 1]
+        self.older = self.all.take(np.flatnonzero(last_click < self._newest_from))
+        self.recent = self.all.take(np.flatnonzero(last_click >= int(n_clicks * (1.0 - _RECENT_SHARE))))
         self._rng = np.random.default_rng(settings.seed)
-        self._counts = AssociationCounts(lesson.item_index, sequences, network.config.n_items, lesson.n_clicks)
-        if not lesson.n_known:
-            self._start_warm()
         self._learner = Learner(network, lesson.n_known, lesson.item_index, sequences, settings)
         self.n_learnt, self.learning_s = 0, 0.0
 
-    def _start_warm(self) -> None:
+    def start_warm(self) -> None:
         """Give the items vectors from the counts as they were before the newest clicks, which are to judge."""
-        config, lesson = self._network.config, self._lesson
-        index = np.where(lesson.sequences.age_rank < self._newest_from, lesson.item_index, -1)
-        counts = AssociationCounts(index, lesson.sequences, config.n_items, self._newest_from)
-        vectors = spectral_item_vectors(counts, config.hidden_size, self._settings.seed)
+        counts = self.take_counts(self._newest_from)
+        vectors = spectral_item_vectors(counts, self._network.config.hidden_size, self._settings.seed)
         with torch.no_grad():
             # What is left of the random vectors is all that an item without neighbours has.
             self._network.item_embedding.weight.mul_(_RANDOM_SHARE).add_(vectors)
@@ -137,15 +134,16 @@ class _Course:
         predictions = choose_predictions(
             lesson.sequences, newest_from, lesson.n_clicks, _GATE_PREDICTIONS, self._settings.recent_clicks
         )
-        fit_mixture(
-            self._network, lesson.item_index, lesson.sequences, predictions, self._counts, newest_from, self._watch
-        )
+        counts = self.take_counts(newest_from)
+        fit_mixture(self._network, lesson.item_index, lesson.sequences, predictions, counts, self._watch)
 
-    def take_counts(self) -> None:
-        """Give the mixture the neighbour lists of all clicks."""
-        mixture = self._network.mixture
-        if mixture is None:
-            return
-        lists = self._counts.neighbour_lists(self._network.config.n_neighbours)
-        for buffer, array in zip((mixture.neighbours, mixture.shares, mixture.support), lists, strict=True):
-            buffer.copy_(torch.from_numpy(array))
+    def take_counts(self, n_clicks: int) -> AssociationCounts:
+        """Count the oldest clicks; give the mixture their neighbour lists."""
+        lesson, mixture = self._lesson, self._network.mixture
+        index = np.where(lesson.sequences.age_rank < n_clicks, lesson.item_index, -1)
+        counts = AssociationCounts(index, lesson.sequences, self._network.config.n_items, n_clicks)
+        if mixture is not None:
+            lists = counts.neighbour_lists(self._network.config.n_neighbours)
+            for buffer, array in zip((mixture.neighbours, mixture.shares, mixture.support), lists, strict=True):
+                buffer.copy_(torch.from_numpy(array))
+        return counts

@@ -5,23 +5,27 @@ predicted: there one sees how far each source can be trusted. What was learnt fr
 """
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nextclick.mixture import N_AGES, History, Mixture
+from nextclick.mixture import N_AGES, N_TERMS, History, Mixture
 from nextclick.network import Network
 from training.associations import AssociationCounts
-from training.evaluate import Predictions, features_before, score_parts
+from training.evaluate import MISSED, Predictions, features_before, network_ranks, quality_of, score_parts
 from training.histories import Histories
 from training.sequences import Ints, Sequences
 from training.watch import Watch
 
-# The network's scores are divided by one of these: a network that has passed over its clicks several times is too sure.
-_TEMPERATURES = (0.8, 1.0, 1.2, 1.4, 1.7)
-_PENALTY = 10.0  # of the squared gate's weights, in predictions: with few of them the gate stays as it began
+# Of the search: what the network's scores are multiplied with, and all weights of neighbours and of re-clicks.
+_SHARPNESS = (1.0, 0.85, 0.7, 0.55)
+_FACTORS = (1.0, 2.0, 4.0, 0.5)
+_SEARCH_PREDICTIONS = 2_000
+_PENALTY = 10.0  # of the squared gate's weights, in predictions: with few the gate stays as it began
 _ITERATIONS = 60
 _LEAST = 1e-9  # probability of what no source expects
 _log = logging.getLogger(__name__)
@@ -31,18 +35,14 @@ class _Seen(NamedTuple):
     """What the sources say of some predictions.
 
     Attributes:
-        features: float32 (n, hidden_size), of the network.
         history: of the predictions.
         support: float32 (n, N_AGES), of the clicked items.
-        network: float32 (n, len(_TEMPERATURES)), log probability of the clicked item.
-        counts: float32 (n, 2 N_AGES), probability of the clicked item: neighbours by age, re-clicks by age.
+        probability: float32 (n, N_TERMS), of the clicked item, term by term.
     """
 
-    features: Tensor
     history: History
     support: Tensor
-    network: Tensor
-    counts: Tensor
+    probability: Tensor
 
 
 def fit_mixture(
@@ -51,7 +51,6 @@ def fit_mixture(
     sequences: Sequences,
     predictions: Predictions,
     counts: AssociationCounts,
-    time: int,
     watch: Watch,
 ) -> None:
     """Fit the gate in place.
@@ -61,8 +60,7 @@ def fit_mixture(
         index: int64 (n,), for every row its item in the network's vocabulary; -1 in rows that are not to be learnt.
         sequences: the clicks.
         predictions: newer clicks than the network and the counts have seen.
-        counts: of the clicks.
-        time: counts of clicks with an `age_rank` below it are known.
+        counts: of older clicks; the mixture has their neighbour lists.
         watch: can end the fit.
 
     Raises:
@@ -70,20 +68,50 @@ def fit_mixture(
     """
     mixture = network.mixture
     assert mixture is not None
-    seen = _see(network, index, sequences, predictions, counts, time, watch)
+    seen = _see(network, index, sequences, predictions, counts, watch)
     if seen is None:
         return
-    first = {name: weight.detach().clone() for name, weight in mixture.named_parameters()}
-    best, best_loss, best_gate = 1.0, float("inf"), first
-    for column, temperature in enumerate(_TEMPERATURES):
-        watch.check()
-        mixture.load_state_dict(first, strict=False)
-        loss = _fit_gate(mixture, seen, column)
-        _log.debug("gate at temperature %.1f: %.4f", temperature, loss)
-        if loss < best_loss:
-            best, best_loss = temperature, loss
-            best_gate = {name: weight.detach().clone() for name, weight in mixture.named_parameters()}
-    mixture.load_state_dict(best_gate | {"sharpness": torch.tensor(1.0 / best)}, strict=False)
+    _fit_gate(mixture, seen)
+    n = _SEARCH_PREDICTIONS
+    some = Predictions(predictions.target[:n], predictions.history_first[:n])
+    _search(network, mixture, lambda: _quality(network, index, sequences, some, watch))
+
+
+@torch.no_grad()
+def _search(network: Network, mixture: Mixture, quality: Callable[[], float]) -> None:
+    """Bring out what is ranked: the most probable gate trusts the network for what it is surest of, too far for a list.
+
+    One factor after the other takes the value with the best recall and MRR.
+    """
+    fitted, factors = mixture.of_term.clone(), torch.ones(N_TERMS)
+    neighbours, reclicks = slice(1, 1 + N_AGES), slice(1 + N_AGES, N_TERMS)
+
+    def with_sharpness(value: float) -> None:
+        mixture.sharpness.fill_(value)
+
+    def with_factor(terms: slice, value: float) -> None:
+        factors[terms] = value
+        mixture.of_term.copy_(fitted + factors.log())
+
+    steps: list[tuple[Callable[[float], None], tuple[float, ...]]] = [
+        (with_sharpness, _SHARPNESS),
+        (partial(with_factor, neighbours), _FACTORS),
+        (partial(with_factor, reclicks), _FACTORS),
+        (with_sharpness, _SHARPNESS),
+    ]
+    for change, values in steps:
+        qualities = []
+        for value in values:
+            change(value)
+            qualities.append(quality())
+        change(values[int(np.argmax(qualities))])
+        _log.debug("gate: best of %s is %s, quality %.4f", values, values[int(np.argmax(qualities))], max(qualities))
+
+
+def _quality(network: Network, index: Ints, sequences: Sequences, predictions: Predictions, watch: Watch) -> float:
+    missed = np.full(len(predictions.target), MISSED)
+    quality = quality_of(network_ranks(network, index, sequences, predictions, missed, watch))
+    return quality.recall + quality.mrr
 
 
 def _see(
@@ -92,7 +120,6 @@ def _see(
     sequences: Sequences,
     predictions: Predictions,
     counts: AssociationCounts,
-    time: int,
     watch: Watch,
 ) -> _Seen | None:
     histories = Histories(index, sequences)
@@ -101,46 +128,37 @@ def _see(
         rows = predictions.target[chosen]
         for part in score_parts(network, len(rows)):
             history, target = histories.before(rows[part]), index[rows[part]]
-            support, counted = _counted(counts, history, target, time)
-            said = _log_probability(network, features[part], torch.from_numpy(target))
-            parts.append((features[part], *history, support, said, counted))
+            support, counted = _counted(counts, history, target)
+            with torch.inference_mode():
+                said = torch.softmax(network.scores(features[part]), 1).gather(1, torch.from_numpy(target)[:, None])
+            parts.append((*history, support, torch.cat([said, counted], 1)))
     if not parts:
         return None
-    features, *history_columns, support, said, counted = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    return _Seen(features, History(*history_columns), support, said, counted)
+    *history_columns, support, probability = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return _Seen(History(*history_columns), support, probability)
 
 
-def _counted(counts: AssociationCounts, history: History, target: Ints, time: int) -> tuple[Tensor, Tensor]:
+def _counted(counts: AssociationCounts, history: History, target: Ints) -> tuple[Tensor, Tensor]:
     """Give the support of the clicked items, and what the counts say of the targets."""
     clicked = history.item_index.numpy()  # (batch, N_AGES)
     targets = np.repeat(target, N_AGES)
-    share, support = counts.known_before(clicked.clip(min=0).ravel(), targets, np.full(len(targets), time))
+    share, support = counts.known(clicked.clip(min=0).ravel(), targets)
     there = clicked >= 0
     shares = np.where(there, share.reshape(there.shape), 0.0)
     counted = np.concatenate([shares, clicked == target[:, None]], axis=1)
     return torch.from_numpy(support.reshape(there.shape)).float(), torch.from_numpy(counted).float()
 
 
-@torch.inference_mode()
-def _log_probability(network: Network, features: Tensor, target: Tensor) -> Tensor:
-    scores = network.scores(features)  # (batch, n_items)
-    own = scores.gather(1, target[:, None])
-    columns = [own / t - torch.logsumexp(scores / t, 1, keepdim=True) for t in _TEMPERATURES]
-    return torch.cat(columns, 1)
-
-
-def _fit_gate(mixture: Mixture, seen: _Seen, column: int) -> float:
-    """Find the most probable gate: minus the mean log probability of what was clicked, plus the penalty."""
+def _fit_gate(mixture: Mixture, seen: _Seen) -> None:
+    """Find the most probable gate: minus the mean log probability of what was clicked, plus the penalty, is least."""
     weights = list(mixture.parameters())
     first = [weight.detach().clone() for weight in weights]
-    said = torch.cat([seen.network[:, column : column + 1].exp(), seen.counts], 1).clone()
-    log_said = torch.log(said + _LEAST)  # (n, N_TERMS)
-    features, history, support = seen.features.clone(), seen.history, seen.support.clone()
+    log_said = torch.log(seen.probability + _LEAST)  # (n, N_TERMS)
     optimizer = torch.optim.LBFGS(weights, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        log_weights = mixture.log_weights(features, history, support)
+        log_weights = mixture.log_weights(seen.history, seen.support)
         value = -torch.logsumexp(log_weights + log_said, 1).mean()
         moved = sum((weight - start).square().sum() for weight, start in zip(weights, first, strict=True))
         value = value + _PENALTY / len(log_said) * moved
@@ -148,4 +166,3 @@ def _fit_gate(mixture: Mixture, seen: _Seen, column: int) -> float:
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return loss().item()

@@ -20,7 +20,8 @@ def grown_network(parent: Network | None, config: NetworkConfig, item_counts: np
     Args:
         parent: gives the weights of everything that it has; None to start from nothing.
         config: of the new network; differs from the parent's only in having more items.
-        item_counts: float64 (n_items,), clicks per item: beside known items a new one's bias starts at how popular it is.
+        item_counts: float64 (n_items,), clicks per item: beside known items a new one's bias starts at how popular it
+            is.
     """
     network = Network(config)
     log_count = torch.from_numpy(np.log1p(item_counts)).float()

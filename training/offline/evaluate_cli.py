@@ -41,7 +41,7 @@ def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | 
 
 @click.command()
 @data_options
-@click.option("--models", metavar="A,B,...", help="Models to compare (all); with --tune, to tune (network).")
+@click.option("--models", metavar="A,B,...", help="Models to compare (the usual ones); with --tune, to tune (network).")
 @click.option("--seeds", metavar="0,1,...", callback=_seeds, help="Run the network once with each (setting `seed`).")
 @click.option("--preset", metavar="NAME|FILE", help="Take models' parameters from a preset; --set wins.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all figures and the configuration.")
@@ -51,6 +51,9 @@ def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | 
 )
 @click.option(
     "--save-test", type=click.Path(path_type=Path), metavar="FILE", help="Write the test clicks, for nextclick replay."
+)
+@click.option(
+    "--validation", is_flag=True, help="Compare on the newest part of the training clicks; leave the test part alone."
 )
 @click.option("--tune", is_flag=True, help="Search parameters on a part of the training clicks, and write a preset.")
 @click.option("--trials", type=click.IntRange(min=1), default=50, show_default=True, help="Of --tune, per model.")
@@ -79,9 +82,10 @@ def evaluate(source: "DataSource", assignments: tuple[str, ...], tune: bool, **o
         network = presets["network"].items()
         presets["network"] = {name: value for name, value in network if ENVIRONMENT_PREFIX + name.upper() not in given}
     if tune:
-        if any(options[name] for name in ("json_file", "plot", "seeds", "save_bundle", "save_test")):
+        if any(options[name] for name in ("json_file", "plot", "seeds", "save_bundle", "save_test", "validation")):
             raise click.UsageError(
-                "--tune compares no models: expected it without --json, --plot, --seeds, --save-bundle and --save-test"
+                "--tune compares no models: expected it without --json, --plot, --seeds, --save-bundle, --save-test "
+                "and --validation"
             )
         _tune(source, settings, presets, options)
     else:
@@ -96,16 +100,18 @@ def _compare(
     from training.offline.bootstrap import N_RESAMPLES
     from training.offline.evaluation import run_models
     from training.offline.export import save_test_clicks
-    from training.offline.models import MODELS, model_names
+    from training.offline.models import MODELS, USUAL_MODELS, model_names
     from training.offline.plot import plot_recall_by_position
     from training.offline.report import document, table, write_json
-    from training.offline.split import read_offline_data
+    from training.offline.split import read_offline_data, validation_split
     from training.offline.summary import summarise
 
-    names = model_names(options["models"]) if options["models"] else list(MODELS)
+    names = model_names(options["models"]) if options["models"] else USUAL_MODELS
     seeds = options["seeds"] or [settings.seed]
     _check_before_work(names, seeds, options)
     data = read_offline_data(source)
+    if options["validation"]:
+        data = validation_split(data)
     title = f"{source.file.path.name}: {_sizes(data)}"
     click.echo(title, err=True)
     if options["save_test"]:
@@ -120,6 +126,7 @@ def _compare(
         parameters = {name: {**MODELS[name].parameters(settings), **presets.get(name, {})} for name in names}
         configuration = {
             "data": _described(source, data),
+            "validation": options["validation"],
             "seeds": seeds,
             "bootstrap": {"resamples": N_RESAMPLES, "seed": settings.seed},
             "parameters": parameters,

@@ -22,12 +22,19 @@ NETWORK_SETTINGS = (
     "cell",
     "hidden_size",
     "tied",
+    "skip",
+    "normalised",
+    "neighbours",
+    "loss",
     "epochs",
+    "batch_windows",
     "learning_rate",
     "dropout",
+    "feature_dropout",
     "negatives",
-    "loss",
+    "negatives_power",
     "recent_clicks",
+    "device",
     "seed",
 )
 
@@ -52,13 +59,27 @@ def _counting(kind: Callable[..., Recommender], **given: Value) -> Model:
     return Model(lambda _, parameters: kind(**{**given, **parameters}), lambda _: defaults)
 
 
-def _network(settings: Settings, parameters: Parameters) -> Recommender:
-    from training.offline.network_recommender import NetworkRecommender  # torch takes seconds to load
+def _network(**given: Value) -> Model:
+    """Make the entry of a network, with settings that this entry fixes."""
 
-    changed: dict[str, Any] = dict(parameters)
-    return NetworkRecommender(dataclasses.replace(settings, **changed))
+    def make(settings: Settings, parameters: Parameters) -> Recommender:
+        from training.offline.network_recommender import NetworkRecommender  # torch takes seconds to load
+
+        changed: dict[str, Any] = {**parameters, **given}
+        return NetworkRecommender(dataclasses.replace(settings, **changed))
+
+    def parameters(settings: Settings) -> dict[str, Value]:
+        return {name: getattr(settings, name) for name in NETWORK_SETTINGS} | given
+
+    return Model(make, parameters, is_seeded=True)
 
 
+# Every cell with every loss, alone: what each is worth. Only compared when they are asked for.
+_CELLS_AND_LOSSES = {
+    f"{cell}-{loss}": _network(neighbours=0, cell=cell, loss=loss)
+    for cell in ("gru", "lstm", "rnn")
+    for loss in ("cross_entropy", "bpr_max", "binary")
+}
 MODELS = {
     "popularity": _counting(Popularity),
     "recent-popularity": _counting(Popularity, half_life=0.02),
@@ -68,8 +89,13 @@ MODELS = {
     "markov-chain": _counting(MarkovChain),
     "session-knn": _counting(SessionKnn),
     "stan": _counting(Stan),
-    "network": Model(_network, lambda settings: {name: getattr(settings, name) for name in NETWORK_SETTINGS}, True),
+    "network": _network(),
+    "network-alone": _network(neighbours=0),
+    **_CELLS_AND_LOSSES,
 }
+
+
+USUAL_MODELS = [name for name in MODELS if name not in _CELLS_AND_LOSSES]
 
 
 def model_names(text: str) -> list[str]:

@@ -32,10 +32,14 @@ class OneOf(NamedTuple):
 SEARCH: dict[str, dict[str, Between | OneOf]] = {
     "network": {
         "hidden_size": OneOf((64, 128, 192, 256)),
-        "learning_rate": Between(0.001, 0.02, log=True),
+        "learning_rate": Between(0.005, 0.08, log=True),
         "dropout": Between(0.0, 0.7),
-        "epochs": Between(2, 12),
-        "negatives": OneOf((256, 512, 1_024, 2_048, 4_096)),
+        "feature_dropout": Between(0.0, 0.5),
+        "epochs": Between(2, 10),
+        "batch_windows": OneOf((16, 32, 48, 64, 96)),
+        "negatives": OneOf((512, 1_024, 2_048, 4_096)),
+        "negatives_power": Between(0.0, 1.0),
+        "loss": OneOf(("cross_entropy", "binary")),
     },
     "recent-popularity": {"half_life": Between(0.001, 1.0, log=True)},
     "session-knn": {
