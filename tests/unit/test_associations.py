@@ -1,4 +1,4 @@
-"""Association counts: by hand, against a slow count, and as they stood at any time."""
+"""Association counts: by hand, and against a slow count."""
 
 import math
 
@@ -37,8 +37,8 @@ def random_log(n_clicks: int = 400, n_items: int = 12, unknown_share: float = 0.
 
 
 def slow_counts(grouped: Sequences, index: Ints, before: int) -> dict[tuple[int, int], float]:
-    """Every pair of every session, one after the other, as they count at a time."""
-    half_life = HALF_LIFE_SHARE * len(grouped)
+    """Every pair of every session, one after the other, as they count at the end of the oldest clicks."""
+    half_life = max(HALF_LIFE_SHARE * before, 1.0)
     counts: dict[tuple[int, int], float] = {}
     session: list[tuple[int, int]] = []
     for row in range(len(grouped)):
@@ -117,34 +117,21 @@ def test_counts_equal_a_slow_count() -> None:
     assert counts.total.tolist() == pytest.approx(total)
 
 
-@pytest.mark.parametrize("time", [0, 1, 37, 200, 399, 400])
-def test_what_was_known_before_a_time_equals_a_slow_count_of_the_clicks_before_it(time: int) -> None:
-    """Shares of rows that are shrunk, and the support of the rows."""
+@pytest.mark.parametrize("n_clicks", [0, 1, 37, 200, 399, 400])
+def test_what_is_known_of_the_oldest_clicks_equals_a_slow_count_of_them(n_clicks: int) -> None:
+    """Shares of rows that are shrunk, and the support of the rows: nothing of the clicks that are newer."""
     grouped, index = random_log()
-    counts = AssociationCounts(index, grouped, 12, len(grouped))
+    index = np.where(grouped.age_rank < n_clicks, index, -1)
+    counts = AssociationCounts(index, grouped, 12, n_clicks)
     item, neighbour = (side.ravel() for side in np.meshgrid(np.arange(12), np.arange(12)))
 
-    share, support = counts.known_before(item, neighbour, np.full(len(item), time))
+    share, support = counts.known(item, neighbour)
 
-    expected = slow_counts(grouped, index, time)
+    expected = slow_counts(grouped, index, n_clicks)
     for place, pair in enumerate(zip(item.tolist(), neighbour.tolist(), strict=True)):
         total = sum(count for other, count in expected.items() if other[0] == pair[0])
-        assert share[place] == pytest.approx(expected.get(pair, 0.0) / (total + SHRINKAGE), abs=1e-9)
-        assert support[place] == pytest.approx(math.log1p(total), abs=1e-9)
-
-
-def test_a_session_is_not_known_before_it_began() -> None:
-    """Asked at its first click nothing of it is there, and later only pairs whose later click is past."""
-    counts = counted([(0, 2, 0), (1, 0, 0), (1, 1, 10), (1, 3, 20)])
-    pairs = (np.array([0, 1, 0]), np.array([1, 3, 3]))
-
-    def known(time: int) -> list[bool]:
-        return (counts.known_before(*pairs, np.full(3, time))[0] > 0).tolist()
-
-    assert known(1) == [False, False, False]
-    assert known(2) == [False, False, False]
-    assert known(3) == [True, False, False]
-    assert known(4) == [True, True, True]
+        assert share[place] == pytest.approx(expected.get(pair, 0.0) / (total + SHRINKAGE))
+        assert support[place] == pytest.approx(math.log1p(total))
 
 
 def test_pairs_that_were_never_seen_are_known_with_0() -> None:
@@ -152,9 +139,9 @@ def test_pairs_that_were_never_seen_are_known_with_0() -> None:
     nothing, something = counted([(0, 0, 0)]), counted([(0, 0, 0), (0, 1, 1)])
 
     for counts in (nothing, something):
-        share, support = counts.known_before(np.array([3, 0]), np.array([3, 2]), np.array([1, 1]))
+        share, _ = counts.known(np.array([3, 0]), np.array([3, 2]))
         assert share.tolist() == [0.0, 0.0]
-        assert support.tolist() == [0.0, 0.0]
+    assert nothing.known(np.array([0]), np.array([1]))[1].tolist() == [0.0]
 
 
 def test_neighbour_lists_are_the_best_neighbours_of_each_item() -> None:

@@ -343,7 +343,7 @@ def test_weights_of_another_type_are_refused(tmp_path: Path, dtype: torch.dtype)
         ("support", math.nan),
         ("sharpness", math.inf),
         ("of_age", math.nan),
-        ("of_features.bias", -2 * MAX_WEIGHT),
+        ("of_term", -2 * MAX_WEIGHT),
     ],
 )
 def test_a_mixture_that_gives_no_probabilities_is_refused(tmp_path: Path, name: str, value: float) -> None:

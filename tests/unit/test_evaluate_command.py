@@ -111,7 +111,7 @@ def test_a_plot(clicks: Path, tmp_path: Path, ending: str, start: bytes) -> None
 def test_the_network_runs_once_for_each_seed(clicks: Path, tmp_path: Path) -> None:
     """Other models run once; --set wins over the preset, and passes are counted in the clicks per second."""
     file, preset = tmp_path / "out.json", tmp_path / "mine.toml"
-    preset.write_text("[network]\nepochs = 3\nhidden_size = 8\n")
+    preset.write_text("[network]\nepochs = 3\nhidden_size = 8\nneighbours = 0\n")
     done = invoke(
         clicks,
         "--models",
@@ -131,6 +131,7 @@ def test_the_network_runs_once_for_each_seed(clicks: Path, tmp_path: Path) -> No
     assert "spread" in done.stdout
     assert found["parameters"]["network"]["epochs"] == 2
     assert found["parameters"]["network"]["hidden_size"] == 8
+    assert found["parameters"]["network"]["neighbours"] == 0
     network = found["models"]["network"]
     first, second = network["metrics"]["mrr@20"]["by_seed"]
     assert first != second
@@ -217,8 +218,11 @@ def test_a_tuned_preset_keeps_the_other_models_of_its_file(clicks: Path, tmp_pat
         (["--seeds", "x"], "different whole numbers"),
         (["--seeds", "-1"], "different whole numbers"),
         (["--plot", "x.pdf"], "ends with .png or .svg"),
-        (["--tune", "--seeds", "1"], "without --json, --plot, --seeds, --save-bundle and --save-test"),
-        (["--tune", "--save-test", "x"], "without --json, --plot, --seeds, --save-bundle and --save-test"),
+        (["--tune", "--seeds", "1"], "without --json, --plot, --seeds, --save-bundle, --save-test and --validation"),
+        (
+            ["--tune", "--save-test", "x"],
+            "without --json, --plot, --seeds, --save-bundle, --save-test and --validation",
+        ),
         (["--save-bundle", "x", "--models", "stan"], "expected network among --models, and one seed"),
         (["--save-bundle", "x", "--models", "network", "--seeds", "1,2"], "and one seed"),
         (["--tune", "--preset-out", "x"], "ends with .toml"),

@@ -1,5 +1,6 @@
 """The gate trusts whom the clicks that nobody has seen show to be right."""
 
+import math
 from threading import Event
 
 import numpy as np
@@ -10,12 +11,13 @@ from nextclick.mixture import N_AGES
 from nextclick.network import Network, NetworkConfig
 from training.associations import AssociationCounts
 from training.evaluate import Predictions
-from training.fit_mixture import fit_mixture
+from training.fit_mixture import _search, fit_mixture
 from training.histories import Histories
 from training.sequences import ClickColumns, Ints, Sequences, group_by_user
 from training.watch import TrainingStopped, Watch
 
 N_ITEMS = 10
+COUNTS = {"mixture.neighbours", "mixture.shares", "mixture.support"}  # set by the tests
 SUCCESSOR = np.roll(np.arange(N_ITEMS), 1)
 
 
@@ -35,7 +37,7 @@ def pairs(first: Ints, second: Ints) -> Sequences:
 def network_that_says(scores: torch.Tensor) -> Network:
     """A network whose scores after an item are a row of (N_ITEMS, N_ITEMS), whatever was clicked before."""
     torch.manual_seed(0)
-    network = Network(NetworkConfig(N_ITEMS, N_ITEMS, tied=False, skip=True, n_neighbours=4))
+    network = Network(NetworkConfig(N_ITEMS, N_ITEMS, tied=False, skip=True, n_neighbours=N_ITEMS))
     with torch.no_grad():
         for weight in network.cell.parameters():
             weight.zero_()
@@ -49,20 +51,20 @@ def fit_on(network: Network, older: Sequences, newer: Sequences, watch: Watch | 
     n_older, user = len(older), np.arange(len(older) + len(newer)) // 2
     item = np.concatenate([older.item, newer.item])
     all_clicks = group_by_user(ClickColumns(user, item, user * 1_000, user * 0, [str(i) for i in range(N_ITEMS)]))
-    counts = AssociationCounts(all_clicks.item, all_clicks, N_ITEMS, len(all_clicks))
+    counts = AssociationCounts(
+        np.where(all_clicks.age_rank < n_older, all_clicks.item, -1), all_clicks, N_ITEMS, n_older
+    )
+    mixture = network.mixture
+    assert mixture is not None
+    lists = counts.neighbour_lists(mixture.neighbours.shape[1])
+    for buffer, array in zip((mixture.neighbours, mixture.shares, mixture.support), lists, strict=True):
+        buffer.copy_(torch.from_numpy(array))
     target = np.arange(n_older + 1, len(all_clicks), 2)
     predictions = Predictions(target, target - 1)
-    fit_mixture(network, all_clicks.item, all_clicks, predictions, counts, n_older, watch or Watch(Event()))
-    assert network.mixture is not None
+    fit_mixture(network, all_clicks.item, all_clicks, predictions, counts, watch or Watch(Event()))
     history = Histories(all_clicks.item, all_clicks).before(target)
-    clicked = history.item_index.clamp(min=0)
-    _, support = counts.known_before(
-        clicked.numpy().ravel(), clicked.numpy().ravel(), np.full(clicked.numel(), n_older)
-    )
     with torch.inference_mode():
-        features = torch.eye(N_ITEMS)[clicked[:, 0]]
-        weights = network.mixture.log_weights(features, history, torch.from_numpy(support).view(clicked.shape).float())
-    return weights.exp()
+        return mixture.log_weights(history, mixture.support[history.item_index.clamp(min=0)]).exp()
 
 
 def random_items(n: int, seed: int = 1) -> Ints:
@@ -112,7 +114,7 @@ def test_the_gate_tells_items_with_counts_from_those_without() -> None:
 
     has_counts, is_known = np.isin(first, [*known, *SUCCESSOR[known]]), np.isin(first, known)
     assert not weights[torch.from_numpy(~has_counts), 1].any()
-    assert weights[torch.from_numpy(is_known), 1].min() > 0.8
+    assert weights[torch.from_numpy(is_known), 1].min() > 0.7
 
 
 def test_a_few_predictions_leave_the_gate_near_its_beginning() -> None:
@@ -132,27 +134,45 @@ def test_a_few_predictions_leave_the_gate_near_its_beginning() -> None:
 def test_without_a_prediction_nothing_changes() -> None:
     """The sharpness neither."""
     network = network_that_says(torch.zeros(N_ITEMS, N_ITEMS))
-    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    weights = {name: weight for name, weight in network.state_dict().items() if name not in COUNTS}
+    before = {name: weight.clone() for name, weight in weights.items()}
     first = random_items(20)
 
     fit_on(network, pairs(first, SUCCESSOR[first]), pairs(first[:0], first[:0]))
 
-    assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
+    assert all(torch.equal(weight, before[name]) for name, weight in weights.items())
 
 
-@pytest.mark.parametrize("temperature", [0.8, 1.0, 1.7])
-def test_scores_are_made_as_sharp_as_the_clicks_are(temperature: float) -> None:
-    """Clicks that were drawn from the softmax of the scores, divided by a temperature, give back the temperature."""
-    scores = 2.0 * torch.randn(N_ITEMS, N_ITEMS, generator=torch.Generator().manual_seed(5))
-    first = random_items(6_000)
-    shares = torch.softmax(scores[torch.from_numpy(first)] / temperature, 1)
-    second = torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(6))[:, 0].numpy()
-    network = network_that_says(scores)
+@pytest.mark.parametrize(("sharpness", "of_neighbours", "of_reclicks"), [(1.0, 1.0, 1.0), (0.55, 4.0, 0.5)])
+def test_the_search_takes_what_ranks_best(sharpness: float, of_neighbours: float, of_reclicks: float) -> None:
+    """One factor after the other, each beginning with what the fit found."""
+    network = network_that_says(torch.zeros(N_ITEMS, N_ITEMS))
+    mixture = network.mixture
+    assert mixture is not None
+    fitted = mixture.of_term.detach().clone()
+    best = fitted.clone()
+    best[1 : 1 + N_AGES] += math.log(of_neighbours)
+    best[1 + N_AGES :] += math.log(of_reclicks)
 
-    fit_on(network, pairs(first[:0], first[:0]), pairs(first, second))
+    def quality() -> float:
+        return -float((mixture.of_term - best).abs().sum() + (mixture.sharpness - sharpness).abs())
 
+    _search(network, mixture, quality)
+
+    assert mixture.sharpness.item() == pytest.approx(sharpness)
+    assert torch.allclose(mixture.of_term, best)
+
+
+def test_where_nothing_ranks_better_the_fit_stays() -> None:
+    """A tie is no reason for another factor."""
+    network = network_that_says(torch.zeros(N_ITEMS, N_ITEMS))
     assert network.mixture is not None
-    assert network.mixture.sharpness.item() == pytest.approx(1 / temperature)
+    fitted = network.mixture.of_term.detach().clone()
+
+    _search(network, network.mixture, lambda: 0.0)
+
+    assert torch.allclose(network.mixture.of_term, fitted)
+    assert network.mixture.sharpness == 1
 
 
 def test_only_the_gate_is_changed() -> None:
@@ -166,7 +186,7 @@ def test_only_the_gate_is_changed() -> None:
     changed = {name for name, weight in network.state_dict().items() if not torch.equal(weight, before[name])}
     assert changed
     assert all(name.startswith("mixture.") for name in changed)
-    assert not changed & {"mixture.neighbours", "mixture.shares", "mixture.support"}
+    assert changed - COUNTS
 
 
 def test_a_requested_stop_ends_the_fit_of_the_gate() -> None:

@@ -8,7 +8,7 @@ import torch
 from nextclick.mixture import N_AGES, N_TERMS, History, Mixture
 from tests.networks import fill
 
-N_ITEMS, WIDTH, N_NEIGHBOURS = 7, 3, 2
+N_ITEMS, N_NEIGHBOURS = 7, 2
 Click = tuple[int, float]  # item_index, age in s
 
 
@@ -25,7 +25,7 @@ def history(*users: list[Click], n_session: float = 2.0) -> History:
 def mixture(seed: int = 1) -> Mixture:
     """A gate and neighbours at random; items 0, 3 and 6 have no counts."""
     torch.manual_seed(seed)
-    made = Mixture(N_ITEMS, WIDTH, N_NEIGHBOURS)
+    made = Mixture(N_ITEMS, N_NEIGHBOURS)
     fill(made)
     return made
 
@@ -40,7 +40,7 @@ def even(made: Mixture) -> Mixture:
 
 def neighbour_of(item: int, neighbour: int, share: float) -> Mixture:
     """An even gate, and one pair that is known."""
-    made = even(Mixture(N_ITEMS, WIDTH, N_NEIGHBOURS))
+    made = even(Mixture(N_ITEMS, N_NEIGHBOURS))
     made.neighbours[item, 0], made.shares[item, 0], made.support[item] = neighbour, share, 1.0
     return made
 
@@ -49,9 +49,8 @@ LONG = [(1, 0.0), (2, 5.0), (1, 60.0), (0, 61.0), (6, 900.0), (4, 4_000.0), (5, 
 HISTORIES = history([], [(1, 0.0)], [(0, 30.0)], LONG)
 
 
-def slow_probabilities(made: Mixture, scores: torch.Tensor, features: torch.Tensor, of: History) -> list[list[float]]:
+def slow_probabilities(made: Mixture, scores: torch.Tensor, of: History) -> list[list[float]]:
     """The formula of the module, term by term, in Python's numbers."""
-    bias, weight = made.of_features.bias.tolist(), made.of_features.weight.tolist()
     result = []
     for row in range(len(scores)):
         items, ages = of.item_index[row].tolist(), of.age_s[row].tolist()
@@ -62,8 +61,7 @@ def slow_probabilities(made: Mixture, scores: torch.Tensor, features: torch.Tens
             is_usable = term == 0 or (items[age] >= 0 and (term > N_AGES or supports[age] > 0))
             if is_usable:
                 logits[term] = (
-                    bias[term]
-                    + sum(w * x for w, x in zip(weight[term], features[row].tolist(), strict=True))
+                    made.of_term[term].item()
                     + made.of_length[term].item() * of.n_session[row].item() / 10
                     + made.of_support[term].item() * supports[age]
                     + made.of_newest_support[term].item() * supports[0]
@@ -88,10 +86,10 @@ def slow_probabilities(made: Mixture, scores: torch.Tensor, features: torch.Tens
 def test_probabilities_equal_the_formula_written_out_slowly(seed: int) -> None:
     """For users without a click, with one, with one of which no count is known, and with more than are looked at."""
     made = mixture(seed)
-    scores, features = torch.randn(4, N_ITEMS), torch.randn(4, WIDTH)
+    scores = torch.randn(4, N_ITEMS)
 
-    expected = slow_probabilities(made, scores, features, HISTORIES)
-    found = made.probabilities(scores.clone(), features, HISTORIES)
+    expected = slow_probabilities(made, scores, HISTORIES)
+    found = made.probabilities(scores.clone(), HISTORIES)
 
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-6)
     assert (found > 0).all()
@@ -104,7 +102,7 @@ def test_weights_sum_to_1_and_clicks_that_are_not_there_have_none() -> None:
     """Neither their neighbours nor they themselves; and no neighbours where nothing was ever counted."""
     made = mixture()
 
-    weights = made.log_weights(torch.randn(4, WIDTH), HISTORIES, made.support[HISTORIES.item_index.clamp(min=0)]).exp()
+    weights = made.log_weights(HISTORIES, made.support[HISTORIES.item_index.clamp(min=0)]).exp()
 
     neighbours, reclicks = weights[:, 1 : 1 + N_AGES], weights[:, 1 + N_AGES :]
     torch.testing.assert_close(weights.sum(1), torch.ones(4))
@@ -116,13 +114,13 @@ def test_weights_sum_to_1_and_clicks_that_are_not_there_have_none() -> None:
 @torch.inference_mode()
 def test_what_stands_where_there_is_no_click_is_ignored() -> None:
     """Support and age of row 0, which an absent click points to, change nothing."""
-    made, features = mixture(), torch.randn(1, WIDTH)
+    made = mixture()
     of = history([(1, 0.0)])
     support = made.support[of.item_index.clamp(min=0)]
     other = support.clone()
     other[:, 1:] = 1e6
 
-    assert torch.equal(made.log_weights(features, of, support), made.log_weights(features, of, other))
+    assert torch.equal(made.log_weights(of, support), made.log_weights(of, other))
 
 
 @torch.inference_mode()
@@ -130,7 +128,7 @@ def test_a_mixture_by_hand() -> None:
     """One click on item 1, whose neighbour is item 0 by half: three terms of 1/3 each."""
     made = neighbour_of(1, 0, 0.5)
 
-    found = made.probabilities(torch.zeros(1, N_ITEMS), torch.zeros(1, WIDTH), history([(1, 0.0)]))
+    found = made.probabilities(torch.zeros(1, N_ITEMS), history([(1, 0.0)]))
 
     network = 1 / 3 / N_ITEMS
     expected = [[network + 1 / 3 * 0.5, network + 1 / 3, *[network] * (N_ITEMS - 2)]]
@@ -142,7 +140,7 @@ def test_an_item_that_was_clicked_twice_is_counted_twice() -> None:
     """As neighbours' source and as what may be clicked again: five terms of 1/5."""
     made = neighbour_of(1, 0, 0.5)
 
-    found = made.probabilities(torch.zeros(1, N_ITEMS), torch.zeros(1, WIDTH), history([(1, 0.0), (1, 0.0)]))
+    found = made.probabilities(torch.zeros(1, N_ITEMS), history([(1, 0.0), (1, 0.0)]))
 
     network = 1 / 5 / N_ITEMS
     assert found[0, :3].tolist() == pytest.approx([network + 2 / 5 * 0.5, network + 2 / 5, network])
@@ -153,20 +151,22 @@ def test_neighbours_with_share_0_add_nothing() -> None:
     """Short lists are filled up with row 0."""
     made = neighbour_of(1, 2, 0.5)
 
-    found = made.probabilities(torch.zeros(1, N_ITEMS), torch.zeros(1, WIDTH), history([(1, 0.0)]))
+    found = made.probabilities(torch.zeros(1, N_ITEMS), history([(1, 0.0)]))
 
     assert found[0, 0].item() == pytest.approx(1 / 3 / N_ITEMS)
     assert found.sum().item() == pytest.approx(1 - 1 / 3 * 0.5)
 
 
 def test_a_fresh_gate_trusts_the_network_most_and_new_clicks_more_than_old_ones() -> None:
-    """What it has not learnt it does not do: features, length, age and support do not matter yet."""
-    made = Mixture(N_ITEMS, WIDTH, N_NEIGHBOURS)
+    """What it has not learnt it does not do: length, age and support do not matter yet."""
+    made = Mixture(N_ITEMS, N_NEIGHBOURS)
     of = history([(item % N_ITEMS, 50.0 * item) for item in range(N_AGES)])
 
     with torch.inference_mode():
-        weights = made.log_weights(torch.randn(1, WIDTH), of, torch.ones(1, N_AGES)).exp()[0]
-        others = made.log_weights(torch.randn(1, WIDTH), of._replace(age_s=of.age_s * 2), torch.full((1, N_AGES), 9.0))
+        weights = made.log_weights(of, torch.ones(1, N_AGES)).exp()[0]
+        others = made.log_weights(
+            of._replace(age_s=of.age_s * 2, n_session=of.n_session * 3), torch.full((1, N_AGES), 9.0)
+        )
 
     neighbours, reclicks = weights[1 : 1 + N_AGES], weights[1 + N_AGES :]
     torch.testing.assert_close(others.exp()[0], weights)
@@ -182,7 +182,7 @@ def test_every_weight_of_the_gate_learns() -> None:
     names, weights = zip(*made.named_parameters(), strict=True)
     support = made.support[HISTORIES.item_index.clamp(min=0)]
 
-    terms = made.log_weights(torch.randn(4, WIDTH), HISTORIES, support)
+    terms = made.log_weights(HISTORIES, support)
     gradients = torch.autograd.grad((terms * torch.rand(4, N_TERMS) * (terms > -1e6)).sum(), weights)
 
     assert [name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()] == []

@@ -135,7 +135,7 @@ def test_probabilities_come_from_the_mixture_where_there_is_one() -> None:
     history = History(torch.full((2, N_AGES), 4), torch.zeros(2, N_AGES), torch.ones(2))
     assert mixed.mixture is not None
 
-    expected = mixed.mixture.probabilities(mixed.scores(features) * mixed.mixture.sharpness, features, history)
+    expected = mixed.mixture.probabilities(mixed.scores(features) * mixed.mixture.sharpness, history)
 
     torch.testing.assert_close(plain.probabilities(features, history), plain.scores(features).softmax(1))
     torch.testing.assert_close(mixed.probabilities(features, history), expected)
