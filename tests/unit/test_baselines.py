@@ -18,7 +18,7 @@ from training.offline.recommender import Recommender
 from training.sequences import ClickColumns, Sequences, group_by_user
 
 NONE = -math.inf
-COUNTING = [name for name in MODELS if name != "network"]
+COUNTING = [name for name, model in MODELS.items() if not model.is_seeded]
 
 
 def sessions(*items: list[int]) -> Sequences:
