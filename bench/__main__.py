@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import click
 
-from bench import failover, measure, model_step
+from bench import failover, learning, measure, model_step
 from demo.local_kafka import LocalKafka
 from nextclick.settings import Settings
 
 RATE = 1_000
-PARTS = ("throughput", "catalogue", "step", "steady", "trainer", "failover")
+PARTS = ("throughput", "catalogue", "step", "steady", "learning", "trainer", "failover")
 
 
 @click.command()
@@ -25,6 +25,7 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
         "catalogue": _catalogue,
         "step": _step,
         "steady": _steady,
+        "learning": _learning,
         "trainer": _trainer,
         "failover": _failover,
     }
@@ -90,6 +91,12 @@ def _steady(broker: str, quick: bool) -> None:
     with measure.own_topics(broker) as settings:
         cores = measure.idle_cores(settings, 10 if quick else 30)
     click.echo(f"  {cores:.3f} cores when idle")
+
+
+def _learning(broker: str, quick: bool) -> None:
+    click.echo(f"\nlearning, the network alone, width {Settings().hidden_size}, {learning.N_ITEMS:,} items")
+    for device, clicks_per_s in learning.clicks_per_s(20_000 if quick else 100_000).items():
+        click.echo(f"  {device:8} {clicks_per_s:>9,.0f} clicks/s")
 
 
 def _trainer(broker: str, quick: bool) -> None:

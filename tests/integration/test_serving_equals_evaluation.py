@@ -22,7 +22,7 @@ from training.sequences import ClickColumns, group_by_user
 Doubles = npt.NDArray[np.float64]
 
 RECORDED = Path(__file__).parents[2].parent / "shared" / "data" / "yoochoose_100k.csv.gz"
-# The worker keeps a user's state in float16. That moves scores by 0.05% at most, which is hardly ever seen in a list.
+# The worker keeps a user's state in float16. That moves scores by 0.1% at most, which is hardly ever seen in a list.
 RECALL_TOLERANCE = 0.002
 SCORE_TOLERANCE = 0.005  # as a share; a gap, an age or an event type that is not what training saw moves some by 5%
 QUICK = ("--set", "hidden_size=32", "--set", "epochs=1", "--set", "device=cpu")
