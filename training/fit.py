@@ -93,7 +93,8 @@ class _Course:
         self._newest_from = int(n_clicks * (1.0 - _NEWEST_SHARE))
         self.all = training_windows(sequences, n_clicks, settings.recent_clicks + 1)
         last_click = sequences.age_rank[self.all.end - 1]
-        self.older = self.all.take(np.flatnonzero(last_click < self._newest_from))
+        # Cut anew: of users who were there to the end, what they clicked before counts too.
+        self.older = training_windows(sequences, self._newest_from, settings.recent_clicks + 1)
         self.recent = self.all.take(np.flatnonzero(last_click >= int(n_clicks * (1.0 - _RECENT_SHARE))))
         self._rng = np.random.default_rng(settings.seed)
         self._learner = Learner(network, lesson.n_known, lesson.item_index, sequences, settings)

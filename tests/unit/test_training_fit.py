@@ -234,7 +234,6 @@ def test_the_gate_is_fitted_with_counts_that_have_not_seen_its_clicks(follows_th
         assert each is not None
         with torch.inference_mode():
             trust.append(each.log_weights(history, support).exp()[:, 1].mean().item())
-    print(trust)
     assert (trust[0] > trust[1]) is follows_the_rule
 
 
