@@ -1,6 +1,6 @@
 """Fits a network to the clicks of a log, in passes in time order: what is learnt last is what is true now.
 
-A new network first learns all but the newest clicks. There, on clicks that neither it nor the counts have seen, the
+A new network with counts beside it first learns all but the newest clicks. There, on clicks that neither has seen, the
 gate that mixes the two is fitted. Then the most recent part of the log is learnt again, with the newest clicks in it.
 """
 
@@ -72,14 +72,15 @@ def fit(network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> F
         TrainingStopped: it did.
     """
     course = _Course(network, lesson, settings, watch)
-    if not lesson.n_known:
+    is_new = not lesson.n_known
+    if is_new:
         course.start_warm()
     for number in range(1, settings.epochs + 1):
-        course.learn(course.all if lesson.n_known else course.older, f"training, pass {number} of {settings.epochs}")
-    if not lesson.n_known:
+        course.learn(course.first, f"training, pass {number} of {settings.epochs}")
+    if course.holds_out:
         course.fit_gate()
-        for number in range(1, _RECENT_PASSES + 1):
-            course.learn(course.recent, f"training, recent clicks, pass {number} of {_RECENT_PASSES}")
+    for number in range(1, (_RECENT_PASSES if is_new else 0) + 1):
+        course.learn(course.recent, f"training, recent clicks, pass {number} of {_RECENT_PASSES}")
     course.take_counts(lesson.n_clicks)
     return Fitted(settings.epochs, course.n_learnt / max(course.learning_s, 1e-9))
 
@@ -90,19 +91,20 @@ class _Course:
     def __init__(self, network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> None:
         self._network, self._lesson, self._settings, self._watch = network, lesson, settings, watch
         sequences, n_clicks = lesson.sequences, lesson.n_clicks
-        self._newest_from = int(n_clicks * (1.0 - _NEWEST_SHARE))
-        self.all = training_windows(sequences, n_clicks, settings.recent_clicks + 1)
-        last_click = sequences.age_rank[self.all.end - 1]
-        # Cut anew: of users who were there to the end, what they clicked before counts too.
-        self.older = training_windows(sequences, self._newest_from, settings.recent_clicks + 1)
-        self.recent = self.all.take(np.flatnonzero(last_click >= int(n_clicks * (1.0 - _RECENT_SHARE))))
+        self.holds_out = network.mixture is not None and not lesson.n_known
+        self._first_clicks = int(n_clicks * (1.0 - _NEWEST_SHARE)) if self.holds_out else n_clicks
+        # Cut anew for the first passes: of users who were there to the end, what they clicked before counts too.
+        self.first = training_windows(sequences, self._first_clicks, settings.recent_clicks + 1)
+        windows = training_windows(sequences, n_clicks, settings.recent_clicks + 1)
+        last_click = sequences.age_rank[windows.end - 1]
+        self.recent = windows.take(np.flatnonzero(last_click >= int(n_clicks * (1.0 - _RECENT_SHARE))))
         self._rng = np.random.default_rng(settings.seed)
         self._learner = Learner(network, lesson.n_known, lesson.item_index, sequences, settings)
         self.n_learnt, self.learning_s = 0, 0.0
 
     def start_warm(self) -> None:
-        """Give the items vectors from the counts as they were before the newest clicks, which are to judge."""
-        counts = self.take_counts(self._newest_from)
+        """Give the items vectors from the counts of the clicks of the first passes."""
+        counts = self.take_counts(self._first_clicks)
         vectors = spectral_item_vectors(counts, self._network.config.hidden_size, self._settings.seed)
         with torch.no_grad():
             # What is left of the random vectors is all that an item without neighbours has.
@@ -129,13 +131,11 @@ class _Course:
 
     def fit_gate(self) -> None:
         """Fit the mixture on the newest clicks."""
-        if self._network.mixture is None:
-            return
-        lesson, newest_from = self._lesson, self._newest_from
+        lesson, first_clicks = self._lesson, self._first_clicks
         predictions = choose_predictions(
-            lesson.sequences, newest_from, lesson.n_clicks, _GATE_PREDICTIONS, self._settings.recent_clicks
+            lesson.sequences, first_clicks, lesson.n_clicks, _GATE_PREDICTIONS, self._settings.recent_clicks
         )
-        counts = self.take_counts(newest_from)
+        counts = self.take_counts(first_clicks)
         fit_mixture(self._network, lesson.item_index, lesson.sequences, predictions, counts, self._watch)
 
     def take_counts(self, n_clicks: int) -> AssociationCounts:
