@@ -16,7 +16,7 @@ from nextclick.settings import Settings
 from tests.networks import random_network
 from training.associations import AssociationCounts
 from training.evaluate import MISSED, choose_predictions, network_ranks
-from training.fit import Lesson, fit
+from training.fit import Lesson, _Course, fit
 from training.growth import grown_item_ids, grown_network
 from training.histories import Histories
 from training.losses import LOSSES
@@ -82,8 +82,7 @@ def test_every_cell_learns_which_item_follows(cell: str, tied: bool) -> None:
         cell=cell,
         tied=tied,
         hidden_size=32,
-        epochs=25,
-        learning_rate=0.1,
+        epochs=15,
         batch_windows=8,
         dropout=0.1,
         feature_dropout=0.0,
@@ -104,8 +103,7 @@ def test_every_loss_learns_which_item_follows(cell: str, loss: str) -> None:
         cell=cell,
         loss=loss,
         hidden_size=32,
-        epochs=25,
-        learning_rate=0.1,
+        epochs=15,
         batch_windows=8,
         dropout=0.0,
         feature_dropout=0.0,
@@ -144,7 +142,6 @@ def test_sampled_negatives_learn_it_too(loss: str) -> None:
         negatives=40,
         hidden_size=32,
         epochs=30,
-        learning_rate=0.1,
         batch_windows=8,
         dropout=0.0,
         feature_dropout=0.0,
@@ -197,6 +194,19 @@ def test_the_newest_clicks_are_learnt_too(n_known: int) -> None:
 
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("recent_clicks", [20, 3])
+def test_every_pass_has_every_click_before_the_newest_ones(recent_clicks: int) -> None:
+    """Also of users who were there to the end: of each click but a user's first once, and nothing newer."""
+    sequences, settings = successor_sequences(n_users=30), Settings(hidden_size=8, recent_clicks=recent_clicks)
+    network = Network(network_config(settings, N_ITEMS))
+
+    older = _Course(network, lesson(sequences), settings, Watch(Event())).older
+
+    targets = [row for first, end in zip(older.first, older.end, strict=True) for row in range(first + 1, end)]
+    is_first = np.arange(len(sequences)) == sequences.first_row_of_user()
+    assert sorted(targets) == np.flatnonzero((sequences.age_rank < 270) & ~is_first).tolist()
 
 
 def test_the_mixture_gets_the_counts_of_all_clicks() -> None:
