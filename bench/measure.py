@@ -199,6 +199,14 @@ def with_bundle(settings: Settings, n_items: int) -> Settings:
 
     torch.manual_seed(0)
     vocabulary = Vocabulary([f"item-{number}" for number in range(n_items)], np.ones(n_items))
-    network = Network(NetworkConfig(n_items, settings.hidden_size))
+    network = Network(
+        NetworkConfig(
+            n_items,
+            settings.hidden_size,
+            skip=settings.skip,
+            normalised=settings.normalised,
+            n_neighbours=settings.neighbours,
+        )
+    )
     manifest = save_bundle(settings.bundle_dir, network, vocabulary, created_ms=1, metrics={})
     return replace(settings, bundle=str(settings.bundle_dir / manifest.bundle_id))
