@@ -245,6 +245,7 @@ def test_a_stop_in_the_middle_of_a_recovery_is_quick_and_clean(playground: Any) 
 def test_a_restart_within_the_session_timeout_disturbs_nobody(playground: Any) -> None:
     """Static membership: the partitions of a worker that crashed and is back are kept for it."""
     playground.worker("other")
+    playground.wait_for_log("other", "partitions assigned")
     worker = playground.worker()
     playground.wait_for(
         lambda: playground.log("other").read_text().count("partitions assigned") >= 2,
