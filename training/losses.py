@@ -11,7 +11,7 @@ targets too. Where there is no negative, nothing is learnt, but that BPR-max pul
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,9 +73,36 @@ class CandidateSampler:
         return Candidates(items, correction.float(), places[: len(targets)])
 
 
+class _CrossEntropy(torch.autograd.Function):
+    """The usual cross-entropy; its gradient, softmax minus one at the target, is had in the same pass.
+
+    The score matrix is the largest thing of a step. PyTorch's own loss fills a second one with zeros on the way back
+    and takes twice the time.
+    """
+
+    @staticmethod
+    def forward(context: Any, logits: Tensor, target: Tensor) -> Tensor:
+        place = target.unsqueeze(1)
+        of_target = logits.gather(1, place)
+        highest = logits.amax(1, keepdim=True)
+        shares = torch.sub(logits, highest).exp_()
+        total = shares.sum(1, keepdim=True)
+        value = (total.log() + highest - of_target).mean()
+        gradient = shares.div_(total * len(target))
+        gradient.scatter_add_(1, place, torch.full_like(of_target, -1.0 / len(target)))
+        context.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    def backward(context: Any, *of_value: Any) -> tuple[Tensor, None]:
+        (gradient,) = context.saved_tensors
+        return gradient * of_value[0], None
+
+
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean of minus log o of the target, where o is the softmax of the row."""
-    return functional.cross_entropy(logits, target)
+    value: Tensor = _CrossEntropy.apply(logits, target)  # type: ignore[no-untyped-call]
+    return value
 
 
 def bpr_max(logits: Tensor, target: Tensor) -> Tensor:
