@@ -210,16 +210,16 @@ class Settings:
         at_least=0,
         at_most=MAX_NEIGHBOURS,
     )
-    epochs: int = _setting(3, "passes over the training sequences, at most", at_least=1)
-    batch_windows: int = _setting(48, "sequences per training step", unit="sequences", at_least=1)
-    learning_rate: float = _setting(0.02, "step of the optimizer (row-wise Adagrad)", at_least=0)
+    epochs: int = _setting(2, "passes over the training sequences; recent ones are then learnt again", at_least=1)
+    batch_windows: int = _setting(96, "sequences per training step", unit="sequences", at_least=1)
+    learning_rate: float = _setting(0.025, "step of the optimizer (row-wise Adagrad)", at_least=0)
     dropout: float = _setting(
-        0.4, "share of the input vectors' elements that training sets to zero", at_least=0, at_most=0.95
+        0.25, "share of the input vectors' elements that training sets to zero", at_least=0, at_most=0.95
     )
     feature_dropout: float = _setting(
-        0.2, "share of the elements of what the cell says that training sets to zero", at_least=0, at_most=0.95
+        0.0, "share of the elements of what the cell says that training sets to zero", at_least=0, at_most=0.95
     )
-    negatives: int = _setting(2_048, "sampled items per batch that a click is told apart from", at_least=1)
+    negatives: int = _setting(8_192, "sampled items per batch that a click is told apart from", at_least=1)
     negatives_power: float = _setting(
         0.3, "an item is sampled by its popularity raised to this: 0 is uniform", at_least=0, at_most=1
     )

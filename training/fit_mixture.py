@@ -5,6 +5,7 @@ predicted: there one sees how far each source can be trusted. What was learnt fr
 """
 
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -23,11 +24,11 @@ from training.watch import Watch
 
 # Of the search: what the network's scores are multiplied with, and all weights of neighbours and of re-clicks. The
 # first of each was best on three data sets together: another must be better by more than chance.
-_SHARPNESS = (0.55, 0.7, 0.85, 0.45)
+_SHARPNESS = (0.7, 0.55, 0.85)
 _NEIGHBOURS = (2.0, 1.0, 4.0)
 _RECLICKS = (1.0, 2.0, 0.5)
 _MARGIN = 0.002  # of recall and MRR together
-_SEARCH_PREDICTIONS = 4_000
+_SEARCH_SCORES = 200_000_000  # at most, of items, for each factor that is tried: what takes the time
 _PENALTY = 10.0  # of the squared gate's weights, in predictions: with few the gate stays as it began
 _ITERATIONS = 60
 _LEAST = 1e-9  # probability of what no source expects
@@ -75,13 +76,13 @@ def fit_mixture(
     if seen is None:
         return
     _fit_gate(mixture, seen)
-    every = max(1, len(predictions.target) // _SEARCH_PREDICTIONS)
+    every = math.ceil(len(predictions.target) * network.config.n_items / _SEARCH_SCORES)
     some = Predictions(predictions.target[::every], predictions.history_first[::every])
-    _search(network, mixture, lambda: _quality(network, index, sequences, some, watch))
+    _search(mixture, lambda: _quality(network, index, sequences, some, watch))
 
 
 @torch.no_grad()
-def _search(network: Network, mixture: Mixture, quality: Callable[[], float]) -> None:
+def _search(mixture: Mixture, quality: Callable[[], float]) -> None:
     """Bring out what is ranked: the most probable gate trusts the network for what it is surest of, too far for a list.
 
     One factor after the other takes the value that makes recall and MRR best.
