@@ -24,8 +24,7 @@ from training.watch import Watch
 _BLOCK_BATCHES = 8  # windows are mixed within so many batches only
 _NEWEST_SHARE = 0.1  # of the clicks, for the gate
 _RANDOM_SHARE = 0.01
-_RECENT_SHARE = 0.3  # of the clicks, learnt last
-_RECENT_PASSES = 2
+_RECENT_SHARE = 0.3  # of the clicks, learnt once more, last of all
 _GATE_PREDICTIONS = 20_000  # a gate has 85 weights
 _log = logging.getLogger(__name__)
 
@@ -79,8 +78,8 @@ def fit(network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> F
         course.learn(course.first, f"training, pass {number} of {settings.epochs}")
     if course.holds_out:
         course.fit_gate()
-    for number in range(1, (_RECENT_PASSES if is_new else 0) + 1):
-        course.learn(course.recent, f"training, recent clicks, pass {number} of {_RECENT_PASSES}")
+    if is_new:
+        course.learn(course.recent, "training, recent clicks")
     course.take_counts(lesson.n_clicks)
     return Fitted(settings.epochs, course.n_learnt / max(course.learning_s, 1e-9))
 
