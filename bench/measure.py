@@ -194,19 +194,12 @@ def with_bundle(settings: Settings, n_items: int) -> Settings:
     import torch
 
     from nextclick.bundle import save_bundle
-    from nextclick.network import Network, NetworkConfig
+    from nextclick.network import Network
     from nextclick.vocabulary import Vocabulary
+    from training.training_round import network_config
 
     torch.manual_seed(0)
     vocabulary = Vocabulary([f"item-{number}" for number in range(n_items)], np.ones(n_items))
-    network = Network(
-        NetworkConfig(
-            n_items,
-            settings.hidden_size,
-            skip=settings.skip,
-            normalised=settings.normalised,
-            n_neighbours=settings.neighbours,
-        )
-    )
+    network = Network(network_config(settings, n_items))
     manifest = save_bundle(settings.bundle_dir, network, vocabulary, created_ms=1, metrics={})
     return replace(settings, bundle=str(settings.bundle_dir / manifest.bundle_id))
