@@ -29,7 +29,8 @@ _SHARPNESS = (0.85, 0.7, 0.55)
 _NEIGHBOURS = (2.0, 1.0, 4.0)
 _RECLICKS = (1.0, 2.0, 0.5)
 _MARGIN = 0.002  # of recall and MRR together
-_SEARCH_SCORES = 200_000_000  # at most, of items, for each factor that is tried: what takes the time
+_SEARCH_PREDICTIONS = 4_000  # at least, where there are so many: fewer are chance
+_SEARCH_SCORES = 200_000_000  # of items, for each factor that is tried: with a small catalogue, more predictions
 _PENALTY = 10.0  # of the squared gate's weights, in predictions: with few the gate stays as it began
 _ITERATIONS = 60
 _LEAST = 1e-9  # probability of what no source expects
@@ -77,7 +78,8 @@ def fit_mixture(
     if seen is None:
         return
     _fit_gate(mixture, seen)
-    every = math.ceil(len(predictions.target) * network.config.n_items / _SEARCH_SCORES)
+    n_some = max(_SEARCH_PREDICTIONS, _SEARCH_SCORES / network.config.n_items)
+    every = math.ceil(len(predictions.target) / n_some)
     some = Predictions(predictions.target[::every], predictions.history_first[::every])
     _search(mixture, lambda: _quality(network, index, sequences, some, watch))
 
