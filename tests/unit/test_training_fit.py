@@ -202,9 +202,9 @@ def test_every_pass_has_every_click_before_the_newest_ones(recent_clicks: int) -
     sequences, settings = successor_sequences(n_users=30), Settings(hidden_size=8, recent_clicks=recent_clicks)
     network = Network(network_config(settings, N_ITEMS))
 
-    older = _Course(network, lesson(sequences), settings, Watch(Event())).first
+    windows = _Course(network, lesson(sequences), settings, Watch(Event())).first
 
-    targets = [row for first, end in zip(older.first, older.end, strict=True) for row in range(first + 1, end)]
+    targets = [row for first, end in zip(windows.first, windows.end, strict=True) for row in range(first + 1, end)]
     is_first = np.arange(len(sequences)) == sequences.first_row_of_user()
     assert sorted(targets) == np.flatnonzero((sequences.age_rank < 270) & ~is_first).tolist()
 
