@@ -78,10 +78,15 @@ def fit_mixture(
     if seen is None:
         return
     _fit_gate(mixture, seen)
-    n_some = max(_SEARCH_PREDICTIONS, _SEARCH_SCORES / network.config.n_items)
-    every = math.ceil(len(predictions.target) / n_some)
-    some = Predictions(predictions.target[::every], predictions.history_first[::every])
+    some = _searched(predictions, network.config.n_items)
     _search(mixture, lambda: _quality(network, index, sequences, some, watch))
+
+
+def _searched(predictions: Predictions, n_items: int) -> Predictions:
+    """Thin out the predictions, evenly in time, to what the search has time for."""
+    n_some = max(_SEARCH_PREDICTIONS, _SEARCH_SCORES / n_items)
+    every = max(1, math.ceil(len(predictions.target) / n_some))
+    return Predictions(predictions.target[::every], predictions.history_first[::every])
 
 
 @torch.no_grad()

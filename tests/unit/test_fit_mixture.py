@@ -12,7 +12,7 @@ from nextclick.mixture import N_AGES
 from nextclick.network import Network, NetworkConfig
 from training.associations import AssociationCounts
 from training.evaluate import Predictions
-from training.fit_mixture import _search, fit_mixture
+from training.fit_mixture import _search, _searched, fit_mixture
 from training.histories import Histories
 from training.sequences import ClickColumns, Ints, Sequences, group_by_user
 from training.watch import TrainingStopped, Watch
@@ -178,6 +178,23 @@ def test_where_nothing_ranks_clearly_better_the_usual_factors_are_taken() -> Non
 
     assert torch.allclose(network.mixture.of_term, fitted)
     assert network.mixture.sharpness.item() == pytest.approx(0.85)
+
+
+@pytest.mark.parametrize(
+    ("n_items", "n_predictions", "expected"),
+    [(1_000, 20_000, 20_000), (20_000, 20_000, 10_000), (10**8, 20_000, 4_000), (9, 3, 3)],
+)
+def test_the_search_sees_fewer_predictions_of_a_large_catalogue(
+    n_items: int, n_predictions: int, expected: int
+) -> None:
+    """Scoring takes time by items; yet 4,000 remain, for what fewer show is chance. Old and new ones stay alike."""
+    target = np.arange(n_predictions)
+
+    some = _searched(Predictions(target, target), n_items)
+
+    assert len(some.target) == expected
+    assert some.target[0] == 0
+    assert np.unique(np.diff(some.target)).size == 1
 
 
 def test_only_the_gate_is_changed() -> None:
