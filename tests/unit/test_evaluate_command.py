@@ -1,5 +1,6 @@
 """`nextclick evaluate` from end to end, on clicks that a few lines make."""
 
+import itertools
 import json
 import re
 import sys
@@ -14,10 +15,12 @@ from click.testing import CliRunner, Result
 from nextclick.bundle import load_network
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
+from training.baselines.popularity import Popularity
 from training.offline.data import OfflineData, offline_data
 from training.offline.evaluate_cli import evaluate
+from training.offline.presets import load_preset
 from training.offline.tune import Limits, tune
-from training.sequences import ClickColumns
+from training.sequences import ClickColumns, Sequences
 from training.watch import Watch
 
 REAL_DATA = Path(__file__).parents[2] / "../shared/data"
@@ -294,14 +297,16 @@ def test_tuning_begins_with_what_is_given_and_never_ends_below_it() -> None:
     """The same seed finds the same; what is not searched is kept."""
     pytest.importorskip("optuna", reason="Optuna is not installed")
     data, watch = small_data(), Watch(Event())
-    found = [tune("recent-popularity", {"half_life": 0.5}, Settings(), data, Limits(4, 1), watch) for _ in range(2)]
-    once = tune("recent-popularity", {"half_life": 0.5}, Settings(), data, Limits(1, 1), watch)
+    found, again = (
+        list(tune("recent-popularity", {"half_life": 0.5}, Settings(), data, Limits(4, 1), watch)) for _ in range(2)
+    )
 
-    assert found[0] == found[1]
-    assert found[0].n_trials == 4
-    assert found[0].recall + found[0].mrr >= found[0].default_recall + found[0].default_mrr
-    assert once.parameters == {"half_life": 0.5}
-    assert (once.recall, once.mrr) == (found[0].default_recall, found[0].default_mrr)
+    assert found == again
+    assert [so_far.n_trials for so_far in found] == [1, 2, 3, 4]
+    assert found[0].first == found[0].last == found[0].best
+    assert found[0].first.parameters == {"half_life": 0.5}
+    qualities = [so_far.last.recall + so_far.last.mrr for so_far in found]
+    assert [so_far.best.recall + so_far.best.mrr for so_far in found] == list(np.maximum.accumulate(qualities))
 
 
 def test_tuning_ends_in_time() -> None:
@@ -309,7 +314,29 @@ def test_tuning_ends_in_time() -> None:
     pytest.importorskip("optuna", reason="Optuna is not installed")
     watch = Watch(Event())
 
-    assert tune("recent-popularity", {}, Settings(), small_data(), Limits(10_000, 1e-6), watch).n_trials == 1
+    assert len(list(tune("recent-popularity", {}, Settings(), small_data(), Limits(10_000, 1e-6), watch))) == 1
+
+
+def test_a_search_that_is_ended_has_written_what_it_found(
+    clicks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the third trial."""
+    pytest.importorskip("optuna", reason="Optuna is not installed")
+    out, fit, n_fits = tmp_path / "found.toml", Popularity.fit, itertools.count(1)
+
+    def fit_twice(self: Popularity, train: Sequences, n_items: int) -> None:
+        if next(n_fits) == 3:
+            raise KeyboardInterrupt
+        fit(self, train, n_items)
+
+    monkeypatch.setattr(Popularity, "fit", fit_twice)
+
+    done = invoke(clicks, "--tune", "--models", "recent-popularity", "--preset-out", out)
+
+    assert done.exit_code != 0
+    assert "trial 2: Recall@20" in done.stderr
+    assert "half_life" in load_preset(str(out))["recent-popularity"]
+    assert "after 2 trials" in out.read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"the real click data is not at {REAL_DATA}")

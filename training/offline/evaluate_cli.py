@@ -152,16 +152,25 @@ def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Paramete
     validation = validation_split(read_offline_data(source))
     click.echo(f"validation part of {source.file.path.name}: {_sizes(validation)}", err=True)
     comments = [f"Found by nextclick evaluate --tune, with seed {settings.seed}, for {name_of_data}:"]
+    limits = Limits(options["trials"], options["tune_minutes"])
     for name in names:
-        limits = Limits(options["trials"], options["tune_minutes"])
-        best = tune(name, presets.get(name, {}), settings, validation, limits, _watch())
-        comments.append(
-            f"{name}: Recall@20 {best.recall:.4f}, MRR@20 {best.mrr:.4f} after {best.n_trials} trials on the "
-            f"validation part; {best.default_recall:.4f}, {best.default_mrr:.4f} before."
-        )
-        click.echo(comments[-1])
-        found[name] = best.parameters
-        save_preset(out, "\n".join(comments), found)
+        comment = ""
+        for so_far in tune(name, presets.get(name, {}), settings, validation, limits, _watch()):
+            first, last, best = so_far.first, so_far.last, so_far.best
+            click.echo(
+                f"{name}, trial {so_far.n_trials}: Recall@20 {last.recall:.4f}, MRR@20 {last.mrr:.4f}; "
+                f"best so far {best.recall:.4f}, {best.mrr:.4f}",
+                err=True,
+            )
+            comment = (
+                f"{name}: Recall@20 {best.recall:.4f}, MRR@20 {best.mrr:.4f} after {so_far.n_trials} trials on the "
+                f"validation part; {first.recall:.4f}, {first.mrr:.4f} before."
+            )
+            # After every trial: who ends a long search keeps what it has found.
+            found[name] = best.parameters
+            save_preset(out, "\n".join([*comments, comment]), found)
+        comments.append(comment)
+        click.echo(comment)
     click.echo(f"written: {out}; use it with --preset {out}")
 
 

@@ -1,5 +1,7 @@
 """Searches hyper-parameters with Optuna, on a validation part of the training clicks only."""
 
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from nextclick.errors import PermanentError
@@ -59,24 +61,28 @@ SEARCH: dict[str, dict[str, Between | OneOf]] = {
 }
 
 
-class Tuned(NamedTuple):
-    """What a search found.
-
-    Attributes:
-        parameters: the best.
-        recall: recall@20 with them, on the validation part.
-        mrr: MRR@20 with them.
-        default_recall: recall@20 with the values from which the search began.
-        default_mrr: MRR@20 with those.
-        n_trials: how many were made.
-    """
+class Tried(NamedTuple):
+    """A trial: its parameters, and recall@20 and MRR@20 with them on the validation part."""
 
     parameters: Parameters
     recall: float
     mrr: float
-    default_recall: float
-    default_mrr: float
+
+
+class Tuned(NamedTuple):
+    """Where a search stands.
+
+    Attributes:
+        n_trials: how many were made.
+        first: the values from which the search began.
+        last: the newest trial.
+        best: the one with the highest sum of recall and MRR.
+    """
+
     n_trials: int
+    first: Tried
+    last: Tried
+    best: Tried
 
 
 def require_search(names: list[str]) -> None:
@@ -100,7 +106,7 @@ def require_search(names: list[str]) -> None:
 
 def tune(
     name: str, given: Parameters, settings: Settings, validation: OfflineData, limits: "Limits", watch: Watch
-) -> Tuned:
+) -> Iterator[Tuned]:
     """Search the parameters of one model; what is best is the sum of recall@20 and MRR@20.
 
     Args:
@@ -111,35 +117,33 @@ def tune(
         limits: when to end.
         watch: can end the search.
 
+    Yields:
+        After every trial, where the search stands; at least once.
+
     Raises:
-        TrainingStopped: it did.
+        TrainingStopped: the watch asked for it.
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a warning would show the stack trace of Ctrl-C
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    began_s = time.monotonic()
     model, space = MODELS[name], SEARCH[name]
     start = {**model.parameters(settings), **given}
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=settings.seed % 2**32))
     study.enqueue_trial({parameter: start[parameter] for parameter in space})
-
-    def quality(trial: "Trial") -> float:
+    tried: list[Tried] = []
+    while not tried or (len(tried) < limits.trials and time.monotonic() - began_s < limits.minutes * 60):
+        trial = study.ask()
         parameters = {**given, **{parameter: _suggest(trial, parameter, space[parameter]) for parameter in space}}
-        title = f"{name}, trial {trial.number + 1} of at most {limits.trials}"
+        title = f"{name}, trial {len(tried) + 1} of at most {limits.trials}"
         means = gains(run(model.make(settings, parameters), validation, title, watch).rank).mean(axis=0)
-        trial.set_user_attr("recall", float(means[METRICS.index("recall@20")]))
-        trial.set_user_attr("mrr", float(means[METRICS.index("mrr@20")]))
-        return float(trial.user_attrs["recall"] + trial.user_attrs["mrr"])
+        tried.append(Tried(parameters, float(means[METRICS.index("recall@20")]), float(means[METRICS.index("mrr@20")])))
+        study.tell(trial, _quality(tried[-1]))
+        yield Tuned(len(tried), tried[0], tried[-1], max(tried, key=_quality))
 
-    study.optimize(quality, n_trials=limits.trials, timeout=limits.minutes * 60)
-    best, first = study.best_trial, study.trials[0]
-    return Tuned(
-        {**given, **best.params},
-        best.user_attrs["recall"],
-        best.user_attrs["mrr"],
-        first.user_attrs["recall"],
-        first.user_attrs["mrr"],
-        len(study.trials),
-    )
+
+def _quality(trial: Tried) -> float:
+    return trial.recall + trial.mrr
 
 
 class Limits(NamedTuple):
