@@ -22,7 +22,7 @@ N_EVENT_ROWS = len(EVENT_TYPES) + 1  # the last row is every other event type
 
 NEIGHBOURS = "mixture.neighbours"  # the one weight that is whole numbers: rows of the item embedding
 INPUT_SCALE = 4.0  # of item vectors of length 1 as inputs: numbers of about 1/3 at width 128, as the gates like them
-_FIRST_SCALE = 14.0  # of a cosine as a score; 12 to 20 are in use, NISER, arXiv:1909.04276
+_SCALE = 14.0  # of a cosine as a score; 12 to 20 are in use, NISER, arXiv:1909.04276
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _GATES = {"gru": 3, "lstm": 4, "rnn": 1}
@@ -98,7 +98,10 @@ class Network(nn.Module):
 
     Attributes:
         mixture: what counts add to the network; None where it stands alone.
+        scale: of the cosine of a query and an item vector; None where vectors are compared as they are.
     """
+
+    scale: Tensor | None
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -111,7 +114,7 @@ class Network(nn.Module):
         self.output_embedding = self.item_embedding if config.tied else nn.Embedding(config.n_items, size)
         self.item_bias = nn.Parameter(torch.zeros(config.n_items))
         self.skip = nn.Parameter(torch.ones(size)) if config.skip else None
-        self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE)) if config.normalised else None
+        self.register_buffer("scale", torch.tensor(_SCALE) if config.normalised else None)
         neighbours = config.n_neighbours
         self.mixture = Mixture(config.n_items, neighbours) if neighbours else None
         for embedding, spread in (

@@ -9,6 +9,7 @@ Source: Ludewig & Jannach 2018, arXiv:1803.09587 (association and sequential rul
 diginetica's validation part.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -40,12 +41,12 @@ class NeighbourLists(NamedTuple):
 
 
 class _Pairs(NamedTuple):
-    """Pairs of clicks of a session, both ways."""
+    """Pairs of clicks of a session at one distance, one way."""
 
     item: Ints
     neighbour: Ints
     time: Ints  # age_rank of the later click
-    weight: Doubles
+    weight: float
 
 
 class AssociationCounts:
@@ -70,16 +71,20 @@ class AssociationCounts:
         """
         self.n_items = n_items
         half_life = max(_HALF_LIFE_SHARE * n_clicks, 1.0)
-        pairs = _pairs(item_index, sequences)
-        # Old counts do not shrink: new ones weigh more, and what is read is divided by the weight of the time.
-        weight = pairs.weight * np.exp2(pairs.time / half_life)
-        codes = pairs.item * n_items + pairs.neighbour
-        unique, code = np.unique(codes, return_inverse=True)
-        self.item, self.neighbour = unique // n_items, unique % n_items
-        self._codes = unique
         fading = np.exp2(-n_clicks / half_life)
-        self.count = np.bincount(code, weight, minlength=len(unique)) * fading
-        self.total = np.bincount(pairs.item, weight, minlength=n_items) * fading
+        self._codes: Ints = np.zeros(0, dtype=np.int64)
+        self.count: Doubles = np.zeros(0)
+        # Distance by distance: all pairs at once take 2 kB a click where histories are long.
+        for pairs in _pairs(item_index, sequences):
+            # Old counts do not shrink: new ones weigh more, and what is read is divided by the weight of the time.
+            weight = pairs.weight * np.exp2(pairs.time / half_life) * fading
+            self._add(pairs.item * n_items + pairs.neighbour, weight)
+        self.item, self.neighbour = self._codes // n_items, self._codes % n_items
+        self.total: Doubles = np.bincount(self.item, self.count, minlength=n_items).astype(np.float64)
+
+    def _add(self, codes: Ints, weight: Doubles) -> None:
+        self._codes, place = np.unique(np.concatenate([self._codes, codes]), return_inverse=True)
+        self.count = np.bincount(place, np.concatenate([self.count, weight]), minlength=len(self._codes))
 
     def known(self, item: Ints, neighbour: Ints) -> tuple[Doubles, Doubles]:
         """Give what is known of pairs at the end.
@@ -120,16 +125,13 @@ def session_starts(sequences: Sequences) -> Ints:
     return np.maximum.accumulate(np.where(begins, np.arange(len(sequences)), 0))
 
 
-def _pairs(item_index: Ints, sequences: Sequences) -> _Pairs:
+def _pairs(item_index: Ints, sequences: Sequences) -> Iterator[_Pairs]:
     """Pair clicks that are near each other; rows that are not counted are passed over, as everywhere."""
     rows = np.flatnonzero(item_index >= 0)
     item, session, time = item_index[rows], session_starts(sequences)[rows], sequences.age_rank[rows]
-    parts = []
     for distance in range(1, min(MAX_DISTANCE + 1, max(len(rows), 1))):
         earlier, later = slice(None, -distance), slice(distance, None)
         near = (session[earlier] == session[later]) & (item[earlier] != item[later])
         one, other, when = item[earlier][near], item[later][near], time[later][near]
-        parts.append(_Pairs(one, other, when, np.full(len(one), 1.0 / distance)))
-        parts.append(_Pairs(other, one, when, np.full(len(one), _BACKWARD / distance)))
-    empty = _Pairs(rows[:0], rows[:0], rows[:0], np.zeros(0))
-    return _Pairs(*(np.concatenate(columns) for columns in zip(empty, *parts, strict=True)))
+        yield _Pairs(one, other, when, 1.0 / distance)
+        yield _Pairs(other, one, when, _BACKWARD / distance)

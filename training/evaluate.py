@@ -40,6 +40,10 @@ class Predictions(NamedTuple):
     target: Ints
     history_first: Ints
 
+    def take(self, chosen: Ints | slice) -> "Predictions":
+        """Give some of the predictions, in the order of `chosen`."""
+        return Predictions(self.target[chosen], self.history_first[chosen])
+
 
 def quality_of(ranks: Ranks) -> Quality:
     """Summarise the ranks of the clicked items."""
@@ -96,8 +100,6 @@ def network_ranks(
     predictions: Predictions,
     fallback: Ranks,
     watch: Watch,
-    *,
-    alone: bool = False,
 ) -> Ranks:
     """Rank the clicked items by a network, with all that is mixed into it.
 
@@ -109,7 +111,6 @@ def network_ranks(
         predictions: which of them are predicted.
         fallback: ranks where the network knows nothing of the history: there the stream shows popular items.
         watch: can end the evaluation.
-        alone: leave out what is mixed in.
 
     Raises:
         TrainingStopped: it did.
@@ -122,11 +123,8 @@ def network_ranks(
         chosen, features = chosen[target[chosen] >= 0], features[torch.from_numpy(target[chosen] >= 0)]
         for part in score_parts(network, len(chosen)):
             with torch.inference_mode():
-                if alone:
-                    scores = network.scores(features[part])
-                else:
-                    history = histories.before(predictions.target[chosen[part]])
-                    scores = network.probabilities(features[part], history)
+                history = histories.before(predictions.target[chosen[part]])
+                scores = network.probabilities(features[part], history)
             ranks[chosen[part]] = ranks_of_targets(scores.numpy(), target[chosen[part]])
     return ranks
 

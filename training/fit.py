@@ -80,7 +80,8 @@ def fit(network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> F
         course.fit_gate()
     if is_new:
         course.learn(course.recent, "training, recent clicks")
-    course.take_counts(lesson.n_clicks)
+    if network.mixture is not None:
+        course.take_counts(lesson.n_clicks)
     return Fitted(settings.epochs, course.n_learnt / max(course.learning_s, 1e-9))
 
 
@@ -106,18 +107,23 @@ class _Course:
         counts = self.take_counts(self._first_clicks)
         vectors = spectral_item_vectors(counts, self._network.config.hidden_size, self._settings.seed)
         with torch.no_grad():
-            # What is left of the random vectors is all that an item without neighbours has.
-            self._network.item_embedding.weight.mul_(_RANDOM_SHARE).add_(vectors)
+            # One table where they are tied. What is left of the random vectors is all that an item without neighbours
+            # has.
+            for embedding in {self._network.item_embedding, self._network.output_embedding}:
+                embedding.weight.mul_(_RANDOM_SHARE).add_(vectors)
         self._network.normalise()
         start_as_fading_average(self._network)
 
     def learn(self, windows: Windows, title: str) -> None:
         """Pass over windows once."""
+        user_starts = self._lesson.sequences.user_starts
         began_s, loss_sum, n_clicks = time.perf_counter(), 0.0, int((windows.end - windows.first - 1).sum())
         self._network.train()
         self._learner.push()
         with self._watch.bar(title, n_clicks) as bar:
-            for batch in batches_in_time_order(windows, self._settings.batch_windows, _BLOCK_BATCHES, self._rng):
+            for batch in batches_in_time_order(
+                windows, user_starts, self._settings.batch_windows, _BLOCK_BATCHES, self._rng
+            ):
                 loss, n_predicted = self._learner.learn(batch)
                 loss_sum += loss * n_predicted
                 bar.advance(n_predicted)
@@ -131,19 +137,27 @@ class _Course:
     def fit_gate(self) -> None:
         """Fit the mixture on the newest clicks."""
         lesson, first_clicks = self._lesson, self._first_clicks
+        index = self._items_before(first_clicks)
         predictions = choose_predictions(
             lesson.sequences, first_clicks, lesson.n_clicks, _GATE_PREDICTIONS, self._settings.recent_clicks
         )
+        # Of an item that was not there before no source knows anything; of what is served, the counts know every item.
+        known = np.unique(index)
+        predictions = predictions.take(np.flatnonzero(np.isin(lesson.item_index[predictions.target], known)))
         counts = self.take_counts(first_clicks)
         fit_mixture(self._network, lesson.item_index, lesson.sequences, predictions, counts, self._watch)
 
     def take_counts(self, n_clicks: int) -> AssociationCounts:
         """Count the oldest clicks; give the mixture their neighbour lists."""
-        lesson, mixture = self._lesson, self._network.mixture
-        index = np.where(lesson.sequences.age_rank < n_clicks, lesson.item_index, -1)
-        counts = AssociationCounts(index, lesson.sequences, self._network.config.n_items, n_clicks)
+        config, mixture = self._network.config, self._network.mixture
+        counts = AssociationCounts(self._items_before(n_clicks), self._lesson.sequences, config.n_items, n_clicks)
         if mixture is not None:
-            lists = counts.neighbour_lists(self._network.config.n_neighbours)
+            lists = counts.neighbour_lists(config.n_neighbours)
             for buffer, array in zip((mixture.neighbours, mixture.shares, mixture.support), lists, strict=True):
                 buffer.copy_(torch.from_numpy(array))
         return counts
+
+    def _items_before(self, n_clicks: int) -> Ints:
+        """For every row its item, or -1 where it is not among the oldest clicks."""
+        lesson = self._lesson
+        return np.where(lesson.sequences.age_rank < n_clicks, lesson.item_index, -1)

@@ -86,7 +86,7 @@ def _searched(predictions: Predictions, n_items: int) -> Predictions:
     """Thin out the predictions, evenly in time, to what the search has time for."""
     n_some = max(_SEARCH_PREDICTIONS, _SEARCH_SCORES / n_items)
     every = max(1, math.ceil(len(predictions.target) / n_some))
-    return Predictions(predictions.target[::every], predictions.history_first[::every])
+    return predictions.take(slice(None, None, every))
 
 
 @torch.no_grad()

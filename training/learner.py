@@ -15,6 +15,7 @@ from torch.nn import functional
 from nextclick.network import Network
 from nextclick.settings import Settings
 from training.arithmetic import bfloat16_pays, chosen_device
+from training.carried_states import CarriedStates
 from training.dropout import Dropout
 from training.losses import LOSSES, CandidateSampler, head_gradients
 from training.row_optimizer import RowAdagrad
@@ -44,7 +45,7 @@ class Learner:
             item_index: int64 (n,), for every row of the sequences its item in the network's vocabulary; -1 in rows
                 that are not to be learnt, which are in no window.
             sequences: the clicks.
-            settings: learning rate, dropout, negatives, seed.
+            settings: learning rate, dropout, negatives, length of a window, seed.
         """
         device = chosen_device(settings.device)
         self._original = network
@@ -54,6 +55,7 @@ class Learner:
         self._event_type = torch.from_numpy(sequences.event_type).to(device)
         self._gap_s = torch.from_numpy(sequences.gap_s).to(device)
         counts = np.bincount(item_index[item_index >= 0], minlength=network.config.n_items).astype(np.float64)
+        self._states = CarriedStates(sequences, settings.recent_clicks + 1, network.config.state_size, device)
         generator = torch.Generator(device).manual_seed(settings.seed)
         self._input_dropout = Dropout(settings.dropout, generator)
         self._feature_dropout = Dropout(settings.feature_dropout, generator)
@@ -101,7 +103,7 @@ class Learner:
         clicked, places = torch.unique(self._item_index[rows], return_inverse=True)
         clicked_vectors = self._item_rows.rows(clicked).requires_grad_()
         inputs = functional.embedding(places, clicked_vectors)
-        queries = self._queries(rows, inputs)[self._on_device(is_real)]
+        queries = self._queries(windows, rows, inputs)[self._on_device(is_real)]
         head = head_gradients(
             self._loss,
             queries.detach(),
@@ -124,12 +126,12 @@ class Learner:
     def _on_device(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._item_index.device, non_blocking=True)
 
-    def _queries(self, rows: Tensor, item_vectors: Tensor) -> Tensor:
+    def _queries(self, windows: Windows, rows: Tensor, item_vectors: Tensor) -> Tensor:
         """Run the network over padded rows: float32 (batch, steps, hidden_size)."""
         inputs = self._network.inputs_of(item_vectors, self._event_type[rows], self._gap_s[rows])
         inputs = self._input_dropout(inputs)
-        state = torch.zeros(len(rows), self._network.config.state_size, device=inputs.device)
-        hidden, _ = self._network.run(inputs, state)
+        hidden, after = self._network.run(inputs, self._states.before(windows))
+        self._states.keep(windows, after)
         return self._network.queries(self._feature_dropout(self._network.features(hidden, inputs)))
 
 

@@ -121,19 +121,6 @@ def _rank_as_served(served: ServedModel, index: Ints, sequences: Sequences, firs
     return int(ranks_of_targets(served.probabilities([state], [recent]), index[[target]])[0])
 
 
-def test_a_network_can_be_ranked_without_what_is_mixed_in() -> None:
-    """Then it ranks as if it had no mixture, and with it otherwise."""
-    sequences, mixed, alone = group_by_user(random_clicks()), network(FULL), network(FULL | {"n_neighbours": 0})
-    alone.load_state_dict(mixed.state_dict(), strict=False)
-    predictions = choose_predictions(sequences, 300, 600, 1_000, 20)
-    arguments = (sequences.item, sequences, predictions, np.ones(len(predictions.target), dtype=np.int64), WATCH)
-
-    expected = network_ranks(alone, *arguments)
-
-    assert network_ranks(mixed, *arguments, alone=True).tolist() == expected.tolist()
-    assert network_ranks(mixed, *arguments).tolist() != expected.tolist()
-
-
 def test_where_the_network_knows_nothing_popularity_answers() -> None:
     """As in the stream; with a known history an unknown target is missed."""
     item = np.array([0, 1, 2])

@@ -33,6 +33,7 @@ class NetworkRecommender:
     settings: Settings
     passes: int = 0
     network: Network = field(init=False, repr=False)
+    _asked: tuple[Sequences, Histories] | None = field(init=False, repr=False, default=None)
 
     def fit(self, train: Sequences, n_items: int) -> None:
         """Learn, as `Recommender`."""
@@ -48,7 +49,7 @@ class NetworkRecommender:
         first_of_session = np.unique(session, return_index=True, return_inverse=True)
         first_rows = rows[first_of_session[1]][first_of_session[2]]
         predictions = Predictions(rows, np.maximum(clicks.user_starts[session], first_rows - _MAX_HISTORY))
-        histories = Histories(clicks.item, clicks)
+        histories = self._histories(clicks)
         scores = np.empty((len(rows), self.network.config.n_items), dtype=np.float32)
         watch = Watch(Event())
         for chosen, features in features_before(self.network, clicks.item, clicks, histories, predictions, watch):
@@ -56,3 +57,9 @@ class NetworkRecommender:
                 history = histories.before(rows[chosen])
                 scores[chosen] = self.network.probabilities(features, history).numpy()
         return scores
+
+    def _histories(self, clicks: Sequences) -> Histories:
+        """Prepare them once: all of a test part is asked for in many batches."""
+        if self._asked is None or self._asked[0] is not clicks:
+            self._asked = clicks, Histories(clicks.item, clicks)
+        return self._asked[1]
