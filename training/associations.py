@@ -84,7 +84,7 @@ class AssociationCounts:
 
     def _add(self, codes: Ints, weight: Doubles) -> None:
         self._codes, place = np.unique(np.concatenate([self._codes, codes]), return_inverse=True)
-        self.count = np.bincount(place, np.concatenate([self.count, weight]), minlength=len(self._codes))
+        self.count = np.bincount(place, np.concatenate([self.count, weight])).astype(np.float64)
 
     def known(self, item: Ints, neighbour: Ints) -> tuple[Doubles, Doubles]:
         """Give what is known of pairs at the end.
