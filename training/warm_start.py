@@ -1,10 +1,10 @@
 """Where a training begins: items that are clicked together point the same way, and the cell averages what was clicked.
 
-The vectors are the leading eigenvectors of the symmetrically normalised association counts, each weighted by the root
-of its eigenvalue. From random vectors the network needs many passes to find what the counts already say.
+The vectors are the leading left singular vectors of the association counts, normalised on both sides, each weighted by
+the root of its singular value. From random vectors the network needs many passes to find what the counts already say.
 
 Source: Levy & Goldberg 2014, "Neural word embedding as implicit matrix factorization"; spectral normalisation as in
-Ng et al. 2001; the eigenvectors by subspace iteration, Halko et al. 2011, arXiv:0909.4061.
+Ng et al. 2001; the directions by subspace iteration, Halko et al. 2011, arXiv:0909.4061.
 """
 
 import numpy as np
