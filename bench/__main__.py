@@ -12,6 +12,7 @@ from nextclick.settings import Settings
 
 RATE = 1_000
 PARTS = ("throughput", "catalogue", "step", "steady", "learning", "trainer", "failover")
+WITHOUT_BROKER = {"step", "learning"}
 
 
 @click.command()
@@ -29,7 +30,7 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
         "trainer": _trainer,
         "failover": _failover,
     }
-    kafka = None if broker else LocalKafka()
+    kafka = None if broker or WITHOUT_BROKER.issuperset(chosen or PARTS) else LocalKafka()
     if kafka is not None:
         kafka.start()
     try:
