@@ -5,16 +5,28 @@ from functools import cache
 
 import torch
 
+from nextclick.errors import PermanentError
+
 _ROWS, _WIDTH, _COLUMNS = 384, 128, 8_192  # the product of a training step, about
 _REPEATS = 10
 _PAYS = 1.5  # bfloat16 must be so many times as fast: its scores are rounded to 3 digits
 
 
 def chosen_device(name: str) -> torch.device:
-    """Give the device of the setting `device`: `auto` is the first GPU, if there is one, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    """Give the device of the setting `device`: `auto` is the first GPU, if there is one, else the CPU.
+
+    Raises:
+        PermanentError: a GPU is asked for and there is none.
+    """
+    if name == "cpu":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if name == "cuda":
+        raise PermanentError(
+            "setting device expects, for cuda, a GPU that torch can use, found none; set device=auto or device=cpu"
+        )
+    return torch.device("cpu")
 
 
 @cache

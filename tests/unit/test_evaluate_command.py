@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from threading import Event
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from nextclick.bundle import load_network
@@ -148,6 +150,25 @@ def test_the_network_runs_once_for_each_seed(clicks: Path, tmp_path: Path) -> No
     assert len(found["models"]["popularity"]["metrics"]["recall@5"]["by_seed"]) == 1
 
 
+def test_the_json_file_says_what_every_network_was_made_with(
+    clicks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a preset, what neither --set nor the environment gives; the seeds stand apart."""
+    file, preset = tmp_path / "out.json", tmp_path / "mine.toml"
+    preset.write_text("[network-alone]\nepochs = 3\nhidden_size = 8\ndropout = 0.5\n")
+    monkeypatch.setenv("NEXTCLICK_DROPOUT", "0.125")
+    arguments = ("--models", "network-alone", "--preset", preset, "--set", "epochs=1", "--json", file)
+    done = invoke(clicks, *arguments)
+    found = json.loads(file.read_text())
+
+    assert done.exit_code == 0, done.output
+    parameters = found["parameters"]["network-alone"]
+    assert (parameters["epochs"], parameters["hidden_size"], parameters["dropout"]) == (1, 8, 0.125)
+    assert parameters["neighbours"] == 0
+    assert "seed" not in parameters
+    assert found["seeds"] == [0]
+
+
 def test_the_trained_network_is_saved_as_a_bundle(clicks: Path, tmp_path: Path) -> None:
     """With all items of the training part, their popularity, and how good it is."""
     store, file = tmp_path / "bundles", tmp_path / "out.json"
@@ -232,6 +253,7 @@ def test_a_tuned_preset_keeps_the_other_models_of_its_file(clicks: Path, tmp_pat
         (["--save-bundle", "x", "--models", "network", "--seeds", "1,2"], "and one seed"),
         (["--tune", "--preset-out", "x"], "ends with .toml"),
         (["--trials", "0"], "0 is not in the range"),
+        (["--tune-minutes", "nan"], "expected a number, found 'nan'"),
         (["--set", "epochs"], "expected name=value"),
     ],
 )
@@ -252,7 +274,11 @@ def test_a_wrong_command_line(clicks: Path, arguments: list[str], expected: str)
         (["--json", "/nowhere/x.json"], "a folder that exists"),
         (["--save-test", "/nowhere/x.csv"], "a folder that exists"),
         (["--save-bundle", "/nowhere/bundles"], "a folder that exists"),
+        (["--json", "."], "--json expects a file, found a folder: '.'"),
+        (["--save-test", "."], "--save-test expects a file, found a folder: '.'"),
+        (["--save-bundle", __file__, "--models", "network"], "--save-bundle expects a folder, found a file"),
         (["--tune", "--models", "markov-chain"], "--tune expects --models to be some of"),
+        (["--tune", "--set", "learning_rate=0"], "expects learning_rate above 0 at its start"),
     ],
 )
 def test_a_mistake_that_is_seen_before_any_work(clicks: Path, arguments: list[str], expected: str) -> None:
@@ -261,6 +287,56 @@ def test_a_mistake_that_is_seen_before_any_work(clicks: Path, arguments: list[st
 
     assert isinstance(done.exception, PermanentError)
     assert expected in str(done.exception)
+    assert done.output == ""
+
+
+@pytest.mark.parametrize("arguments", [["--models", "stan,network"], ["--tune"]])
+def test_a_gpu_that_is_not_there_is_seen_before_any_work(
+    clicks: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """Only if there is a network to train."""
+    if "--tune" in arguments:
+        pytest.importorskip("optuna", reason="Optuna is not installed")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = invoke(clicks, *arguments, "--set", "device=cuda")
+
+    assert isinstance(done.exception, PermanentError)
+    assert "a GPU that torch can use, found none" in str(done.exception)
+    assert done.output == ""
+    assert invoke(clicks, "--models", "popularity", "--set", "device=cuda").exit_code == 0
+
+
+def test_a_preset_folder_is_made_or_refused_before_any_work(clicks: Path, tmp_path: Path) -> None:
+    """Not after the first trial."""
+    pytest.importorskip("optuna", reason="Optuna is not installed")
+    arguments = (clicks, "--tune", "--models", "recent-popularity", "--trials", 1, "--preset-out")
+    refused, done = invoke(*arguments, clicks / "x.toml"), invoke(*arguments, tmp_path / "new" / "x.toml")
+
+    assert isinstance(refused.exception, PermanentError)
+    assert f"expected to write the preset {clicks / 'x.toml'}" in str(refused.exception)
+    assert refused.output == ""
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "new" / "x.toml").is_file()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("--json", "x.json"), ("--plot", "x.png"), ("--save-test", "x.csv"), ("--preset-out", "x.toml")],
+)
+def test_a_folder_that_cannot_be_written_is_seen_before_any_work(
+    clicks: Path, tmp_path: Path, option: str, name: str
+) -> None:
+    """Not after hours of training."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    tuning = ["--tune", "--models", "stan"] if option == "--preset-out" else []
+    if tuning:
+        pytest.importorskip("optuna", reason="Optuna is not installed")
+    done = invoke(clicks, *tuning, option, closed / name)
+
+    assert isinstance(done.exception, PermanentError)
+    assert str(closed / name) in str(done.exception)
     assert done.output == ""
 
 
@@ -307,6 +383,32 @@ def test_tuning_begins_with_what_is_given_and_never_ends_below_it() -> None:
     assert found[0].first.parameters == {"half_life": 0.5}
     qualities = [so_far.last.recall + so_far.last.mrr for so_far in found]
     assert [so_far.best.recall + so_far.best.mrr for so_far in found] == list(np.maximum.accumulate(qualities))
+
+
+def test_a_tuned_preset_gives_its_figures_again(clicks: Path, tmp_path: Path) -> None:
+    """It names settings outside the search, not where it was computed nor the seed."""
+    pytest.importorskip("optuna", reason="Optuna is not installed")
+    out, file = tmp_path / "found.toml", tmp_path / "out.json"
+    settings = ("cell=lstm", "skip=false", "neighbours=0", "hidden_size=12", "epochs=1", "device=cpu", "seed=4")
+    assignments = [part for setting in settings for part in ("--set", setting)]
+    tuned = invoke(clicks, "--tune", "--trials", 1, "--preset-out", out, *assignments)
+    names = ("--models", "network", "--preset", out, "--set", "seed=4", "--json", file)
+    done = invoke(clicks, *names, "--validation")
+    found = json.loads(file.read_text())
+    recall = found["models"]["network"]["metrics"]["recall@20"]["mean"]
+    mrr = found["models"]["network"]["metrics"]["mrr@20"]["mean"]
+
+    assert tuned.exit_code == done.exit_code == 0, tuned.output + done.output
+    preset = load_preset(str(out))["network"]
+    assert {name: preset[name] for name in ("cell", "skip", "neighbours", "hidden_size", "epochs")} == {
+        "cell": "lstm",
+        "skip": False,
+        "neighbours": 0,
+        "hidden_size": 12,
+        "epochs": 1,
+    }
+    assert not {"device", "seed"} & set(preset)
+    assert f"network: Recall@20 {recall:.4f}, MRR@20 {mrr:.4f} after 1 trials" in tuned.stdout
 
 
 def test_tuning_ends_in_time() -> None:

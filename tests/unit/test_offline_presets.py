@@ -9,8 +9,8 @@ from nextclick.settings import Settings
 from training.baselines.stan import Stan
 from training.offline.models import MODELS, model_names
 from training.offline.network_recommender import NetworkRecommender
-from training.offline.presets import FOLDER, load_preset, save_preset
-from training.offline.tune import SEARCH, Between
+from training.offline.presets import FOLDER, load_preset, save_preset, without_settings
+from training.offline.tune import SEARCH, Between, OneOf, search_space
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -36,6 +36,15 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ("[network]\ncell = 3", 'expects cell like "gru"'),
         ("[network]\nbroker = 'x'", "found 'broker'"),
         ("[markov-chain]\nk = 3", "expects some of nothing"),
+        ("[network]\nhidden_size = 0", "setting hidden_size expects at least 1, found 0"),
+        ("[gru-binary]\nlearning_rate = inf", "setting learning_rate expects"),
+        ("[network]\nloss = 'x'", "setting loss expects one of"),
+        ("[stan]\nage_decay = 0", "expects age_decay above 0, found 0"),
+        ("[recent-popularity]\nhalf_life = 0.0", "expects half_life above 0, found 0.0"),
+        ("[session-knn]\nk = 0", "expects k above 0, found 0"),
+        ("[network]\nseed = 3", "expects no seed, found 3; remove it and give --seeds"),
+        ("[network-alone]\nneighbours = 7", "expects no neighbours, found 7; remove it: it is always 0"),
+        ("[lstm-binary]\ncell = 'gru'", 'expects no cell, found "gru"; remove it: it is always "lstm"'),
         ("[stan", "a TOML file that can be read"),
     ],
 )
@@ -88,6 +97,75 @@ def test_what_is_searched_can_be_set_and_holds_the_defaults() -> None:
                 assert isinstance(default, int) == isinstance(among.low, int)
             else:
                 assert default in among.values
+
+
+@pytest.mark.parametrize(
+    ("parameter", "start"),
+    [
+        ("hidden_size", 100),
+        ("batch_windows", 64),
+        ("loss", "bpr_max"),
+        ("negatives", 1_000),
+        ("epochs", 20),
+        ("learning_rate", 0.001),
+        ("dropout", 0.9),
+    ],
+)
+def test_what_is_searched_grows_to_hold_another_start(parameter: str, start: float | str) -> None:
+    """Optuna takes no trial from outside; what was searched anyhow still is."""
+    usual = MODELS["network"].parameters(Settings())
+    among, before = search_space("network", {**usual, parameter: start})[parameter], SEARCH["network"][parameter]
+
+    if isinstance(among, OneOf):
+        assert isinstance(before, OneOf)
+        assert among.values == (*before.values, start)
+    else:
+        assert isinstance(before, Between)
+        assert isinstance(start, int | float)
+        assert (among.low, among.high) == (min(before.low, start), max(before.high, start))
+    assert search_space("network", usual) == SEARCH["network"]
+
+
+def test_a_search_cannot_begin_at_zero_on_a_logarithmic_scale() -> None:
+    """Zero lies on none."""
+    with pytest.raises(PermanentError, match="expects learning_rate above 0 at its start, found 0"):
+        search_space("network", {**MODELS["network"].parameters(Settings()), "learning_rate": 0.0})
+
+
+def test_a_setting_wins_in_the_tables_of_all_networks() -> None:
+    """Baselines have no settings: a parameter of the same name would be another."""
+    preset = {"network-alone": {"epochs": 3, "dropout": 0.5}, "gru-binary": {"epochs": 4}, "stan": {"k": 7}}
+
+    left = without_settings(preset, {"epochs", "k"})
+
+    assert left == {"network-alone": {"dropout": 0.5}, "gru-binary": {}, "stan": {"k": 7}}
+
+
+def test_a_write_that_is_cut_off_leaves_the_old_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of the text; nothing else is left in the folder."""
+    path, write = tmp_path / "mine.toml", Path.write_text
+    save_preset(path, "old", {"stan": {"k": 7}})
+
+    def write_half(self: Path, text: str, **options: str) -> int:
+        write(self, text[: len(text) // 2], **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    with pytest.raises(KeyboardInterrupt):
+        save_preset(path, "new", {"stan": {"k": 8}, "session-knn": {"k": 9}})
+
+    assert load_preset(str(path)) == {"stan": {"k": 7}}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_to_a_preset_stays_a_link(tmp_path: Path) -> None:
+    """What it points to is replaced."""
+    real, link = tmp_path / "real.toml", tmp_path / "link.toml"
+    link.symlink_to(real)
+    save_preset(link, "found", {"stan": {"k": 7}})
+
+    assert link.is_symlink()
+    assert load_preset(str(real)) == {"stan": {"k": 7}}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Where training computes, and in which arithmetic."""
 
+import pytest
 import torch
 
+from nextclick.errors import PermanentError
 from training.arithmetic import bfloat16_pays, chosen_device
 
 
@@ -21,3 +23,11 @@ def test_a_named_device_is_taken_as_it_is() -> None:
     """And without one there is always the CPU."""
     assert chosen_device("cpu") == torch.device("cpu")
     assert chosen_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to set instead; torch itself would end in a stack trace, and later."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(PermanentError, match="a GPU that torch can use, found none; set device=auto or device=cpu"):
+        chosen_device("cuda")

@@ -1,5 +1,6 @@
 """The part of a command line that says which data set is meant and how it is split."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,20 +14,33 @@ from training.offline.source import USUAL_RULES, DataSource, SplitRule
 Command = Callable[..., Any]
 
 _ALL_EVENTS = "all"
-_SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+class NumberRange(click.FloatRange):
+    """Numbers of a range; NaN is in none, though click, which compares only, lets it pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number, as `FloatRange`."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"expected a number, found {value!r}", param, ctx)
+        return number
+
+
+_SHARE = NumberRange(0, 1, min_open=True, max_open=True)
 _OPTIONS = (
     click.option(
         "--test-where", multiple=True, metavar="COLUMN=VALUE", help="Test on rows like this; may be repeated, all hold."
     ),
     click.option(
         "--test-hours",
-        type=click.FloatRange(0, min_open=True),
+        type=NumberRange(0, min_open=True),
         help="Test on sessions that end in the last hours (24; retailrocket, diginetica, otto: 168).",
     ),
     click.option("--test-share", type=_SHARE, help="Test on the share of sessions that end last (movielens: 0.1)."),
     click.option(
         "--session-gap-minutes",
-        type=click.FloatRange(0),
+        type=NumberRange(0),
         help="A user's longer pause begins a new session; 0 for sessions as in the file (0; retailrocket: 30).",
     ),
     click.option(
@@ -36,7 +50,7 @@ _OPTIONS = (
     ),
     click.option(
         "--train-share",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=NumberRange(0, 1, min_open=True),
         default=1.0,
         show_default=True,
         help="Train on the share of training sessions that end last.",

@@ -10,11 +10,11 @@ import click
 from nextclick.cli import parse_assignments
 from nextclick.errors import PermanentError
 from nextclick.settings import ENVIRONMENT_PREFIX, Settings
-from training.offline.data_options import data_options
+from training.offline.data_options import NumberRange, data_options
 
 if TYPE_CHECKING:
     from training.offline.data import OfflineData
-    from training.offline.models import Parameters
+    from training.offline.models import Parameters, Value
     from training.offline.outcome import Outcome
     from training.offline.recommender import Recommender
     from training.offline.source import DataSource
@@ -59,7 +59,7 @@ def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | 
 @click.option("--trials", type=click.IntRange(min=1), default=50, show_default=True, help="Of --tune, per model.")
 @click.option(
     "--tune-minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=60.0,
     show_default=True,
     help="After this time --tune begins no trial of a model any more.",
@@ -72,15 +72,13 @@ def evaluate(source: "DataSource", assignments: tuple[str, ...], tune: bool, **o
     Every click of a test session but the first is predicted from those before it, among all items. Hyper-parameters
     are chosen on the training clicks alone: --tune never looks at the test part. docs/evaluation.md explains the table.
     """
-    from training.offline.presets import load_preset
+    from training.offline.presets import load_preset, without_settings
 
     overrides = parse_assignments(assignments)
     settings = Settings.load(os.environ, overrides)
-    presets = load_preset(options["preset"]) if options["preset"] else {}
-    if "network" in presets:
-        given = {*(ENVIRONMENT_PREFIX + name.upper() for name in overrides), *os.environ}
-        network = presets["network"].items()
-        presets["network"] = {name: value for name, value in network if ENVIRONMENT_PREFIX + name.upper() not in given}
+    variables = {name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)}
+    given = {*overrides, *(name.removeprefix(ENVIRONMENT_PREFIX).lower() for name in variables)}
+    presets = without_settings(load_preset(options["preset"]), given) if options["preset"] else {}
     if tune:
         if any(options[name] for name in ("json_file", "plot", "seeds", "save_bundle", "save_test", "validation")):
             raise click.UsageError(
@@ -100,7 +98,7 @@ def _compare(
     from training.offline.bootstrap import N_RESAMPLES
     from training.offline.evaluation import run_models
     from training.offline.export import save_test_clicks
-    from training.offline.models import MODELS, USUAL_MODELS, model_names
+    from training.offline.models import USUAL_MODELS, model_names
     from training.offline.plot import plot_recall_by_position
     from training.offline.report import document, table, write_json
     from training.offline.split import read_offline_data, validation_split
@@ -108,7 +106,9 @@ def _compare(
 
     names = model_names(options["models"]) if options["models"] else USUAL_MODELS
     seeds = options["seeds"] or [settings.seed]
+    parameters = _parameters(names, settings, presets)
     _check_before_work(names, seeds, options)
+    _require_devices(parameters)
     data = read_offline_data(source)
     if options["validation"]:
         data = validation_split(data)
@@ -123,7 +123,6 @@ def _compare(
         console.width = _WIDTH
     console.print(table(summary, title))
     if options["json_file"]:
-        parameters = {name: {**MODELS[name].parameters(settings), **presets.get(name, {})} for name in names}
         configuration = {
             "data": _described(source, data),
             "validation": options["validation"],
@@ -138,17 +137,19 @@ def _compare(
 
 def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Parameters]", options: dict[str, Any]) -> None:
     from training.offline.models import model_names
-    from training.offline.presets import FOLDER, load_preset, save_preset
+    from training.offline.presets import FOLDER, load_preset, make_place, save_preset
     from training.offline.split import read_offline_data, validation_split
     from training.offline.tune import Limits, require_search, tune
 
     names = model_names(options["models"] or "network")
-    require_search(names)
+    require_search(names, presets, settings)
     name_of_data = source.file.path.name.split(".")[0]
     out = Path(options["preset_out"] or FOLDER / f"{name_of_data}.toml")
     if out.suffix != ".toml":
         raise click.BadParameter(f"expected a file that ends with .toml, found {str(out)!r}", param_hint="--preset-out")
     found = load_preset(str(out)) if out.exists() else {}
+    _require_devices(_parameters(names, settings, presets))
+    make_place(out)
     validation = validation_split(read_offline_data(source))
     click.echo(f"validation part of {source.file.path.name}: {_sizes(validation)}", err=True)
     comments = [f"Found by nextclick evaluate --tune, with seed {settings.seed}, for {name_of_data}:"]
@@ -172,6 +173,25 @@ def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Paramete
         comments.append(comment)
         click.echo(comment)
     click.echo(f"written: {out}; use it with --preset {out}")
+
+
+def _parameters(
+    names: list[str], settings: Settings, presets: "dict[str, Parameters]"
+) -> "dict[str, dict[str, Value]]":
+    """Give what each model is made with."""
+    from training.offline.models import MODELS
+
+    return {name: {**MODELS[name].parameters(settings), **presets.get(name, {})} for name in names}
+
+
+def _require_devices(parameters: "dict[str, dict[str, Value]]") -> None:
+    """See that the networks, if there are any, have where to compute, before the data are read."""
+    devices = {str(of_model["device"]) for of_model in parameters.values() if "device" in of_model}
+    if devices:
+        from training.arithmetic import chosen_device  # torch takes seconds to load
+
+        for device in devices:
+            chosen_device(device)
 
 
 def _watch() -> "Watch":
@@ -231,21 +251,24 @@ def _check_before_work(names: list[str], seeds: list[int], options: dict[str, An
 
     if options["save_bundle"] and ("network" not in names or len(seeds) > 1):
         raise click.UsageError("--save-bundle writes one network: expected network among --models, and one seed")
-    _require_folders(
-        {
-            "--json": options["json_file"],
-            "--plot": options["plot"],
-            "--save-bundle": options["save_bundle"],
-            "--save-test": options["save_test"],
-        }
-    )
+    for option, path in {
+        "--json": options["json_file"],
+        "--plot": options["plot"],
+        "--save-bundle": options["save_bundle"],
+        "--save-test": options["save_test"],
+    }.items():
+        if path is not None:
+            _require_place(option, path)
     if options["plot"]:
         require_matplotlib()
 
 
-def _require_folders(files: dict[str, Path | None]) -> None:
-    for option, path in files.items():
-        if path is not None and not path.absolute().parent.is_dir():
-            raise PermanentError(
-                f"{option} expects a file in a folder that exists, found {str(path)!r}; make the folder"
-            )
+def _require_place(option: str, path: Path) -> None:
+    folder, is_bundle = path.absolute().parent, option == "--save-bundle"
+    if not folder.is_dir():
+        raise PermanentError(f"{option} expects a file in a folder that exists, found {str(path)!r}; make the folder")
+    if path.exists() and path.is_dir() != is_bundle:
+        expected, found = ("a folder", "a file") if is_bundle else ("a file", "a folder")
+        raise PermanentError(f"{option} expects {expected}, found {found}: {str(path)!r}; give another name")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise PermanentError(f"{option} expects a place that can be written, found {str(path)!r}; give another")

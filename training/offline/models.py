@@ -17,7 +17,8 @@ from training.offline.recommender import Recommender
 Value = float | int | str | bool | None
 Parameters = Mapping[str, Value]
 
-# What the network reads of the settings: what a preset can give and what is written beside its figures.
+# What the network reads of the settings: what a preset can give and what is written beside its figures. The seed is
+# none of them: an evaluation may run with several.
 NETWORK_SETTINGS = (
     "cell",
     "hidden_size",
@@ -35,7 +36,6 @@ NETWORK_SETTINGS = (
     "negatives_power",
     "recent_clicks",
     "device",
-    "seed",
 )
 
 
@@ -45,12 +45,14 @@ class Model(NamedTuple):
     Attributes:
         make: from the settings, and from parameters that differ from their defaults.
         parameters: all that can be given, with the values that they have otherwise.
-        is_seeded: whether the seed makes a difference.
+        is_seeded: whether it is a network: the seed makes a difference, and its parameters are settings.
+        fixed: those of the parameters that are always as they are.
     """
 
     make: Callable[[Settings, Parameters], Recommender]
     parameters: Callable[[Settings], dict[str, Value]]
     is_seeded: bool = False
+    fixed: tuple[str, ...] = ()
 
 
 def _counting(kind: Callable[..., Recommender], **given: Value) -> Model:
@@ -71,7 +73,7 @@ def _network(**given: Value) -> Model:
     def parameters(settings: Settings) -> dict[str, Value]:
         return {name: getattr(settings, name) for name in NETWORK_SETTINGS} | given
 
-    return Model(make, parameters, is_seeded=True)
+    return Model(make, parameters, is_seeded=True, fixed=tuple(given))
 
 
 # Every cell with every loss, alone: what each is worth. Only compared when they are asked for.

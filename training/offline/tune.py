@@ -1,7 +1,7 @@
 """Searches hyper-parameters with Optuna, on a validation part of the training clicks only."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from nextclick.errors import PermanentError
@@ -30,7 +30,7 @@ class OneOf(NamedTuple):
     values: tuple[Value, ...]
 
 
-# What is searched. The defaults of each model lie in it: they are the first trial.
+# What is searched. The defaults of each model lie in it: they are the first trial. It grows to hold another start.
 SEARCH: dict[str, dict[str, Between | OneOf]] = {
     "network": {
         "hidden_size": OneOf((64, 128, 192, 256)),
@@ -85,23 +85,52 @@ class Tuned(NamedTuple):
     best: Tried
 
 
-def require_search(names: list[str]) -> None:
+def require_search(names: list[str], presets: Mapping[str, Parameters], settings: Settings) -> None:
     """See that models can be tuned, before any work.
 
     Raises:
-        PermanentError: one of them has nothing to tune, or Optuna is not installed.
+        PermanentError: one of them has nothing to tune or no place to begin, or Optuna is not installed.
     """
     for name in names:
         if name not in SEARCH:
             raise PermanentError(
                 f"--tune expects --models to be some of {', '.join(SEARCH)}, found {name!r}; remove it"
             )
+        search_space(name, {**MODELS[name].parameters(settings), **presets.get(name, {})})
     try:
         import optuna  # noqa: F401
     except ImportError:
         raise PermanentError(
             "--tune expects Optuna, found that it is not installed; run pip install 'nextclick[evaluate]'"
         ) from None
+
+
+def search_space(name: str, start: Parameters) -> dict[str, Between | OneOf]:
+    """Give what is searched of a model, with the values from which the search begins in it.
+
+    Raises:
+        PermanentError: it would begin at 0 on a logarithmic scale.
+    """
+    return {parameter: _holding(parameter, among, start[parameter]) for parameter, among in SEARCH[name].items()}
+
+
+def _holding(parameter: str, among: Between | OneOf, start: Value) -> Between | OneOf:
+    if isinstance(among, OneOf):
+        return among if start in among.values else OneOf((*among.values, start))
+    if not isinstance(start, int | float):
+        raise TypeError(f"expected {parameter} to be a number, found {start!r}")
+    if among.log and start <= 0:
+        raise PermanentError(
+            f"--tune expects {parameter} above 0 at its start, found {start}; correct it in --set or in the preset"
+        )
+    return among._replace(low=min(among.low, start), high=max(among.high, start))
+
+
+def _kept(name: str, settings: Settings) -> dict[str, Value]:
+    """Give the settings that a preset must hold to give a trial's figures again: where it computes is none of them."""
+    usual = MODELS[name].parameters(Settings())
+    found = MODELS[name].parameters(settings).items()
+    return {parameter: value for parameter, value in found if value != usual[parameter] and parameter != "device"}
 
 
 def tune(
@@ -112,7 +141,7 @@ def tune(
     Args:
         name: of the model.
         given: parameters with which the search begins, and which it keeps where it does not search them.
-        settings: of everything else, and the seed.
+        settings: of everything else, and the seed; a trial's parameters name those that are not the defaults.
         validation: whose `test` judges: a part of the training clicks.
         limits: when to end.
         watch: can end the search.
@@ -127,14 +156,15 @@ def tune(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     began_s = time.monotonic()
-    model, space = MODELS[name], SEARCH[name]
+    model, kept = MODELS[name], {**_kept(name, settings), **given}
     start = {**model.parameters(settings), **given}
+    space = search_space(name, start)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=settings.seed % 2**32))
     study.enqueue_trial({parameter: start[parameter] for parameter in space})
     tried: list[Tried] = []
     while not tried or (len(tried) < limits.trials and time.monotonic() - began_s < limits.minutes * 60):
         trial = study.ask()
-        parameters = {**given, **{parameter: _suggest(trial, parameter, space[parameter]) for parameter in space}}
+        parameters = {**kept, **{parameter: _suggest(trial, parameter, space[parameter]) for parameter in space}}
         title = f"{name}, trial {len(tried) + 1} of at most {limits.trials}"
         means = gains(run(model.make(settings, parameters), validation, title, watch).rank).mean(axis=0)
         tried.append(Tried(parameters, float(means[METRICS.index("recall@20")]), float(means[METRICS.index("mrr@20")])))
