@@ -67,6 +67,11 @@ def test_a_preset_that_is_not_there(name: str) -> None:
         load_preset(name)
 
 
+def test_presets_come_with_the_program() -> None:
+    """One for each data set that we measure."""
+    assert {path.stem for path in FOLDER.glob("*.toml")} >= {"yoochoose_100k", "retailrocket_14d"}
+
+
 @pytest.mark.parametrize("path", [path.stem for path in FOLDER.glob("*.toml")])
 def test_presets_that_come_with_the_program_are_right(path: str) -> None:
     """They are read as any other."""
