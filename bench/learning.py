@@ -39,9 +39,7 @@ def _pass(n_clicks: int, n_threads: int, device: str) -> float:
         learner = Learner(network, 0, sequences.item, sequences, settings)
         windows = training_windows(sequences, n_clicks, settings.recent_clicks + 1)
         rng = np.random.default_rng(0)
-        batches = list(
-            batches_in_time_order(windows, sequences.user_starts, settings.batch_windows, _BLOCK_BATCHES, rng)
-        )
+        batches = list(batches_in_time_order(windows, settings.batch_windows, _BLOCK_BATCHES, rng))
         for batch in batches[: len(batches) // 10]:  # memory is touched, libraries are loaded
             learner.learn(batch)
         began_s = time.perf_counter()

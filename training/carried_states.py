@@ -2,7 +2,8 @@
 
 The stream never starts a user anew, so a network that only ever saw states of a window's age would serve older ones
 blindly. Kept is one state per user with more clicks than a window holds, as it was when the window was learnt: the
-weights have moved a little since.
+weights have moved a little since. Where a user's windows are so near in time that the one before is not learnt first,
+the state is the zero state.
 
 Source: Williams & Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
 trajectories".
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.sequences import Ints, Sequences, Windows, users_of
+from training.sequences import Ints, Sequences, Windows
 
 
 class CarriedStates:
@@ -61,7 +62,7 @@ class CarriedStates:
             self._states[self._places(slot)] = after.detach()[self._places(kept)]
 
     def _slots(self, windows: Windows) -> Ints:
-        slots: Ints = self._slot[users_of(windows, self._user_starts)]
+        slots: Ints = self._slot[np.searchsorted(self._user_starts, windows.first, side="right") - 1]
         return slots
 
     def _places(self, places: Ints) -> Tensor:

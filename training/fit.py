@@ -116,14 +116,11 @@ class _Course:
 
     def learn(self, windows: Windows, title: str) -> None:
         """Pass over windows once."""
-        user_starts = self._lesson.sequences.user_starts
         began_s, loss_sum, n_clicks = time.perf_counter(), 0.0, int((windows.end - windows.first - 1).sum())
         self._network.train()
         self._learner.push()
         with self._watch.bar(title, n_clicks) as bar:
-            for batch in batches_in_time_order(
-                windows, user_starts, self._settings.batch_windows, _BLOCK_BATCHES, self._rng
-            ):
+            for batch in batches_in_time_order(windows, self._settings.batch_windows, _BLOCK_BATCHES, self._rng):
                 loss, n_predicted = self._learner.learn(batch)
                 loss_sum += loss * n_predicted
                 bar.advance(n_predicted)

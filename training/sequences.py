@@ -15,9 +15,6 @@ from nextclick.user_state import MAX_GAP_S
 
 Ints = npt.NDArray[np.int64]
 
-# Of a user in a block of batches; the windows of one who clicks more are not kept apart, or their batches get small.
-_MAX_TURNS = 7
-
 
 class ClickColumns(NamedTuple):
     """Clicks as the log gives them, column by column, oldest first.
@@ -128,40 +125,22 @@ def _counting(counts: Ints) -> Ints:
     return np.arange(counts.sum(), dtype=np.int64) - np.repeat(starts, counts)
 
 
-def users_of(windows: Windows, user_starts: Ints) -> Ints:
-    """Give the number of each window's user, as in `Sequences.user_starts`: int64 (n_windows,)."""
-    return np.searchsorted(user_starts, windows.first, side="right") - 1
-
-
 def batches_in_time_order(
-    windows: Windows, user_starts: Ints, batch_size: int, block_batches: int, rng: np.random.Generator
+    windows: Windows, batch_size: int, block_batches: int, rng: np.random.Generator
 ) -> Iterator[Windows]:
     """Give windows in batches, oldest first, mixed only within blocks of a few batches.
 
     Inside a block windows of like length share a batch, so that little is padding, and the batches come in random
-    order; but a user's windows come one after another, in different batches, so that the state can be carried on.
-    Training in time order beats shuffling: what is learnt last is what is true now.
+    order. Training in time order beats shuffling: what is learnt last is what is true now.
     """
     block_size = batch_size * block_batches
-    lengths, user = windows.end - windows.first, users_of(windows, user_starts)
+    lengths = windows.end - windows.first
     for start in range(0, len(windows), block_size):
         block = np.arange(start, min(start + block_size, len(windows)))
-        turn = np.minimum(_counting_repeats(user[block]), _MAX_TURNS)
-        for now in np.unique(turn):
-            part = block[turn == now]
-            rng.shuffle(part)
-            part = part[np.argsort(lengths[part], kind="stable")]
-            for batch in rng.permutation(-(-len(part) // batch_size)):
-                yield windows.take(part[batch * batch_size : (batch + 1) * batch_size])
-
-
-def _counting_repeats(values: Ints) -> Ints:
-    """For values 7 5 7 7 give 0 0 1 2."""
-    order = np.argsort(values, kind="stable")
-    _, repeats = np.unique(values, return_counts=True)
-    counted = np.empty_like(order)
-    counted[order] = _counting(repeats)
-    return counted
+        rng.shuffle(block)
+        block = block[np.argsort(lengths[block], kind="stable")]
+        for batch in rng.permutation(-(-len(block) // batch_size)):
+            yield windows.take(block[batch * batch_size : (batch + 1) * batch_size])
 
 
 def padded_rows(first: Ints, length: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:

@@ -9,7 +9,6 @@ from training.sequences import (
     group_by_user,
     padded_rows,
     training_windows,
-    users_of,
 )
 
 
@@ -68,42 +67,12 @@ def test_batches_take_every_window_once_and_mix_only_within_a_block() -> None:
     """Time order holds between blocks."""
     windows = Windows(np.arange(1_000), np.arange(1_000) + 2)
 
-    batches = list(batches_in_time_order(windows, np.arange(1_001), 10, 4, np.random.default_rng(0)))
+    batches = list(batches_in_time_order(windows, 10, 4, np.random.default_rng(0)))
 
     firsts = np.concatenate([batch.first for batch in batches])
     assert sorted(firsts.tolist()) == list(range(1_000))
     assert (firsts // 40 == np.arange(1_000) // 40).all()
     assert firsts.tolist() != list(range(1_000))
-
-
-def test_a_users_windows_come_one_after_another_in_different_batches() -> None:
-    """So that the state can be carried on; every window is there once."""
-    starts = np.array([0, 20, 40, 45, 50])
-    windows = training_windows(
-        group_by_user(columns([(user, 0, 0) for user in np.repeat(range(4), np.diff(starts))])), 99, 5
-    )
-
-    batches = list(batches_in_time_order(windows, starts, 3, 50, np.random.default_rng(0)))
-
-    assert sorted(np.concatenate([batch.first for batch in batches]).tolist()) == sorted(windows.first.tolist())
-    of_user: dict[int, list[int]] = {user: [] for user in range(4)}
-    for batch in batches:
-        users = users_of(batch, starts).tolist()
-        assert len(set(users)) == len(users)
-        for user, first in zip(users, batch.first.tolist(), strict=True):
-            of_user[user].append(first)
-    assert all(firsts == sorted(firsts) for firsts in of_user.values())
-    assert len(of_user[0]) == 5
-
-
-def test_who_clicks_very_much_does_not_make_small_batches() -> None:
-    """From the eighth window of a block on a user's windows share batches."""
-    starts = np.array([0, 401])
-    windows = training_windows(group_by_user(columns([(0, 0, 0)] * 401)), 401, 5)
-
-    sizes = [len(batch) for batch in batches_in_time_order(windows, starts, 50, 8, np.random.default_rng(0))]
-
-    assert sorted(sizes) == [1] * 7 + [43, 50]
 
 
 def test_padding_repeats_the_last_row_and_is_masked() -> None:
