@@ -3,6 +3,7 @@
 The process ends with its parent, however the parent ends.
 """
 
+import os
 import shutil
 import signal
 import tempfile
@@ -134,6 +135,8 @@ class LocalKafka:
     def pause(self) -> None:
         """Let the broker hang: its connections stay open and nothing answers."""
         self._started.send_signal(signal.SIGSTOP)
+        # On a busy machine its threads go on for a moment, and answer.
+        os.waitid(os.P_PID, self._started.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a paused broker go on."""
