@@ -134,12 +134,11 @@ class _Course:
     def fit_gate(self) -> None:
         """Fit the mixture on the newest clicks."""
         lesson, first_clicks = self._lesson, self._first_clicks
-        index = self._items_before(first_clicks)
         predictions = choose_predictions(
             lesson.sequences, first_clicks, lesson.n_clicks, _GATE_PREDICTIONS, self._settings.recent_clicks
         )
         # Of an item that was not there before no source knows anything; of what is served, the counts know every item.
-        known = np.unique(index)
+        known = np.unique(self._items_before(first_clicks))
         predictions = predictions.take(np.flatnonzero(np.isin(lesson.item_index[predictions.target], known)))
         counts = self.take_counts(first_clicks)
         fit_mixture(self._network, lesson.item_index, lesson.sequences, predictions, counts, self._watch)

@@ -29,7 +29,7 @@ def random_sequences(*n_clicks: int) -> Sequences:
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
 def test_windows_with_the_carried_state_say_what_an_unbroken_run_says(cell: str) -> None:
-    """In batches of users with long and short histories; backpropagation ends at the border."""
+    """For users with long and short histories, in turn; backpropagation ends at the border."""
     sequences = random_sequences(23, 3, 11, 17)
     network = random_network(network_config(dataclasses.replace(SETTINGS, cell=cell), N_ITEMS), seed=1)
     states = CarriedStates(sequences, MAX_CLICKS, network.config.state_size, torch.device("cpu"))

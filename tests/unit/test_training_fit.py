@@ -413,3 +413,19 @@ def test_rows_that_were_learnt_before_move_less_than_new_ones() -> None:
 
     moved = (network.item_embedding.weight - before).norm(dim=1)
     assert moved[: N_ITEMS // 2].max() < moved[N_ITEMS // 2 :].min()
+
+
+def test_the_gate_is_fitted_on_items_that_were_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an item whose first click is among the newest ones no source can know anything."""
+    sequences = successor_sequences()
+    item = sequences.item.copy()
+    newest = sequences.age_rank >= int(0.9 * len(sequences))
+    item[np.flatnonzero(newest)[::2]] = N_ITEMS  # new there
+    sequences = dataclasses.replace(sequences, item=item)
+    seen: list[np.ndarray[Any, Any]] = []
+    monkeypatch.setattr("training.fit.fit_mixture", lambda network, index, seq, asked, *more: seen.append(asked.target))
+
+    fitted(sequences, Settings(hidden_size=8, epochs=1), N_ITEMS + 1)
+
+    expected = np.flatnonzero(newest & (item != N_ITEMS))
+    assert [target.tolist() for target in seen] == [expected.tolist()]
