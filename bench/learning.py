@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from nextclick.settings import Settings
-from training.growth import grown_network
-from training.learner import Learner
-from training.sequences import Sequences, batches_in_time_order, training_windows
-from training.training_round import network_config
+from training.learning.growth import grown_network
+from training.learning.learner import Learner
+from training.learning.sequences import Sequences, batches_in_time_order, training_windows
+from training.learning.training_round import network_config
 
 N_ITEMS = 43_000  # as Diginetica's catalogue; so are the sessions
 _CLICKS_PER_SESSION = 5

@@ -18,17 +18,17 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from demo.children import cpu_s, dying_with_parent
 from demo.simulator import Law, Simulator
 from nextclick.clicks import ClickFields, encode_click
-from nextclick.client_config import consumer_config, producer_config
 from nextclick.manifest import MANIFEST_FILE, decode_manifest
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
-from stream.topics import Topics
+from stream.topics.topics import Topics
+from tools.client_config import consumer_config, producer_config
 
 DEADLINE_S = 180.0
 N_USERS, N_ITEMS = 20_000, 2_000
 
-WORKER = ("-c", "from nextclick.cli import main; main()", "stream")
-TRAINER_ONCE = ("-c", "from nextclick.cli import main; main()", "train", "--once")
+WORKER = ("-c", "from cli.main import main; main()", "stream")
+TRAINER_ONCE = ("-c", "from cli.main import main; main()", "train", "--once")
 NAIVE_FAUST = ("-m", "bench.naive_faust", "worker", "--without-web")
 PLAIN_LOOP = ("-m", "bench.plain_loop")
 
@@ -196,7 +196,7 @@ def with_bundle(settings: Settings, n_items: int) -> Settings:
     from nextclick.bundle import save_bundle
     from nextclick.network import Network
     from nextclick.vocabulary import Vocabulary
-    from training.training_round import network_config
+    from training.learning.training_round import network_config
 
     torch.manual_seed(0)
     vocabulary = Vocabulary([f"item-{number}" for number in range(n_items)], np.ones(n_items))

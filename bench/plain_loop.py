@@ -10,12 +10,12 @@ from confluent_kafka import Consumer, Producer
 
 from nextclick.advance import Limits, LoggedClick, UserKey, advance
 from nextclick.clicks import ClickFields, Rejected, click_decoder
-from nextclick.client_config import consumer_config, producer_config
 from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
 from nextclick.updates import encode_update
 from nextclick.user_state import UserState, decode_state, encode_state
+from tools.client_config import consumer_config, producer_config
 
 
 def run(settings: Settings) -> None:

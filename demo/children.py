@@ -70,7 +70,7 @@ class Child:
         self._log = log
         with log.open("wb") as log_file:
             self._process = subprocess.Popen(
-                dying_with_parent([sys.executable, "-c", "from nextclick.cli import main; main()", *arguments]),
+                dying_with_parent([sys.executable, "-c", "from cli.main import main; main()", *arguments]),
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if read_output else log_file,

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from nextclick.clicks import ClickFields, encode_click
-from nextclick.client_config import producer_config
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.settings import Settings
+from tools.client_config import producer_config
 
 CONNECT_TIMEOUT_S = 8.0  # a broker that does not answer for so long is not there
 DELIVERY_TIMEOUT_S = 30.0  # long enough for a broker that restarts

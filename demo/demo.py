@@ -24,13 +24,13 @@ from demo.live_score import LiveScore
 from demo.local_kafka import LocalKafka
 from demo.supervision import SupervisedChild
 from nextclick.clicks import ClickFields, Rejected, click_decoder
-from nextclick.client_config import consumer_config, librdkafka_config
 from nextclick.errors import PermanentError
 from nextclick.manifest import decode_manifest
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
-from stream.topics import Topics
+from stream.topics.topics import Topics
+from tools.client_config import consumer_config, librdkafka_config
 
 REFRESH_S = 1.0
 STOP_PATIENCE_S = 6.0

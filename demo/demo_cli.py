@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from nextclick.cli import settings_options
 from nextclick.settings import Settings
+from tools.options import settings_options
 
 
 @click.command()
@@ -23,7 +23,7 @@ def demo(seconds: float | None, rate: int, seed: int, settings: Settings) -> Non
     recommendations came, a trained bundle was swapped in, and it hit more often than popularity.
     """
     from demo.demo import Demo
-    from nextclick.logs import set_up_logs
+    from tools.logs import set_up_logs
 
     set_up_logs("demo")
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nextclick.cli import settings_options
-from nextclick.click_files.layouts import ClickFile
-from nextclick.click_files.options import click_file_options
 from nextclick.settings import Settings
+from tools.click_files.layouts import ClickFile
+from tools.click_files.options import click_file_options
+from tools.options import settings_options
 
 if TYPE_CHECKING:
     from demo.simulate import Progress
@@ -123,7 +123,7 @@ def replay(
     """
     import demo.replay
     from demo.click_producer import ClickProducer
-    from nextclick.click_files.read import read_clicks
+    from tools.click_files.read import read_clicks
 
     producer = ClickProducer(settings)  # before the file is read: a wrong address shows at once
     clicks = read_clicks(click_file)

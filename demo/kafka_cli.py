@@ -28,7 +28,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def kafka(port: int, data_dir: Path | None, kafka_home: Path | None) -> None:
     """Run a local Apache Kafka until Ctrl-C. Needs neither Docker nor Java."""
     from demo.local_kafka import LocalKafka
-    from nextclick.logs import set_up_logs
+    from tools.logs import set_up_logs
 
     set_up_logs("kafka")
     for number in _STOP_SIGNALS:

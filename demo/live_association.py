@@ -1,6 +1,6 @@
 """Item-to-item association as it learns from the stream: a baseline for the list that was really sent. Pure.
 
-Counts as `training.baselines.association` does: in one session, within so many clicks, either way round.
+Counts as `training.evaluation.baselines.association` does: in one session, within so many clicks, either way round.
 """
 
 import heapq

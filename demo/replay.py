@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from demo.click_producer import ClickProducer
-from nextclick.click_files.recorded import RecordedClicks
 from nextclick.errors import PermanentError
+from tools.click_files.recorded import RecordedClicks
 
 _STEP_CLICKS = 1_000  # between two looks at the clock and at `should_stop`
 _STEP_S = 0.05  # while waiting for the next click that is due

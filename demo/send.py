@@ -8,11 +8,11 @@ from confluent_kafka import Consumer, TopicPartition
 
 from demo.click_producer import CONNECT_TIMEOUT_S, ClickProducer, missing_topic
 from nextclick.clicks import ClickFields, Rejected, click_decoder, encode_click
-from nextclick.client_config import consumer_config
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.hashing import partition_of
 from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate, decode_update
+from tools.client_config import consumer_config
 
 
 def send(

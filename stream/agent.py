@@ -20,11 +20,11 @@ from nextclick.popularity import Popularity
 from nextclick.settings import Settings
 from nextclick.updates import POPULAR, RNN, RankedList, encode_update
 from nextclick.user_state import UserState, encode_state
-from stream.chunks import Chunk
-from stream.durable import NO_HEADERS, Durable, PartitionResults, Record
+from stream.faust_adapter.consumer import Chunk
+from stream.faust_adapter.table import StateTable
 from stream.metrics import WorkerMetrics
 from stream.models import ServedBundle
-from stream.table import StateTable
+from stream.protocol.publisher import NO_HEADERS, Durable, PartitionResults, Record
 
 MAX_REJECTED_BYTES = 16 * 1024  # of an original key and value that a dead letter carries
 REJECT_SHARE_RECORDS = 1_000  # a share is judged over at least so many records

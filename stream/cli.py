@@ -2,8 +2,8 @@
 
 import click
 
-from nextclick.cli import settings_options
 from nextclick.settings import Settings
+from tools.options import settings_options
 
 
 @click.command()
@@ -19,8 +19,8 @@ def stream(settings: Settings, start: str | None, verbose: bool) -> None:
     """
     import dataclasses
 
-    from nextclick.logs import set_up_logs
     from stream.worker import run_worker
+    from tools.logs import set_up_logs
 
     set_up_logs("worker", verbose=verbose)
     run_worker(dataclasses.replace(settings, start=start) if start else settings)
@@ -30,8 +30,8 @@ def stream(settings: Settings, start: str | None, verbose: bool) -> None:
 @settings_options
 def topics(settings: Settings) -> None:
     """Create the topics that are missing, and check those that exist as a starting worker does."""
-    from nextclick.logs import set_up_logs
-    from stream.topics import Topics
+    from stream.topics.topics import Topics
+    from tools.logs import set_up_logs
 
     set_up_logs("topics")
     created = Topics(settings).create()

@@ -17,7 +17,7 @@ import aiokafka
 from nextclick.errors import BundleError
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest
 from nextclick.settings import Settings
-from stream.clients import aiokafka_config
+from stream.faust_adapter.clients import aiokafka_config
 from stream.metrics import WorkerMetrics
 
 if TYPE_CHECKING:  # torch takes seconds to load: only when there is a bundle

@@ -13,19 +13,19 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
-from nextclick.http_endpoint import start_http
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
-from stream.app import StreamApp, build_app
-from stream.clients import is_unreachable
-from stream.data_dir import DataDir
-from stream.hooks import check_hooks
-from stream.lease import now_s
+from stream.faust_adapter.app import StreamApp, build_app
+from stream.faust_adapter.clients import is_unreachable
+from stream.faust_adapter.hooks import check_hooks
+from stream.faust_adapter.store import DamagedError
 from stream.metrics import WorkerMetrics
 from stream.models import ServedBundle, follow_models
-from stream.store import DamagedError
-from stream.topics import Topics
-from stream.watchdog import Watchdog
+from stream.protocol.lease import now_s
+from stream.protocol.watchdog import Watchdog
+from stream.states.data_dir import DataDir
+from stream.topics.topics import Topics
+from tools.http_endpoint import start_http
 
 _log = logging.getLogger(__name__)
 

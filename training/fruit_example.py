@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nextclick.network import Network, NetworkConfig
-from training.losses import binary_cross_entropy, multi_label_binary_cross_entropy
-from training.sequences import ClickColumns, Ints, Sequences, group_by_user, padded_rows, training_windows
+from training.learning.losses import binary_cross_entropy, multi_label_binary_cross_entropy
+from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user, padded_rows, training_windows
 
 ITEM_IDS = ["apple", "banana", "orange", "kiwi", "grapefruit"]
 USERS = [["apple", "banana", "orange"], ["banana", "kiwi", "grapefruit"], ["orange", "grapefruit"]]

@@ -31,7 +31,7 @@ def switch_off_the_fence() -> None:
 
 def acknowledge_first() -> None:
     """Let the clicks be committed before the broker has what follows from them."""
-    from stream.durable import Durable
+    from stream.protocol.publisher import Durable
 
     publish = Durable.publish
 
@@ -46,7 +46,7 @@ def acknowledge_first() -> None:
 
 def last_record_wins() -> None:
     """Restore the last record of the changelog, whatever its fence."""
-    import stream.changelog as module
+    import stream.states.changelog as module
 
     def no_fence(message: Any) -> None:
         """Let every record win over what was there before it."""
@@ -89,7 +89,7 @@ def broken(mechanism: str) -> StartChild:
 def main() -> None:
     """Switch a mechanism off and run the command line."""
     MECHANISMS[sys.argv.pop(1)]()
-    from nextclick.cli import main as nextclick_main
+    from cli.main import main as nextclick_main
 
     nextclick_main()
 

@@ -10,12 +10,12 @@ from confluent_kafka import Producer
 
 from nextclick.advance import Model
 from nextclick.bundle import MODEL_FILE, load_bundle, save_bundle
-from nextclick.client_config import producer_config
 from nextclick.errors import BundleError
 from nextclick.manifest import CHAMPION, Manifest, encode_manifest
 from nextclick.network import Network, NetworkConfig
 from nextclick.settings import Settings
 from nextclick.vocabulary import Vocabulary
+from tools.client_config import producer_config
 
 WIDTH = 32
 

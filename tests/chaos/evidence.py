@@ -6,13 +6,13 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from nextclick.advance import LoggedClick, UserKey
 from nextclick.clicks import ClickFields, Rejected, click_decoder
-from nextclick.client_config import consumer_config
 from nextclick.errors import CorruptStateError
 from nextclick.hashing import item_hash, partition_of
 from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate, decode_update
 from nextclick.user_state import UserState, decode_state
-from stream.origin import ORIGIN_KEY
+from stream.topics.origin import ORIGIN_KEY
+from tools.client_config import consumer_config
 
 ANSWER_S = 30.0  # a broker that has just come back takes a while until it leads its partitions again
 

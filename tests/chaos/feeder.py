@@ -8,10 +8,10 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from demo.simulator import SimulatedClick
 from nextclick.clicks import MAX_VALUE_BYTES, ClickFields, encode_click
-from nextclick.client_config import producer_config
 from nextclick.hashing import partition_of
 from nextclick.manifest import CHAMPION, Manifest, encode_manifest
 from nextclick.settings import Settings
+from tools.client_config import producer_config
 
 DELIVERY_S = 600.0  # longer than any run: a click is late, never lost
 STEP_S = 0.05

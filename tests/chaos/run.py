@@ -14,11 +14,10 @@ from demo.children import Child
 from demo.local_kafka import LocalKafka
 from demo.simulator import Law, Simulator
 from nextclick.advance import Limits
-from nextclick.client_config import consumer_config
 from nextclick.manifest import Manifest
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
-from stream.topics import Topics
+from stream.topics.topics import Topics
 from tests.chaos.bundles import corrupt, load_models, untrained_bundle
 from tests.chaos.evidence import Place, count_records, gather, read_clicks
 from tests.chaos.feeder import Feeder
@@ -26,6 +25,7 @@ from tests.chaos.fleet import Exit, Fleet, StartChild
 from tests.chaos.report import Report
 from tests.chaos.schedule import FIRST_WORKERS, SESSION_TIMEOUT_S, SLOTS, Action, Step
 from tests.chaos.verifier import verify
+from tools.client_config import consumer_config
 
 PARTITIONS = 8
 LAW = Law(active_users=500, resting_users=1_500)  # about 20 clicks a user in 50,000: histories grow past the window

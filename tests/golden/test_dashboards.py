@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from stream.metrics import WorkerMetrics
-from training.metrics import TrainerMetrics
+from training.service.metrics import TrainerMetrics
 
 DASHBOARDS = sorted((Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards").glob("*.json"))
 _METRIC = re.compile(r"\bnextclick_\w+")

@@ -14,15 +14,15 @@ from confluent_kafka import Message, Producer
 from demo.children import Child
 from nextclick.advance import Limits, LoggedClick
 from nextclick.clicks import ClickFields, encode_click
-from nextclick.client_config import producer_config
 from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate
-from stream.topics import Topics
+from stream.topics.topics import Topics
 from tests.chaos.bundles import load_models
 from tests.chaos.evidence import count_records, gather, read_clicks, read_topic, read_updates
 from tests.chaos.fleet import StartChild
 from tests.chaos.report import Report
 from tests.chaos.verifier import check_updates, uninterrupted, verify
+from tools.client_config import producer_config
 
 DEADLINE_S = 60.0
 

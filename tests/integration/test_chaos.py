@@ -10,10 +10,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from demo.children import Child
 from demo.simulator import Law, Simulator
-from nextclick.client_config import consumer_config, producer_config
 from tests.chaos.broken_worker import broken
 from tests.chaos.run import Plan, run
 from tests.chaos.schedule import SHORT, Action, make_schedule
+from tools.client_config import consumer_config, producer_config
 
 NOW_MS = 1_700_000_000_000
 FEW_USERS = Law(active_users=60, resting_users=60)

@@ -49,7 +49,7 @@ def running_demo(playground: Any, tmp_path: Path) -> Iterator[tuple["subprocess.
     """A demo whose first recommendation has come; gives the process, its log, and the folder of all that it makes."""
     folder = tmp_path / "temporary"
     folder.mkdir()
-    command = [sys.executable, "-c", "from nextclick.cli import main; main()", "demo", "--broker"]
+    command = [sys.executable, "-c", "from cli.main import main; main()", "demo", "--broker"]
     options = [playground.settings.broker, "--set", "session_timeout_s=6"]
     log = tmp_path / "demo.log"
     with log.open("wb") as output:

@@ -21,14 +21,14 @@ HANGING_WORKER = """
 import asyncio
 from stream.agent import ClickAgent
 ClickAgent._advance = lambda *arguments: asyncio.sleep(3600)
-from nextclick.cli import main
+from cli.main import main
 main()
 """
 BLOCKED_WORKER = """
 import time
 import stream.agent
 stream.agent.encode_update = lambda *arguments: time.sleep(3600)
-from nextclick.cli import main
+from cli.main import main
 main()
 """
 

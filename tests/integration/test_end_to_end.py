@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from demo.simulator import Law, Simulator
-from nextclick.click_files.layouts import ClickFile
-from nextclick.click_files.read import read_clicks
 from nextclick.manifest import decode_manifest
+from tools.click_files.layouts import ClickFile
+from tools.click_files.read import read_clicks
 
 NOW_MS = 1_700_000_000_000
 YOOCHOOSE = Path(__file__).parents[2].parent / "shared" / "data" / "yoochoose_100k.csv.gz"

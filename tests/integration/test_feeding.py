@@ -20,7 +20,7 @@ from nextclick.hashing import partition_of
 
 PARTITIONS = 3
 DEADLINE_S = 60.0
-COMMAND = (sys.executable, "-c", "from nextclick.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from cli.main import main; main()")
 
 
 @pytest.fixture

@@ -272,7 +272,7 @@ def _command(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
     environment |= {"HOME": str(home)} if home else {}
     process = subprocess.Popen(
-        [sys.executable, "-c", "from nextclick.cli import main; main()", *words],
+        [sys.executable, "-c", "from cli.main import main; main()", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,10 +13,10 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from nextclick.client_config import librdkafka_config, producer_config
 from nextclick.hashing import partition_of
 from nextclick.user_state import UserState, decode_state, encode_state
 from tests.simulated_clicks import NOW_MS, simulated
+from tools.client_config import librdkafka_config, producer_config
 
 STOP_S = 5.0
 

@@ -11,7 +11,7 @@ import pytest
 from demo.local_kafka import LocalKafka
 from demo.ports import free_port
 from nextclick.settings import Settings
-from stream.topics import Topics
+from stream.topics.topics import Topics
 
 PASSWORD = "s3cret-of-this-test"
 

@@ -15,9 +15,9 @@ from nextclick.bundle import load_network
 from nextclick.updates import RNN
 from tests.integration.test_stream import fetch, worker_port
 from tests.simulated_clicks import NOW_MS
-from training.offline.network_recommender import NetworkRecommender
-from training.offline.outcome import predicted_rows
-from training.sequences import ClickColumns, group_by_user
+from training.evaluation.network_recommender import NetworkRecommender
+from training.evaluation.outcome import predicted_rows
+from training.learning.sequences import ClickColumns, group_by_user
 
 Doubles = npt.NDArray[np.float64]
 

@@ -20,12 +20,12 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from nextclick.client_config import librdkafka_config, producer_config
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
-from stream.data_dir import DataDir
-from stream.origin import ORIGIN_KEY, Origin, read_origin
-from stream.topics import Topics
+from stream.states.data_dir import DataDir
+from stream.topics.origin import ORIGIN_KEY, Origin, read_origin
+from stream.topics.topics import Topics
+from tools.client_config import librdkafka_config, producer_config
 
 NOW_MS = 1_700_000_000_000
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from nextclick.client_config import librdkafka_config
-from stream.topics import Topics
+from stream.topics.topics import Topics
 from tests.chaos.bundles import announce, untrained_bundle
 from tests.simulated_clicks import NOW_MS, simulated
+from tools.client_config import librdkafka_config
 
 
 def worker_port(playground: Any, name: str = "worker") -> int:
@@ -283,7 +283,7 @@ def test_a_mistake_at_start_is_one_line_and_a_status(playground: Any, name: str,
 
 def test_a_full_disk_stops_the_worker_with_one_line_and_loses_nothing(playground: Any) -> None:
     """Guarantee 6: exit non-zero, nothing unfinished acknowledged; with room again, every click is answered."""
-    command = [sys.executable, "-c", "from nextclick.cli import main; main()", "stream"]
+    command = [sys.executable, "-c", "from cli.main import main; main()", "stream"]
     limited = ["sh", "-c", 'ulimit -f 256; exec "$@"', "sh", *command]  # no file of more than 128 or 256 KiB
     environment = dict(os.environ) | playground.settings.as_environment() | {"NEXTCLICK_MAX_CHUNK_RECORDS": "100"}
     playground.send(simulated(12_000, seed=9))

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from nextclick.bundle import load_bundle
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest
-from training.click_log import ClickLog
+from training.service.click_log import ClickLog
 
 NOW_MS = 1_700_000_000_000
 N_ITEMS = 60

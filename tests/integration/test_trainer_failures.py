@@ -22,14 +22,14 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from demo.local_kafka import LocalKafka
 from nextclick.bundle import save_bundle, verify_bundle
 from nextclick.clicks import ClickFields, encode_click
-from nextclick.client_config import producer_config
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest, encode_manifest
 from nextclick.network import Network, NetworkConfig
 from nextclick.vocabulary import Vocabulary
-from stream.topics import Topics
-from training.broker_presence import BrokerPresence
-from training.click_log import ClickLog
-from training.trainer_role import TrainerRole
+from stream.topics.topics import Topics
+from tools.client_config import producer_config
+from training.service.broker_presence import BrokerPresence
+from training.service.click_log import ClickLog
+from training.service.trainer_role import TrainerRole
 
 NOW_MS = 1_700_000_000_000
 PATIENCE_S = 30.0
@@ -179,9 +179,9 @@ _ROLE_HOLDER = """
 import os, sys, threading
 from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
-from training.broker_presence import BrokerPresence
-from training.trainer_role import TrainerRole
-from training.watch import Watch
+from training.service.broker_presence import BrokerPresence
+from training.service.trainer_role import TrainerRole
+from training.learning.watch import Watch
 settings = Settings.load(os.environ)
 role = TrainerRole(settings, BrokerPresence(settings.broker))
 while not role.wait(0.1):

@@ -25,9 +25,9 @@ from nextclick.bundle import verify_bundle
 from nextclick.clicks import Click
 from nextclick.network import Network, NetworkConfig
 from nextclick.vocabulary import Vocabulary
-from training import click_log
-from training.bundle_store import remove_drafts, store_bundle
-from training.click_log import ClickLog, LogRow
+from training.service import click_log
+from training.service.bundle_store import remove_drafts, store_bundle
+from training.service.click_log import ClickLog, LogRow
 
 NEVER = 10_000
 _real_fsync = os.fsync

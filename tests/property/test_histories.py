@@ -15,8 +15,8 @@ from nextclick.updates import POPULAR, ranked_list
 from nextclick.user_state import UserState
 from nextclick.vocabulary import Vocabulary
 from tests.networks import random_network
-from training.histories import Histories
-from training.sequences import ClickColumns, group_by_user
+from training.learning.histories import Histories
+from training.learning.sequences import ClickColumns, group_by_user
 
 KNOWN, UNKNOWN = "abcdef", "yz"
 MODEL = ServedModel(

@@ -12,8 +12,8 @@ from nextclick.clicks import Click
 from nextclick.hashing import item_hash
 from nextclick.updates import ranked_list
 from nextclick.user_state import MAX_GAP_S, UserState, recent_clicks
-from training.click_log import ClickLog, LogRow
-from training.sequences import ClickColumns, group_by_user, training_windows
+from training.learning.sequences import ClickColumns, group_by_user, training_windows
+from training.service.click_log import ClickLog, LogRow
 
 click_lists = st.lists(
     st.tuples(

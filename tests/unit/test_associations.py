@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nextclick.mixture import SESSION_GAP_S
-from training.associations import MAX_DISTANCE, AssociationCounts, session_starts
-from training.sequences import ClickColumns, Ints, Sequences, group_by_user
+from training.learning.associations import MAX_DISTANCE, AssociationCounts, session_starts
+from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user
 
 BACKWARD, SHRINKAGE, HALF_LIFE_SHARE = 0.7, 5.0, 0.3
 

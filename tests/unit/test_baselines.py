@@ -5,17 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from training.baselines import association
-from training.baselines.association import Association
-from training.baselines.markov_chain import MarkovChain
-from training.baselines.popularity import Popularity
-from training.baselines.session_index import SessionIndex, history_before
-from training.baselines.session_knn import SessionKnn
-from training.baselines.session_popularity import SessionPopularity
-from training.baselines.stan import Stan
-from training.offline.models import MODELS
-from training.offline.recommender import Recommender
-from training.sequences import ClickColumns, Sequences, group_by_user
+from training.evaluation.baselines import association
+from training.evaluation.baselines.association import Association
+from training.evaluation.baselines.markov_chain import MarkovChain
+from training.evaluation.baselines.popularity import Popularity
+from training.evaluation.baselines.session_index import SessionIndex, history_before
+from training.evaluation.baselines.session_knn import SessionKnn
+from training.evaluation.baselines.session_popularity import SessionPopularity
+from training.evaluation.baselines.stan import Stan
+from training.evaluation.models import MODELS
+from training.evaluation.recommender import Recommender
+from training.learning.sequences import ClickColumns, Sequences, group_by_user
 
 NONE = -math.inf
 COUNTING = [name for name, model in MODELS.items() if not model.is_seeded]

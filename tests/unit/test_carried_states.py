@@ -8,10 +8,10 @@ import torch
 
 from nextclick.settings import Settings
 from tests.networks import random_network
-from training.carried_states import CarriedStates
-from training.learner import Learner
-from training.sequences import ClickColumns, Sequences, Windows, group_by_user, training_windows
-from training.training_round import network_config
+from training.learning.carried_states import CarriedStates
+from training.learning.learner import Learner
+from training.learning.sequences import ClickColumns, Sequences, Windows, group_by_user, training_windows
+from training.learning.training_round import network_config
 
 N_ITEMS = 30
 MAX_CLICKS = 6

@@ -10,8 +10,8 @@ from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from nextclick.settings import Settings
-from stream.chunks import ChunkConsumer, use_chunks
-from stream.lease import Lease
+from stream.faust_adapter.consumer import ChunkConsumer, use_chunks
+from stream.protocol.lease import Lease
 
 SETTINGS = Settings()
 CLICKS, OTHERS = TP(SETTINGS.clicks_topic, 0), TP(SETTINGS.clicks_topic, 1)

@@ -9,10 +9,10 @@ import pytest
 
 from demo.click_producer import ClickProducer
 from demo.replay import due, replay
-from nextclick.click_files.layouts import ChosenColumns, ClickFile
-from nextclick.click_files.read import read_clicks
-from nextclick.click_files.recorded import RecordedClicks
 from nextclick.errors import PermanentError
+from tools.click_files.layouts import ChosenColumns, ClickFile
+from tools.click_files.read import read_clicks
+from tools.click_files.recorded import RecordedClicks
 
 CSV = ChosenColumns()
 REAL_DATA = Path(__file__).parents[2] / "../shared/data"

@@ -11,12 +11,12 @@ import pytest
 from click import Choice
 
 from demo.feed_cli import replay
-from nextclick.click_files.layouts import FORMATS, ChosenColumns, ClickFile
-from nextclick.click_files.read import read_clicks
-from nextclick.click_files.recognise import AUTO, recognise
-from nextclick.click_files.recorded import RecordedClicks
 from nextclick.clicks import EVENT_TYPES
 from nextclick.errors import PermanentError
+from tools.click_files.layouts import FORMATS, ChosenColumns, ClickFile
+from tools.click_files.read import read_clicks
+from tools.click_files.recognise import AUTO, recognise
+from tools.click_files.recorded import RecordedClicks
 
 MIDNIGHT_MS = 1_463_356_800_000  # 2016-05-16, UTC
 

@@ -12,9 +12,9 @@ import pytest
 
 from nextclick.clicks import Click, Rejected, RejectReason
 from nextclick.errors import PermanentError
-from training.click_buffer import ClickBuffer
-from training.click_consumer import ReadRecord
-from training.click_log import ClickLog, LogRow
+from training.service.click_buffer import ClickBuffer
+from training.service.click_consumer import ReadRecord
+from training.service.click_log import ClickLog, LogRow
 
 DEADLINE_S = 60
 
@@ -202,7 +202,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from nextclick.clicks import Click
-from training.click_log import ClickLog, LogRow
+from training.service.click_log import ClickLog, LogRow
 log = ClickLog(Path(sys.argv[1]))
 log.remove_leftovers()
 first = log.ends.get(0, 0)

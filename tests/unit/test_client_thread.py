@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.protocol.commit import OffsetFetchResponse_v3
 
-from stream.client_thread import ClientThread
+from stream.faust_adapter.client_thread import ClientThread
 
 CLICKS = TopicPartition("clicks", 0)
 LOADS, IS_NONE = 14, 16  # Kafka's error codes: reads its groups, is not the coordinator

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-import stream.data_dir
+import stream.states.data_dir
 from nextclick.errors import PermanentError
-from stream.data_dir import DataDir
+from stream.states.data_dir import DataDir
 
 _HOLDER = """
 import sys
 from pathlib import Path
-from stream.data_dir import DataDir
+from stream.states.data_dir import DataDir
 held = DataDir(Path(sys.argv[1]), "shop")
 print("held", flush=True)
 sys.stdin.read()
@@ -26,7 +26,7 @@ _ON_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from nextclick.errors import PermanentError
-from stream.data_dir import DataDir
+from stream.states.data_dir import DataDir
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 try:
     DataDir(Path(sys.argv[1]), "shop")
@@ -106,7 +106,7 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path, below: str) -> None:
 
 def test_too_little_space_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Better than a worker that fails after some minutes."""
-    monkeypatch.setattr(stream.data_dir, "NEEDED_BYTES", 2**62)
+    monkeypatch.setattr(stream.states.data_dir, "NEEDED_BYTES", 2**62)
 
     with pytest.raises(PermanentError, match=r"MiB of free disk, found .* MiB; free some space"):
         DataDir(tmp_path, "shop")

@@ -17,13 +17,13 @@ from click.testing import CliRunner, Result
 from nextclick.bundle import load_network
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
-from training.baselines.popularity import Popularity
-from training.offline.data import OfflineData, offline_data
-from training.offline.evaluate_cli import evaluate
-from training.offline.presets import load_preset
-from training.offline.tune import Limits, tune
-from training.sequences import ClickColumns, Sequences
-from training.watch import Watch
+from training.evaluation.baselines.popularity import Popularity
+from training.evaluation.data import OfflineData, offline_data
+from training.evaluation.evaluate_cli import evaluate
+from training.evaluation.presets import load_preset
+from training.evaluation.tune import Limits, tune
+from training.learning.sequences import ClickColumns, Sequences
+from training.learning.watch import Watch
 
 REAL_DATA = Path(__file__).parents[2] / "../shared/data"
 N_ITEMS = 12

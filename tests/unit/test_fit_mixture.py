@@ -10,12 +10,12 @@ import torch
 
 from nextclick.mixture import N_AGES
 from nextclick.network import Network, NetworkConfig
-from training.associations import AssociationCounts
-from training.evaluate import Predictions
-from training.fit_mixture import _search, _searched, fit_mixture
-from training.histories import Histories
-from training.sequences import ClickColumns, Ints, Sequences, group_by_user
-from training.watch import TrainingStopped, Watch
+from training.learning.associations import AssociationCounts
+from training.learning.evaluate import Predictions
+from training.learning.fit_mixture import _search, _searched, fit_mixture
+from training.learning.histories import Histories
+from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user
+from training.learning.watch import TrainingStopped, Watch
 
 N_ITEMS = 10
 COUNTS = {"mixture.neighbours", "mixture.shares", "mixture.support"}  # set by the tests

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-import stream.hooks
 from nextclick.errors import PermanentError
-from stream.hooks import HOOKS, INSTANCE_HOOKS, check_hooks, missing_hooks
+from stream.faust_adapter import hooks
+from stream.faust_adapter.hooks import HOOKS, INSTANCE_HOOKS, check_hooks, missing_hooks
 
 SOURCES = {
-    path.name: path.read_text() for path in Path(stream.hooks.__file__).parent.glob("*.py") if path.name != "hooks.py"
+    path.name: path.read_text() for path in Path(hooks.__file__).parents[1].rglob("*.py") if path.name != "hooks.py"
 }
 
 
@@ -38,7 +38,7 @@ def test_each_listed_hook_is_used(hook: tuple[str, str, str, str]) -> None:
 def test_a_missing_hook_is_named(monkeypatch: pytest.MonkeyPatch, list_name: str, module: str, owner: str) -> None:
     """A worker refuses to start and says which hook is missing, what for, and what to do."""
     made_up = (module, owner, "_no_such_hook", "chunks: made up by a test")
-    monkeypatch.setattr(stream.hooks, list_name, (*getattr(stream.hooks, list_name), made_up))
+    monkeypatch.setattr(hooks, list_name, (*getattr(hooks, list_name), made_up))
 
     with pytest.raises(PermanentError) as refused:
         check_hooks()

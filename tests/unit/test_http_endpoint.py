@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from nextclick.errors import PermanentError
-from nextclick.http_endpoint import MAX_CLIENTS, Health, HttpEndpoint, start_http
+from tools.http_endpoint import MAX_CLIENTS, Health, HttpEndpoint, start_http
 
 
 def test_metrics_are_those_of_the_registry() -> None:
@@ -116,7 +116,7 @@ def test_slow_clients_do_not_keep_others_waiting() -> None:
 
 def test_a_client_that_takes_too_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that sends a byte now and then, which no time limit per read would notice."""
-    monkeypatch.setattr("nextclick.http_endpoint.CLIENT_S", 0.2)
+    monkeypatch.setattr("tools.http_endpoint.CLIENT_S", 0.2)
     with _endpoint() as http, socket.create_connection(("127.0.0.1", http.port), timeout=0.05) as client:
         deadline_s = time.monotonic() + 30
         cut_off = False

@@ -1,6 +1,6 @@
 """The lease: held from an answered heartbeat for less than the session timeout."""
 
-from stream.lease import Lease
+from stream.protocol.lease import Lease
 
 
 def test_a_new_lease_is_not_held() -> None:

@@ -6,8 +6,8 @@ import pytest
 import demo.live_association
 from demo.live_association import LiveAssociation
 from tests.simulated_clicks import NOW_MS, simulated
-from training.baselines.association import Association
-from training.sequences import ClickColumns, group_by_user
+from training.evaluation.baselines.association import Association
+from training.learning.sequences import ClickColumns, group_by_user
 
 HOUR_MS = 3_600_000
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from nextclick.click_files.layouts import ChosenColumns
-from nextclick.click_files.read import read_clicks
-from nextclick.click_files.recognise import AUTO, recognise
 from nextclick.settings import Settings
-from training.fit import _Course
-from training.losses import LOSSES
-from training.sequences import ClickColumns
-from training.training_data import TrainingData
-from training.training_round import train_round
-from training.watch import Watch
+from tools.click_files.layouts import ChosenColumns
+from tools.click_files.read import read_clicks
+from tools.click_files.recognise import AUTO, recognise
+from training.learning.fit import _Course
+from training.learning.losses import LOSSES
+from training.learning.sequences import ClickColumns
+from training.learning.training_data import TrainingData
+from training.learning.training_round import train_round
+from training.learning.watch import Watch
 
 REAL_CLICKS = Path(__file__).parents[2] / "../shared/data/yoochoose_100k.csv.gz"
 N_CLICKS = 20_000

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.offline import bootstrap
-from training.offline.bootstrap import N_RESAMPLES, interval, p_value, resampled_means
+from training.evaluation import bootstrap
+from training.evaluation.bootstrap import N_RESAMPLES, interval, p_value, resampled_means
 
 
 def hits(n_sessions: int, chance: float, seed: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

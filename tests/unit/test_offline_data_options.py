@@ -7,8 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from training.offline.data_options import data_options
-from training.offline.source import USUAL_RULES, DataSource
+from training.evaluation.data_options import data_options
+from training.evaluation.source import USUAL_RULES, DataSource
 
 RETAILROCKET = "timestamp,visitorid,event,itemid,transactionid\n1433221332117,1,view,2,\n"
 

@@ -6,9 +6,9 @@ from threading import Event
 import numpy as np
 import pytest
 
-from training.offline import outcome as outcome_module
-from training.offline.data import OfflineData
-from training.offline.figures import (
+from training.evaluation import outcome as outcome_module
+from training.evaluation.data import OfflineData
+from training.evaluation.figures import (
     METRICS,
     Position,
     coverage,
@@ -17,10 +17,10 @@ from training.offline.figures import (
     recall_by_position,
     session_sums,
 )
-from training.offline.outcome import run
-from training.offline.recommender import Floats
-from training.sequences import ClickColumns, Ints, Sequences, group_by_user
-from training.watch import TrainingStopped, Watch
+from training.evaluation.outcome import run
+from training.evaluation.recommender import Floats
+from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user
+from training.learning.watch import TrainingStopped, Watch
 
 N_ITEMS = 30
 

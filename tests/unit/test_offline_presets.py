@@ -6,11 +6,11 @@ import pytest
 
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
-from training.baselines.stan import Stan
-from training.offline.models import MODELS, model_names
-from training.offline.network_recommender import NetworkRecommender
-from training.offline.presets import FOLDER, load_preset, save_preset, without_settings
-from training.offline.tune import SEARCH, Between, OneOf, search_space
+from training.evaluation.baselines.stan import Stan
+from training.evaluation.models import MODELS, model_names
+from training.evaluation.network_recommender import NetworkRecommender
+from training.evaluation.presets import FOLDER, load_preset, save_preset, without_settings
+from training.evaluation.tune import SEARCH, Between, OneOf, search_space
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:

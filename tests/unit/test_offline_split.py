@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nextclick.click_files.layouts import ChosenColumns, ClickFile
-from nextclick.click_files.recognise import AUTO, recognise
-from nextclick.click_files.recorded import RecordedClicks
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
 from nextclick.errors import PermanentError
-from training.offline.data import OfflineData
-from training.offline.source import USUAL_RULES, DataSource, SplitRule
-from training.offline.split import read_offline_data, split, validation_split
-from training.sequences import Sequences
+from tools.click_files.layouts import ChosenColumns, ClickFile
+from tools.click_files.recognise import AUTO, recognise
+from tools.click_files.recorded import RecordedClicks
+from training.evaluation.data import OfflineData
+from training.evaluation.source import USUAL_RULES, DataSource, SplitRule
+from training.evaluation.split import read_offline_data, split, validation_split
+from training.learning.sequences import Sequences
 
 REAL_DATA = Path(__file__).parents[2] / "../shared/data"
 HOUR = 3_600_000

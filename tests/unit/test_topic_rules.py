@@ -1,7 +1,7 @@
 """What is said of a cluster of several brokers; one broker cannot show it."""
 
 from nextclick.settings import Settings
-from stream.topic_rules import HOUR_MS, TopicFacts, warnings
+from stream.topics.topic_rules import HOUR_MS, TopicFacts, warnings
 
 SETTINGS = Settings()
 

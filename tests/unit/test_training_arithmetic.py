@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nextclick.errors import PermanentError
-from training.arithmetic import bfloat16_pays, chosen_device
+from training.learning.arithmetic import bfloat16_pays, chosen_device
 
 
 def test_measuring_takes_nothing_from_the_random_numbers_of_a_training() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from nextclick.clicks import Click
-from training.click_log import ClickLog, LogRow
-from training.training_data import TrainingData, select_training_data
+from training.learning.training_data import TrainingData, select_training_data
+from training.service.click_log import ClickLog, LogRow
 
 
 def log_of(folder: Path, files: list[tuple[int, list[tuple[str, int]]]]) -> ClickLog:

@@ -4,10 +4,10 @@ import pytest
 
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
-from training.evaluate import Quality
-from training.gate import judge
-from training.schedule import Progress, training_is_due
-from training.start_position import (
+from training.learning.evaluate import Quality
+from training.service.publication import judge
+from training.service.schedule import Progress, training_is_due
+from training.service.start_position import (
     LostClicks,
     Span,
     check_same_topic,

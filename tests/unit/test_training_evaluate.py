@@ -15,7 +15,7 @@ from nextclick.ranking_metrics import ranks_of_targets
 from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
 from tests.networks import random_network
-from training.evaluate import (
+from training.learning.evaluate import (
     MISSED,
     Predictions,
     choose_predictions,
@@ -23,9 +23,9 @@ from training.evaluate import (
     popularity_ranks,
     quality_of,
 )
-from training.sequences import ClickColumns, Ints, Sequences, group_by_user
-from training.training_round import popularity_weights
-from training.watch import TrainingStopped, Watch
+from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user
+from training.learning.training_round import popularity_weights
+from training.learning.watch import TrainingStopped, Watch
 
 WATCH = Watch(Event())
 N_ITEMS = 30

@@ -14,15 +14,15 @@ from nextclick.network import Network, NetworkConfig
 from nextclick.ranking_metrics import recall_at
 from nextclick.settings import Settings
 from tests.networks import random_network
-from training.associations import AssociationCounts
-from training.evaluate import MISSED, choose_predictions, network_ranks
-from training.fit import Lesson, _Course, fit
-from training.growth import grown_item_ids, grown_network
-from training.histories import Histories
-from training.losses import LOSSES
-from training.sequences import ClickColumns, Sequences, group_by_user
-from training.training_round import network_config
-from training.watch import TrainingStopped, Watch
+from training.learning.associations import AssociationCounts
+from training.learning.evaluate import MISSED, choose_predictions, network_ranks
+from training.learning.fit import Lesson, _Course, fit
+from training.learning.growth import grown_item_ids, grown_network
+from training.learning.histories import Histories
+from training.learning.losses import LOSSES
+from training.learning.sequences import ClickColumns, Sequences, group_by_user
+from training.learning.training_round import network_config
+from training.learning.watch import TrainingStopped, Watch
 
 N_ITEMS = 40
 PLAIN: dict[str, Any] = {"skip": False, "normalised": False, "neighbours": 0}  # the network as it was at first
@@ -423,7 +423,9 @@ def test_the_gate_is_fitted_on_items_that_were_there_before(monkeypatch: pytest.
     item[np.flatnonzero(newest)[::2]] = N_ITEMS  # new there
     sequences = dataclasses.replace(sequences, item=item)
     seen: list[np.ndarray[Any, Any]] = []
-    monkeypatch.setattr("training.fit.fit_mixture", lambda network, index, seq, asked, *more: seen.append(asked.target))
+    monkeypatch.setattr(
+        "training.learning.fit.fit_mixture", lambda network, index, seq, asked, *more: seen.append(asked.target)
+    )
 
     fitted(sequences, Settings(hidden_size=8, epochs=1), N_ITEMS + 1)
 

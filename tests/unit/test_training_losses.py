@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.losses import (
+from training.learning.losses import (
     BPR_MAX_REGULARIZATION,
     LOSSES,
     Candidates,

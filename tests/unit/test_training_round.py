@@ -13,11 +13,11 @@ from nextclick.errors import PermanentError
 from nextclick.network import Network, NetworkConfig
 from nextclick.settings import Settings
 from nextclick.vocabulary import Vocabulary
-from training.bundle_store import KEPT_BUNDLES, Champion, load_champion, remove_old_bundles, store_bundle
-from training.sequences import ClickColumns
-from training.training_data import TrainingData
-from training.training_round import Round, train_round
-from training.watch import Watch
+from training.learning.sequences import ClickColumns
+from training.learning.training_data import TrainingData
+from training.learning.training_round import Round, train_round
+from training.learning.watch import Watch
+from training.service.bundle_store import KEPT_BUNDLES, Champion, load_champion, remove_old_bundles, store_bundle
 
 N_ITEMS = 80
 SETTINGS = Settings(hidden_size=32, epochs=6)

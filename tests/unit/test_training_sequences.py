@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.sequences import (
+from training.learning.sequences import (
     ClickColumns,
     Windows,
     batches_in_time_order,

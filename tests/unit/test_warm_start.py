@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from nextclick.network import Network, NetworkConfig
-from training.associations import AssociationCounts
-from training.sequences import ClickColumns, group_by_user
-from training.warm_start import spectral_item_vectors, start_as_fading_average
+from training.learning.associations import AssociationCounts
+from training.learning.sequences import ClickColumns, group_by_user
+from training.learning.warm_start import spectral_item_vectors, start_as_fading_average
 
 
 def two_groups(n_items: int, n_users: int = 60) -> AssociationCounts:

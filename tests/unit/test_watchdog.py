@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.watchdog import Progress, Standstill
+from stream.protocol.watchdog import Progress, Standstill
 
 WAITING = Progress(committed=10, delivered=20, position=20, end=30)
 

@@ -1,0 +1,1 @@
+"""The command line: the topmost layer, which may import every other, and does so only when a command runs."""

@@ -1,0 +1,133 @@
+"""The one command line. Each command is imported only when it is asked for, so that `--help` is instant."""
+
+import sys
+from collections.abc import Callable
+
+import click
+
+import nextclick
+from nextclick.errors import NextclickError
+from nextclick.settings import Settings
+
+
+def _stream() -> click.Command:
+    from stream.cli import stream
+
+    return stream
+
+
+def _train() -> click.Command:
+    from training.service.cli import train
+
+    return train
+
+
+def _evaluate() -> click.Command:
+    from training.evaluation.evaluate_cli import evaluate
+
+    return evaluate
+
+
+def _topics() -> click.Command:
+    from stream.cli import topics
+
+    return topics
+
+
+def _replay() -> click.Command:
+    from demo.feed_cli import replay
+
+    return replay
+
+
+def _simulate() -> click.Command:
+    from demo.feed_cli import simulate
+
+    return simulate
+
+
+def _send() -> click.Command:
+    from demo.feed_cli import send
+
+    return send
+
+
+def _kafka() -> click.Command:
+    from demo.kafka_cli import kafka
+
+    return kafka
+
+
+def _demo() -> click.Command:
+    from demo.demo_cli import demo
+
+    return demo
+
+
+def _settings() -> click.Command:
+    return settings
+
+
+# Name -> (what gives the command, what --help says).
+COMMANDS: dict[str, tuple[Callable[[], click.Command], str]] = {
+    "stream": (_stream, "Run a stream worker: clicks in, recommendations out."),
+    "train": (_train, "Run the trainer: logs clicks, fine-tunes, publishes bundles."),
+    "evaluate": (_evaluate, "Train and compare models on recorded clicks."),
+    "topics": (_topics, "Create the topics, or check those that exist."),
+    "replay": (_replay, "Send the clicks of a data set."),
+    "simulate": (_simulate, "Send an endless, realistic stream of clicks."),
+    "send": (_send, "Send one click and print the list that comes back."),
+    "kafka": (_kafka, "Run a local Apache Kafka."),
+    "demo": (_demo, "See it all at work: broker, worker, trainer and simulator."),
+    "settings": (_settings, "List every setting, its default and its reason."),
+}
+
+
+class _LazyCommands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        load, _ = COMMANDS[cmd_name]
+        return load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(nextclick.__version__, prog_name="nextclick")
+def nextclick_command() -> None:
+    """Clicks in, next-click recommendations out, within milliseconds, from a model that keeps learning.
+
+    Start with `nextclick demo`. Every part runs alone; settings come from NEXTCLICK_<NAME> variables or from
+    `--set name=value`, and `nextclick settings` lists them.
+    """
+
+
+@click.command()
+def settings() -> None:
+    """List every setting, its default, its unit and its reason."""
+    for name, default, unit, reason in Settings.describe():
+        click.echo(f"{name} = {default or '(empty)'}{f'  [{unit}]' if unit else ''}\n    {reason}")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with one line and status 1, never with a stack trace."""
+    try:
+        nextclick_command(prog_name="nextclick", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except NextclickError as error:
+        click.echo(f"nextclick: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,122 @@
+"""The producer: loses nothing, doubles nothing, and keeps what it has to itself while the worker may be evicted.
+
+Records of a worker that was paused past its eviction would come after those of whoever took over. So a batch leaves
+only while the lease is held; and when partitions are taken away, batches that have not left are dropped: their clicks
+are not acknowledged, and are read again by the partition's next owner. Uses aiokafka.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any
+
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.producer.message_accumulator import MessageAccumulator
+from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
+
+from stream.protocol.lease import Lease, now_s
+
+FOREVER_S = 7 * 24 * 3600.0  # a broker that is away is waited for, not failed at
+RECHECK_S = 0.05
+NO_COMPRESSION = 0
+
+
+class DroppedError(Exception):
+    """The batch was dropped before the broker acknowledged it."""
+
+
+class LeasedAccumulator(MessageAccumulator):
+    """aiokafka's queue of batches per partition; its sender takes nothing from it while the lease is not held."""
+
+    def __init__(self, lease: Lease, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._lease = lease
+        self._dropped_in_flight: set[Any] = set()
+
+    async def add_wanted(
+        self, builder: Any, tp: TopicPartition, is_wanted: Callable[[], bool]
+    ) -> "asyncio.Future[Any]":
+        """Queue a batch after the last one of its partition has left, however long that takes.
+
+        Raises:
+            DroppedError: it is not wanted any more when its turn comes.
+        """
+        while waiting := self._batches.get(tp):
+            await waiting[-1].wait_drain(FOREVER_S)
+        if not is_wanted():
+            raise DroppedError
+        delivery: asyncio.Future[Any] = await self.add_batch(builder, tp, FOREVER_S)
+        return delivery
+
+    def drain_by_nodes(self, ignore_nodes: Any, muted_partitions: Collection[Any] = frozenset()) -> Any:
+        """Give the sender the next batch of every partition, by broker; none without the lease."""
+        for tp in [tp for tp, batches in self._batches.items() if batches[0] in self._dropped_in_flight]:
+            self._drop(self._batches[tp].popleft())
+            if not self._batches[tp]:
+                del self._batches[tp]
+        # Without a producer id the sender has to fetch one first: the one before went with a dropped batch.
+        if self._lease.is_held(now_s()) and self._txn_manager.has_pid():
+            return super().drain_by_nodes(ignore_nodes, muted_partitions)
+        nothing = super().drain_by_nodes(ignore_nodes, set(self._batches))
+        self._loop.call_later(RECHECK_S, self._wakeup, self._waiter_future)
+        return nothing
+
+    def drop_unsent(self) -> None:
+        """Drop what waits; what is on its way to a broker is dropped unless the broker takes it this time."""
+        self._dropped_in_flight = set(self._pending_batches)
+        for batches in list(self._batches.values()):
+            for batch in batches:
+                self._drop(batch)
+        self._batches.clear()
+
+    def _drop(self, batch: Any) -> None:
+        self._dropped_in_flight.discard(batch)
+        if batch.retry_count:
+            # It has a sequence number, and the broker would wait for it: go on as a new producer.
+            manager = self._txn_manager
+            manager._pid_and_epoch = PidAndEpoch(NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
+            manager._sequence_numbers.clear()
+            manager._pid_waiter = asyncio.get_running_loop().create_future()
+            self._pending_batches.add(batch)  # aiokafka takes it out when the future is done
+        batch.failure(DroppedError())
+        for future in (batch.future, batch._drain_waiter):
+            future.exception()  # seen: asyncio need not complain
+
+
+class LeasedProducer(aiokafka.AIOKafkaProducer):
+    """aiokafka's producer with a `LeasedAccumulator`."""
+
+    def __init__(self, *, lease: Lease, **options: Any) -> None:
+        super().__init__(**options)
+        self._message_accumulator = LeasedAccumulator(
+            lease,
+            self._metadata,
+            options["max_batch_size"],
+            NO_COMPRESSION,
+            FOREVER_S,
+            txn_manager=self._txn_manager,
+            loop=self._loop,
+            linger_ms=options["linger_ms"],
+        )
+        self._sender._message_accumulator = self._message_accumulator
+
+    async def send_wanted(
+        self, batch: Any, topic: str, partition: int, is_wanted: Callable[[], bool]
+    ) -> "asyncio.Future[Any]":
+        """Hand a batch over, in order per partition; gives the future of its delivery.
+
+        Args:
+            batch: from `create_batch`.
+            topic: where it goes.
+            partition: where it goes.
+            is_wanted: asked at the last moment: the wait for a broker can be long, and the partition taken away.
+
+        Raises:
+            DroppedError: it is not wanted any more.
+        """
+        await self.client._wait_on_metadata(topic)
+        return await self._message_accumulator.add_wanted(batch, TopicPartition(topic, partition), is_wanted)
+
+    def drop_unsent(self) -> None:
+        """Forget the batches that have not left."""
+        self._message_accumulator.drop_unsent()

@@ -1,0 +1,1 @@
+"""Where user states are kept: the local folder, the changelog, and how states come back from it."""

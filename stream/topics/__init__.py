@@ -1,0 +1,1 @@
+"""The topics of an application: created, checked, and recognised."""

@@ -1,0 +1,142 @@
+"""What stream, trainer and tools must agree on about Kafka: which topic is which, which offsets a partition holds, and
+what a failure means. Blocks, and has no client of its own but where it says so.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from enum import Enum
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+ANSWER_S = 6.0  # for one answer of the broker
+_RETRY_S = 0.05
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class Failure(Enum):
+    """What to do about an error of Kafka's."""
+
+    PASSING = "trying again is enough: a broker is away, or another leads now"
+    GONE = "what was asked for is not there: a topic, a partition, an offset"
+    REFUSED = "trying again will not help: rights, a login, a setting"
+
+
+_GONE = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._AUTO_OFFSET_RESET,
+        KafkaError.OFFSET_OUT_OF_RANGE,
+    }
+)
+# The client tries these again by itself, yet calls only some of them retriable.
+_PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError._MAX_POLL_EXCEEDED,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+    }
+)
+
+
+def failure_of(error: KafkaError) -> Failure:
+    """Tell what an error means. The end of a partition (`_PARTITION_EOF`) is none: ask for it first."""
+    if error.code() in _GONE:  # retriable for Kafka, because a broker that has just started knows no topic
+        return Failure.GONE
+    if error.code() in _PASSING or (error.retriable() and not error.fatal()):
+        return Failure.PASSING
+    return Failure.REFUSED
+
+
+def is_partition_end(error: KafkaError | None) -> bool:
+    """Tell whether a consumer's "error" only says that the end of a partition is reached."""
+    return error is not None and error.code() == KafkaError._PARTITION_EOF
+
+
+class OffsetRange(NamedTuple):
+    """The offsets that a partition holds: [first, end)."""
+
+    first: int
+    end: int
+
+
+class TopicIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A topic as it was when something was made from it.
+
+    Attributes:
+        topic: its name.
+        topic_id: Kafka's own id, another one whenever a topic is created.
+        partitions: how many it had.
+        cluster_id: Kafka's id of the cluster; empty in notes that were written before it was kept.
+    """
+
+    topic: str
+    topic_id: str
+    partitions: int
+    cluster_id: str = ""
+
+    def is_same_topic(self, other: "TopicIdentity") -> bool:
+        """Tell whether both are one topic, whatever its number of partitions."""
+        same_cluster = not (self.cluster_id and other.cluster_id) or self.cluster_id == other.cluster_id
+        return same_cluster and (self.topic, self.topic_id) == (other.topic, other.topic_id)
+
+
+def describe_topic(client: AdminClient, topic: str) -> TopicIdentity:
+    """Ask the broker for a topic's identity, as it is now.
+
+    Raises:
+        KafkaException: the broker does not answer within `ANSWER_S`, refuses, or has no such topic.
+    """
+    described = answers(lambda: client.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_S))[topic]
+    cluster: Any = client.describe_cluster(request_timeout=ANSWER_S).result(ANSWER_S + 1)
+    return TopicIdentity(topic, str(described.topic_id), len(described.partitions), str(cluster.cluster_id))
+
+
+def offset_ranges(client: AdminClient, topic: str, partitions: Collection[int]) -> dict[int, OffsetRange]:
+    """Ask which offsets partitions hold, with what unfinished transactions hold back: it must be waited for.
+
+    Raises:
+        KafkaException: the broker does not answer within `ANSWER_S`, refuses, or has no such partition.
+    """
+    firsts = _offsets(client, topic, partitions, OffsetSpec.earliest())
+    ends = _offsets(client, topic, partitions, OffsetSpec.latest())
+    return {partition: OffsetRange(firsts[partition], ends[partition]) for partition in partitions}
+
+
+def _offsets(client: AdminClient, topic: str, partitions: Collection[int], which: OffsetSpec) -> dict[int, int]:
+    asked = client.list_offsets(
+        {TopicPartition(topic, partition): which for partition in partitions},
+        isolation_level=IsolationLevel.READ_UNCOMMITTED,
+        request_timeout=ANSWER_S,
+    )
+    return {found.partition: answer.result(ANSWER_S + 1).offset for found, answer in asked.items()}
+
+
+def answers(ask: Callable[[], "Mapping[_Key, Future[_Value]]"]) -> "dict[_Key, _Value]":
+    """Wait for an admin client's answers; what one broker knows can be news to another for a moment.
+
+    Raises:
+        KafkaException: the broker does not answer within `ANSWER_S`, or refuses.
+    """
+    end_s = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            return {what: future.result(ANSWER_S + 1) for what, future in ask().items()}
+        except KafkaException as error:
+            if failure_of(error.args[0]) is not Failure.GONE or time.monotonic() > end_s:
+                raise
+        time.sleep(_RETRY_S)

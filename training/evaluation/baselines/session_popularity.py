@@ -1,0 +1,43 @@
+"""Session popularity: the items of the session first, by their clicks in it or the newest first; then popular ones.
+
+Source: Hidasi et al. 2016, arXiv:1511.06939, section 4 (S-POP).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from training.evaluation.baselines.ranges import flat_ranges
+from training.evaluation.recommender import Floats
+from training.learning.sequences import Ints, Sequences
+
+
+@dataclass(slots=True)
+class SessionPopularity:
+    """Scores the items of the session above all others; those, and equals, by their clicks in the training data.
+
+    Attributes:
+        newest_first: the session's items stand in the order of their last clicks instead of by their clicks.
+    """
+
+    newest_first: bool = False
+    _popularity: Floats = field(init=False, repr=False)
+
+    def fit(self, train: Sequences, n_items: int) -> None:
+        """Count, as `Recommender`."""
+        count = np.bincount(train.item, minlength=n_items)
+        self._popularity = (count / (count.max(initial=0) + 1)).astype(np.float32)  # below one click of the session
+
+    def scores(self, clicks: Sequences, rows: Ints) -> Floats:
+        """Look at the session's clicks, as `Recommender`."""
+        scores = np.tile(self._popularity, (len(rows), 1))
+        first = clicks.user_starts[np.searchsorted(clicks.user_starts, rows, side="right") - 1]
+        length = rows - first
+        earlier = flat_ranges(first, length)
+        place = np.repeat(np.arange(len(rows)), length)
+        if self.newest_first:
+            in_session = (earlier - np.repeat(first, length) + 1).astype(np.float32)
+            np.maximum.at(scores, (place, clicks.item[earlier]), in_session)
+        else:
+            np.add.at(scores, (place, clicks.item[earlier]), np.float32(1.0))
+        return scores

@@ -1,0 +1,274 @@
+"""The command `nextclick evaluate`."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nextclick.errors import PermanentError
+from nextclick.settings import ENVIRONMENT_PREFIX, Settings
+from tools.options import parse_assignments
+from training.evaluation.data_options import NumberRange, data_options
+
+if TYPE_CHECKING:
+    from training.evaluation.data import OfflineData
+    from training.evaluation.models import Parameters, Value
+    from training.evaluation.outcome import Outcome
+    from training.evaluation.recommender import Recommender
+    from training.evaluation.source import DataSource
+    from training.learning.watch import Watch
+
+_WIDTH = 200  # columns of the table where no terminal says how wide it is
+
+
+def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> list[int] | None:
+    try:
+        seeds = None if text is None else [int(number) for number in text.split(",")]
+    except ValueError:
+        seeds = []
+    if seeds is not None and (not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds)):
+        raise click.BadParameter(f"expected different whole numbers with commas between them, found {text!r}")
+    return seeds
+
+
+def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix not in (".png", ".svg"):
+        raise click.BadParameter(f"expected a file that ends with .png or .svg, found {str(path)!r}")
+    return path
+
+
+@click.command()
+@data_options
+@click.option("--models", metavar="A,B,...", help="Models to compare (the usual ones); with --tune, to tune (network).")
+@click.option("--seeds", metavar="0,1,...", callback=_seeds, help="Run the network once with each (setting `seed`).")
+@click.option("--preset", metavar="NAME|FILE", help="Take models' parameters from a preset; --set wins.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all figures and the configuration.")
+@click.option("--plot", type=click.Path(path_type=Path), callback=_picture, help="Draw recall by position: .png, .svg.")
+@click.option(
+    "--save-bundle", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the network there as a bundle."
+)
+@click.option(
+    "--save-test", type=click.Path(path_type=Path), metavar="FILE", help="Write the test clicks, for nextclick replay."
+)
+@click.option(
+    "--validation", is_flag=True, help="Compare on the newest part of the training clicks; leave the test part alone."
+)
+@click.option("--tune", is_flag=True, help="Search parameters on a part of the training clicks, and write a preset.")
+@click.option("--trials", type=click.IntRange(min=1), default=50, show_default=True, help="Of --tune, per model.")
+@click.option(
+    "--tune-minutes",
+    type=NumberRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="After this time --tune begins no trial of a model any more.",
+)
+@click.option("--preset-out", metavar="FILE", help="Where --tune writes (training/presets/<name of DATA>.toml).")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Override a setting; may be repeated.")
+def evaluate(source: "DataSource", assignments: tuple[str, ...], tune: bool, **options: Any) -> None:
+    """Train models on recorded clicks and compare them on later ones, all in one table.
+
+    Every click of a test session but the first is predicted from those before it, among all items. Hyper-parameters
+    are chosen on the training clicks alone: --tune never looks at the test part. docs/evaluation.md explains the table.
+    """
+    from training.evaluation.presets import load_preset, without_settings
+
+    overrides = parse_assignments(assignments)
+    settings = Settings.load(os.environ, overrides)
+    variables = {name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)}
+    given = {*overrides, *(name.removeprefix(ENVIRONMENT_PREFIX).lower() for name in variables)}
+    presets = without_settings(load_preset(options["preset"]), given) if options["preset"] else {}
+    if tune:
+        if any(options[name] for name in ("json_file", "plot", "seeds", "save_bundle", "save_test", "validation")):
+            raise click.UsageError(
+                "--tune compares no models: expected it without --json, --plot, --seeds, --save-bundle, --save-test "
+                "and --validation"
+            )
+        _tune(source, settings, presets, options)
+    else:
+        _compare(source, settings, presets, options)
+
+
+def _compare(
+    source: "DataSource", settings: Settings, presets: "dict[str, Parameters]", options: dict[str, Any]
+) -> None:
+    from rich.console import Console
+
+    from training.evaluation.bootstrap import N_RESAMPLES
+    from training.evaluation.evaluation import run_models
+    from training.evaluation.export import save_test_clicks
+    from training.evaluation.models import USUAL_MODELS, model_names
+    from training.evaluation.plot import plot_recall_by_position
+    from training.evaluation.report import document, table, write_json
+    from training.evaluation.split import read_offline_data, validation_split
+    from training.evaluation.summary import summarise
+
+    names = model_names(options["models"]) if options["models"] else USUAL_MODELS
+    seeds = options["seeds"] or [settings.seed]
+    parameters = _parameters(names, settings, presets)
+    _check_before_work(names, seeds, options)
+    _require_devices(parameters)
+    data = read_offline_data(source)
+    if options["validation"]:
+        data = validation_split(data)
+    title = f"{source.file.path.name}: {_sizes(data)}"
+    click.echo(title, err=True)
+    if options["save_test"]:
+        save_test_clicks(options["save_test"], data)
+    tell = _saving_network(options["save_bundle"], data) if options["save_bundle"] else _tell
+    summary = summarise(run_models(names, presets, settings, seeds, data, _watch(), tell), data, settings.seed)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    console.print(table(summary, title))
+    if options["json_file"]:
+        configuration = {
+            "data": _described(source, data),
+            "validation": options["validation"],
+            "seeds": seeds,
+            "bootstrap": {"resamples": N_RESAMPLES, "seed": settings.seed},
+            "parameters": parameters,
+        }
+        write_json(options["json_file"], document(summary, configuration))
+    if options["plot"]:
+        plot_recall_by_position(summary, source.file.path.name, options["plot"])
+
+
+def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Parameters]", options: dict[str, Any]) -> None:
+    from training.evaluation.models import model_names
+    from training.evaluation.presets import FOLDER, load_preset, make_place, save_preset
+    from training.evaluation.split import read_offline_data, validation_split
+    from training.evaluation.tune import Limits, require_search, tune
+
+    names = model_names(options["models"] or "network")
+    require_search(names, presets, settings)
+    name_of_data = source.file.path.name.split(".")[0]
+    out = Path(options["preset_out"] or FOLDER / f"{name_of_data}.toml")
+    if out.suffix != ".toml":
+        raise click.BadParameter(f"expected a file that ends with .toml, found {str(out)!r}", param_hint="--preset-out")
+    found = load_preset(str(out)) if out.exists() else {}
+    _require_devices(_parameters(names, settings, presets))
+    make_place(out)
+    validation = validation_split(read_offline_data(source))
+    click.echo(f"validation part of {source.file.path.name}: {_sizes(validation)}", err=True)
+    comments = [f"Found by nextclick evaluate --tune, with seed {settings.seed}, for {name_of_data}:"]
+    limits = Limits(options["trials"], options["tune_minutes"])
+    for name in names:
+        comment = ""
+        for so_far in tune(name, presets.get(name, {}), settings, validation, limits, _watch()):
+            first, last, best = so_far.first, so_far.last, so_far.best
+            click.echo(
+                f"{name}, trial {so_far.n_trials}: Recall@20 {last.recall:.4f}, MRR@20 {last.mrr:.4f}; "
+                f"best so far {best.recall:.4f}, {best.mrr:.4f}",
+                err=True,
+            )
+            comment = (
+                f"{name}: Recall@20 {best.recall:.4f}, MRR@20 {best.mrr:.4f} after {so_far.n_trials} trials on the "
+                f"validation part; {first.recall:.4f}, {first.mrr:.4f} before."
+            )
+            # After every trial: who ends a long search keeps what it has found.
+            found[name] = best.parameters
+            save_preset(out, "\n".join([*comments, comment]), found)
+        comments.append(comment)
+        click.echo(comment)
+    click.echo(f"written: {out}; use it with --preset {out}")
+
+
+def _parameters(
+    names: list[str], settings: Settings, presets: "dict[str, Parameters]"
+) -> "dict[str, dict[str, Value]]":
+    """Give what each model is made with."""
+    from training.evaluation.models import MODELS
+
+    return {name: {**MODELS[name].parameters(settings), **presets.get(name, {})} for name in names}
+
+
+def _require_devices(parameters: "dict[str, dict[str, Value]]") -> None:
+    """See that the networks, if there are any, have where to compute, before the data are read."""
+    devices = {str(of_model["device"]) for of_model in parameters.values() if "device" in of_model}
+    if devices:
+        from training.learning.arithmetic import chosen_device  # torch takes seconds to load
+
+        for device in devices:
+            chosen_device(device)
+
+
+def _watch() -> "Watch":
+    from threading import Event
+
+    from training.learning.watch import Watch
+
+    return Watch(Event())  # Ctrl-C ends the program by itself
+
+
+def _tell(title: str, _trained: "Recommender", outcome: "Outcome") -> None:
+    from nextclick.ranking_metrics import mrr_at, recall_at
+
+    recall, mrr = recall_at(outcome.rank, 20), mrr_at(outcome.rank, 20)
+    click.echo(
+        f"{title}: Recall@20 {recall:.3f}, MRR@20 {mrr:.3f}, trained in {outcome.fit_s:.1f} s, "
+        f"{len(outcome.rank):,} predictions in {outcome.predict_s:.1f} s",
+        err=True,
+    )
+
+
+def _saving_network(store: Path, data: "OfflineData") -> Callable[[str, "Recommender", "Outcome"], None]:
+    from training.evaluation.export import save_network
+    from training.evaluation.network_recommender import NetworkRecommender
+
+    def tell(title: str, trained: "Recommender", outcome: "Outcome") -> None:
+        _tell(title, trained, outcome)
+        if isinstance(trained, NetworkRecommender):
+            folder = save_network(store, trained, data, outcome)
+            click.echo(f"written: {folder}; serve it with nextclick stream --set bundle={folder}", err=True)
+
+    return tell
+
+
+def _sizes(data: "OfflineData") -> str:
+    n_sessions = len(data.test.user_starts) - 1
+    return (
+        f"{len(data.train):,} training clicks in {len(data.train.user_starts) - 1:,} sessions, {data.n_items:,} items; "
+        f"{len(data.test) - n_sessions:,} predictions in {n_sessions:,} test sessions"
+    )
+
+
+def _described(source: "DataSource", data: "OfflineData") -> dict[str, Any]:
+    sizes = {
+        "training_clicks": len(data.train),
+        "training_sessions": len(data.train.user_starts) - 1,
+        "test_clicks": len(data.test),
+        "test_sessions": len(data.test.user_starts) - 1,
+        "items": data.n_items,
+    }
+    return {**source.configuration(), "sizes": sizes}
+
+
+def _check_before_work(names: list[str], seeds: list[int], options: dict[str, Any]) -> None:
+    """See that what is asked for can be written, before hours of work."""
+    from training.evaluation.plot import require_matplotlib
+
+    if options["save_bundle"] and ("network" not in names or len(seeds) > 1):
+        raise click.UsageError("--save-bundle writes one network: expected network among --models, and one seed")
+    for option, path in {
+        "--json": options["json_file"],
+        "--plot": options["plot"],
+        "--save-bundle": options["save_bundle"],
+        "--save-test": options["save_test"],
+    }.items():
+        if path is not None:
+            _require_place(option, path)
+    if options["plot"]:
+        require_matplotlib()
+
+
+def _require_place(option: str, path: Path) -> None:
+    folder, is_bundle = path.absolute().parent, option == "--save-bundle"
+    if not folder.is_dir():
+        raise PermanentError(f"{option} expects a file in a folder that exists, found {str(path)!r}; make the folder")
+    if path.exists() and path.is_dir() != is_bundle:
+        expected, found = ("a folder", "a file") if is_bundle else ("a file", "a folder")
+        raise PermanentError(f"{option} expects {expected}, found {found}: {str(path)!r}; give another name")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise PermanentError(f"{option} expects a place that can be written, found {str(path)!r}; give another")

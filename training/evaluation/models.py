@@ -1,0 +1,115 @@
+"""The models that can be evaluated, by name, and what can be set in each."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from nextclick.errors import PermanentError
+from nextclick.settings import Settings
+from training.evaluation.baselines.association import Association
+from training.evaluation.baselines.markov_chain import MarkovChain
+from training.evaluation.baselines.popularity import Popularity
+from training.evaluation.baselines.session_knn import SessionKnn
+from training.evaluation.baselines.session_popularity import SessionPopularity
+from training.evaluation.baselines.stan import Stan
+from training.evaluation.recommender import Recommender
+
+Value = float | int | str | bool | None
+Parameters = Mapping[str, Value]
+
+# What the network reads of the settings: what a preset can give and what is written beside its figures. The seed is
+# none of them: an evaluation may run with several.
+NETWORK_SETTINGS = (
+    "cell",
+    "hidden_size",
+    "tied",
+    "skip",
+    "normalised",
+    "neighbours",
+    "loss",
+    "epochs",
+    "batch_windows",
+    "learning_rate",
+    "dropout",
+    "feature_dropout",
+    "negatives",
+    "negatives_power",
+    "recent_clicks",
+    "device",
+)
+
+
+class Model(NamedTuple):
+    """How to make a recommender.
+
+    Attributes:
+        make: from the settings, and from parameters that differ from their defaults.
+        parameters: all that can be given, with the values that they have otherwise.
+        is_seeded: whether it is a network: the seed makes a difference, and its parameters are settings.
+        fixed: those of the parameters that are always as they are.
+    """
+
+    make: Callable[[Settings, Parameters], Recommender]
+    parameters: Callable[[Settings], dict[str, Value]]
+    is_seeded: bool = False
+    fixed: tuple[str, ...] = ()
+
+
+def _counting(kind: Callable[..., Recommender], **given: Value) -> Model:
+    """Make the entry of a baseline, whose parameters are the fields of its class."""
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(kind) if field.init} | given  # type: ignore[arg-type]
+    return Model(lambda _, parameters: kind(**{**given, **parameters}), lambda _: defaults)
+
+
+def _network(**given: Value) -> Model:
+    """Make the entry of a network, with settings that this entry fixes."""
+
+    def make(settings: Settings, parameters: Parameters) -> Recommender:
+        from training.evaluation.network_recommender import NetworkRecommender  # torch takes seconds to load
+
+        changed: dict[str, Any] = {**parameters, **given}
+        return NetworkRecommender(dataclasses.replace(settings, **changed))
+
+    def parameters(settings: Settings) -> dict[str, Value]:
+        return {name: getattr(settings, name) for name in NETWORK_SETTINGS} | given
+
+    return Model(make, parameters, is_seeded=True, fixed=tuple(given))
+
+
+# Every cell with every loss, alone: what each is worth. Only compared when they are asked for.
+_CELLS_AND_LOSSES = {
+    f"{cell}-{loss}": _network(neighbours=0, cell=cell, loss=loss)
+    for cell in ("gru", "lstm", "rnn")
+    for loss in ("cross_entropy", "bpr_max", "binary")
+}
+MODELS = {
+    "popularity": _counting(Popularity),
+    "recent-popularity": _counting(Popularity, half_life=0.02),
+    "session-popularity": _counting(SessionPopularity),
+    "session-recency": _counting(SessionPopularity, newest_first=True),
+    "association": _counting(Association),
+    "markov-chain": _counting(MarkovChain),
+    "session-knn": _counting(SessionKnn),
+    "stan": _counting(Stan),
+    "network": _network(),
+    "network-alone": _network(neighbours=0),
+    **_CELLS_AND_LOSSES,
+}
+
+
+USUAL_MODELS = [name for name in MODELS if name not in _CELLS_AND_LOSSES]
+
+
+def model_names(text: str) -> list[str]:
+    """Read names with commas between them.
+
+    Raises:
+        PermanentError: one that is not known, or that stands there twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for number, name in enumerate(names):
+        if name not in MODELS:
+            raise PermanentError(f"--models expects some of {', '.join(MODELS)}, found {name!r}; correct it")
+        if name in names[:number]:
+            raise PermanentError(f"--models expects each model once, found {name!r} twice; remove one")
+    return names

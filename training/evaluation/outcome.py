@@ -1,0 +1,83 @@
+"""Runs one recommender over test sessions and keeps what all figures are made of."""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nextclick.ranking_metrics import Ranks, ranks_of_targets
+from training.evaluation.data import OfflineData
+from training.evaluation.recommender import Floats, Recommender, SeveralPasses
+from training.learning.sequences import Ints, Sequences
+from training.learning.watch import Watch
+
+LIST_LENGTH = 20  # of the lists whose items are counted
+_BATCH_SCORES = 20_000_000  # numbers in a score matrix (float32: 80 MB)
+
+
+class Outcome(NamedTuple):
+    """How a recommender did; one entry per prediction, or per item.
+
+    Attributes:
+        rank: int64 (n_predictions,), of the clicked items.
+        session: int64 (n_predictions,), number of the test session.
+        clicks_before: int64 (n_predictions,), in the session.
+        shown: float64 (n_items,), lists that held the item, a list of n items counting 1/n for each of them.
+        fit_s: training time.
+        passes: over the training clicks.
+        predict_s: time to score all items and choose the best, all predictions together.
+    """
+
+    rank: Ranks
+    session: Ints
+    clicks_before: Ints
+    shown: npt.NDArray[np.float64]
+    fit_s: float
+    passes: int
+    predict_s: float
+
+
+def run(recommender: Recommender, data: OfflineData, name: str, watch: Watch) -> Outcome:
+    """Train on the training part, then predict every click of the test part but the sessions' first ones.
+
+    Raises:
+        TrainingStopped: the watch asked for it.
+    """
+    began_s = time.perf_counter()
+    recommender.fit(data.train, data.n_items)
+    fit_s = time.perf_counter() - began_s
+    rows = predicted_rows(data.test)
+    session = np.searchsorted(data.test.user_starts, rows, side="right") - 1
+    rank, shown, predict_s = np.empty(len(rows), np.int64), np.zeros(data.n_items), 0.0
+    batch = max(1, _BATCH_SCORES // data.n_items)
+    with watch.bar(f"{name}: predicting", len(rows)) as bar:
+        for begin in range(0, len(rows), batch):
+            part = slice(begin, begin + batch)
+            began_s = time.perf_counter()
+            scores = recommender.scores(data.test, rows[part])
+            best, weight = _lists(scores)
+            predict_s += time.perf_counter() - began_s
+            rank[part] = ranks_of_targets(scores, data.test.item[rows[part]])
+            shown += np.bincount(best.ravel(), weight.ravel(), minlength=data.n_items)
+            bar.advance(len(rank[part]))
+    passes = recommender.passes if isinstance(recommender, SeveralPasses) else 1
+    return Outcome(rank, session, rows - data.test.user_starts[session], shown, fit_s, passes, predict_s)
+
+
+def predicted_rows(sessions: Sequences) -> Ints:
+    """Give all rows but the sessions' first ones, rising."""
+    is_predicted = np.ones(len(sessions), dtype=bool)
+    is_predicted[sessions.user_starts[:-1]] = False
+    return np.flatnonzero(is_predicted)
+
+
+def _lists(scores: Floats) -> tuple[Ints, npt.NDArray[np.float64]]:
+    """Give each row's best items, unordered, and each one's share of the list: 0 for what is not to be recommended."""
+    length = min(LIST_LENGTH, scores.shape[1])
+    writable = np.require(scores, requirements=["W"])  # else torch warns
+    # Many times faster than numpy's partition where most scores are equal, as baselines' are.
+    best = torch.topk(torch.from_numpy(writable), length, dim=1, sorted=False)
+    is_shown = torch.isfinite(best.values).numpy()
+    return best.indices.numpy(), is_shown / np.maximum(is_shown.sum(axis=1, keepdims=True), 1)

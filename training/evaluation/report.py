@@ -1,0 +1,136 @@
+"""The figures of an evaluation as a table for the terminal, and as one JSON document."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from nextclick.errors import PermanentError
+from training.evaluation.figures import CUTS
+from training.evaluation.summary import ModelFigures, Summary
+
+_NAMES = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}
+_VERSIONS = ("nextclick", "torch", "numpy")
+
+
+def table(summary: Summary, title: str) -> Table:
+    """Make the table; the best model of each metric is bold."""
+    cuts = " ".join(f"@{cut}" for cut in CUTS)
+    n_seeds = max(len(figures.metrics["recall@20"].by_seed) for figures in summary.models.values())
+    best = summary.best("recall@20")
+    made = Table(
+        box=SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left", caption=_caption(best, n_seeds)
+    )
+    made.add_column("model", no_wrap=True)
+    for name in _NAMES.values():
+        made.add_column(f"{name}\n{cuts}")
+    for name in ("coverage", "popu-\nlarity", "training\nclicks/s", "predic-\ntions/s", f"p against\n{best}"):
+        made.add_column(name, justify="right")
+    if n_seeds > 1:
+        made.add_column("spread")
+    for name, figures in summary.models.items():
+        cells = [name]
+        for metric in _NAMES:
+            text = _estimates(figures, metric)
+            cells.append(f"[bold]{text}[/bold]" if summary.best(f"{metric}@20") == name else text)
+        cells += [_share(figures.coverage), _share(figures.popularity)]
+        cells += [f"{figures.training_clicks_per_s:,.0f}", f"{figures.predictions_per_s:,.0f}"]
+        cells.append(_p_values(summary, name, best))
+        if n_seeds > 1:
+            cells.append(_spread(figures))
+        made.add_row(*cells)
+    return made
+
+
+def _caption(best: str, n_seeds: int) -> str:
+    text = (
+        "± half of the 95% interval over test sessions; ties count against the model; "
+        f"p: of Recall@20 / MRR@20 being as far from {best}'s by chance; popularity: of the lists' items, the most "
+        "clicked item's being 1"
+    )
+    return text + (f"; spread: standard deviation of Recall@20 / MRR@20 over {n_seeds} seeds" if n_seeds > 1 else "")
+
+
+def _estimates(figures: ModelFigures, metric: str) -> str:
+    small = " ".join(_share(figures.metrics[f"{metric}@{cut}"].mean) for cut in CUTS)
+    return f"{small}±{_share(figures.metrics[f'{metric}@{CUTS[-1]}'].half_width)}"
+
+
+def _p_values(summary: Summary, model: str, best: str) -> str:
+    found = [
+        _share(comparison.p)
+        for comparison in summary.comparisons
+        if {comparison.model, comparison.other} == {model, best}
+    ]
+    return " / ".join(found)
+
+
+def _spread(figures: ModelFigures) -> str:
+    spreads = [figures.metrics[f"{metric}@20"].spread for metric in ("recall", "mrr")]
+    return " / ".join(f"{spread:.4f}".lstrip("0") for spread in spreads if spread is not None)
+
+
+def _share(value: float) -> str:
+    """Write a number between 0 and 1 with three places: .531."""
+    return f"{value:.3f}".removeprefix("0")
+
+
+def document(summary: Summary, configuration: dict[str, Any]) -> dict[str, Any]:
+    """Give all figures and what they were made with, ready for JSON.
+
+    Args:
+        summary: the figures.
+        configuration: what the caller knows of it; `parameters` holds those of each model by its name.
+    """
+    return {
+        **configuration,
+        "versions": {name: version(name) for name in _VERSIONS},
+        "machine": {"processor": processor_name()},
+        "models": {name: _model(figures) for name, figures in summary.models.items()},
+        "comparisons": [
+            {**comparison._asdict(), "interval": list(comparison.interval)} for comparison in summary.comparisons
+        ],
+    }
+
+
+def _model(figures: ModelFigures) -> dict[str, Any]:
+    metrics = {
+        name: {
+            "mean": estimate.mean,
+            "low": estimate.interval.low,
+            "high": estimate.interval.high,
+            "by_seed": estimate.by_seed,
+            "spread": estimate.spread,
+        }
+        for name, estimate in figures.metrics.items()
+    }
+    return {
+        **figures._asdict(),
+        "metrics": metrics,
+        "positions": [position._asdict() for position in figures.positions],
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a document.
+
+    Raises:
+        PermanentError: it cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise PermanentError(f"--json expects a file that can be written, found {path}: {error.strerror}") from None
+
+
+def processor_name() -> str:
+    """Name the processor, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} threads" if names else "unknown"

@@ -1,0 +1,136 @@
+"""Cuts recorded clicks into sessions, and these into a training and a test part: later ones are predicted from earlier.
+
+The rules are those of session-based recommendation: a session is on one side as a whole, by when it ends.
+"""
+
+import numpy as np
+
+from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
+from nextclick.errors import PermanentError
+from tools.click_files.read import read_clicks
+from tools.click_files.recorded import RecordedClicks
+from training.evaluation.data import OfflineData, in_log_order, numbered_by_end, offline_data, rows_where
+from training.evaluation.source import DataSource, SplitRule
+from training.learning.sequences import ClickColumns, Ints
+
+VALIDATION_SHARE = 0.1  # of the training sessions
+
+
+def read_offline_data(source: DataSource) -> OfflineData:
+    """Read a data set and cut it into a training and a test part.
+
+    Raises:
+        PermanentError: a file that cannot be read, a rule that its clicks cannot follow, or nothing left of a part.
+    """
+    return split(read_clicks(source.file, source.rule.test_where), source.rule)
+
+
+def split(recorded: RecordedClicks, rule: SplitRule) -> OfflineData:
+    """Cut clicks into a training and a test part.
+
+    Args:
+        recorded: in log order; with marks where the rule has conditions.
+        rule: what is the test part.
+
+    Raises:
+        PermanentError: a rule that these clicks cannot follow, or nothing is left of a part.
+    """
+    chosen = _chosen_events(recorded, rule.events)
+    session = _sessions(recorded, chosen, rule.session_gap_minutes)
+    clicks = _columns(recorded, chosen, session)
+    if recorded.is_marked is not None:
+        is_test = recorded.is_marked[chosen]
+        for word, is_there in (("have", is_test.any()), ("lack", not is_test.all())):
+            if not is_there:
+                raise PermanentError(
+                    f"expected clicks that {word} the values of --test-where, found none; correct them"
+                )
+    else:
+        is_test = session >= _first_test_session(clicks, recorded.timestamp_ms is not None, rule)
+    train = _newest(rows_where(clicks, ~is_test), rule.train_share)
+    return offline_data(train, rows_where(clicks, is_test))
+
+
+def validation_split(data: OfflineData, share: float = VALIDATION_SHARE) -> OfflineData:
+    """Cut a validation part from the end of the training part; the test part is not looked at.
+
+    Args:
+        data: whose `train` is cut.
+        share: of its sessions, those that end last become the `test` of the result.
+
+    Returns:
+        Data with items of its own: only those that are left for training.
+
+    Raises:
+        PermanentError: nothing is left of a part.
+    """
+    clicks = in_log_order(data.train, data.train_ms, data.item_ids)
+    session = numbered_by_end(clicks.user)
+    is_validation = session >= _n_before_last(session, share)
+    return offline_data(rows_where(clicks, ~is_validation), rows_where(clicks, is_validation))
+
+
+def _chosen_events(recorded: RecordedClicks, events: tuple[str, ...]) -> Ints:
+    """Give the places of the clicks that have one of the types: rising."""
+    if not events:
+        return np.arange(len(recorded))
+    unknown = [name for name in events if name not in recorded.event_types]
+    if recorded.event_index is None or unknown:
+        found = ", ".join(recorded.event_types) or "none"
+        raise PermanentError(f"expected event types {', '.join(events)}, found {found}; correct --events")
+    is_chosen = np.isin(np.array(recorded.event_types), events)
+    return np.flatnonzero(is_chosen[recorded.event_index])
+
+
+def _sessions(recorded: RecordedClicks, chosen: Ints, gap_minutes: float) -> Ints:
+    """Give the session of each chosen click, numbered by its end."""
+    user = recorded.user_index[chosen].astype(np.int64)
+    if not gap_minutes:
+        return numbered_by_end(user)
+    if recorded.timestamp_ms is None:
+        raise PermanentError(
+            "expected times for --session-gap-minutes, found only the order of the clicks; leave it away"
+        )
+    by_user = np.argsort(user, kind="stable")
+    pause_ms = np.diff(recorded.timestamp_ms[chosen][by_user])
+    begins = (np.diff(user[by_user]) != 0) | (pause_ms > gap_minutes * 60_000)
+    session = np.zeros(len(user), dtype=np.int64)
+    session[by_user[1:]] = np.cumsum(begins)
+    return numbered_by_end(session)
+
+
+def _columns(recorded: RecordedClicks, chosen: Ints, session: Ints) -> ClickColumns:
+    codes = {name: code for code, name in enumerate(EVENT_TYPES)}
+    event_type = np.zeros(len(chosen), dtype=np.int64)  # a click without a type is a view, as in the stream
+    if recorded.event_index is not None:
+        code = np.array([codes.get(name, OTHER_EVENT) for name in recorded.event_types], dtype=np.int64)
+        event_type = code[recorded.event_index[chosen]]
+    timestamp_ms = np.zeros_like(session) if recorded.timestamp_ms is None else recorded.timestamp_ms[chosen]
+    return ClickColumns(session, recorded.item_index[chosen].astype(np.int64), timestamp_ms, event_type, recorded.items)
+
+
+def _first_test_session(clicks: ClickColumns, has_times: bool, rule: SplitRule) -> int:
+    """Give the number of the first session that is for testing; sessions are numbered by their ends."""
+    if rule.test_hours is None:
+        return _n_before_last(clicks.user, rule.test_share or 0.0)
+    if not has_times:
+        raise PermanentError(
+            f"expected times for a test part of the last {rule.test_hours:g} hours, found only the order of the "
+            "clicks; name their column with --time, or choose the test part with --test-share or --test-where"
+        )
+    end_ms = np.zeros(clicks.user.max() + 1, dtype=np.int64)
+    np.maximum.at(end_ms, clicks.user, clicks.timestamp_ms)
+    return int(np.searchsorted(end_ms, end_ms[-1] - rule.test_hours * 3_600_000, side="left"))
+
+
+def _n_before_last(session: Ints, share: float) -> int:
+    """Of sessions numbered by their ends, how many come before the last share of them: at least one is in it."""
+    n_sessions = int(session.max()) + 1
+    return n_sessions - max(1, round(n_sessions * share))
+
+
+def _newest(clicks: ClickColumns, share: float) -> ClickColumns:
+    if share == 1.0 or not len(clicks.user):
+        return clicks
+    session = numbered_by_end(clicks.user)
+    return rows_where(clicks, session >= _n_before_last(session, share))

@@ -1,0 +1,27 @@
+"""The command `nextclick train`."""
+
+import click
+
+from nextclick.settings import Settings
+from tools.options import settings_options
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Read to the present end of the topic, train once, and leave.")
+@click.option("--start", type=click.Choice(["earliest", "latest"]), help="Where a new click log begins.")
+@click.option("--skip-lost", is_flag=True, help="Go on past clicks that the topic removed before they were logged.")
+@click.option("--verbose", is_flag=True, help="Also a line per pass, and the libraries' own log lines.")
+@settings_options
+def train(settings: Settings, once: bool, start: str | None, skip_lost: bool, verbose: bool) -> None:
+    """Run the trainer: logs clicks, fine-tunes, publishes bundles.
+
+    One per application, wherever they run: a second one waits. The topics must exist (`nextclick topics`). SIGTERM
+    writes the clicks that were read to the click log and leaves; a training that is under way is given up.
+    """
+    import dataclasses
+
+    from tools.logs import set_up_logs
+    from training.service.trainer import run_trainer
+
+    set_up_logs("trainer", verbose=verbose)
+    run_trainer(dataclasses.replace(settings, start=start) if start else settings, once=once, skip_lost=skip_lost)

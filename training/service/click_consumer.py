@@ -1,0 +1,211 @@
+"""Reads the clicks topic for the click log: every partition, from given offsets, without a consumer group.
+
+The position is kept by the click log, not by the broker, so nothing is ever committed. Uses confluent-kafka.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from typing import NamedTuple, NoReturn
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from nextclick.clicks import Click, ClickFields, Rejected, click_decoder
+from nextclick.errors import PermanentError, TemporaryError
+from nextclick.settings import Settings
+from tools.client_config import consumer_config
+from training.service.broker_presence import BrokerPresence
+from training.service.start_position import Span, check_same_topic, lost_clicks, lost_clicks_error
+
+_ANSWER_S = 6.0  # for the first answer of the broker
+_GONE_AFTER_S = 10.0  # a broker that has just started knows no topic for a moment
+_MAX_RECORDS = 500  # of one poll; so that even records of a megabyte each do not fill the memory
+_log = logging.getLogger(__name__)
+
+
+class ReadRecord(NamedTuple):
+    """A record that was read.
+
+    Attributes:
+        click: None for offsets up to this one that hold nothing to be read: the end of a transaction, say.
+    """
+
+    partition: int
+    offset: int
+    click: Click | Rejected | None
+
+
+class ClickConsumer:
+    """The records of the clicks topic, in order per partition."""
+
+    def __init__(self, settings: Settings, presence: BrokerPresence) -> None:
+        """Connect.
+
+        Args:
+            settings: of the trainer.
+            presence: is told when the broker goes away and answers again.
+
+        Raises:
+            TemporaryError: the broker does not answer.
+            PermanentError: a topic does not exist.
+        """
+        self._settings = settings
+        self._presence = presence
+        self._decode = click_decoder(ClickFields.of(settings))
+        self._last_error = ""
+        self._unknown_since_s: float | None = None
+        self._failures: list[tuple[KafkaError, int | None]] = []
+        self._next: dict[int, int] = {}
+        self._at_end: set[int] = set()
+        config = consumer_config(settings, f"{settings.app}-trainer") | {
+            "auto.offset.reset": "error",  # clicks that are gone must be noticed, not jumped over
+            "enable.partition.eof": True,
+            "error_cb": self._on_error,
+        }
+        self._consumer = Consumer(config)
+        try:
+            self._partitions = self._check_topics()
+        except BaseException:
+            self.close()
+            raise
+
+    def spans(self) -> dict[int, Span]:
+        """Ask the broker which offsets each partition holds now.
+
+        Raises:
+            TemporaryError: the broker does not answer.
+        """
+        topic = self._settings.clicks_topic
+        try:
+            return {
+                partition: Span(*self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _ANSWER_S))
+                for partition in self._partitions
+            }
+        except KafkaException as error:
+            raise self._no_answer(error) from error
+
+    def start(self, positions: Mapping[int, int]) -> None:
+        """Read from these offsets on, one for each partition."""
+        topic = self._settings.clicks_topic
+        self._consumer.poll(0)  # what the client had to say of a time that is over
+        self._next = dict(positions)
+        self._at_end.clear()
+        self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in positions.items()])
+
+    def stop(self) -> None:
+        """Read no more, until the next `start`."""
+        self._consumer.unassign()
+        self._next = {}
+        self._unknown_since_s = None
+        self._failures.clear()
+
+    def poll(self, timeout_s: float) -> list[ReadRecord]:
+        """Give the next records, waiting for the first ones.
+
+        Raises:
+            PermanentError: the topic is gone, or records that are next to be read are.
+            TemporaryError: the broker does not answer, just when it should say what is gone.
+        """
+        while self._failures:
+            self._handle(*self._failures.pop(0))
+        if self._unknown_since_s is not None and time.monotonic() >= self._unknown_since_s + _GONE_AFTER_S:
+            self._look_again()
+        records = []
+        for message in self._consumer.consume(_MAX_RECORDS, timeout_s):
+            partition, error, offset = message.partition(), message.error(), message.offset()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                # Looked at by the next poll, which may raise: what was read beside it is handed out first.
+                self._failures.append((error, partition))
+                continue
+            assert partition is not None
+            assert offset is not None
+            if error is None:
+                click = self._decode(message.key(), message.value(), message.timestamp()[1])
+                records.append(ReadRecord(partition, offset, click))
+                self._next[partition] = offset + 1
+                self._at_end.discard(partition)
+            else:
+                self._at_end.add(partition)
+                if offset > self._next[partition]:
+                    records.append(ReadRecord(partition, offset - 1, None))
+                    self._next[partition] = offset
+        if records:
+            self._presence.answered()
+        return records
+
+    def has_read(self, spans: Mapping[int, Span]) -> bool:
+        """Tell whether everything up to the ends of `spans` was read."""
+        return all(
+            partition in self._at_end or self._next[partition] >= span.end or span.first == span.end
+            for partition, span in spans.items()
+        )
+
+    def lag(self) -> int:
+        """Give the number of records that wait to be read, as far as the client knows."""
+        lag = 0
+        for partition, offset in self._next.items():
+            topic_partition = TopicPartition(self._settings.clicks_topic, partition)
+            _, end = self._consumer.get_watermark_offsets(topic_partition, cached=True)
+            lag += max(0, end - offset) if partition not in self._at_end else 0
+        return lag
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._consumer.close()
+
+    def _check_topics(self) -> list[int]:
+        try:
+            topics = self._consumer.list_topics(timeout=_ANSWER_S).topics
+        except KafkaException as error:
+            raise self._no_answer(error) from error
+        for name in (self._settings.clicks_topic, self._settings.models_topic):
+            if name not in topics:
+                raise PermanentError(
+                    f"expected the topic {name} at {self._settings.broker}, found none of that name; "
+                    "run `nextclick topics`"
+                )
+        return sorted(topics[self._settings.clicks_topic].partitions)
+
+    def _no_answer(self, error: KafkaException) -> TemporaryError:
+        found = self._last_error or error.args[0].str()
+        return TemporaryError(
+            f"expected a broker at {self._settings.broker}, found: {found}; start it, or give its address with --broker"
+        )
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._last_error = error.str()
+        if self._next:  # before that, no answer is an error of the start
+            self._presence.on_error(error)
+
+    def _handle(self, error: KafkaError, partition: int | None) -> None:
+        topic = self._settings.clicks_topic
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            self._explain_missing_offset(partition)
+        elif error.code() in (
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+            KafkaError._UNKNOWN_TOPIC,
+            KafkaError._UNKNOWN_PARTITION,
+        ):
+            self._unknown_since_s = self._unknown_since_s or time.monotonic()
+        elif error.fatal() or not error.retriable():
+            _log.warning("reading %s: %s", topic, error.str(), extra={"fields": {"partition": partition}})
+
+    def _look_again(self) -> None:
+        """Tell a topic that is gone from one that the broker did not know yet, and then go on with it."""
+        self._unknown_since_s = time.monotonic()
+        with contextlib.suppress(TemporaryError):  # no answer: the next look is as long again from now
+            self._check_topics()
+            self._unknown_since_s = None
+            self.start(self._next)
+
+    def _explain_missing_offset(self, partition: int | None) -> NoReturn:
+        topic, spans = self._settings.clicks_topic, self.spans()
+        lost = lost_clicks(self._next, spans)
+        if lost:
+            raise lost_clicks_error(topic, lost)
+        check_same_topic(topic, self._next, spans)
+        raise TemporaryError(
+            f"expected offset {self._next.get(partition or 0)} of partition {partition} of {topic}, found that the "
+            "broker does not give it; start the trainer again"
+        )
