@@ -294,5 +294,5 @@ def use_chunks(app: Any, settings: Settings, lease: Lease) -> None:
 async def chunks(stream: Any) -> AsyncIterator[Chunk]:
     """Iterate over the chunks of an agent's stream; none is acknowledged by the iteration."""
     async for event in stream.noack().events():
-        stream.faust_adapter.app.consumer.chunk_taken()
+        stream.app.consumer.chunk_taken()
         yield event.value
