@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import click
 
-from bench import failover, learning, measure, model_step
+from bench import failover, learning, measure, model_step, popularity
 from demo.local_kafka import LocalKafka
 from nextclick.settings import Settings
 
 RATE = 1_000
-PARTS = ("throughput", "catalogue", "step", "steady", "learning", "trainer", "failover")
-WITHOUT_BROKER = {"step", "learning"}
+PARTS = ("throughput", "catalogue", "step", "popularity", "steady", "learning", "trainer", "failover")
+WITHOUT_BROKER = {"step", "popularity", "learning"}
 
 
 @click.command()
@@ -25,6 +25,7 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
         "throughput": _throughput,
         "catalogue": _catalogue,
         "step": _step,
+        "popularity": _popularity,
         "steady": _steady,
         "learning": _learning,
         "trainer": _trainer,
@@ -80,6 +81,17 @@ def _step(broker: str, quick: bool) -> None:
         click.echo(
             f"  {n_items:>7,} items: {took.plain_ms:6.1f} and {took.mixed_ms:6.1f} ms, "
             f"ratio {took.mixed_ms / took.plain_ms:.2f}; a user's state takes {took.state_bytes} bytes"
+        )
+
+
+def _popularity(broker: str, quick: bool) -> None:
+    click.echo("\npopularity on the event loop, worst call of its thread's CPU time")
+    for n_items in (2_000, 200_000, 1_000_000):
+        took = popularity.worst(n_items, 50_000 if quick else 300_000)
+        click.echo(
+            f"  {n_items:>9,} items: swap {took.seed_ms:4.1f} ms, click {took.add_ms:4.1f} ms, "
+            f"list {took.rank_ms:4.1f} ms; a click {took.click_us:4.1f} us on average; "
+            f"prepared in a thread in {took.prepare_ms:.0f} ms"
         )
 
 

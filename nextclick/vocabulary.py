@@ -1,6 +1,7 @@
 """The items that a bundle knows: outside string to row of the embedding and back, and how popular each was."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ MAX_POPULARITY = 1e300  # their sum over all items is still a number
 MAX_BYTES_PER_ITEM = MAX_ID_BYTES + 64
 MAX_FILE_BYTES = MAX_ITEMS * MAX_BYTES_PER_ITEM
 _FILE_OVERHEAD_BYTES = 64 * 1024  # schema, statistics, footer
+_ROWS_AT_ONCE = 5_000  # 1 ms: a worker loads a bundle in a thread, and Arrow keeps all others from running meanwhile
 _COMPRESSIONS = {"SNAPPY", "UNCOMPRESSED"}
 
 _SCHEMA = pa.schema([("item_id", pa.string()), ("popularity", pa.float64())])
@@ -31,7 +33,6 @@ class Vocabulary:
     Attributes:
         item_ids: item_index to item_id.
         popularity: float64 (n_items,), recency-weighted clicks per item when the vocabulary was made.
-        index_of: item_id to item_index.
         index_of_hash: item hash to item_index.
         low_hashes: uint32 (n_items,), the low bits of the item hashes.
     """
@@ -54,15 +55,13 @@ class Vocabulary:
             )
         self.item_ids = tuple(item_ids)
         self.popularity = popularity
-        hashes = [item_hash(item_id) for item_id in self.item_ids]
-        self.index_of = {item_id: index for index, item_id in enumerate(self.item_ids)}
-        self.index_of_hash = {hashed: index for index, hashed in enumerate(hashes)}
-        self.low_hashes = np.array(hashes, dtype=np.uint64).astype(np.uint32)
-        if not len(self.index_of) == len(self.item_ids) == len(popularity):
+        self.index_of_hash = {item_hash(item_id): index for index, item_id in enumerate(self.item_ids)}
+        if not len(self.index_of_hash) == len(self.item_ids) == len(popularity):
             raise BundleError(
                 f"a vocabulary expects each item once with its popularity, found {len(self.item_ids)} items, "
-                f"{len(self.index_of)} different ones and {len(popularity)} popularities; train a new bundle"
+                f"{len(self.index_of_hash)} different ones and {len(popularity)} popularities; train a new bundle"
             )
+        self.low_hashes = np.fromiter(self.index_of_hash, np.uint64, len(self.item_ids)).astype(np.uint32)
         if not np.all((popularity >= 0.0) & (popularity <= MAX_POPULARITY)):  # NaN neither
             raise BundleError(
                 f"a vocabulary expects popularities of 0 to {MAX_POPULARITY:g}, found others; train a new bundle"
@@ -70,6 +69,11 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+    @cached_property
+    def index_of(self) -> dict[str, int]:
+        """item_id to item_index: for training, which alone pays for its memory."""
+        return {item_id: index for index, item_id in enumerate(self.item_ids)}
 
     def save(self, path: Path) -> None:
         """Write the vocabulary as Parquet."""
@@ -117,7 +121,9 @@ def _item_ids(column: pa.ChunkedArray, path: Path) -> list[str]:
         lengths = pc.min_max(pc.binary_length(chunk.dictionary)).as_py()
         if len(chunk) and not (lengths["min"] > 0 and lengths["max"] <= MAX_ID_BYTES):
             raise _unusable(path, f"ids that are not 1 to {MAX_ID_BYTES} bytes long")
-    ids: list[str] = column.cast(pa.string()).to_pylist()
+    ids: list[str] = []
+    for batch in pa.table([column.cast(pa.string())], names=["item_id"]).to_batches(_ROWS_AT_ONCE):
+        ids += batch.column(0).to_pylist()
     return ids
 
 

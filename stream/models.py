@@ -16,6 +16,7 @@ import aiokafka
 
 from nextclick.errors import BundleError
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest
+from nextclick.popularity import Weights, prepare_seed
 from nextclick.settings import Settings
 from stream.faust_adapter.clients import aiokafka_config
 from stream.metrics import WorkerMetrics
@@ -36,7 +37,7 @@ class ServedBundle:
         current: what the next chunk is served with; None means popularity.
     """
 
-    def __init__(self, settings: Settings, metrics: WorkerMetrics, on_swap: Callable[["ServedModel"], None]) -> None:
+    def __init__(self, settings: Settings, metrics: WorkerMetrics, on_swap: Callable[[Weights], None]) -> None:
         self._settings = settings
         self._metrics = metrics
         self._on_swap = on_swap
@@ -74,7 +75,7 @@ class ServedBundle:
         except OSError as error:  # the copy could not be written: the stream can go on without it
             self._refuse(bundle_id, BundleError(f"{self._copies} cannot be written: {error.strerror or error}"))
 
-    def _fetch(self, announced: Manifest) -> "tuple[Manifest, ServedModel]":
+    def _fetch(self, announced: Manifest) -> "tuple[Manifest, ServedModel, Weights]":
         from nextclick.bundle import copy_bundle, verify_bundle
 
         source = self._settings.bundle_dir / announced.bundle_id
@@ -93,8 +94,8 @@ class ServedBundle:
             shutil.rmtree(old, ignore_errors=True)
         return loaded
 
-    def _swap(self, manifest: Manifest, model: "ServedModel") -> None:
-        self._on_swap(model)
+    def _swap(self, manifest: Manifest, model: "ServedModel", popularity: Weights) -> None:
+        self._on_swap(popularity)
         self.current = model
         self._metrics.bundle.info({"bundle": manifest.bundle_id, "cell": str(manifest.network.get("cell", ""))})
         self._metrics.bundle_created.set(manifest.created_ms / 1000)
@@ -148,7 +149,9 @@ def _newest_announcement(fetched: dict[Any, list[Any]]) -> bytes | None:
     return values[-1] if values else None
 
 
-def _load(folder: Path) -> "tuple[Manifest, ServedModel]":
+def _load(folder: Path) -> "tuple[Manifest, ServedModel, Weights]":
+    """Load all of a bundle that a swap needs; takes seconds, so that it runs in a thread once clicks are served."""
     from nextclick.bundle import load_bundle
 
-    return load_bundle(folder)
+    manifest, model = load_bundle(folder)
+    return manifest, model, prepare_seed(model.vocabulary.item_ids, model.vocabulary.popularity)

@@ -85,13 +85,7 @@ class _Worker:
         self._registry = CollectorRegistry()
         self._metrics = WorkerMetrics(self._registry)
         self._popularity = Popularity(settings.popularity_half_life_s)
-        self._served = ServedBundle(
-            settings,
-            self._metrics,
-            lambda model: self._popularity.seed(
-                dict(zip(model.vocabulary.item_ids, model.vocabulary.popularity.tolist(), strict=True))
-            ),
-        )
+        self._served = ServedBundle(settings, self._metrics, self._popularity.seed)
         self._failure: Exception | None = None
         self._app: StreamApp | None = None
 
