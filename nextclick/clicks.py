@@ -22,6 +22,10 @@ EVENT_TYPES = ("view", "cart", "purchase", "like", "search", "play")
 OTHER_EVENT = 255
 FORGET = "forget"
 
+# Headers of a copy that `nextclick repartition` made of a click that was not answered yet, in its user's new partition.
+FORWARDED_HEADER = "nextclick-forwarded"  # where the click stood: partition/offset
+APPLIED_HEADER = "nextclick-applied"  # there when the user's state contains the click already: only its answer is due
+
 
 class RejectReason(StrEnum):
     """Why a record cannot be used. The names are the values of the header `reason` and of the metric's label."""

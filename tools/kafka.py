@@ -35,6 +35,10 @@ _GONE = frozenset(
         KafkaError.OFFSET_OUT_OF_RANGE,
     }
 )
+# A topic that is new: what one broker knows can be news to another for a moment, and so can who leads.
+_NEWS = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+)
 # The client tries these again by itself, yet calls only some of them retriable.
 _PASSING = frozenset(
     {
@@ -118,16 +122,15 @@ def offset_ranges(client: AdminClient, topic: str, partitions: Collection[int]) 
 
 
 def _offsets(client: AdminClient, topic: str, partitions: Collection[int], which: OffsetSpec) -> dict[int, int]:
-    asked = client.list_offsets(
-        {TopicPartition(topic, partition): which for partition in partitions},
-        isolation_level=IsolationLevel.READ_UNCOMMITTED,
-        request_timeout=ANSWER_S,
+    wanted = {TopicPartition(topic, partition): which for partition in partitions}
+    found = answers(
+        lambda: client.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER_S)
     )
-    return {found.partition: answer.result(ANSWER_S + 1).offset for found, answer in asked.items()}
+    return {place.partition: answer.offset for place, answer in found.items()}
 
 
 def answers(ask: Callable[[], "Mapping[_Key, Future[_Value]]"]) -> "dict[_Key, _Value]":
-    """Wait for an admin client's answers; what one broker knows can be news to another for a moment.
+    """Wait for an admin client's answers; of a new topic they are asked for again.
 
     Raises:
         KafkaException: the broker does not answer within `ANSWER_S`, or refuses.
@@ -137,6 +140,6 @@ def answers(ask: Callable[[], "Mapping[_Key, Future[_Value]]"]) -> "dict[_Key, _
         try:
             return {what: future.result(ANSWER_S + 1) for what, future in ask().items()}
         except KafkaException as error:
-            if failure_of(error.args[0]) is not Failure.GONE or time.monotonic() > end_s:
+            if error.args[0].code() not in _NEWS or time.monotonic() > end_s:
                 raise
         time.sleep(_RETRY_S)

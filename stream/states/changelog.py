@@ -28,7 +28,7 @@ from stream.states.changelog_offsets import (
     find_spans,
     is_passing,
 )
-from stream.topics.origin import ORIGIN_KEY
+from stream.topics.identity import is_note
 from tools.client_config import consumer_config, librdkafka_config
 
 _log = logging.getLogger(__name__)
@@ -160,10 +160,10 @@ class ChangelogReader:
     def _apply(self, spans: Mapping[int, Span], messages: Sequence[Message], *, with_check: bool) -> bool:
         """Write what was read to the store; tells whether any partition came forward."""
         runs: dict[int, list[Message]] = {}
-        ends: dict[int, int] = {}  # what is read without leaving a state: markers of transactions, and the origin
+        ends: dict[int, int] = {}  # what is read without leaving a state: markers of transactions, and notes
         for message in messages:
             error = message.error()
-            if error is None and message.key() == ORIGIN_KEY:
+            if error is None and is_note(message.key()):
                 ends[message.partition()] = message.offset() + 1  # no state, but read
             elif error is None:
                 runs.setdefault(message.partition(), []).append(message)

@@ -5,7 +5,7 @@ Broker auto-creation is never relied on: it would make topics with the wrong par
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,13 +15,13 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
-from stream.topics.origin import Origin, read_origin, refuse_other_origin, write_origin
+from stream.topics.identity import read_identity, refuse_other_topic, write_identity
 from stream.topics.topic_rules import HOUR_MS, TopicFacts, refusals, warnings
 from tools.client_config import librdkafka_config
+from tools.kafka import ANSWER_S, TopicIdentity, answers
 
 _log = logging.getLogger(__name__)
 
-TIMEOUT_S = 6.0
 DAY_MS = 24 * HOUR_MS
 
 
@@ -74,10 +74,10 @@ class Topics:
             )
         clicks = self._settings.clicks_topic
         described = self._describe([plan.name for plan in plans])
-        origin = Origin(clicks, str(described[clicks].topic_id), len(described[clicks].partitions))
+        identity = TopicIdentity(clicks, str(described[clicks].topic_id), len(described[clicks].partitions))
         self._check_config(described, len(metadata.brokers))
-        self._check_origin(origin, {plan.name: plan.partitions for plan in plans}, described)
-        return CheckedTopics(origin.partitions, str(described[self._settings.changelog_topic].topic_id))
+        self._check_identity(identity, {plan.name: plan.partitions for plan in plans}, described)
+        return CheckedTopics(identity.partitions, str(described[self._settings.changelog_topic].topic_id))
 
     def create(self) -> list[str]:
         """Create what is missing; topics that exist are checked and left as they are.
@@ -100,7 +100,7 @@ class Topics:
         created: dict[str, Future[None]] = self._admin.create_topics(wanted) if wanted else {}
         for name, future in created.items():
             try:
-                future.result(TIMEOUT_S)
+                future.result(ANSWER_S)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise PermanentError(f"topic {name} could not be created: {error.args[0].str()}") from error
@@ -110,7 +110,7 @@ class Topics:
 
     def _wait_until_known(self, names: Collection[str]) -> None:
         """A topic is created before every broker tells of it, and of the leaders of its partitions."""
-        end_s = time.monotonic() + TIMEOUT_S
+        end_s = time.monotonic() + ANSWER_S
         while time.monotonic() < end_s:
             topics = self._metadata().topics
             if all(
@@ -142,60 +142,57 @@ class Topics:
 
     def _metadata(self) -> Any:
         try:
-            return self._admin.list_topics(timeout=TIMEOUT_S)
+            return self._admin.list_topics(timeout=ANSWER_S)
         except KafkaException as error:
             raise self._no_answer(error) from error
 
-    def _answers(self, ask: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
-        end_s = time.monotonic() + TIMEOUT_S
-        while True:
-            try:
-                return {what: future.result(TIMEOUT_S + 1) for what, future in ask().items()}
-            except KafkaException as error:
-                # A topic that one broker knows can be news to another for a moment.
-                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > end_s:
-                    raise self._no_answer(error) from error
-            time.sleep(0.05)
+    def _answers(self, ask: Callable[[], Mapping[Any, Future[Any]]]) -> dict[Any, Any]:
+        try:
+            return answers(ask)
+        except KafkaException as error:
+            raise self._no_answer(error) from error
 
     def _no_answer(self, error: KafkaException) -> TemporaryError:
         self._admin.poll(0)  # lets the library say what it knows: a failed login, for example
         reason = self._last_error or error.args[0].str()
         return TemporaryError(
-            f"expected a Kafka broker at {self._settings.broker}, found none that answers within {TIMEOUT_S:.0f} s "
+            f"expected a Kafka broker at {self._settings.broker}, found none that answers within {ANSWER_S:.0f} s "
             f"({reason}); start one (`nextclick kafka`), or correct --broker or the security settings"
         )
 
     def _describe(self, names: list[str]) -> dict[str, Any]:
         topics = TopicCollection(names)
-        return self._answers(lambda: self._admin.describe_topics(topics, request_timeout=TIMEOUT_S))
+        return self._answers(lambda: self._admin.describe_topics(topics, request_timeout=ANSWER_S))
 
-    def _check_origin(self, origin: Origin, partitions: dict[str, int], described: dict[str, Any]) -> None:
+    def _check_identity(
+        self, identity: TopicIdentity, partitions: Mapping[str, int], described: Mapping[str, Any]
+    ) -> None:
         changelog = self._settings.changelog_topic
-        noted, n_before = read_origin(self._settings)
+        noted, n_before = read_identity(self._settings)
         if noted is not None:
-            refuse_other_origin(self._settings, noted, origin)
-        for name, expected in partitions.items():
+            refuse_other_topic(self._settings, noted, identity)
+        for name, needed in partitions.items():
             found = len(described[name].partitions)
-            if found != expected:
+            if found != needed:
                 raise PermanentError(
-                    f"topic {name} expects {expected} partitions (as many as {origin.topic}, but for models: 1), "
-                    f"found {found}; use another topic name, or create it anew"
+                    f"topic {name} has {found} partitions and needs {needed}: as many as {identity.topic}, but for "
+                    "models, which has 1; use another topic name, or create it anew"
                 )
         if noted is None:
-            write_origin(self._settings, origin)
+            write_identity(self._settings, identity)
             if n_before:
                 taken = "topic %s does not say which clicks its states were made from: taken for topic %s as it is now"
-                _log.warning(taken, changelog, origin.topic)
+                _log.warning(taken, changelog, identity.topic)
 
     def _check_config(self, described: dict[str, Any], n_brokers: int) -> None:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in described]
-        answers = self._answers(lambda: self._admin.describe_configs(resources, request_timeout=TIMEOUT_S))
+        configs = self._answers(lambda: self._admin.describe_configs(resources, request_timeout=ANSWER_S))
         facts = {
             resource.name: TopicFacts(
                 {name: entry.value for name, entry in config.items()},
                 min(len(partition.replicas) for partition in described[resource.name].partitions),
             )
-            for resource, config in answers.items()
+            for resource, config in configs.items()
         }
         for refusal in refusals(self._settings, facts):
             raise PermanentError(refusal)

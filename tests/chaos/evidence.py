@@ -11,7 +11,7 @@ from nextclick.hashing import item_hash, partition_of
 from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate, decode_update
 from nextclick.user_state import UserState, decode_state
-from stream.topics.origin import ORIGIN_KEY
+from stream.topics.identity import is_note
 from tools.client_config import consumer_config
 
 ANSWER_S = 30.0  # a broker that has just come back takes a while until it leads its partitions again
@@ -78,7 +78,7 @@ def read_states(settings: Settings) -> tuple[list[tuple[UserKey, UserState]], li
     states: list[tuple[UserKey, UserState]] = []
     corrupt: list[Place] = []
     for message in read_topic(settings, settings.changelog_topic):
-        if message.key() == ORIGIN_KEY:
+        if is_note(message.key()):
             continue
         try:
             states.append(((message.partition(), message.key()), decode_state(message.value())))

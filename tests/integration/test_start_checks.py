@@ -23,9 +23,10 @@ from confluent_kafka.admin import (
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
 from stream.states.data_dir import DataDir
-from stream.topics.origin import ORIGIN_KEY, Origin, read_origin
+from stream.topics.identity import IDENTITY_KEY, read_identity
 from stream.topics.topics import Topics
 from tools.client_config import librdkafka_config, producer_config
+from tools.kafka import TopicIdentity
 
 NOW_MS = 1_700_000_000_000
 
@@ -45,7 +46,7 @@ def test_a_clicks_topic_that_was_created_anew_is_refused_though_nothing_local_is
     topics.wait(30)
 
     said = playground.log("again").read_text()
-    assert "found another one of id" in said
+    assert "now is another one, of id" in said
     assert "--set app=NAME" in said
     assert "Traceback" not in said
     assert last_line(playground.log("topics").read_text()) == last_line(said)
@@ -79,8 +80,8 @@ def test_another_clicks_topic_for_an_application_that_has_states_is_refused(play
     with pytest.raises(PermanentError) as refused:
         Topics(other).create()
 
-    assert f"expect the topic {playground.settings.clicks_topic} of id" in str(refused.value)
-    assert f"found topic {other.clicks_topic}" in str(refused.value)
+    assert f"were made from the topic {playground.settings.clicks_topic} of id" in str(refused.value)
+    assert f"now is topic {other.clicks_topic}" in str(refused.value)
 
 
 @pytest.mark.parametrize("grown", ["clicks alone", "all of them"])
@@ -93,8 +94,9 @@ def test_more_partitions_than_the_states_were_made_with_are_refused(playground: 
     with pytest.raises(PermanentError) as refused:
         Topics(settings).check()
 
-    assert f"expect topic {settings.clicks_topic} to have the 4 partitions" in str(refused.value)
-    assert "found 6" in str(refused.value)
+    assert f"topic {settings.clicks_topic} has 6 partitions" in str(refused.value)
+    assert "were made with 4" in str(refused.value)
+    assert "nextclick repartition" in str(refused.value)
 
 
 def test_topics_of_different_partition_counts_are_refused_before_anything_is_noted(
@@ -104,10 +106,10 @@ def test_topics_of_different_partition_counts_are_refused_before_anything_is_not
     settings = settings_of(broker, topic_prefix)
     create(settings, NewTopic(settings.clicks_topic, 2, 1), NewTopic(settings.changelog_topic, 3, 1, config=COMPACT))
 
-    with pytest.raises(PermanentError, match=f"{settings.changelog_topic} expects 2 partitions .* found 3"):
+    with pytest.raises(PermanentError, match=f"{settings.changelog_topic} has 3 partitions and needs 2"):
         Topics(settings).create()
 
-    assert read_origin(settings) == (None, 0)
+    assert read_identity(settings) == (None, 0)
 
 
 COMPACT = {"cleanup.policy": "compact"}
@@ -186,7 +188,7 @@ def test_states_from_before_there_were_notes_are_said_once(
         Topics(settings).check()
 
     [warning] = caplog.messages
-    noted, n_before = read_origin(settings)
+    noted, n_before = read_identity(settings)
     assert "does not say which clicks its states were made from" in warning
     assert noted is not None
     assert noted.topic == settings.clicks_topic
@@ -197,9 +199,9 @@ def test_something_else_in_the_place_of_the_note_is_refused(broker: str, topic_p
     """Never guessed at."""
     settings = settings_of(broker, topic_prefix)
     create(settings, NewTopic(settings.clicks_topic, 1, 1), NewTopic(settings.changelog_topic, 1, 1, config=COMPACT))
-    produce(settings, settings.changelog_topic, [(ORIGIN_KEY, b"\x00")])
+    produce(settings, settings.changelog_topic, [(IDENTITY_KEY, b"\x00")])
 
-    with pytest.raises(PermanentError, match=f"{settings.changelog_topic} expects a note of the clicks topic"):
+    with pytest.raises(PermanentError, match=f"{settings.changelog_topic} has bytes .* that are no note"):
         Topics(settings).create()
 
 
@@ -231,10 +233,10 @@ def test_the_note_names_the_topic_by_the_id_that_the_broker_gives(playground: An
     """And the partition count; it is the changelog's first record."""
     settings = playground.settings
 
-    noted, n_before = read_origin(settings)
+    noted, n_before = read_identity(settings)
 
     assert n_before == 0
-    assert isinstance(noted, Origin)
+    assert isinstance(noted, TopicIdentity)
     assert (noted.topic, noted.partitions) == (settings.clicks_topic, 4)
     assert len(noted.topic_id) == 22  # 16 bytes in base64
 

@@ -1,0 +1,171 @@
+"""Which clicks topic the states of an application are made from: a note in its changelog says so.
+
+The fence of a state is an offset of that very topic, and its partition the one that the topic's partition count gives.
+In a topic that was created anew offsets begin again, below the fences, and every click would be skipped as one that
+was applied before; in a topic that has grown, users are elsewhere than their states. The note lives in the changelog
+because it is true for as long as those states exist, and for every worker, whatever is left of its folder. Notes are no
+states: whoever reads the changelog passes over what `is_note` recognises.
+
+The first note is the first record of partition 0. When a topic has grown from 3 to 5 partitions, partition 3 of the
+changelog is new: `nextclick repartition` writes the next note there, as its last act. So a note is never changed, and
+the newest is found by following the counts.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from nextclick.errors import PermanentError, TemporaryError
+from nextclick.settings import Settings
+from tools.client_config import consumer_config, librdkafka_config
+from tools.kafka import TopicIdentity, describe_topic, is_partition_end, offset_ranges
+
+IDENTITY_KEY = b"\xfforigin"  # of the note
+REPARTITION_KEY = b"\xffrepartition"  # what `nextclick repartition` has in hand: for itself alone
+TIMEOUT_S = 10.0  # for one answer of the broker
+_BATCH = 5_000
+
+
+def is_note(key: bytes | None) -> bool:
+    """Tell whether a record of the changelog is no state: 0xff is no UTF-8, so no user's key begins with it."""
+    return key is not None and key.startswith(b"\xff")
+
+
+def refuse_other_topic(settings: Settings, noted: TopicIdentity, now: TopicIdentity) -> None:
+    """Refuse to go on with states of another clicks topic, or of fewer partitions than it has.
+
+    Args:
+        settings: of the application.
+        noted: what the states were made from.
+        now: the clicks topic as it is.
+
+    Raises:
+        PermanentError: it is another topic, or has another number of partitions.
+    """
+    if not noted.is_same_topic(now):
+        found = f"is another one, of id {now.topic_id}" if noted.topic == now.topic else f"is topic {now.topic}"
+        raise PermanentError(
+            f"the states of application {settings.app} were made from the topic {noted.topic} of id {noted.topic_id}, "
+            f"but the clicks topic now {found}: its clicks would be taken for ones that were applied before. Start a "
+            "new application with --set app=NAME, which reads the clicks from their beginning, or delete the topic "
+            f"{settings.changelog_topic} and run `nextclick topics`: either way states start anew"
+        )
+    if noted.partitions != now.partitions:
+        refuse_count(settings, noted.partitions, now.partitions)
+
+
+def refuse_count(settings: Settings, noted: int, found: int) -> None:
+    """Refuse a number of partitions that the states were not made with.
+
+    Args:
+        settings: of the application.
+        noted: partitions that the states were made with.
+        found: partitions that the clicks topic has.
+
+    Raises:
+        PermanentError: always.
+    """
+    raise PermanentError(
+        f"topic {settings.clicks_topic} has {found} partitions, but the states of application {settings.app} were made "
+        f"with {noted}: users have moved away from their states. Stop all workers and run `nextclick repartition`, "
+        "which moves the states too; every click waits until then, and none is lost"
+    )
+
+
+def read_identity(settings: Settings) -> tuple[TopicIdentity | None, int]:
+    """Give the newest note, if there is one, and how many records stand before the first: states from before notes.
+
+    Raises:
+        PermanentError: there is something else in its place.
+        TemporaryError: the broker does not answer.
+    """
+    with _changelog(settings) as changelog:
+        newest, n_before = changelog.find(0)
+        while newest is not None and newest.partitions < changelog.partitions:
+            later, _ = changelog.find(newest.partitions)
+            if later is None:
+                break
+            newest = later
+        return newest, n_before
+
+
+def write_identity(settings: Settings, identity: TopicIdentity) -> None:
+    """Note what the first states of a changelog are going to be made from.
+
+    Raises:
+        TemporaryError: the broker does not take it.
+    """
+    # Not idempotent: that takes a second to begin, and a note that is written twice does no harm.
+    options = {"acks": "all", "linger.ms": 0, "message.timeout.ms": int(TIMEOUT_S * 1000)}
+    producer = Producer(librdkafka_config(settings) | options)
+    failures: list[KafkaError] = []
+    producer.produce(
+        settings.changelog_topic,
+        msgspec.json.encode(identity),
+        IDENTITY_KEY,
+        0,
+        on_delivery=lambda error, _: failures.append(error) if error is not None else None,
+    )
+    left = producer.flush(TIMEOUT_S + 1)
+    if failures or left:
+        raise _no_answer(settings, failures[0].str() if failures else "no answer")
+
+
+class _Changelog:
+    """Looks for notes in the partitions of a changelog."""
+
+    def __init__(self, settings: Settings, consumer: Consumer) -> None:
+        self._settings = settings
+        self._topic = settings.changelog_topic
+        self._consumer = consumer
+        self._admin = AdminClient(librdkafka_config(settings))
+        self.partitions = describe_topic(self._admin, self._topic).partitions
+
+    def find(self, partition: int) -> tuple[TopicIdentity | None, int]:
+        """Give a partition's first note of a topic, if it has one, and how many records stand before it."""
+        first, end = offset_ranges(self._admin, self._topic, [partition])[partition]
+        if first == end:
+            return None, 0
+        self._consumer.assign([TopicPartition(self._topic, partition, first)])
+        n_read = 0
+        while messages := self._consumer.consume(_BATCH if n_read else 1, TIMEOUT_S):
+            for message in messages:
+                error = message.error()
+                if is_partition_end(error):
+                    return None, n_read
+                if error is not None:
+                    raise KafkaException(error)
+                if message.key() == IDENTITY_KEY:
+                    return self._decode(message.value()), n_read
+                n_read += 1
+        raise _no_answer(self._settings, f"no answer within {TIMEOUT_S:.0f} s")
+
+    def _decode(self, value: bytes | None) -> TopicIdentity:
+        try:
+            return msgspec.json.decode(value or b"", type=TopicIdentity)
+        except msgspec.DecodeError as error:
+            raise PermanentError(
+                f"topic {self._topic} has bytes under the key {IDENTITY_KEY!r} that are no note of a clicks topic "
+                f"({error}); use another topic with --set app=NAME"
+            ) from error
+
+
+@contextmanager
+def _changelog(settings: Settings) -> Iterator[_Changelog]:
+    consumer = Consumer(consumer_config(settings, f"{settings.app}-start") | {"enable.partition.eof": True})
+    try:
+        yield _Changelog(settings, consumer)
+    except KafkaException as error:
+        raise _no_answer(settings, error.args[0].str()) from error
+    finally:
+        consumer.close()
+
+
+def _no_answer(settings: Settings, reason: str) -> TemporaryError:
+    return TemporaryError(
+        f"the topic {settings.changelog_topic} at {settings.broker} cannot be read and written: {reason}; look at the "
+        "brokers, or correct the rights of this user, and start again"
+    )
