@@ -18,13 +18,13 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.measure import DEADLINE_S, WORKER
-from demo.children import dying_with_parent
 from nextclick.clicks import ClickFields, encode_click
 from nextclick.hashing import partition_of
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from nextclick.user_state import RECENT_BYTES, SHOWN_BYTES, UserState, encode_state
 from tools.client_config import consumer_config, producer_config
+from tools.processes import dying_with_parent
 
 PROBE_S = 0.05
 SETTLE_S = 2.0  # answered by all partitions for so long: the rebalance that a start brings is over

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from demo.children import cpu_s, dying_with_parent
 from demo.simulator import Law, Simulator
 from nextclick.clicks import ClickFields, encode_click
 from nextclick.manifest import MANIFEST_FILE, decode_manifest
@@ -23,6 +22,7 @@ from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from stream.topics.topics import Topics
 from tools.client_config import consumer_config, producer_config
+from tools.processes import cpu_s, dying_with_parent
 
 DEADLINE_S = 180.0
 N_USERS, N_ITEMS = 20_000, 2_000

@@ -1,6 +1,5 @@
-"""Child processes that never outlive their parent, however the parent ends."""
+"""A part of nextclick as a process of its own, which ends with its parent."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,36 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-# Runs a command that the kernel kills when its parent ends, even by SIGKILL. `preexec_fn` could do it without another
-# program, but is unsafe, and warned about, in a process with threads.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent has ended already")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
+from tools.processes import dying_with_parent
+
 TAIL_LINES = 12
-_CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-def dying_with_parent(command: Sequence[str]) -> list[str]:
-    """Give a command that runs another one and is killed with the thread that starts it.
-
-    Args:
-        command: its first word is the path of a program.
-    """
-    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds that a process has used; 0 when it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    except FileNotFoundError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS_PER_S
 
 
 class Child:

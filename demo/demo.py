@@ -18,7 +18,7 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from demo.children import Child, cpu_s
+from demo.children import Child
 from demo.demo_view import DemoFigures, DemoView
 from demo.live_score import LiveScore
 from demo.local_kafka import LocalKafka
@@ -31,6 +31,7 @@ from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from stream.topics.topics import Topics
 from tools.client_config import consumer_config, librdkafka_config
+from tools.processes import cpu_s
 
 REFRESH_S = 1.0
 STOP_PATIENCE_S = 6.0

@@ -10,9 +10,9 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from demo.children import dying_with_parent
 from demo.kafka_distribution import Distribution
 from nextclick.errors import PermanentError, TemporaryError
+from tools.processes import dying_with_parent
 
 HOST = "127.0.0.1"
 _START_DEADLINE_S = 60.0

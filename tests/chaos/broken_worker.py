@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from demo.children import Child, dying_with_parent
+from demo.children import Child
 from tests.chaos.fleet import StartChild
+from tools.processes import dying_with_parent
 
 SLOW_S = 3.0  # between an acknowledgement that comes too early and the results: a kill hits it for certain
 
