@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def clicks_per_s(n_clicks: int) -> dict[str, float]:
     return found
 
 
-def _pass(n_clicks: int, n_threads: int, device: str) -> float:
+def _pass(n_clicks: int, n_threads: int, device: Literal["cpu", "cuda"]) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:

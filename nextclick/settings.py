@@ -5,12 +5,16 @@ value that is not known is refused before anything starts. This module reads no 
 """
 
 import dataclasses
+import functools
 import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, type_info
 
 from nextclick.errors import PermanentError
 
@@ -19,6 +23,7 @@ MAX_STORED_COUNT = 255
 MAX_HIDDEN_SIZE = 16_383
 MAX_NEIGHBOURS = 1_024
 ENVIRONMENT_PREFIX = "NEXTCLICK_"
+RENAMED: Mapping[str, str] = {}  # former name to the name of now, for whoever still uses the former one
 
 
 def _setting(
@@ -26,19 +31,11 @@ def _setting(
     reason: str,
     *,
     unit: str = "",
-    choices: tuple[str, ...] = (),
     at_least: float | None = None,
     at_most: float | None = None,
     secret: bool = False,
 ) -> Any:
-    metadata = {
-        "reason": reason,
-        "unit": unit,
-        "choices": choices,
-        "at_least": at_least,
-        "at_most": at_most,
-        "secret": secret,
-    }
+    metadata = {"reason": reason, "unit": unit, "at_least": at_least, "at_most": at_most}
     return dataclasses.field(default=default, metadata=metadata, repr=not secret)
 
 
@@ -50,15 +47,11 @@ class Settings:
     broker: str = _setting(
         "127.0.0.1:9092", "address of any broker of the cluster; several with commas", unit="host:port"
     )
-    security_protocol: str = _setting(
-        "PLAINTEXT",
-        "how clients connect",
-        choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = _setting(
+        "PLAINTEXT", "how clients connect"
     )
-    sasl_mechanism: str = _setting(
-        "SCRAM-SHA-512",
-        "how clients prove who they are, with SASL_*",
-        choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = _setting(
+        "SCRAM-SHA-512", "how clients prove who they are, with SASL_*"
     )
     sasl_username: str = _setting("", "user name, with SASL_*")
     sasl_password: str = _setting("", "password, with SASL_*; never logged", secret=True)
@@ -78,17 +71,13 @@ class Settings:
         at_least=1,
         at_most=10_000,
     )
-    partitioner: str = _setting(
-        "murmur2_random",
-        "how a key picks its partition; must be what the producers of clicks use",
-        choices=("murmur2_random", "consistent_random"),
+    partitioner: Literal["murmur2_random", "consistent_random"] = _setting(
+        "murmur2_random", "how a key picks its partition; must be what the producers of clicks use"
     )
     check_partition: bool = _setting(
         True, "reject a new user's click that is not in the partition that the partitioner gives"
     )
-    start: str = _setting(
-        "earliest", "where an application without committed offsets begins", choices=("earliest", "latest")
-    )
+    start: Literal["earliest", "latest"] = _setting("earliest", "where an application without committed offsets begins")
 
     # Names inside a click's JSON, so that a topic that exists already is read as it is.
     user_field: str = _setting("user_id", "field of a click that holds the user")
@@ -191,15 +180,14 @@ class Settings:
     validation_share: float = _setting(
         0.1, "newest part of the clicks that judges a new bundle", at_least=0.01, at_most=0.5
     )
-    cell: str = _setting("gru", "recurrent cell of a new model", choices=("gru", "lstm", "rnn"))
+    cell: Literal["gru", "lstm", "rnn"] = _setting("gru", "recurrent cell of a new model")
     hidden_size: int = _setting(
         128, "width of the embeddings and of the hidden state", at_least=1, at_most=MAX_HIDDEN_SIZE
     )
     tied: bool = _setting(True, "score items with the input embedding instead of one of their own")
-    loss: str = _setting(
+    loss: Literal["cross_entropy", "bpr_max", "binary"] = _setting(
         "cross_entropy",
         "what training makes small; cross_entropy takes the least time and ranks nearly as well as the best",
-        choices=("cross_entropy", "bpr_max", "binary"),
     )
     skip: bool = _setting(True, "add the last click's vector to what the cell says (a new model)")
     normalised: bool = _setting(True, "compare item vectors by their direction alone (a new model)")
@@ -223,14 +211,12 @@ class Settings:
     negatives_power: float = _setting(
         0.3, "an item is sampled by its popularity raised to this: 0 is uniform", at_least=0, at_most=1
     )
-    device: str = _setting(
-        "auto", "where training computes; auto: a GPU if there is one", choices=("auto", "cpu", "cuda")
-    )
+    device: Literal["auto", "cpu", "cuda"] = _setting("auto", "where training computes; auto: a GPU if there is one")
     seed: int = _setting(0, "seed of the trainer", at_least=0, at_most=2**63 - 1)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+        for name in _kinds():
+            _checked(name, getattr(self, name))
         topics = (self.clicks_topic, self.recommendations_topic, self.rejected_topic, self.models_topic)
         if len(set(topics)) != len(topics):
             raise PermanentError(
@@ -268,15 +254,10 @@ class Settings:
             if variable.startswith(ENVIRONMENT_PREFIX):
                 given[variable.removeprefix(ENVIRONMENT_PREFIX).lower()] = value
         given.update(overrides or {})
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = sorted(set(given) - set(fields))
-        if unknown:
-            raise PermanentError(
-                f"unknown setting {unknown[0]!r}: expected one that `nextclick settings` lists; "
-                f"correct it in --set or in {ENVIRONMENT_PREFIX}{unknown[0].upper()}"
-            )
-        kinds = typing.get_type_hints(cls)
-        return cls(**{name: _parse(name, kinds[name], text) for name, text in given.items()})
+        for name in sorted(set(given) - set(_kinds())):
+            known = f"it is now called {RENAMED[name]!r}" if name in RENAMED else "`nextclick settings` lists them all"
+            raise PermanentError(f"there is no setting {name!r}: {known}; {_where_to_correct(name)}")
+        return cls(**{name: _checked(name, _read(name, text), strict=False) for name, text in given.items()})
 
     @property
     def changelog_topic(self) -> str:
@@ -297,35 +278,79 @@ class Settings:
             (
                 field.name,
                 str(field.default),
-                field.metadata["unit"] or " | ".join(field.metadata["choices"]),
+                field.metadata["unit"] or " | ".join(_choices(_kinds()[field.name])),
                 field.metadata["reason"],
             )
             for field in dataclasses.fields(cls)
         ]
 
 
-def _parse(name: str, kind: Any, text: str) -> Any:
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    """Give the type of each setting, its range included, as msgspec understands it."""
+    hints, kinds = typing.get_type_hints(Settings), {}
+    for field in dataclasses.fields(Settings):
+        at_least, at_most = field.metadata["at_least"], field.metadata["at_most"]
+        kinds[field.name] = hints[field.name]
+        if at_least is not None:
+            kinds[field.name] = Annotated[hints[field.name], msgspec.Meta(ge=at_least, le=at_most)]
+    return kinds
+
+
+def _read(name: str, text: str) -> str | int | float:
+    """Read a number as Python writes it (`.5`, `10_000`), which is more than msgspec takes; the rest stays text."""
     try:
-        if kind is bool:
-            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        return kind(text)
-    except (KeyError, ValueError):
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__)
-        raise PermanentError(
-            f"setting {name} expects {expected}, found {text!r}; correct it in --set or in "
-            f"{ENVIRONMENT_PREFIX}{name.upper()}"
-        ) from None
+        match type_info(_kinds()[name]):
+            case IntType():
+                return int(text)
+            case FloatType():
+                return float(text)
+    except ValueError:
+        raise _refusal(name, text) from None
+    return text
 
 
-def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
-    choices, at_least, at_most = (field.metadata[name] for name in ("choices", "at_least", "at_most"))
-    if isinstance(value, float) and not math.isfinite(value):
-        raise PermanentError(
-            f"setting {field.name} expects at least 0 and a finite number, found {value!r}; correct it"
-        )
-    if choices and value not in choices:
-        raise PermanentError(f"setting {field.name} expects one of {', '.join(choices)}, found {value!r}; correct it")
-    if at_most is not None and not value <= at_most:
-        raise PermanentError(f"setting {field.name} expects at most {at_most:g}, found {value!r}; correct it")
-    if at_least is not None and not value >= at_least:
-        raise PermanentError(f"setting {field.name} expects at least {at_least:g}, found {value!r}; correct it")
+def _checked(name: str, value: Any, *, strict: bool = True) -> Any:
+    """Give a setting's value if it is one that the setting takes; when not strict, also from a text.
+
+    Raises:
+        PermanentError: the setting does not take it.
+    """
+    try:
+        checked = msgspec.convert(value, _kinds()[name], strict=strict, dec_hook=lambda _, path: Path(path))
+    except msgspec.ValidationError:
+        raise _refusal(name, value) from None
+    if isinstance(checked, float) and not math.isfinite(checked):
+        raise _refusal(name, value)
+    return checked
+
+
+def _refusal(name: str, value: Any) -> PermanentError:
+    allowed = _allowed(_kinds()[name])
+    return PermanentError(f"setting {name} cannot be {value!r:.60}: it takes {allowed}; {_where_to_correct(name)}")
+
+
+def _allowed(kind: Any) -> str:
+    match type_info(kind):
+        case BoolType():
+            return "true or false"
+        case IntType(ge=at_least, le=at_most):
+            return f"a whole number {_range(at_least, at_most)}"
+        case FloatType(ge=at_least, le=at_most):
+            return f"a number {_range(at_least, at_most)}"
+        case LiteralType():
+            return f"one of {', '.join(_choices(kind))}"
+        case _:
+            return "a text"
+
+
+def _range(at_least: float | None, at_most: float | None) -> str:
+    return f"of at least {at_least:,}" if at_most is None else f"from {at_least:,} to {at_most:,}"
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+
+def _where_to_correct(name: str) -> str:
+    return f"correct it in --set or in {ENVIRONMENT_PREFIX}{name.upper()}"

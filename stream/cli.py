@@ -1,5 +1,7 @@
 """The commands `nextclick stream` and `nextclick topics`."""
 
+from typing import Literal
+
 import click
 
 from nextclick.settings import Settings
@@ -10,7 +12,7 @@ from tools.options import settings_options
 @click.option("--start", type=click.Choice(["earliest", "latest"]), help="Where a new application begins.")
 @click.option("--verbose", is_flag=True, help="Also the libraries' own log lines.")
 @settings_options
-def stream(settings: Settings, start: str | None, verbose: bool) -> None:
+def stream(settings: Settings, start: Literal["earliest", "latest"] | None, verbose: bool) -> None:
     """Run a stream worker: clicks in, recommendations out.
 
     Start as many as there are partitions, each with its own `--set data_dir=PATH`; the topics must exist

@@ -262,7 +262,7 @@ def test_too_many_rejects_stop_the_worker_when_that_is_asked_for(playground: Any
     ("name", "setting", "said"),
     [
         ("a broker that does not answer", "broker=127.0.0.1:1", "start one"),
-        ("an unknown setting", "no_such_setting=1", "unknown setting 'no_such_setting'"),
+        ("an unknown setting", "no_such_setting=1", "there is no setting 'no_such_setting'"),
         ("a wrong value", "list_length=many", "expects a whole number"),
         ("a folder that cannot be written", "data_dir=/dev/null/worker", "choose another"),
         ("a bundle that is not there", "bundle=/nowhere", "bundle /nowhere"),

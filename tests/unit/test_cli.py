@@ -62,14 +62,14 @@ def test_every_setting_is_listed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "expected"),
     [
-        (["topics", "--set", "partition=4"], {}, "unknown setting 'partition'"),
-        (["topics"], {"NEXTCLICK_PARTITION": "4"}, "unknown setting 'partition'"),
-        (["stream", "--set", "partitions=many"], {}, "setting partitions expects a whole number, found 'many'"),
-        (["stream", "--set", "partitions=0"], {}, "setting partitions expects at least 1, found 0"),
-        (["topics", "--set", "cell=x"], {}, "setting cell expects one of gru, lstm, rnn, found 'x'"),
+        (["topics", "--set", "partition=4"], {}, "there is no setting 'partition'"),
+        (["topics"], {"NEXTCLICK_PARTITION": "4"}, "there is no setting 'partition'"),
+        (["stream", "--set", "partitions=many"], {}, "setting partitions cannot be 'many': it takes a whole number"),
+        (["stream", "--set", "partitions=0"], {}, "setting partitions cannot be 0: it takes a whole number from 1"),
+        (["topics", "--set", "cell=x"], {}, "setting cell cannot be 'x': it takes one of gru, lstm, rnn"),
         (["topics", "--set", "security_protocol=SASL_SSL"], {}, "expects sasl_username and sasl_password"),
         (["stream", "--set", "data_dir=/dev/null/worker"], {}, "expects a folder that can be written"),
-        (["send", "u1", "i1", "--set", "nope=1"], {}, "unknown setting 'nope'"),
+        (["send", "u1", "i1", "--set", "nope=1"], {}, "there is no setting 'nope'"),
     ],
 )
 def test_a_wrong_setting_is_one_line(arguments: list[str], environment: dict[str, str], expected: str) -> None:
@@ -110,7 +110,7 @@ def test_set_wins_over_the_environment_and_broker_over_both() -> None:
 
     done = _nextclick("topics", "--set", "partitions=-7", "--set", "cell=gru", environment=environment)
 
-    assert "found -7" in done.stderr
+    assert "setting partitions cannot be -7" in done.stderr
 
 
 def test_a_password_is_never_printed() -> None:

@@ -269,7 +269,7 @@ def test_a_wrong_command_line(clicks: Path, arguments: list[str], expected: str)
     ("arguments", "expected"),
     [
         (["--models", "popularity,nonsense"], "found 'nonsense'"),
-        (["--set", "nonsense=1"], "unknown setting 'nonsense'"),
+        (["--set", "nonsense=1"], "there is no setting 'nonsense'"),
         (["--preset", "nonsense"], "--preset expects"),
         (["--json", "/nowhere/x.json"], "a folder that exists"),
         (["--save-test", "/nowhere/x.csv"], "a folder that exists"),

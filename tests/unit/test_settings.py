@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nextclick.errors import PermanentError
-from nextclick.settings import Settings
+from nextclick.settings import RENAMED, Settings
 
 
 def test_defaults_are_valid() -> None:
@@ -65,41 +65,76 @@ def test_the_brokers_usual_variable_counts_least() -> None:
 )
 def test_an_unknown_name_is_refused_by_name(environment: dict[str, str], overrides: dict[str, str]) -> None:
     """A misspelt setting is never passed over in silence."""
-    with pytest.raises(PermanentError, match=r"unknown setting 'partition'.*NEXTCLICK_PARTITION"):
+    with pytest.raises(PermanentError, match=r"no setting 'partition'.*NEXTCLICK_PARTITION"):
         Settings.load(environment, overrides)
 
 
+def test_numbers_are_read_as_python_writes_them() -> None:
+    """Thousands may be set apart, and the zero before a point may be left out."""
+    settings = Settings.load({}, {"min_clicks": "10_000", "dropout": ".5", "learning_rate": "1e-3"})
+
+    assert (settings.min_clicks, settings.dropout, settings.learning_rate) == (10_000, 0.5, 0.001)
+
+
+def test_a_former_name_says_the_name_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who upgrades is told what to write instead."""
+    monkeypatch.setitem(RENAMED, "half_life", "popularity_half_life_s")
+
+    with pytest.raises(PermanentError, match="no setting 'half_life': it is now called 'popularity_half_life_s'"):
+        Settings.load({}, {"half_life": "5"})
+
+
 @pytest.mark.parametrize(
-    ("name", "text", "expected"),
+    ("name", "text", "allowed"),
     [
-        ("partitions", "many", "a whole number"),
-        ("partitions", "", "a whole number"),
-        ("partitions", "1.5", "a whole number"),
-        ("learning_rate", "fast", "a number"),
+        ("partitions", "many", "a whole number from 1 to 10,000"),
+        ("partitions", "", "a whole number from 1 to 10,000"),
+        ("partitions", "1.5", "a whole number from 1 to 10,000"),
+        ("learning_rate", "fast", "a number of at least 0"),
         ("tied", "maybe", "true or false"),
-        ("partitions", "0", "at least 1"),
-        ("gather_ms", "-1", "at least 0"),
-        ("gather_ms", "1e300", "at most 10000"),
-        ("partitions", "9" * 400, "at most 10000"),
-        ("max_chunk_records", "1000000000", "at most 100000"),
-        ("session_timeout_s", "1e9", "at most 1800"),
-        ("seed", "-1", "at least 0"),
-        ("seed", "9" * 400, "at most 9.22337e+18"),
-        ("gather_ms", "nan", "at least 0"),
+        ("partitions", "0", "a whole number from 1 to 10,000"),
+        ("gather_ms", "-1", "a number from 0 to 10,000"),
+        ("gather_ms", "1.5e300", "a number from 0 to 10,000"),
+        ("partitions", "9" * 400, "a whole number from 1 to 10,000"),
+        ("max_chunk_records", "1000000000", "a whole number from 1 to 100,000"),
+        ("session_timeout_s", "100000", "a number from 1 to 1,800"),
+        ("seed", "-1", "a whole number from 0 to 9,223,372,036,854,775,807"),
+        ("seed", "9" * 400, "a whole number from 0 to 9,223,372,036,854,775,807"),
+        ("gather_ms", "nan", "a number from 0 to 10,000"),
+        ("stall_s", "inf", "a number of at least 1"),
         ("cell", "transformer", "one of gru, lstm, rnn"),
         ("start", "yesterday", "one of earliest, latest"),
         ("security_protocol", "ssl", "one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name(name: str, text: str, expected: str) -> None:
-    """The message says which setting, what was expected, and what was found."""
+def test_a_wrong_value_is_refused_by_name(name: str, text: str, allowed: str) -> None:
+    """The message says which setting, its value, what is allowed, and where to correct it."""
     with pytest.raises(PermanentError) as refused:
         Settings.load({}, {name: text})
 
     message = str(refused.value)
-    assert f"setting {name} expects {expected}" in message
-    assert "found" in message
+    assert message.startswith(f"setting {name} cannot be ")
+    assert text[:4] in message
+    assert f"it takes {allowed}; correct it in --set or in NEXTCLICK_{name.upper()}" in message
     assert "\n" not in message
+    assert len(message) < 250
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("partitions", "4", "a whole number"),
+        ("partitions", 0, "a whole number"),
+        ("tied", 1, "true or false"),
+        ("cell", "x", "one of gru"),
+        ("app", 5, "a text"),
+        ("dropout", float("nan"), "a number"),
+    ],
+)
+def test_a_wrong_value_from_a_program_is_refused_too(name: str, value: object, allowed: str) -> None:
+    """As whoever makes settings in code gives it; there a number is no text."""
+    with pytest.raises(PermanentError, match=f"setting {name} cannot be .*: it takes {allowed}"):
+        Settings(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -116,7 +151,7 @@ def test_a_wrong_value_is_refused_by_name(name: str, text: str, expected: str) -
 )
 def test_a_value_that_nothing_can_hold_is_refused_at_the_start(name: str, text: str) -> None:
     """Ranges have an upper end too: else a worker fails in the middle of the stream, again and again."""
-    with pytest.raises(PermanentError, match=f"setting {name} expects"):
+    with pytest.raises(PermanentError, match=f"setting {name} cannot be"):
         Settings.load({}, {name: text})
 
 

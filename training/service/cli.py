@@ -1,5 +1,7 @@
 """The command `nextclick train`."""
 
+from typing import Literal
+
 import click
 
 from nextclick.settings import Settings
@@ -12,7 +14,9 @@ from tools.options import settings_options
 @click.option("--skip-lost", is_flag=True, help="Go on past clicks that the topic removed before they were logged.")
 @click.option("--verbose", is_flag=True, help="Also a line per pass, and the libraries' own log lines.")
 @settings_options
-def train(settings: Settings, once: bool, start: str | None, skip_lost: bool, verbose: bool) -> None:
+def train(
+    settings: Settings, once: bool, start: Literal["earliest", "latest"] | None, skip_lost: bool, verbose: bool
+) -> None:
     """Run the trainer: logs clicks, fine-tunes, publishes bundles.
 
     One per application, wherever they run: a second one waits. The topics must exist (`nextclick topics`). SIGTERM
