@@ -8,15 +8,15 @@ import contextlib
 import json
 import logging
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterable
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from nextclick.errors import PermanentError
 
@@ -36,29 +36,17 @@ class HttpEndpoint:
     """
 
     def __init__(self, port: int, registry: CollectorRegistry, health: Health, ready: Health) -> None:
-        probes = {"/healthz": health, "/readyz": ready}
+        answers = {"/metrics": make_wsgi_app(registry), "/healthz": _probe(health), "/readyz": _probe(ready)}
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path == "/metrics":
-                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
-                elif self.path in probes:
-                    good, text = probes[self.path]()
-                    self._answer(200 if good else 503, "application/json", json.dumps({"status": text}).encode())
-                else:
-                    self._answer(404, "text/plain", b"expected /metrics, /healthz or /readyz\n")
+        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            try:
+                return answers.get(environ["PATH_INFO"], _not_found)(environ, start_response)
+            except Exception:
+                _log.exception("the request for %s could not be answered", environ["PATH_INFO"])
+                start_response("500 Internal Server Error", [])
+                return []
 
-            def _answer(self, status: int, content_type: str, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Keep quiet: a scrape every few seconds is no news."""
-
-        self._server = _Server(("", port), Handler)
+        self._server = make_server("", port, answer, _Server, _QuietHandler)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
         self._thread.start()
@@ -70,15 +58,32 @@ class HttpEndpoint:
         self._thread.join()
 
 
-class _Server(ThreadingHTTPServer):
+def _probe(ask: Health) -> WSGIApplication:
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        good, text = ask()
+        start_response("200 OK" if good else "503 Service Unavailable", [("Content-Type", "application/json")])
+        return [json.dumps({"status": text}).encode()]
+
+    return answer
+
+
+def _not_found(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("404 Not Found", [("Content-Type", "text/plain")])
+    return [b"there are /metrics, /healthz or /readyz\n"]
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet: a scrape every few seconds is no news."""
+
+
+class _Server(ThreadingWSGIServer):
     """Answers each client in a thread of its own, and cuts off those that would keep theirs for long.
 
     What a client may send is bounded by `http.server`: lines of 64 KiB, 100 headers; a body is never read.
     """
 
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
         self._since_s: dict[socket.socket, float] = {}  # oldest first
         super().__init__(address, handler)
 
@@ -99,9 +104,8 @@ class _Server(ThreadingHTTPServer):
                 self._cut_off(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Tell of an answer that failed; a client that went away is no news."""
-        if not isinstance(sys.exception(), OSError):
-            _log.exception("a request could not be answered")
+        """Keep quiet, nearly: a client that went away is no news."""
+        _log.debug("a client could not be answered", exc_info=True)
 
     def _cut_off(self, request: socket.socket) -> None:
         self._since_s.pop(request, None)

@@ -63,11 +63,38 @@ def test_a_process_that_starts_is_healthy_and_not_ready() -> None:
 def test_other_paths_say_what_there_is() -> None:
     """Nothing else is served."""
     with _endpoint() as http:
-        for path in ("/", "/metrics/", "/healthz/../metrics", "/readyz?", "/favicon.ico"):
+        for path in ("/", "/metrics/", "/healthz/../metrics", "/readyzz", "/favicon.ico"):
             status, _, body = _get(http, path)
 
             assert status == 404
             assert b"/metrics, /healthz or /readyz" in body
+
+
+def test_an_answer_that_fails_is_an_error_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A supervisor sees that something is wrong, the log says what, and the next request is answered."""
+
+    def health() -> tuple[bool, str]:
+        raise ZeroDivisionError
+
+    with _endpoint(health) as http:
+        failed, after = _get(http, "/healthz"), _get(http, "/readyz")
+
+    assert (failed[0], after[0]) == (500, 200)
+    assert "/healthz could not be answered" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_one_metric_can_be_asked_for() -> None:
+    """A query does not make another path of it."""
+    registry = CollectorRegistry()
+    for name in ("clicks", "updates"):
+        Counter(name, "Counted.", registry=registry).inc()
+    with _endpoint(registry=registry) as http:
+        status, _, body = _get(http, "/metrics?name[]=clicks_total")
+
+    assert status == 200
+    assert b"clicks_total 1.0" in body
+    assert b"updates_total" not in body
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
