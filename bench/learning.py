@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from nextclick.network import Network
 from nextclick.settings import Settings
-from training.learning.growth import grown_network
-from training.learning.learner import Learner
-from training.learning.sequences import Sequences, batches_in_time_order, training_windows
-from training.learning.training_round import network_config
+from training.learning.fit import network_config
+from training.learning.sequences import Sequences, TrainingSet, batches_in_time_order, training_windows
+from training.learning.step import Learner
 
 N_ITEMS = 43_000  # as Diginetica's catalogue; so are the sessions
 _CLICKS_PER_SESSION = 5
@@ -36,15 +36,15 @@ def _pass(n_clicks: int, n_threads: int, device: Literal["cpu", "cuda"]) -> floa
     try:
         settings = dataclasses.replace(Settings(), neighbours=0, device=device)
         sequences = _sessions(n_clicks)
-        network = grown_network(None, network_config(settings, N_ITEMS), np.ones(N_ITEMS))
-        learner = Learner(network, 0, sequences.item, sequences, settings)
+        network = Network(network_config(settings, N_ITEMS))
+        learner = Learner(network, TrainingSet(sequences, n_clicks, n_known=0), settings)
         windows = training_windows(sequences, n_clicks, settings.recent_clicks + 1)
         rng = np.random.default_rng(0)
         batches = list(batches_in_time_order(windows, settings.batch_windows, _BLOCK_BATCHES, rng))
         for batch in batches[: len(batches) // 10]:  # memory is touched, libraries are loaded
-            learner.learn(batch)
+            learner.step(batch)
         began_s = time.perf_counter()
-        learnt = sum(learner.learn(batch)[1] for batch in batches)
+        learnt = sum(learner.step(batch)[1] for batch in batches)
         return learnt / (time.perf_counter() - began_s)
     finally:
         torch.set_num_threads(before)

@@ -196,7 +196,7 @@ def with_bundle(settings: Settings, n_items: int) -> Settings:
     from nextclick.bundle import save_bundle
     from nextclick.network import Network
     from nextclick.vocabulary import Vocabulary
-    from training.learning.training_round import network_config
+    from training.learning.fit import network_config
 
     torch.manual_seed(0)
     vocabulary = Vocabulary([f"item-{number}" for number in range(n_items)], np.ones(n_items))

@@ -92,7 +92,7 @@ def trained(form: Form, passes: int) -> tuple[Network, float]:
     sequences = sequences_of(USERS)
     windows = training_windows(sequences, len(sequences), len(sequences))
     rows, is_real = padded_rows(windows.first, windows.end - windows.first - 1)
-    target = torch.from_numpy(sequences.item[rows + 1][is_real])
+    target = torch.from_numpy(sequences.item_index[rows + 1][is_real])
     optimizer = form.optimizer(list(network.parameters()))
     loss = torch.zeros(())
     for _ in range(passes):
@@ -116,7 +116,7 @@ def probabilities(network: Network, form: Form, clicked: list[str]) -> list[tupl
 def _logits(network: Network, sequences: Sequences, rows: Ints) -> Tensor:
     """Run the network over padded rows, from the zero state: (users, steps, n_items)."""
     item, event, gap = (
-        torch.from_numpy(column[rows]) for column in (sequences.item, sequences.event_type, sequences.gap_s)
+        torch.from_numpy(column[rows]) for column in (sequences.item_index, sequences.event_type, sequences.gap_s)
     )
     zero = torch.zeros(len(rows), network.config.state_size, dtype=torch.float64)
     outputs, _ = network.run(network.inputs(item, event, gap), zero)

@@ -181,7 +181,7 @@ from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
 from training.service.broker_presence import BrokerPresence
 from training.service.trainer_role import TrainerRole
-from training.learning.watch import Watch
+from training.learning.cancellation import Cancellation
 settings = Settings.load(os.environ)
 role = TrainerRole(settings, BrokerPresence(settings.broker))
 while not role.wait(0.1):
@@ -190,7 +190,7 @@ print("held", flush=True)
 sys.stdin.readline()
 def confirm():
     try:
-        role.confirm(Watch(threading.Event()))
+        role.confirm(Cancellation(threading.Event()))
         print("confirmed", flush=True)
     except TemporaryError as error:
         print(error, flush=True)

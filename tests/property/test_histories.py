@@ -15,8 +15,8 @@ from nextclick.updates import POPULAR, ranked_list
 from nextclick.user_state import UserState
 from nextclick.vocabulary import Vocabulary
 from tests.networks import random_network
-from training.learning.histories import Histories
 from training.learning.sequences import ClickColumns, group_by_user
+from training.learning.validation import Contexts
 
 KNOWN, UNKNOWN = "abcdef", "yz"
 MODEL = ServedModel(
@@ -62,11 +62,11 @@ def check(log: list[tuple[str, str, int]], keep: int) -> None:
     for place, (_, _, pause_ms) in enumerate(log):
         now_ms = time_ms[place] = max(0, now_ms + pause_ms)
     sequences = group_by_user(ClickColumns(user, item, time_ms, item * 0, list(item_ids)))
-    index = np.where(sequences.item < len(KNOWN), sequences.item, -1)
+    sequences = sequences.renumbered(np.array([*range(len(KNOWN)), *[-1] * len(UNKNOWN)]))
     after = served(log, keep)
     rows = np.flatnonzero(np.arange(len(log)) != sequences.first_row_of_user())
 
-    trained = Histories(index, sequences).before(rows)
+    trained = Contexts(sequences).histories(rows)
 
     for place, row in enumerate(rows):
         seen = after[sequences.age_rank[row - 1]]

@@ -47,7 +47,7 @@ def test_items_gaps_and_events_are_those_that_the_state_remembers(clicks: list[t
 
     for number, user in enumerate(sorted({click[0] for click in clicks})):
         rows = slice(sequences.user_starts[number], sequences.user_starts[number + 1])
-        seen = zip(sequences.item[rows], sequences.gap_s[rows], sequences.event_type[rows], strict=True)
+        seen = zip(sequences.item_index[rows], sequences.gap_s[rows], sequences.event_type[rows], strict=True)
         remembered = recent_clicks(states[0, str(user).encode()])
         assert [(item_hash(f"item-{item}"), gap_s, event) for item, gap_s, event in seen] == remembered
 

@@ -1,5 +1,6 @@
 """Association counts: by hand, and against a slow count."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from nextclick.mixture import SESSION_GAP_S
 from training.learning.associations import MAX_DISTANCE, AssociationCounts, session_starts
-from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user
+from training.learning.sequences import ClickColumns, Sequences, group_by_user
 
 BACKWARD, SHRINKAGE, HALF_LIFE_SHARE = 0.7, 5.0, 0.3
 
@@ -20,23 +21,24 @@ def sequences(clicks: list[tuple[int, int, int]]) -> Sequences:
 
 def counted(clicks: list[tuple[int, int, int]], n_items: int = 4) -> AssociationCounts:
     grouped = sequences(clicks)
-    return AssociationCounts(grouped.item, grouped, n_items, len(grouped))
+    return AssociationCounts(grouped, n_items, len(grouped))
 
 
 def by_pair(counts: AssociationCounts) -> dict[tuple[int, int], float]:
     return dict(zip(zip(counts.item.tolist(), counts.neighbour.tolist(), strict=True), counts.count, strict=True))
 
 
-def random_log(n_clicks: int = 400, n_items: int = 12, unknown_share: float = 0.2) -> tuple[Sequences, Ints]:
+def random_log(n_clicks: int = 400, n_items: int = 12, unknown_share: float = 0.2) -> Sequences:
     """Few users over a long time, so that sessions have all lengths; some items unknown."""
     rng = np.random.default_rng(3)
     pause_s = rng.choice([10, 600, SESSION_GAP_S // 3, 5_000], size=n_clicks, p=[0.6, 0.2, 0.15, 0.05])
     columns = (rng.integers(4, size=n_clicks), rng.integers(n_items, size=n_clicks), np.cumsum(pause_s) * 1_000)
     grouped = group_by_user(ClickColumns(*columns, columns[0] * 0, [str(i) for i in range(n_items)]))
-    return grouped, np.where(rng.random(n_clicks) < unknown_share, -1, grouped.item)
+    item_index = np.where(rng.random(n_clicks) < unknown_share, -1, grouped.item_index)
+    return dataclasses.replace(grouped, item_index=item_index)
 
 
-def slow_counts(grouped: Sequences, index: Ints, before: int) -> dict[tuple[int, int], float]:
+def slow_counts(grouped: Sequences, before: int) -> dict[tuple[int, int], float]:
     """Every pair of every session, one after the other, as they count at the end of the oldest clicks."""
     half_life = max(HALF_LIFE_SHARE * before, 1.0)
     counts: dict[tuple[int, int], float] = {}
@@ -44,11 +46,11 @@ def slow_counts(grouped: Sequences, index: Ints, before: int) -> dict[tuple[int,
     for row in range(len(grouped)):
         if row in grouped.user_starts or grouped.gap_s[row] > SESSION_GAP_S:
             session = []
-        if index[row] < 0:
+        if grouped.item_index[row] < 0 or grouped.age_rank[row] >= before:
             continue
-        time, item = int(grouped.age_rank[row]), int(index[row])
+        time, item = int(grouped.age_rank[row]), int(grouped.item_index[row])
         for distance, other in enumerate(reversed(session[-MAX_DISTANCE:]), 1):
-            if other[0] != item and time < before:
+            if other[0] != item:
                 fading = 2 ** (-(before - time) / half_life)
                 for pair, weight in (((other[0], item), 1.0), ((item, other[0]), BACKWARD)):
                     counts[pair] = counts.get(pair, 0.0) + weight / distance * fading
@@ -100,18 +102,18 @@ def test_rows_that_are_not_counted_are_passed_over() -> None:
     """They take no place between the others."""
     grouped = sequences([(0, 0, 0), (0, 9, 10), (0, 1, 20)])
 
-    counts = AssociationCounts(np.array([0, -1, 1]), grouped, 2, 3)
+    counts = AssociationCounts(dataclasses.replace(grouped, item_index=np.array([0, -1, 1])), 2, 3)
 
     assert by_pair(counts) == pytest.approx({(0, 1): 0.5, (1, 0): 0.35})
 
 
 def test_counts_equal_a_slow_count() -> None:
     """At the end, with unknown items, sessions of all lengths and four users at once."""
-    grouped, index = random_log()
+    grouped = random_log()
 
-    counts = AssociationCounts(index, grouped, 12, len(grouped))
+    counts = AssociationCounts(grouped, 12, len(grouped))
 
-    expected = slow_counts(grouped, index, len(grouped))
+    expected = slow_counts(grouped, len(grouped))
     assert by_pair(counts) == pytest.approx(expected)
     total = [sum(count for pair, count in expected.items() if pair[0] == item) for item in range(12)]
     assert counts.total.tolist() == pytest.approx(total)
@@ -120,14 +122,13 @@ def test_counts_equal_a_slow_count() -> None:
 @pytest.mark.parametrize("n_clicks", [0, 1, 37, 200, 399, 400])
 def test_what_is_known_of_the_oldest_clicks_equals_a_slow_count_of_them(n_clicks: int) -> None:
     """Shares of rows that are shrunk, and the support of the rows: nothing of the clicks that are newer."""
-    grouped, index = random_log()
-    index = np.where(grouped.age_rank < n_clicks, index, -1)
-    counts = AssociationCounts(index, grouped, 12, n_clicks)
+    grouped = random_log()
+    counts = AssociationCounts(grouped, 12, n_clicks)
     item, neighbour = (side.ravel() for side in np.meshgrid(np.arange(12), np.arange(12)))
 
     share, support = counts.known(item, neighbour)
 
-    expected = slow_counts(grouped, index, n_clicks)
+    expected = slow_counts(grouped, n_clicks)
     for place, pair in enumerate(zip(item.tolist(), neighbour.tolist(), strict=True)):
         total = sum(count for other, count in expected.items() if other[0] == pair[0])
         assert share[place] == pytest.approx(expected.get(pair, 0.0) / (total + SHRINKAGE))
@@ -146,12 +147,12 @@ def test_pairs_that_were_never_seen_are_known_with_0() -> None:
 
 def test_neighbour_lists_are_the_best_neighbours_of_each_item() -> None:
     """Sorted, cut to the length, shares of the whole row that is shrunk, zeros where an item has fewer."""
-    grouped, index = random_log()
-    counts = AssociationCounts(index, grouped, 13, len(grouped))
+    grouped = random_log()
+    counts = AssociationCounts(grouped, 13, len(grouped))
 
     lists = counts.neighbour_lists(5)
 
-    expected = slow_counts(grouped, index, len(grouped))
+    expected = slow_counts(grouped, len(grouped))
     assert (lists.neighbours.dtype, lists.shares.dtype, lists.support.dtype) == (np.int32, np.float32, np.float32)
     for item in range(12):
         row = sorted(((count, pair[1]) for pair, count in expected.items() if pair[0] == item), reverse=True)

@@ -170,7 +170,7 @@ def test_the_index_finds_the_newest_sessions_with_a_shared_item(sample_size: int
     found = index.matches(history, weight, sample_size)
 
     past = [
-        set(train.item[begin:end].tolist())
+        set(train.item_index[begin:end].tolist())
         for begin, end in zip(train.user_starts, train.user_starts[1:], strict=False)
     ]
     sharing = [number for number, items in enumerate(past) if items & {1, 3, 5}][-sample_size:]
@@ -194,7 +194,7 @@ def test_a_prediction_depends_on_the_clicks_before_it_alone(name: str) -> None:
 
     for place, row in enumerate(rows.tolist()):
         first = int(test.first_row_of_user()[row])
-        alone = recommender.scores(sessions([*test.item[first:row].tolist(), 11]), np.array([row - first]))
+        alone = recommender.scores(sessions([*test.item_index[first:row].tolist(), 11]), np.array([row - first]))
         assert alone[0].tolist() == together[place].tolist()
 
 

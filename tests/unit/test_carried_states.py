@@ -8,10 +8,9 @@ import torch
 
 from nextclick.settings import Settings
 from tests.networks import random_network
-from training.learning.carried_states import CarriedStates
-from training.learning.learner import Learner
-from training.learning.sequences import ClickColumns, Sequences, Windows, group_by_user, training_windows
-from training.learning.training_round import network_config
+from training.learning.fit import network_config
+from training.learning.sequences import ClickColumns, Sequences, TrainingSet, Windows, group_by_user, training_windows
+from training.learning.step import Learner, TruncatedBackpropagationStates
 
 N_ITEMS = 30
 MAX_CLICKS = 6
@@ -32,7 +31,7 @@ def test_windows_with_the_carried_state_say_what_an_unbroken_run_says(cell: str)
     """For users with long and short histories, in turn; backpropagation ends at the border."""
     sequences = random_sequences(23, 3, 11, 17)
     network = random_network(network_config(dataclasses.replace(SETTINGS, cell=cell), N_ITEMS), seed=1)
-    states = CarriedStates(sequences, MAX_CLICKS, network.config.state_size, torch.device("cpu"))
+    states = TruncatedBackpropagationStates(sequences, MAX_CLICKS, network.config.state_size, torch.device("cpu"))
     windows = training_windows(sequences, len(sequences), MAX_CLICKS)
     in_turn = np.lexsort((sequences.user_starts.searchsorted(windows.first, side="right"), windows.first))
 
@@ -52,14 +51,16 @@ def test_windows_with_the_carried_state_say_what_an_unbroken_run_says(cell: str)
 
 def run(network: torch.nn.Module, sequences: Sequences, rows: torch.Tensor, state: torch.Tensor):  # type: ignore[no-untyped-def]
     """Advance states by rows of clicks."""
-    columns = (torch.from_numpy(column)[rows] for column in (sequences.item, sequences.event_type, sequences.gap_s))
+    columns = (
+        torch.from_numpy(column)[rows] for column in (sequences.item_index, sequences.event_type, sequences.gap_s)
+    )
     return network.run(network.inputs(*columns), state)  # type: ignore[operator]
 
 
 def test_a_state_is_used_for_the_window_that_follows_only() -> None:
     """Not for a later one, nor for another user's; short windows, whose state padding has spoilt, keep none."""
     sequences = random_sequences(23, 23, 4)
-    states = CarriedStates(sequences, MAX_CLICKS, 2, torch.device("cpu"))
+    states = TruncatedBackpropagationStates(sequences, MAX_CLICKS, 2, torch.device("cpu"))
     full, short = Windows(np.array([0, 23]), np.array([6, 29])), Windows(np.array([46]), np.array([50]))
 
     states.keep(full, torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -76,7 +77,7 @@ def test_the_learner_carries_states() -> None:
     losses = []
     for learnt in ([second], [first, second]):
         network = random_network(network_config(SETTINGS, N_ITEMS), seed=1)
-        learner = Learner(network, 0, sequences.item, sequences, dataclasses.replace(SETTINGS, learning_rate=1e-9))
-        losses.append([learner.learn(window)[0] for window in learnt][-1])
+        learner = Learner(network, TrainingSet(sequences, 11, 0), dataclasses.replace(SETTINGS, learning_rate=1e-9))
+        losses.append([learner.step(window)[0] for window in learnt][-1])
 
     assert losses[0] != pytest.approx(losses[1], abs=1e-4)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.learning.dropout import Dropout
+from training.learning.step import Dropout
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.95])

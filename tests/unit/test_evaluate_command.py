@@ -22,8 +22,8 @@ from training.evaluation.data import OfflineData, offline_data
 from training.evaluation.evaluate_cli import evaluate
 from training.evaluation.presets import load_preset
 from training.evaluation.tune import Limits, tune
+from training.learning.cancellation import Cancellation
 from training.learning.sequences import ClickColumns, Sequences
-from training.learning.watch import Watch
 
 REAL_DATA = Path(__file__).parents[2] / "../shared/data"
 N_ITEMS = 12
@@ -301,7 +301,7 @@ def test_a_gpu_that_is_not_there_is_seen_before_any_work(
     done = invoke(clicks, *arguments, "--set", "device=cuda")
 
     assert isinstance(done.exception, PermanentError)
-    assert "a GPU that torch can use, found none" in str(done.exception)
+    assert "torch finds no GPU" in str(done.exception)
     assert done.output == ""
     assert invoke(clicks, "--models", "popularity", "--set", "device=cuda").exit_code == 0
 
@@ -372,7 +372,7 @@ def small_data() -> OfflineData:
 def test_tuning_begins_with_what_is_given_and_never_ends_below_it() -> None:
     """The same seed finds the same; what is not searched is kept."""
     pytest.importorskip("optuna", reason="Optuna is not installed")
-    data, watch = small_data(), Watch(Event())
+    data, watch = small_data(), Cancellation(Event())
     found, again = (
         list(tune("recent-popularity", {"half_life": 0.5}, Settings(), data, Limits(4, 1), watch)) for _ in range(2)
     )
@@ -414,7 +414,7 @@ def test_a_tuned_preset_gives_its_figures_again(clicks: Path, tmp_path: Path) ->
 def test_tuning_ends_in_time() -> None:
     """The trial that is under way is finished."""
     pytest.importorskip("optuna", reason="Optuna is not installed")
-    watch = Watch(Event())
+    watch = Cancellation(Event())
 
     assert len(list(tune("recent-popularity", {}, Settings(), small_data(), Limits(10_000, 1e-6), watch))) == 1
 

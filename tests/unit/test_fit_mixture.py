@@ -11,11 +11,10 @@ import torch
 from nextclick.mixture import N_AGES
 from nextclick.network import Network, NetworkConfig
 from training.learning.associations import AssociationCounts
-from training.learning.evaluate import Predictions
+from training.learning.cancellation import Cancellation, TrainingCancelled
 from training.learning.fit_mixture import _search, _searched, fit_mixture
-from training.learning.histories import Histories
 from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user
-from training.learning.watch import TrainingStopped, Watch
+from training.learning.validation import Contexts, Predictions
 
 N_ITEMS = 10
 COUNTS = {"mixture.neighbours", "mixture.shares", "mixture.support"}  # set by the tests
@@ -47,14 +46,14 @@ def network_that_says(scores: torch.Tensor) -> Network:
     return network
 
 
-def fit_on(network: Network, older: Sequences, newer: Sequences, watch: Watch | None = None) -> torch.Tensor:
+def fit_on(
+    network: Network, older: Sequences, newer: Sequences, cancellation: Cancellation | None = None
+) -> torch.Tensor:
     """Fit the gate on newer clicks with counts of older ones; give the weights of the terms there."""
     n_older, user = len(older), np.arange(len(older) + len(newer)) // 2
-    item = np.concatenate([older.item, newer.item])
+    item = np.concatenate([older.item_index, newer.item_index])
     all_clicks = group_by_user(ClickColumns(user, item, user * 1_000, user * 0, [str(i) for i in range(N_ITEMS)]))
-    counts = AssociationCounts(
-        np.where(all_clicks.age_rank < n_older, all_clicks.item, -1), all_clicks, N_ITEMS, n_older
-    )
+    counts = AssociationCounts(all_clicks, N_ITEMS, n_older)
     mixture = network.mixture
     assert mixture is not None
     lists = counts.neighbour_lists(mixture.neighbours.shape[1])
@@ -62,8 +61,8 @@ def fit_on(network: Network, older: Sequences, newer: Sequences, watch: Watch | 
         buffer.copy_(torch.from_numpy(array))
     target = np.arange(n_older + 1, len(all_clicks), 2)
     predictions = Predictions(target, target - 1)
-    fit_mixture(network, all_clicks.item, all_clicks, predictions, counts, watch or Watch(Event()))
-    history = Histories(all_clicks.item, all_clicks).before(target)
+    fit_mixture(network, all_clicks, predictions, counts, cancellation or Cancellation(Event()))
+    history = Contexts(all_clicks).histories(target)
     with torch.inference_mode():
         return mixture.log_weights(history, mixture.support[history.item_index.clamp(min=0)]).exp()
 
@@ -217,10 +216,10 @@ def test_a_requested_stop_ends_the_fit_of_the_gate() -> None:
     stop.set()
     first = random_items(20)
 
-    with pytest.raises(TrainingStopped):
+    with pytest.raises(TrainingCancelled):
         fit_on(
             network_that_says(torch.zeros(N_ITEMS, N_ITEMS)),
             pairs(first, SUCCESSOR[first]),
             pairs(first, SUCCESSOR[first]),
-            Watch(stop),
+            Cancellation(stop),
         )

@@ -61,7 +61,7 @@ def test_the_counts_are_those_of_the_offline_baseline() -> None:
     scores = offline.scores(train, np.arange(1, len(train) + 1))
 
     assert sum(map(len, association._counts.values())) > 10_000
-    for row, row_scores in zip(train.item.tolist(), scores, strict=True):
+    for row, row_scores in zip(train.item_index.tolist(), scores, strict=True):
         known = np.flatnonzero(row_scores > 0)
         counts = dict(zip(item_ids[known].tolist(), row_scores[known].tolist(), strict=True))
         assert association._counts.get(str(item_ids[row]), {}) == counts

@@ -11,12 +11,12 @@ from nextclick.settings import Settings
 from tools.click_files.layouts import ChosenColumns
 from tools.click_files.read import read_clicks
 from tools.click_files.recognise import AUTO, recognise
-from training.learning.fit import _Course
+from training.learning.cancellation import Cancellation
+from training.learning.fit import _Schedule
 from training.learning.losses import LOSSES
 from training.learning.sequences import ClickColumns
 from training.learning.training_data import TrainingData
 from training.learning.training_round import train_round
-from training.learning.watch import Watch
 
 REAL_CLICKS = Path(__file__).parents[2] / "../shared/data/yoochoose_100k.csv.gz"
 N_CLICKS = 20_000
@@ -42,9 +42,9 @@ def test_every_cell_with_every_loss_learns_from_nothing(
 ) -> None:
     """Without counts, and without the vectors that they give to begin with: these alone find a lot."""
     torch.set_num_threads(1)
-    monkeypatch.setattr(_Course, "start_warm", lambda course: None)
+    monkeypatch.setattr(_Schedule, "start_warm", lambda course: None)
     settings = Settings(cell=cell, loss=loss, hidden_size=64, epochs=2, dropout=0.1, neighbours=0, normalised=False)
 
-    outcome = train_round(data, None, settings, Watch(Event()))
+    outcome = train_round(data, None, settings, Cancellation(Event()))
 
     assert outcome.new.recall > 3 * outcome.popularity.recall

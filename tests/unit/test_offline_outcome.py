@@ -19,8 +19,8 @@ from training.evaluation.figures import (
 )
 from training.evaluation.outcome import run
 from training.evaluation.recommender import Floats
+from training.learning.cancellation import Cancellation, TrainingCancelled
 from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user
-from training.learning.watch import TrainingStopped, Watch
 
 N_ITEMS = 30
 
@@ -65,7 +65,7 @@ def test_every_click_but_the_first_of_a_session_is_ranked(monkeypatch: pytest.Mo
     monkeypatch.setattr(outcome_module, "_BATCH_SCORES", batch_scores)
     numbers = Numbers()
 
-    found = run(numbers, DATA, "numbers", Watch(Event()))
+    found = run(numbers, DATA, "numbers", Cancellation(Event()))
 
     assert numbers.asked == [1, 2, 4]
     assert found.rank.tolist() == [1, 4, 30]
@@ -76,7 +76,7 @@ def test_every_click_but_the_first_of_a_session_is_ranked(monkeypatch: pytest.Mo
 
 def test_only_what_is_recommended_is_shown() -> None:
     """Three lists of the five items 25 to 29: each is 3 x 1/5."""
-    found = run(Numbers(), DATA, "numbers", Watch(Event()))
+    found = run(Numbers(), DATA, "numbers", Cancellation(Event()))
 
     assert found.shown[:25].tolist() == [0] * 25
     assert found.shown[25:].tolist() == pytest.approx([0.6] * 5)
@@ -90,7 +90,7 @@ def test_a_list_is_at_most_twenty_items_long() -> None:
         def scores(self, clicks: Sequences, rows: Ints) -> Floats:
             return np.tile(np.arange(N_ITEMS), (len(rows), 1)).astype(np.float32)
 
-    found = run(All(), DATA, "all", Watch(Event()))
+    found = run(All(), DATA, "all", Cancellation(Event()))
 
     assert found.shown[:10].tolist() == [0] * 10
     assert found.shown[10:].tolist() == pytest.approx([3 / 20] * 20)
@@ -101,20 +101,20 @@ def test_a_run_can_be_stopped() -> None:
     stop = Event()
     stop.set()
 
-    with pytest.raises(TrainingStopped):
-        run(Numbers(), DATA, "numbers", Watch(stop))
+    with pytest.raises(TrainingCancelled):
+        run(Numbers(), DATA, "numbers", Cancellation(stop))
 
 
 def test_popularity_of_lists_by_hand() -> None:
     """Items 25 to 27 have 1 training click, 28 has 2, 29 has 3: a mean of 8/5, as a share of 3."""
-    found = run(Numbers(), DATA, "numbers", Watch(Event()))
+    found = run(Numbers(), DATA, "numbers", Cancellation(Event()))
 
-    assert popularity_of_lists(found.shown, DATA.train.item) == pytest.approx(8 / 5 / 3)
+    assert popularity_of_lists(found.shown, DATA.train.item_index) == pytest.approx(8 / 5 / 3)
 
 
 def test_session_sums_by_hand() -> None:
     """Session 0 has ranks 1 and 4, session 1 has rank 30."""
-    sums = session_sums(run(Numbers(), DATA, "numbers", Watch(Event())), 2)
+    sums = session_sums(run(Numbers(), DATA, "numbers", Cancellation(Event())), 2)
     first = dict(zip(METRICS, sums[0].tolist(), strict=True))
 
     assert first["recall@1"] == 1

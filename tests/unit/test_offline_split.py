@@ -88,7 +88,7 @@ def test_items_are_numbered_without_gaps() -> None:
     data = split(_recorded(rows), SplitRule(test_hours=1))
 
     assert sorted(data.item_ids) == ["x", "y"]
-    assert sorted(set(data.train.item.tolist())) == [0, 1]
+    assert sorted(set(data.train.item_index.tolist())) == [0, 1]
 
 
 def test_age_rank_is_the_place_in_the_log_of_each_part() -> None:
@@ -278,7 +278,7 @@ def _recorded(
 
 def _sessions(part: Sequences, data: OfflineData) -> list[str]:
     """The item ids of each session, written together."""
-    ids = [data.item_ids[item] for item in part.item.tolist()]
+    ids = [data.item_ids[item] for item in part.item_index.tolist()]
     starts = part.user_starts.tolist()
     return ["".join(ids[start:end]) for start, end in pairwise(starts)]
 
@@ -286,5 +286,5 @@ def _sessions(part: Sequences, data: OfflineData) -> list[str]:
 def _clicks(part: Sequences, data: OfflineData) -> list[tuple[str, int, int, int]]:
     """Each click as its session's length, item, gap and event, which hold however sessions are numbered."""
     length = np.repeat(np.diff(part.user_starts), np.diff(part.user_starts)).tolist()
-    ids = [data.item_ids[item] for item in part.item.tolist()]
+    ids = [data.item_ids[item] for item in part.item_index.tolist()]
     return list(zip(ids, length, part.gap_s.tolist(), part.event_type.tolist(), strict=True))

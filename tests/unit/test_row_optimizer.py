@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.learning.row_optimizer import RowAdagrad
+from training.learning.step import RowAdagrad
 
 
 def test_steps_shrink_with_the_squares_of_the_gradients_so_far() -> None:

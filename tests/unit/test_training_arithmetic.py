@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nextclick.errors import PermanentError
-from training.learning.arithmetic import bfloat16_pays, chosen_device
+from training.learning.device import bfloat16_pays, chosen_device
 
 
 def test_measuring_takes_nothing_from_the_random_numbers_of_a_training() -> None:
@@ -29,5 +29,5 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     """With what to set instead; torch itself would end in a stack trace, and later."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    with pytest.raises(PermanentError, match="a GPU that torch can use, found none; set device=auto or device=cpu"):
+    with pytest.raises(PermanentError, match="torch finds no GPU; set device=auto or device=cpu"):
         chosen_device("cuda")

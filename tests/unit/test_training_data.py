@@ -1,11 +1,12 @@
 """Which clicks a training takes from the log."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from nextclick.clicks import Click
-from training.learning.training_data import TrainingData, select_training_data
+from training.learning.training_data import LogSegment, TrainingData, select_training_data
 from training.service.click_log import ClickLog, LogRow
 
 
@@ -23,11 +24,12 @@ def log_of(folder: Path, files: list[tuple[int, list[tuple[str, int]]]]) -> Clic
 
 
 def select(log: ClickLog, recent: int, replay_share: float = 0.0, seed: int = 0) -> TrainingData:
-    return select_training_data(log, log.files, recent, replay_share, np.random.default_rng(seed))
+    segments = [LogSegment(file.partition, file.first, partial(log.read, [file])) for file in log.files]
+    return select_training_data(segments, recent, replay_share, np.random.default_rng(seed))
 
 
 def items_of(data: TrainingData) -> list[str]:
-    return [data.clicks.item_ids[item] for item in data.clicks.item]
+    return [data.clicks.item_ids[item] for item in data.clicks.item_index]
 
 
 def test_clicks_of_all_partitions_come_in_order_of_time(tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_old_files_that_are_not_needed_are_not_read(tmp_path: Path) -> None:
     for file in log.files[:8]:
         file.path.write_bytes(b"would fail if it were read")
 
-    assert len(select(log, 10).clicks.item) == 10
+    assert len(select(log, 10).clicks.item_index) == 10
 
 
 def test_replay_adds_whole_users_of_older_times(tmp_path: Path) -> None:
@@ -84,4 +86,4 @@ def test_an_empty_log_gives_no_clicks(tmp_path: Path) -> None:
     log = ClickLog(tmp_path)
     log.append(0, 0, 9, [])
 
-    assert len(select(log, 10, replay_share=0.5).clicks.item) == 0
+    assert len(select(log, 10, replay_share=0.5).clicks.item_index) == 0

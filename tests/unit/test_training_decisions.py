@@ -4,7 +4,7 @@ import pytest
 
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
-from training.learning.evaluate import Quality
+from training.learning.validation import Quality
 from training.service.publication import judge
 from training.service.schedule import Progress, training_is_due
 from training.service.start_position import (

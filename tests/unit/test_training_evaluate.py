@@ -15,19 +15,19 @@ from nextclick.ranking_metrics import ranks_of_targets
 from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
 from tests.networks import random_network
-from training.learning.evaluate import (
+from training.learning.cancellation import Cancellation, TrainingCancelled
+from training.learning.sequences import ClickColumns, Sequences, group_by_user
+from training.learning.validation import (
     MISSED,
     Predictions,
     choose_predictions,
     network_ranks,
     popularity_ranks,
+    popularity_weights,
     quality_of,
 )
-from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user
-from training.learning.training_round import popularity_weights
-from training.learning.watch import TrainingStopped, Watch
 
-WATCH = Watch(Event())
+CANCELLATION = Cancellation(Event())
 N_ITEMS = 30
 FULL = {"skip": True, "normalised": True, "n_neighbours": 6}
 
@@ -57,10 +57,10 @@ def test_predicted_is_every_click_of_the_newest_part_but_users_first_ones() -> N
     user = np.array([0, 0, 0, 1, 0, 1, 0, 2])
     sequences = group_by_user(ClickColumns(user, item, item * 1_000, item * 0, [str(i) for i in item]))
 
-    predictions = choose_predictions(sequences, from_rank=4, until_rank=8, max_predictions=100, history=2)
+    predictions = choose_predictions(sequences, from_rank=4, until_rank=8, max_predictions=100, max_context=2)
 
-    assert sequences.item[predictions.target].tolist() == [4, 6, 5]
-    assert sequences.item[predictions.history_first].tolist() == [1, 1, 3]
+    assert sequences.item_index[predictions.target].tolist() == [4, 6, 5]
+    assert sequences.item_index[predictions.context_first].tolist() == [1, 1, 3]
 
 
 def test_predictions_end_before_what_may_not_be_seen() -> None:
@@ -69,16 +69,16 @@ def test_predictions_end_before_what_may_not_be_seen() -> None:
     user = np.array([0, 0, 0, 1, 0, 1, 0, 2])
     sequences = group_by_user(ClickColumns(user, item, item * 1_000, item * 0, [str(i) for i in item]))
 
-    predictions = choose_predictions(sequences, from_rank=2, until_rank=6, max_predictions=100, history=20)
+    predictions = choose_predictions(sequences, from_rank=2, until_rank=6, max_predictions=100, max_context=20)
 
-    assert sequences.item[predictions.target].tolist() == [2, 4, 5]
+    assert sequences.item_index[predictions.target].tolist() == [2, 4, 5]
 
 
 def test_with_too_many_predictions_the_newest_are_kept() -> None:
     """A round stays quick however long the log is."""
     sequences = group_by_user(random_clicks())
 
-    predictions = choose_predictions(sequences, from_rank=100, until_rank=600, max_predictions=50, history=20)
+    predictions = choose_predictions(sequences, from_rank=100, until_rank=600, max_predictions=50, max_context=20)
 
     kept = sequences.age_rank[predictions.target]
     everything = choose_predictions(sequences, 100, 600, 10_000, 20)
@@ -91,34 +91,38 @@ def test_ranks_are_those_of_the_served_model_step_by_step(form: dict[str, Any]) 
     """With unknown items passed over, histories carried on, and users with many predictions cut into windows."""
     sequences, model_network = group_by_user(random_clicks(1_500, 9)), network(form)
     known = np.arange(N_ITEMS) % 5 != 0
-    index = np.where(known, np.arange(N_ITEMS), -1)[sequences.item]
-    predictions = choose_predictions(sequences, from_rank=700, until_rank=1_500, max_predictions=400, history=20)
+    sequences = sequences.renumbered(np.where(known, np.arange(N_ITEMS), -1))
+    predictions = choose_predictions(sequences, from_rank=700, until_rank=1_500, max_predictions=400, max_context=20)
     fallback = np.full(len(predictions.target), 7, dtype=np.int64)
 
-    ranks = network_ranks(model_network, index, sequences, predictions, fallback, WATCH)
+    ranks = network_ranks(model_network, sequences, predictions, fallback, CANCELLATION)
 
     served = ServedModel("1" * 16, model_network, Vocabulary([f"i{i}" for i in range(N_ITEMS)], np.ones(N_ITEMS)))
     expected = [
-        _rank_as_served(served, index, sequences, first, target)
-        for first, target in zip(predictions.history_first, predictions.target, strict=True)
+        _rank_as_served(served, sequences, first, target)
+        for first, target in zip(predictions.context_first, predictions.target, strict=True)
     ]
     # The served state is rounded to float16 after every click: a rank can move by a place.
     assert np.abs(np.minimum(ranks, 99) - np.minimum(expected, 99)).max() <= 2
     assert (ranks == expected).mean() > 0.95
 
 
-def _rank_as_served(served: ServedModel, index: Ints, sequences: Sequences, first: int, target: int) -> int:
+def _rank_as_served(served: ServedModel, sequences: Sequences, first: int, target: int) -> int:
     state, recent = b"", b""
     for row in range(sequences.first_row_of_user()[target], target):
-        known, gap_s, event_type = int(index[row]), int(sequences.gap_s[row]), int(sequences.event_type[row])
+        known, gap_s, event_type = (
+            int(sequences.item_index[row]),
+            int(sequences.gap_s[row]),
+            int(sequences.event_type[row]),
+        )
         recent = with_recent(recent, item_hash(f"i{known}" if known >= 0 else "unknown"), gap_s, event_type, keep=255)
         if known >= 0 and row >= first:
             [state] = served.step([state], [(known, gap_s, event_type)])
     if not state:
         return 7
-    if index[target] < 0:
+    if sequences.item_index[target] < 0:
         return int(MISSED)
-    return int(ranks_of_targets(served.probabilities([state], [recent]), index[[target]])[0])
+    return int(ranks_of_targets(served.probabilities([state], [recent]), sequences.item_index[[target]])[0])
 
 
 def test_where_the_network_knows_nothing_popularity_answers() -> None:
@@ -127,7 +131,9 @@ def test_where_the_network_knows_nothing_popularity_answers() -> None:
     sequences = group_by_user(ClickColumns(item * 0, item, item * 1_000, item * 0, ["a", "b", "c"]))
     predictions = choose_predictions(sequences, 1, 3, 10, 20)
 
-    ranks = network_ranks(network(), np.array([-1, 1, -1]), sequences, predictions, np.array([5, 6]), WATCH)
+    ranks = network_ranks(
+        network(), sequences.renumbered(np.array([-1, 1, -1])), predictions, np.array([5, 6]), CANCELLATION
+    )
 
     assert ranks.tolist() == [5, MISSED]
 
@@ -164,5 +170,5 @@ def test_a_requested_stop_ends_an_evaluation() -> None:
     sequences = group_by_user(random_clicks())
     predictions = choose_predictions(sequences, 300, 600, 1_000, 20)
 
-    with pytest.raises(TrainingStopped):
-        network_ranks(network(), sequences.item, sequences, predictions, np.ones(len(predictions.target)), Watch(stop))
+    with pytest.raises(TrainingCancelled):
+        network_ranks(network(), sequences, predictions, np.ones(len(predictions.target)), Cancellation(stop))

@@ -15,14 +15,12 @@ from nextclick.ranking_metrics import recall_at
 from nextclick.settings import Settings
 from tests.networks import random_network
 from training.learning.associations import AssociationCounts
-from training.learning.evaluate import MISSED, choose_predictions, network_ranks
-from training.learning.fit import Lesson, _Course, fit
-from training.learning.growth import grown_item_ids, grown_network
-from training.learning.histories import Histories
+from training.learning.cancellation import Cancellation, TrainingCancelled
+from training.learning.fit import _Schedule, fit, network_config
 from training.learning.losses import LOSSES
-from training.learning.sequences import ClickColumns, Sequences, group_by_user
-from training.learning.training_round import network_config
-from training.learning.watch import TrainingStopped, Watch
+from training.learning.sequences import ClickColumns, Sequences, TrainingSet, group_by_user
+from training.learning.training_round import extended_network, extended_vocabulary
+from training.learning.validation import MISSED, Contexts, choose_predictions, network_ranks
 
 N_ITEMS = 40
 PLAIN: dict[str, Any] = {"skip": False, "normalised": False, "neighbours": 0}  # the network as it was at first
@@ -53,23 +51,21 @@ def successor_sequences(n_users: int = 150, n_clicks: int = 10, n_items: int = N
 def fitted(sequences: Sequences, settings: Settings, n_items: int = N_ITEMS, stop: Event | None = None) -> Network:
     """Fit a new network to all clicks."""
     torch.manual_seed(settings.seed)
-    network = grown_network(
-        None, network_config(settings, n_items), np.bincount(sequences.item, minlength=n_items).astype(np.float64)
-    )
-    fit(network, lesson(sequences), settings, Watch(stop or Event()))
+    network = Network(network_config(settings, n_items))
+    fit(network, training_set(sequences), settings, Cancellation(stop or Event()))
     return network
 
 
-def lesson(sequences: Sequences, n_known: int = 0) -> Lesson:
+def training_set(sequences: Sequences, n_known: int = 0) -> TrainingSet:
     """All clicks of some sequences."""
-    return Lesson(sequences.item, sequences, len(sequences), n_known)
+    return TrainingSet(sequences, len(sequences), n_known)
 
 
 def recall_at_1(network: Network, sequences: Sequences, from_rank: int = 0) -> float:
     """Share of clicks, but each user's first, that the network ranks first."""
     predictions = choose_predictions(sequences, from_rank, len(sequences), 1_000_000, 20)
     fallback = np.full(len(predictions.target), MISSED)
-    ranks = network_ranks(network, sequences.item, sequences, predictions, fallback, Watch(Event()))
+    ranks = network_ranks(network, sequences, predictions, fallback, Cancellation(Event()))
     return recall_at(ranks, 1)
 
 
@@ -136,19 +132,19 @@ def test_the_setting_has_every_loss() -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_sampled_negatives_learn_it_too(loss: str) -> None:
     """With far more items than negatives."""
-    sequences = successor_sequences(n_users=600, n_items=400)
+    sequences = successor_sequences(n_users=150, n_items=120)
     settings = Settings(
         loss=loss,
-        negatives=40,
+        negatives=20,
         hidden_size=32,
-        epochs=30,
+        epochs=12,
         batch_windows=8,
         dropout=0.0,
         feature_dropout=0.0,
         **PLAIN,
     )
 
-    network = fitted(sequences, settings, n_items=400)
+    network = fitted(sequences, settings, n_items=120)
 
     assert recall_at_1(network, sequences) > 0.9
 
@@ -172,7 +168,7 @@ def test_there_are_as_many_passes_as_the_setting_says() -> None:
     sequences = successor_sequences(n_users=20)
     settings = Settings(hidden_size=8, epochs=3)
 
-    result = fit(Network(network_config(settings, N_ITEMS)), lesson(sequences), settings, Watch(Event()))
+    result = fit(Network(network_config(settings, N_ITEMS)), training_set(sequences), settings, Cancellation(Event()))
 
     assert result.epochs == 3
     assert result.clicks_per_s > 0
@@ -183,13 +179,15 @@ def test_the_newest_clicks_are_learnt_too(n_known: int) -> None:
     """Other ones there lead to other weights, also where there is but one pass."""
     sequences = successor_sequences(n_users=60)
     is_newest = sequences.age_rank >= 0.95 * len(sequences)
-    others = dataclasses.replace(sequences, item=np.where(is_newest, (sequences.item + 1) % N_ITEMS, sequences.item))
+    others = dataclasses.replace(
+        sequences, item_index=np.where(is_newest, (sequences.item_index + 1) % N_ITEMS, sequences.item_index)
+    )
     settings = Settings(hidden_size=8, epochs=1, neighbours=0)
     weights = []
     for clicks in (sequences, sequences, others):
         torch.manual_seed(0)
         network = Network(network_config(settings, N_ITEMS))
-        fit(network, lesson(clicks, n_known), settings, Watch(Event()))
+        fit(network, training_set(clicks, n_known), settings, Cancellation(Event()))
         weights.append(network.item_embedding.weight)
 
     assert torch.equal(weights[0], weights[1])
@@ -202,7 +200,7 @@ def test_every_pass_has_every_click_before_the_newest_ones(recent_clicks: int) -
     sequences, settings = successor_sequences(n_users=30), Settings(hidden_size=8, recent_clicks=recent_clicks)
     network = Network(network_config(settings, N_ITEMS))
 
-    windows = _Course(network, lesson(sequences), settings, Watch(Event())).first
+    windows = _Schedule(network, training_set(sequences), settings, Cancellation(Event())).first
 
     targets = [row for first, end in zip(windows.first, windows.end, strict=True) for row in range(first + 1, end)]
     is_first = np.arange(len(sequences)) == sequences.first_row_of_user()
@@ -215,7 +213,7 @@ def test_the_mixture_gets_the_counts_of_all_clicks() -> None:
 
     network = fitted(sequences, Settings(hidden_size=8, epochs=1, neighbours=5))
 
-    counts = AssociationCounts(sequences.item, sequences, N_ITEMS, len(sequences))
+    counts = AssociationCounts(sequences, N_ITEMS, len(sequences))
     assert network.mixture is not None
     for found, expected in zip(
         (network.mixture.neighbours, network.mixture.shares, network.mixture.support),
@@ -231,13 +229,13 @@ def test_the_gate_is_fitted_with_counts_that_have_not_seen_its_clicks(follows_th
     sequences = successor_sequences(n_users=400)
     if not follows_the_rule:
         is_newest = sequences.age_rank >= 0.9 * len(sequences)  # the last click of every user
-        item = np.where(is_newest, (sequences.item + 1) % N_ITEMS, sequences.item)
-        sequences = dataclasses.replace(sequences, item=item)
+        item = np.where(is_newest, (sequences.item_index + 1) % N_ITEMS, sequences.item_index)
+        sequences = dataclasses.replace(sequences, item_index=item)
     settings = Settings(hidden_size=8, epochs=1)
 
     network = fitted(sequences, settings)
 
-    history = Histories(sequences.item, sequences).before(sequences.user_starts[1:] - 1)
+    history = Contexts(sequences).histories(sequences.user_starts[1:] - 1)
     support = torch.full(history.item_index.shape, 4.0)
     trust = []
     for each in (network.mixture, Network(network_config(settings, N_ITEMS)).mixture):
@@ -316,7 +314,7 @@ def test_a_requested_stop_ends_the_fit() -> None:
     stop = Event()
     stop.set()
 
-    with pytest.raises(TrainingStopped):
+    with pytest.raises(TrainingCancelled):
         fitted(successor_sequences(n_users=20), Settings(hidden_size=8), stop=stop)
 
 
@@ -326,8 +324,8 @@ def test_known_items_keep_their_rows_when_the_vocabulary_grows() -> None:
     parent = Network(NetworkConfig(3, 8))
     torch.nn.init.normal_(parent.item_bias)
 
-    ids = grown_item_ids(["b", "a", "c"], ["d", "a", "0"])
-    network = grown_network(parent, NetworkConfig(5, 8), np.array([5.0, 5.0, 5.0, 5.0, 5.0]))
+    ids = extended_vocabulary(["b", "a", "c"], ["d", "a", "0"])
+    network = extended_network(parent, NetworkConfig(5, 8), np.array([5.0, 5.0, 5.0, 5.0, 5.0]))
 
     assert ids == ["b", "a", "c", "0", "d"]
     assert torch.equal(network.item_embedding.weight[:3], parent.item_embedding.weight)
@@ -345,7 +343,7 @@ def test_a_parents_mixture_is_grown_with_the_vocabulary() -> None:
     with torch.no_grad():
         parent.scale.fill_(9.0)
 
-    network = grown_network(parent, msgspec.convert({"n_items": 7} | more, NetworkConfig), np.ones(7))
+    network = extended_network(parent, msgspec.convert({"n_items": 7} | more, NetworkConfig), np.ones(7))
 
     weights = network.state_dict()
     for name, weight in parent.state_dict().items():
@@ -359,16 +357,16 @@ def test_a_parents_gate_is_kept_and_its_counts_are_not() -> None:
     """The gate was fitted on clicks that nothing had seen; counts are those of the clicks that are learnt now."""
     settings = Settings(hidden_size=8, epochs=1, neighbours=4)
     parent = random_network(network_config(settings, N_ITEMS - 2), seed=1)
-    network = grown_network(parent, network_config(settings, N_ITEMS), np.ones(N_ITEMS))
+    network = extended_network(parent, network_config(settings, N_ITEMS), np.ones(N_ITEMS))
     sequences = successor_sequences(n_users=40)
 
-    fit(network, lesson(sequences, n_known=N_ITEMS - 2), settings, Watch(Event()))
+    fit(network, training_set(sequences, n_known=N_ITEMS - 2), settings, Cancellation(Event()))
 
     assert parent.mixture is not None
     assert network.mixture is not None
     for (name, found), expected in zip(network.mixture.named_parameters(), parent.mixture.parameters(), strict=True):
         assert torch.equal(found, expected), name
-    lists = AssociationCounts(sequences.item, sequences, N_ITEMS, len(sequences)).neighbour_lists(4)
+    lists = AssociationCounts(sequences, N_ITEMS, len(sequences)).neighbour_lists(4)
     assert np.array_equal(network.mixture.neighbours.numpy(), lists.neighbours)
     assert np.array_equal(network.mixture.shares.numpy(), lists.shares)
     check_served(network)
@@ -383,7 +381,7 @@ def test_a_new_network_begins_warm_and_one_with_a_parent_where_that_was() -> Non
         torch.manual_seed(0)
         network = Network(network_config(settings, N_ITEMS))
         before = network.item_embedding.weight.detach().clone()
-        fit(network, lesson(sequences, n_known), settings, Watch(Event()))
+        fit(network, training_set(sequences, n_known), settings, Cancellation(Event()))
         near.append(torch.allclose(network.item_embedding.weight, before, atol=1e-3))
 
     assert near == [False, True]
@@ -395,7 +393,7 @@ def test_rows_that_no_batch_touched_are_not_changed() -> None:
     network = Network(NetworkConfig(5_000, 8))
     before = network.item_embedding.weight.detach().clone()
 
-    fit(network, lesson(sequences, 5_000), Settings(hidden_size=8, negatives=10, epochs=1), Watch(Event()))
+    fit(network, training_set(sequences, 5_000), Settings(hidden_size=8, negatives=10, epochs=1), Cancellation(Event()))
 
     changed = (network.item_embedding.weight != before).any(1)
     assert changed[:N_ITEMS].all()
@@ -409,7 +407,7 @@ def test_rows_that_were_learnt_before_move_less_than_new_ones() -> None:
     network = Network(NetworkConfig(N_ITEMS, 16))
     before = network.item_embedding.weight.detach().clone()
 
-    fit(network, lesson(sequences, N_ITEMS // 2), Settings(hidden_size=16, epochs=1), Watch(Event()))
+    fit(network, training_set(sequences, N_ITEMS // 2), Settings(hidden_size=16, epochs=1), Cancellation(Event()))
 
     moved = (network.item_embedding.weight - before).norm(dim=1)
     assert moved[: N_ITEMS // 2].max() < moved[N_ITEMS // 2 :].min()
@@ -418,13 +416,14 @@ def test_rows_that_were_learnt_before_move_less_than_new_ones() -> None:
 def test_the_gate_is_fitted_on_items_that_were_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an item whose first click is among the newest ones no source can know anything."""
     sequences = successor_sequences()
-    item = sequences.item.copy()
+    item = sequences.item_index.copy()
     newest = sequences.age_rank >= int(0.9 * len(sequences))
     item[np.flatnonzero(newest)[::2]] = N_ITEMS  # new there
-    sequences = dataclasses.replace(sequences, item=item)
+    sequences = dataclasses.replace(sequences, item_index=item)
     seen: list[np.ndarray[Any, Any]] = []
     monkeypatch.setattr(
-        "training.learning.fit.fit_mixture", lambda network, index, seq, asked, *more: seen.append(asked.target)
+        "training.learning.fit.fit_mixture",
+        lambda network, sequences, predictions, *more: seen.append(predictions.target),
     )
 
     fitted(sequences, Settings(hidden_size=8, epochs=1), N_ITEMS + 1)

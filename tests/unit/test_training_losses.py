@@ -33,7 +33,7 @@ def test_with_few_items_all_are_candidates_and_the_loss_is_the_full_cross_entrop
     targets = torch.randint(30, (8,))
 
     candidates = sampler(torch.ones(30), 20).candidates(targets)
-    found = head_gradients(LOSSES["cross_entropy"], outputs, items[candidates.items], bias, candidates, 1, False)
+    found = head_gradients(LOSSES["cross_entropy"], outputs, items[candidates.items], bias, candidates, 1)
 
     assert found.loss == pytest.approx(functional.cross_entropy(outputs @ items.T + bias, targets).item(), rel=1e-5)
 
@@ -48,7 +48,7 @@ def test_when_the_sample_holds_all_items_the_sampled_loss_equals_the_full_one() 
 
     candidates = drawing.candidates(targets)
     chosen = candidates.items
-    found = head_gradients(LOSSES["cross_entropy"], outputs, items[chosen], bias[chosen], candidates, 1, False)
+    found = head_gradients(LOSSES["cross_entropy"], outputs, items[chosen], bias[chosen], candidates, 1)
 
     assert chosen.tolist() == list(range(n_items))
     assert found.loss == pytest.approx(functional.cross_entropy(outputs @ items.T + bias, targets).item(), rel=1e-5)
@@ -203,9 +203,7 @@ def test_bpr_max_compares_the_scores_as_they_are_and_the_others_corrected_ones()
     candidates = Candidates(torch.arange(3), torch.tensor([0.0, 1.0, 2.0]), torch.tensor([2, 0]))
     plain = outputs @ items.T + bias
 
-    found = {
-        name: head_gradients(loss, outputs, items, bias, candidates, 2, False).loss for name, loss in LOSSES.items()
-    }
+    found = {name: head_gradients(loss, outputs, items, bias, candidates, 2).loss for name, loss in LOSSES.items()}
 
     corrected = plain + candidates.correction
     assert found["cross_entropy"] == pytest.approx(cross_entropy(corrected, candidates.target).item(), rel=1e-5)
@@ -221,7 +219,8 @@ def test_gradients_of_the_head_are_those_that_a_graph_gives(loss: str, in_bfloat
     parts = [torch.randn(8, 4), torch.randn(12, 4), torch.randn(12)]
     candidates = Candidates(torch.arange(12), torch.rand(12), torch.randint(12, (8,)))
 
-    found = head_gradients(LOSSES[loss], *parts, candidates, 3, in_bfloat16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
+        found = head_gradients(LOSSES[loss], *parts, candidates, 3)
 
     queries, items, bias = (part.clone().requires_grad_() for part in parts)
     logits = queries @ items.T + bias + (candidates.correction if LOSSES[loss].corrected else 0.0)

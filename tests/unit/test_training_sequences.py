@@ -23,7 +23,7 @@ def test_a_users_clicks_lie_together_in_log_order() -> None:
     """Grouping keeps each user's order and remembers each click's age."""
     sequences = group_by_user(columns([(7, 0, 0), (3, 1, 1), (7, 2, 2), (3, 3, 3), (7, 4, 4)]))
 
-    assert sequences.item.tolist() == [1, 3, 0, 2, 4]
+    assert sequences.item_index.tolist() == [1, 3, 0, 2, 4]
     assert sequences.age_rank.tolist() == [1, 3, 0, 2, 4]
     assert sequences.user_starts.tolist() == [0, 2, 5]
     assert sequences.first_row_of_user().tolist() == [0, 0, 2, 2, 2]

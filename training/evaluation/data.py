@@ -46,15 +46,15 @@ def offline_data(train: ClickColumns, test: ClickColumns) -> OfflineData:
     Raises:
         PermanentError: nothing is left of a part.
     """
-    if not len(train.item):
+    if not len(train.item_index):
         raise PermanentError("expected clicks for training, found all in the test part; make the test part smaller")
-    items = np.unique(train.item)
+    items = np.unique(train.item_index)
     new_index = np.full(len(train.item_ids), -1, dtype=np.int64)
     new_index[items] = np.arange(len(items))
-    test = rows_where(test, new_index[test.item] >= 0)
+    test = rows_where(test, new_index[test.item_index] >= 0)
     _, session, n_clicks = np.unique(test.user, return_inverse=True, return_counts=True)
     test = rows_where(test, n_clicks[session] >= 2)
-    if not len(test.item):
+    if not len(test.item_index):
         raise PermanentError(
             "expected test sessions with two clicks on items of the training part, found none; "
             "make the test part larger"
@@ -70,7 +70,7 @@ def rows_where(clicks: ClickColumns, chosen: npt.NDArray[np.bool_]) -> ClickColu
     """Give the clicks that are chosen, in their order."""
     return ClickColumns(
         clicks.user[chosen],
-        clicks.item[chosen],
+        clicks.item_index[chosen],
         clicks.timestamp_ms[chosen],
         clicks.event_type[chosen],
         clicks.item_ids,
@@ -78,7 +78,7 @@ def rows_where(clicks: ClickColumns, chosen: npt.NDArray[np.bool_]) -> ClickColu
 
 
 def _sequences(clicks: ClickColumns, new_index: Ints) -> Sequences:
-    return group_by_user(clicks._replace(user=numbered_by_end(clicks.user), item=new_index[clicks.item]))
+    return group_by_user(clicks._replace(user=numbered_by_end(clicks.user), item_index=new_index[clicks.item_index]))
 
 
 def in_log_order(sequences: Sequences, timestamp_ms: Ints, item_ids: list[str]) -> ClickColumns:
@@ -92,7 +92,9 @@ def in_log_order(sequences: Sequences, timestamp_ms: Ints, item_ids: list[str]) 
     order = np.argsort(sequences.age_rank)
     n_clicks = np.diff(sequences.user_starts)
     user = np.repeat(np.arange(len(n_clicks)), n_clicks)
-    return ClickColumns(user[order], sequences.item[order], timestamp_ms[order], sequences.event_type[order], item_ids)
+    return ClickColumns(
+        user[order], sequences.item_index[order], timestamp_ms[order], sequences.event_type[order], item_ids
+    )
 
 
 def numbered_by_end(session: Ints) -> Ints:

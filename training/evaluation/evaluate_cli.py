@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from training.evaluation.outcome import Outcome
     from training.evaluation.recommender import Recommender
     from training.evaluation.source import DataSource
-    from training.learning.watch import Watch
+    from training.learning.cancellation import Cancellation
 
 _WIDTH = 200  # columns of the table where no terminal says how wide it is
 
@@ -117,7 +117,7 @@ def _compare(
     if options["save_test"]:
         save_test_clicks(options["save_test"], data)
     tell = _saving_network(options["save_bundle"], data) if options["save_bundle"] else _tell
-    summary = summarise(run_models(names, presets, settings, seeds, data, _watch(), tell), data, settings.seed)
+    summary = summarise(run_models(names, presets, settings, seeds, data, _cancellation(), tell), data, settings.seed)
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH
@@ -156,7 +156,7 @@ def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Paramete
     limits = Limits(options["trials"], options["tune_minutes"])
     for name in names:
         comment = ""
-        for so_far in tune(name, presets.get(name, {}), settings, validation, limits, _watch()):
+        for so_far in tune(name, presets.get(name, {}), settings, validation, limits, _cancellation()):
             first, last, best = so_far.first, so_far.last, so_far.best
             click.echo(
                 f"{name}, trial {so_far.n_trials}: Recall@20 {last.recall:.4f}, MRR@20 {last.mrr:.4f}; "
@@ -188,18 +188,18 @@ def _require_devices(parameters: "dict[str, dict[str, Value]]") -> None:
     """See that the networks, if there are any, have where to compute, before the data are read."""
     devices = {str(of_model["device"]) for of_model in parameters.values() if "device" in of_model}
     if devices:
-        from training.learning.arithmetic import chosen_device  # torch takes seconds to load
+        from training.learning.device import chosen_device  # torch takes seconds to load
 
         for device in devices:
             chosen_device(device)
 
 
-def _watch() -> "Watch":
+def _cancellation() -> "Cancellation":
     from threading import Event
 
-    from training.learning.watch import Watch
+    from training.learning.cancellation import Cancellation
 
-    return Watch(Event())  # Ctrl-C ends the program by itself
+    return Cancellation(Event())  # Ctrl-C ends the program by itself
 
 
 def _tell(title: str, _trained: "Recommender", outcome: "Outcome") -> None:

@@ -7,7 +7,7 @@ from training.evaluation.data import OfflineData
 from training.evaluation.models import MODELS, Parameters
 from training.evaluation.outcome import Outcome, run
 from training.evaluation.recommender import Recommender
-from training.learning.watch import Watch
+from training.learning.cancellation import Cancellation
 
 
 def run_models(
@@ -16,7 +16,7 @@ def run_models(
     settings: Settings,
     seeds: Sequence[int],
     data: OfflineData,
-    watch: Watch,
+    cancellation: Cancellation,
     tell: Callable[[str, Recommender, Outcome], None],
 ) -> dict[str, list[Outcome]]:
     """Run models one after another.
@@ -27,14 +27,14 @@ def run_models(
         settings: of everything else.
         seeds: a model that depends on the seed runs once with each, others once.
         data: what all of them see.
-        watch: can end it.
+        cancellation: can end it.
         tell: is called after each run, with what it was, what was trained and how it went.
 
     Returns:
         The outcomes of each model, by seed.
 
     Raises:
-        TrainingStopped: the watch asked for it.
+        TrainingCancelled: the end was requested.
     """
     outcomes: dict[str, list[Outcome]] = {}
     for name in names:
@@ -43,7 +43,7 @@ def run_models(
             parameters = {**presets.get(name, {}), **({"seed": seed} if MODELS[name].is_seeded else {})}
             title = f"{name}, seed {seed}" if MODELS[name].is_seeded and len(seeds) > 1 else name
             recommender = MODELS[name].make(settings, parameters)
-            outcome = run(recommender, data, title, watch)
+            outcome = run(recommender, data, title, cancellation)
             tell(title, recommender, outcome)
             outcomes[name].append(outcome)
     return outcomes

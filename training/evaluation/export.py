@@ -12,7 +12,7 @@ from nextclick.vocabulary import Vocabulary
 from training.evaluation.data import OfflineData, in_log_order
 from training.evaluation.network_recommender import NetworkRecommender
 from training.evaluation.outcome import LIST_LENGTH, Outcome
-from training.learning.training_round import popularity_weights
+from training.learning.validation import popularity_weights
 
 _OTHER_EVENT_NAME = "other"  # any word that is none of EVENT_TYPES
 
@@ -28,7 +28,7 @@ def save_network(store: Path, trained: NetworkRecommender, data: OfflineData, ou
         BundleError: it is larger than a bundle may be.
     """
     clicks = in_log_order(data.train, data.train_ms, data.item_ids)
-    weights = popularity_weights(clicks, len(clicks.item), trained.settings.popularity_half_life_s)
+    weights = popularity_weights(clicks, len(clicks.item_index), trained.settings.popularity_half_life_s)
     metrics: dict[str, float] = {
         "clicks": len(data.train),
         "epochs": outcome.passes,
@@ -54,7 +54,7 @@ def save_test_clicks(path: Path, data: OfflineData) -> None:
     """
     clicks = in_log_order(data.test, data.test_ms, data.item_ids)
     events = dict(enumerate(EVENT_TYPES)) | {OTHER_EVENT: _OTHER_EVENT_NAME}
-    columns = (column.tolist() for column in (clicks.user, clicks.item, clicks.timestamp_ms, clicks.event_type))
+    columns = (column.tolist() for column in (clicks.user, clicks.item_index, clicks.timestamp_ms, clicks.event_type))
     try:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)

@@ -10,8 +10,8 @@ import torch
 from nextclick.ranking_metrics import Ranks, ranks_of_targets
 from training.evaluation.data import OfflineData
 from training.evaluation.recommender import Floats, Recommender, SeveralPasses
+from training.learning.cancellation import Cancellation, progress_bar
 from training.learning.sequences import Ints, Sequences
-from training.learning.watch import Watch
 
 LIST_LENGTH = 20  # of the lists whose items are counted
 _BATCH_SCORES = 20_000_000  # numbers in a score matrix (float32: 80 MB)
@@ -39,11 +39,11 @@ class Outcome(NamedTuple):
     predict_s: float
 
 
-def run(recommender: Recommender, data: OfflineData, name: str, watch: Watch) -> Outcome:
+def run(recommender: Recommender, data: OfflineData, name: str, cancellation: Cancellation) -> Outcome:
     """Train on the training part, then predict every click of the test part but the sessions' first ones.
 
     Raises:
-        TrainingStopped: the watch asked for it.
+        TrainingCancelled: the end was requested.
     """
     began_s = time.perf_counter()
     recommender.fit(data.train, data.n_items)
@@ -52,16 +52,17 @@ def run(recommender: Recommender, data: OfflineData, name: str, watch: Watch) ->
     session = np.searchsorted(data.test.user_starts, rows, side="right") - 1
     rank, shown, predict_s = np.empty(len(rows), np.int64), np.zeros(data.n_items), 0.0
     batch = max(1, _BATCH_SCORES // data.n_items)
-    with watch.bar(f"{name}: predicting", len(rows)) as bar:
+    with progress_bar(f"{name}: predicting", len(rows)) as advance:
         for begin in range(0, len(rows), batch):
             part = slice(begin, begin + batch)
             began_s = time.perf_counter()
             scores = recommender.scores(data.test, rows[part])
             best, weight = _lists(scores)
             predict_s += time.perf_counter() - began_s
-            rank[part] = ranks_of_targets(scores, data.test.item[rows[part]])
+            rank[part] = ranks_of_targets(scores, data.test.item_index[rows[part]])
             shown += np.bincount(best.ravel(), weight.ravel(), minlength=data.n_items)
-            bar.advance(len(rank[part]))
+            advance(len(rank[part]))
+            cancellation.check()
     passes = recommender.passes if isinstance(recommender, SeveralPasses) else 1
     return Outcome(rank, session, rows - data.test.user_starts[session], shown, fit_s, passes, predict_s)
 

@@ -125,7 +125,7 @@ def _figures(runs: list[Outcome], means: Values, resamples: Values, data: Offlin
     return ModelFigures(
         metrics,
         float(np.mean([coverage(run.shown) for run in runs])),
-        float(np.mean([popularity_of_lists(run.shown, data.train.item) for run in runs])),
+        float(np.mean([popularity_of_lists(run.shown, data.train.item_index) for run in runs])),
         len(data.train) * sum(run.passes for run in runs) / max(fit_s, 1e-9),
         sum(len(run.rank) for run in runs) / max(sum(run.predict_s for run in runs), 1e-9),
         fit_s / n_runs,

@@ -41,11 +41,18 @@ class NeighbourLists(NamedTuple):
 
 
 class _Pairs(NamedTuple):
-    """Pairs of clicks of a session at one distance, one way."""
+    """Pairs of clicks of a session at one distance, in one direction.
+
+    Attributes:
+        item: int64 (n_pairs,), whose neighbour is counted.
+        neighbour: int64 (n_pairs,).
+        age_rank: int64 (n_pairs,), of the later click.
+        weight: of a pair of now.
+    """
 
     item: Ints
     neighbour: Ints
-    time: Ints  # age_rank of the later click
+    age_rank: Ints
     weight: float
 
 
@@ -60,14 +67,13 @@ class AssociationCounts:
         total: float64 (n_items,), sum of an item's counts.
     """
 
-    def __init__(self, item_index: Ints, sequences: Sequences, n_items: int, n_clicks: int) -> None:
+    def __init__(self, sequences: Sequences, n_items: int, n_clicks: int) -> None:
         """Count.
 
         Args:
-            item_index: int64 (n,), for every row of the sequences its item; -1 in rows that are not to be counted.
-            sequences: the clicks.
+            sequences: the clicks. Those without an item (-1) are passed over.
             n_items: of the vocabulary.
-            n_clicks: the clicks that are counted have an `age_rank` below it.
+            n_clicks: only clicks with an `age_rank` below it are counted.
         """
         self.n_items = n_items
         half_life = max(_HALF_LIFE_SHARE * n_clicks, 1.0)
@@ -75,9 +81,9 @@ class AssociationCounts:
         self._codes: Ints = np.zeros(0, dtype=np.int64)
         self.count: Doubles = np.zeros(0)
         # Distance by distance: all pairs at once take 2 kB a click where histories are long.
-        for pairs in _pairs(item_index, sequences):
+        for pairs in _pairs(sequences.masked_from(n_clicks)):
             # Old counts do not shrink: new ones weigh more, and what is read is divided by the weight of the time.
-            weight = pairs.weight * np.exp2(pairs.time / half_life) * fading
+            weight = pairs.weight * np.exp2(pairs.age_rank / half_life) * fading
             self._add(pairs.item * n_items + pairs.neighbour, weight)
         self.item, self.neighbour = self._codes // n_items, self._codes % n_items
         self.total: Doubles = np.bincount(self.item, self.count, minlength=n_items).astype(np.float64)
@@ -125,13 +131,13 @@ def session_starts(sequences: Sequences) -> Ints:
     return np.maximum.accumulate(np.where(begins, np.arange(len(sequences)), 0))
 
 
-def _pairs(item_index: Ints, sequences: Sequences) -> Iterator[_Pairs]:
-    """Pair clicks that are near each other; rows that are not counted are passed over, as everywhere."""
-    rows = np.flatnonzero(item_index >= 0)
-    item, session, time = item_index[rows], session_starts(sequences)[rows], sequences.age_rank[rows]
+def _pairs(sequences: Sequences) -> Iterator[_Pairs]:
+    """Pair clicks that are near each other; those without an item are passed over, as everywhere."""
+    rows = np.flatnonzero(sequences.item_index >= 0)
+    item, session, age_rank = sequences.item_index[rows], session_starts(sequences)[rows], sequences.age_rank[rows]
     for distance in range(1, min(MAX_DISTANCE + 1, max(len(rows), 1))):
         earlier, later = slice(None, -distance), slice(distance, None)
         near = (session[earlier] == session[later]) & (item[earlier] != item[later])
-        one, other, when = item[earlier][near], item[later][near], time[later][near]
-        yield _Pairs(one, other, when, 1.0 / distance)
-        yield _Pairs(other, one, when, _BACKWARD / distance)
+        earlier_item, later_item, counted_at = item[earlier][near], item[later][near], age_rank[later][near]
+        yield _Pairs(earlier_item, later_item, counted_at, 1.0 / distance)
+        yield _Pairs(later_item, earlier_item, counted_at, _BACKWARD / distance)

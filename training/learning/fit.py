@@ -1,29 +1,35 @@
 """Fits a network to the clicks of a log, in passes in time order: what is learnt last is what is true now.
 
-A new network with counts beside it first learns all but the newest clicks. There, on clicks that neither has seen, the
-gate that mixes the two is fitted. Then the most recent part of the log is learnt again, with the newest clicks in it.
+The schedule for a new network with counts beside it:
+
+1. The item vectors begin as directions of the association counts, the cell as a fading average (warm start).
+2. `epochs` passes learn all but the newest clicks.
+3. On the newest clicks, which neither network nor counts have seen, the gate that mixes the two is fitted.
+4. One pass learns the most recent part of the log once more, with the newest clicks in it.
+
+A network that goes on from the champion learns all clicks `epochs` times and keeps the champion's gate.
 """
 
 import logging
 import time
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
-from nextclick.network import Network
+from nextclick.network import Network, NetworkConfig
 from nextclick.settings import Settings
 from training.learning.associations import AssociationCounts
-from training.learning.evaluate import choose_predictions
+from training.learning.cancellation import Cancellation, progress_bar
 from training.learning.fit_mixture import fit_mixture
-from training.learning.learner import Learner
-from training.learning.sequences import Ints, Sequences, Windows, batches_in_time_order, training_windows
-from training.learning.warm_start import spectral_item_vectors, start_as_fading_average
-from training.learning.watch import Watch
+from training.learning.sequences import TrainingSet, Windows, batches_in_time_order, training_windows
+from training.learning.step import Learner
+from training.learning.validation import choose_predictions
 
 _BLOCK_BATCHES = 8  # windows are mixed within so many batches only
 _NEWEST_SHARE = 0.1  # of the clicks, for the gate
-_RANDOM_SHARE = 0.01
 _RECENT_SHARE = 0.3  # of the clicks, learnt once more, last of all
 _GATE_PREDICTIONS = 20_000  # a gate has 85 weights
 _log = logging.getLogger(__name__)
@@ -41,90 +47,87 @@ class Fitted(NamedTuple):
     clicks_per_s: float
 
 
-class Lesson(NamedTuple):
-    """What is to be learnt.
-
-    Attributes:
-        item_index: int64 (n,), for every row of the sequences its item in the network's vocabulary; -1 in rows that
-            are not to be learnt: those from `n_clicks` on.
-        sequences: the clicks.
-        n_clicks: those with a lower `age_rank` are learnt.
-        n_known: items, the first of the vocabulary, that were learnt in an earlier training.
-    """
-
-    item_index: Ints
-    sequences: Sequences
-    n_clicks: int
-    n_known: int
+def network_config(settings: Settings, n_items: int) -> NetworkConfig:
+    """Give the configuration of the network that the settings ask for."""
+    fields = {
+        "n_items": n_items,
+        "hidden_size": settings.hidden_size,
+        "cell": settings.cell,
+        "tied": settings.tied,
+        "skip": settings.skip,
+        "normalised": settings.normalised,
+        "n_neighbours": settings.neighbours,
+    }
+    return msgspec.convert(fields, NetworkConfig)
 
 
-def fit(network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> Fitted:
-    """Fit a network in place.
+def fit(network: Network, training_set: TrainingSet, settings: Settings, cancellation: Cancellation) -> Fitted:
+    """Fit a network in place. Takes minutes.
 
     Args:
         network: is changed.
-        lesson: the clicks.
+        training_set: the clicks.
         settings: of the trainer.
-        watch: can end the fit.
+        cancellation: asked after every batch.
 
     Raises:
-        TrainingStopped: it did.
+        TrainingCancelled: the end was requested.
+        PermanentError: the settings ask for a GPU and there is none.
     """
-    course = _Course(network, lesson, settings, watch)
-    is_new = not lesson.n_known
+    schedule = _Schedule(network, training_set, settings, cancellation)
+    is_new = not training_set.n_known
     if is_new:
-        course.start_warm()
+        schedule.start_warm()
     for number in range(1, settings.epochs + 1):
-        course.learn(course.first, f"training, pass {number} of {settings.epochs}")
-    if course.holds_out:
-        course.fit_gate()
+        schedule.learn(schedule.first, f"training, pass {number} of {settings.epochs}")
+    if schedule.holds_out:
+        schedule.fit_gate()
     if is_new:
-        course.learn(course.recent, "training, recent clicks")
+        schedule.learn(schedule.recent, "training, recent clicks")
     if network.mixture is not None:
-        course.take_counts(lesson.n_clicks)
-    return Fitted(settings.epochs, course.n_learnt / max(course.learning_s, 1e-9))
+        schedule.take_counts(training_set.n_clicks)
+    return Fitted(settings.epochs, schedule.n_learnt / max(schedule.learning_s, 1e-9))
 
 
-class _Course:
-    """The parts of a lesson, and the steps of a fit."""
+class _Schedule:
+    """The windows of each pass, and the steps of a fit."""
 
-    def __init__(self, network: Network, lesson: Lesson, settings: Settings, watch: Watch) -> None:
-        self._network, self._lesson, self._settings, self._watch = network, lesson, settings, watch
-        sequences, n_clicks = lesson.sequences, lesson.n_clicks
-        self.holds_out = network.mixture is not None and not lesson.n_known
-        self._first_clicks = int(n_clicks * (1.0 - _NEWEST_SHARE)) if self.holds_out else n_clicks
+    def __init__(
+        self, network: Network, training_set: TrainingSet, settings: Settings, cancellation: Cancellation
+    ) -> None:
+        self._network, self._training_set = network, training_set
+        self._settings, self._cancellation = settings, cancellation
+        sequences, n_clicks, max_clicks = training_set.sequences, training_set.n_clicks, settings.recent_clicks + 1
+        self.holds_out = network.mixture is not None and not training_set.n_known
+        self._n_first = int(n_clicks * (1.0 - _NEWEST_SHARE)) if self.holds_out else n_clicks
         # Cut anew for the first passes: of users who were there to the end, what they clicked before counts too.
-        self.first = training_windows(sequences, self._first_clicks, settings.recent_clicks + 1)
-        windows = training_windows(sequences, n_clicks, settings.recent_clicks + 1)
+        self.first = training_windows(sequences, self._n_first, max_clicks)
+        windows = training_windows(sequences, n_clicks, max_clicks)
         last_click = sequences.age_rank[windows.end - 1]
         self.recent = windows.take(np.flatnonzero(last_click >= int(n_clicks * (1.0 - _RECENT_SHARE))))
         self._rng = np.random.default_rng(settings.seed)
-        self._learner = Learner(network, lesson.n_known, lesson.item_index, sequences, settings)
+        self._learner = Learner(network, training_set, settings)
         self.n_learnt, self.learning_s = 0, 0.0
 
     def start_warm(self) -> None:
-        """Give the items vectors from the counts of the clicks of the first passes."""
-        counts = self.take_counts(self._first_clicks)
+        """Give the network vectors from the counts of the clicks of the first passes, and a cell that averages."""
+        counts = self.take_counts(self._n_first)
         vectors = spectral_item_vectors(counts, self._network.config.hidden_size, self._settings.seed)
-        with torch.no_grad():
-            # One table where they are tied. What is left of the random vectors is all that an item without neighbours
-            # has.
-            for embedding in {self._network.item_embedding, self._network.output_embedding}:
-                embedding.weight.mul_(_RANDOM_SHARE).add_(vectors)
-        self._network.normalise()
+        start_item_vectors(self._network, vectors)
         start_as_fading_average(self._network)
 
     def learn(self, windows: Windows, title: str) -> None:
         """Pass over windows once."""
         began_s, loss_sum, n_clicks = time.perf_counter(), 0.0, int((windows.end - windows.first - 1).sum())
         self._network.train()
-        self._learner.push()
-        with self._watch.bar(title, n_clicks) as bar:
+        self._learner.copy_to_device()
+        with progress_bar(title, n_clicks) as advance:
             for batch in batches_in_time_order(windows, self._settings.batch_windows, _BLOCK_BATCHES, self._rng):
-                loss, n_predicted = self._learner.learn(batch)
+                loss, n_predicted = self._learner.step(batch)
                 loss_sum += loss * n_predicted
-                bar.advance(n_predicted)
-        self._learner.pull()
+                advance(n_predicted)
+                self._cancellation.check()
+        self._learner.copy_back()
         took_s = time.perf_counter() - began_s
         self.learning_s += took_s
         self.n_learnt += n_clicks
@@ -133,27 +136,101 @@ class _Course:
 
     def fit_gate(self) -> None:
         """Fit the mixture on the newest clicks."""
-        lesson, first_clicks = self._lesson, self._first_clicks
+        sequences = self._training_set.sequences
         predictions = choose_predictions(
-            lesson.sequences, first_clicks, lesson.n_clicks, _GATE_PREDICTIONS, self._settings.recent_clicks
+            sequences, self._n_first, self._training_set.n_clicks, _GATE_PREDICTIONS, self._settings.recent_clicks
         )
-        # Of an item that was not there before no source knows anything; of what is served, the counts know every item.
-        known = np.unique(self._items_before(first_clicks))
-        predictions = predictions.take(np.flatnonzero(np.isin(lesson.item_index[predictions.target], known)))
-        counts = self.take_counts(first_clicks)
-        fit_mixture(self._network, lesson.item_index, lesson.sequences, predictions, counts, self._watch)
+        # No source knows anything of an item that was not there before; of what is served, the counts know every item.
+        known = np.unique(sequences.item_index[sequences.age_rank < self._n_first])
+        predictions = predictions.take(np.flatnonzero(np.isin(sequences.item_index[predictions.target], known)))
+        fit_mixture(self._network, sequences, predictions, self.take_counts(self._n_first), self._cancellation)
 
     def take_counts(self, n_clicks: int) -> AssociationCounts:
         """Count the oldest clicks; give the mixture their neighbour lists."""
         config, mixture = self._network.config, self._network.mixture
-        counts = AssociationCounts(self._items_before(n_clicks), self._lesson.sequences, config.n_items, n_clicks)
+        counts = AssociationCounts(self._training_set.sequences, config.n_items, n_clicks)
         if mixture is not None:
             lists = counts.neighbour_lists(config.n_neighbours)
             for buffer, array in zip((mixture.neighbours, mixture.shares, mixture.support), lists, strict=True):
                 buffer.copy_(torch.from_numpy(array))
         return counts
 
-    def _items_before(self, n_clicks: int) -> Ints:
-        """For every row its item, or -1 where it is not among the oldest clicks."""
-        lesson = self._lesson
-        return np.where(lesson.sequences.age_rank < n_clicks, lesson.item_index, -1)
+
+# Warm start: from random vectors the network needs many passes to find what the counts already say.
+_RANDOM_VECTOR_SHARE = 0.01  # what is left of the random vectors; all that an item without neighbours has
+_DIRECTION_SUPPORT = 5.0  # added to a row's sum: rarely clicked items do not make directions of their own
+_ITERATIONS = 5
+_EXTRA_DIRECTIONS = 16  # are computed and dropped: the last ones of a subspace are the least exact
+_RANDOM_CELL_SHARE = 0.3  # of the cell's random weights, which are made small beside what it starts with
+_INPUT = 0.7  # of an input's element in the new hidden state
+_KEEPING = 0.85  # bias of a gate: sigmoid(.85) = .7 of the hidden state is kept, .3 of the input taken
+_OPEN = 2.0  # bias of the LSTM's output gate
+
+
+def spectral_item_vectors(counts: AssociationCounts, size: int, seed: int) -> Tensor:
+    """Give a vector per item, so that items that are clicked together point the same way.
+
+    The vectors are the leading left singular vectors of the association counts, normalised on both sides, each weighted
+    by the root of its singular value. With fewer items than `size` the rest of the directions is 0.
+
+    Args:
+        counts: as they stand at the end.
+        size: of a vector.
+        seed: of the start of the iteration.
+
+    Returns:
+        float32 (n_items, size), of length about 1; shorter where little is known.
+
+    Source: Levy & Goldberg 2014, "Neural word embedding as implicit matrix factorization"; spectral normalisation as in
+    Ng et al. 2001; the directions by subspace iteration, Halko et al. 2011, arXiv:0909.4061.
+    """
+    n_items = counts.n_items
+    degree = counts.total + _DIRECTION_SUPPORT
+    value = counts.count / np.sqrt(degree[counts.item] * degree[counts.neighbour])
+    rows = torch.from_numpy(np.stack([counts.item, counts.neighbour]))
+    matrix = torch.sparse_coo_tensor(rows, torch.from_numpy(value).float(), (n_items, n_items), check_invariants=False)
+    n_directions = min(size + _EXTRA_DIRECTIONS, n_items)
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.randn(n_items, n_directions, generator=generator)
+    for _ in range(_ITERATIONS):
+        basis, _ = torch.linalg.qr(torch.sparse.mm(matrix, basis))
+    left, strength, _ = torch.linalg.svd(basis.T @ torch.sparse.mm(matrix, basis))
+    kept = min(size, n_directions)
+    vectors = torch.zeros(n_items, size)
+    vectors[:, :kept] = (basis @ left)[:, :kept] * strength[:kept].sqrt()
+    length = vectors.norm(dim=1, keepdim=True)
+    scaled: Tensor = vectors / (length + 0.3 * length.mean()).clamp(min=1e-9)
+    return scaled
+
+
+@torch.no_grad()
+def start_item_vectors(network: Network, vectors: Tensor) -> None:
+    """Let a new network's items begin with these vectors, float32 (n_items, hidden_size)."""
+    for embedding in {network.item_embedding, network.output_embedding}:  # one table where they are tied
+        embedding.weight.mul_(_RANDOM_VECTOR_SHARE).add_(vectors)
+    network.normalise()
+
+
+@torch.no_grad()
+def start_as_fading_average(network: Network) -> None:
+    """Let the hidden state begin as an average of the input vectors in which each click fades to .7 of it at the next.
+
+    Before anything is learnt, the network's features then point to the neighbourhood of the last clicks' items.
+    """
+    size, weights = network.config.hidden_size, dict(network.cell.named_parameters())
+    of_input, of_hidden, bias = (weights[name] for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"))
+    for weight in (of_input, of_hidden):
+        weight.mul_(_RANDOM_CELL_SHARE)
+    bias.zero_()
+    weights["bias_hh_l0"].zero_()
+    identity = torch.eye(size)
+    match network.config.cell:
+        case "gru":  # rows: reset, update, new
+            of_input[2 * size :].add_(_INPUT * identity)
+            bias[size : 2 * size] = _KEEPING
+        case "lstm":  # rows: input, forget, cell, output
+            of_input[2 * size : 3 * size].add_(_INPUT * identity)
+            bias[:size], bias[size : 2 * size], bias[3 * size :] = -_KEEPING, _KEEPING, _OPEN
+        case "rnn":
+            of_input.add_((1.0 - _INPUT) * identity)
+            of_hidden.add_(_INPUT * identity)

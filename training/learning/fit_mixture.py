@@ -1,7 +1,7 @@
-"""Fits the gate that mixes counts with the network, on clicks that neither has seen.
+"""Fits the gate, the weights with which the mixture adds counts to the network, on clicks that neither has seen.
 
-Network and counts are held still, as they are between two bundles, and the newest clicks of the training part are
-predicted: there one sees how far each source can be trusted. What was learnt from cannot tell.
+Network and counts are held still, as they are between two bundles, and the newest clicks of the training set are
+predicted: they show how far each source can be trusted. Clicks that a source has learnt cannot show it.
 """
 
 import logging
@@ -17,10 +17,17 @@ from torch import Tensor
 from nextclick.mixture import N_AGES, N_TERMS, History, Mixture
 from nextclick.network import Network
 from training.learning.associations import AssociationCounts
-from training.learning.evaluate import MISSED, Predictions, features_before, network_ranks, quality_of, score_parts
-from training.learning.histories import Histories
+from training.learning.cancellation import Cancellation
 from training.learning.sequences import Ints, Sequences
-from training.learning.watch import Watch
+from training.learning.validation import (
+    MISSED,
+    Contexts,
+    Predictions,
+    features_before,
+    network_ranks,
+    quality_of,
+    score_parts,
+)
 
 # Of the search: what the network's scores are multiplied with, and all weights of neighbours and of re-clicks. The
 # first of each was best on three data sets together, where the network learnt the newest clicks after the gate was
@@ -37,8 +44,8 @@ _LEAST = 1e-9  # probability of what no source expects
 _log = logging.getLogger(__name__)
 
 
-class _Seen(NamedTuple):
-    """What the sources say of some predictions.
+class _Evidence(NamedTuple):
+    """How probable each term of the mixture found the clicks that came.
 
     Attributes:
         history: of the predictions.
@@ -53,33 +60,92 @@ class _Seen(NamedTuple):
 
 def fit_mixture(
     network: Network,
-    index: Ints,
     sequences: Sequences,
     predictions: Predictions,
     counts: AssociationCounts,
-    watch: Watch,
+    cancellation: Cancellation,
 ) -> None:
     """Fit the gate in place.
 
     Args:
         network: with a mixture; its other weights stay.
-        index: int64 (n,), for every row its item in the network's vocabulary; -1 in rows that are not to be learnt.
-        sequences: the clicks.
+        sequences: the clicks; -1 as item in rows that are not to be learnt.
         predictions: newer clicks than the network and the counts have seen.
         counts: of older clicks; the mixture has their neighbour lists.
-        watch: can end the fit.
+        cancellation: asked between batches.
 
     Raises:
-        TrainingStopped: it did.
+        TrainingCancelled: the end was requested.
     """
     mixture = network.mixture
     assert mixture is not None
-    seen = _see(network, index, sequences, predictions, counts, watch)
-    if seen is None:
+    evidence = _evidence(network, sequences, predictions, counts, cancellation)
+    if evidence is None:
         return
-    _fit_gate(mixture, seen)
-    some = _searched(predictions, network.config.n_items)
-    _search(mixture, lambda: _quality(network, index, sequences, some, watch))
+    _fit_gate(mixture, evidence)
+    searched = _searched(predictions, network.config.n_items)
+    missed = np.full(len(searched.target), MISSED)
+
+    def quality() -> float:
+        found = quality_of(network_ranks(network, sequences, searched, missed, cancellation))
+        return found.recall + found.mrr
+
+    _search(mixture, quality)
+
+
+def _evidence(
+    network: Network,
+    sequences: Sequences,
+    predictions: Predictions,
+    counts: AssociationCounts,
+    cancellation: Cancellation,
+) -> _Evidence | None:
+    """Ask every term for the probability of what was clicked; None where no prediction has a known click before it."""
+    contexts = Contexts(sequences)
+    parts = []
+    for chosen, features in features_before(network, contexts, predictions, cancellation):
+        rows = predictions.target[chosen]
+        for part in score_parts(network, len(rows)):
+            history, target = contexts.histories(rows[part]), sequences.item_index[rows[part]]
+            support, of_counts = _counted(counts, history, target)
+            with torch.inference_mode():
+                of_network = torch.softmax(network.scores(features[part]), 1)
+                of_network = of_network.gather(1, torch.from_numpy(target)[:, None])
+            parts.append((*history, support, torch.cat([of_network, of_counts], 1)))
+    if not parts:
+        return None
+    *history_columns, support, probability = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return _Evidence(History(*history_columns), support, probability)
+
+
+def _counted(counts: AssociationCounts, history: History, target: Ints) -> tuple[Tensor, Tensor]:
+    """Give the support of the clicked items, and what the counts and the re-clicks say of the targets."""
+    clicked = history.item_index.numpy()  # (batch, N_AGES)
+    targets = np.repeat(target, N_AGES)
+    share, support = counts.known(clicked.clip(min=0).ravel(), targets)
+    is_there = clicked >= 0
+    shares = np.where(is_there, share.reshape(is_there.shape), 0.0)
+    probability = np.concatenate([shares, clicked == target[:, None]], axis=1)
+    return torch.from_numpy(support.reshape(is_there.shape)).float(), torch.from_numpy(probability).float()
+
+
+def _fit_gate(mixture: Mixture, evidence: _Evidence) -> None:
+    """Find the most probable gate: minus the mean log probability of what was clicked, plus the penalty, is least."""
+    weights = list(mixture.parameters())
+    first = [weight.detach().clone() for weight in weights]
+    log_probability = torch.log(evidence.probability + _LEAST)  # (n, N_TERMS)
+    optimizer = torch.optim.LBFGS(weights, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        log_weights = mixture.log_weights(evidence.history, evidence.support)
+        value = -torch.logsumexp(log_weights + log_probability, 1).mean()
+        moved = sum((weight - start).square().sum() for weight, start in zip(weights, first, strict=True))
+        value = value + _PENALTY / len(log_probability) * moved
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
 
 
 def _searched(predictions: Predictions, n_items: int) -> Predictions:
@@ -121,63 +187,3 @@ def _search(mixture: Mixture, quality: Callable[[], float]) -> None:
                 best, chosen = found, value
         change(chosen)
         _log.debug("gate: best of %s is %s, quality %.4f", values, chosen, best)
-
-
-def _quality(network: Network, index: Ints, sequences: Sequences, predictions: Predictions, watch: Watch) -> float:
-    missed = np.full(len(predictions.target), MISSED)
-    quality = quality_of(network_ranks(network, index, sequences, predictions, missed, watch))
-    return quality.recall + quality.mrr
-
-
-def _see(
-    network: Network,
-    index: Ints,
-    sequences: Sequences,
-    predictions: Predictions,
-    counts: AssociationCounts,
-    watch: Watch,
-) -> _Seen | None:
-    histories = Histories(index, sequences)
-    parts = []
-    for chosen, features in features_before(network, index, sequences, histories, predictions, watch):
-        rows = predictions.target[chosen]
-        for part in score_parts(network, len(rows)):
-            history, target = histories.before(rows[part]), index[rows[part]]
-            support, counted = _counted(counts, history, target)
-            with torch.inference_mode():
-                said = torch.softmax(network.scores(features[part]), 1).gather(1, torch.from_numpy(target)[:, None])
-            parts.append((*history, support, torch.cat([said, counted], 1)))
-    if not parts:
-        return None
-    *history_columns, support, probability = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    return _Seen(History(*history_columns), support, probability)
-
-
-def _counted(counts: AssociationCounts, history: History, target: Ints) -> tuple[Tensor, Tensor]:
-    """Give the support of the clicked items, and what the counts say of the targets."""
-    clicked = history.item_index.numpy()  # (batch, N_AGES)
-    targets = np.repeat(target, N_AGES)
-    share, support = counts.known(clicked.clip(min=0).ravel(), targets)
-    there = clicked >= 0
-    shares = np.where(there, share.reshape(there.shape), 0.0)
-    counted = np.concatenate([shares, clicked == target[:, None]], axis=1)
-    return torch.from_numpy(support.reshape(there.shape)).float(), torch.from_numpy(counted).float()
-
-
-def _fit_gate(mixture: Mixture, seen: _Seen) -> None:
-    """Find the most probable gate: minus the mean log probability of what was clicked, plus the penalty, is least."""
-    weights = list(mixture.parameters())
-    first = [weight.detach().clone() for weight in weights]
-    log_said = torch.log(seen.probability + _LEAST)  # (n, N_TERMS)
-    optimizer = torch.optim.LBFGS(weights, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        log_weights = mixture.log_weights(seen.history, seen.support)
-        value = -torch.logsumexp(log_weights + log_said, 1).mean()
-        moved = sum((weight - start).square().sum() for weight, start in zip(weights, first, strict=True))
-        value = value + _PENALTY / len(log_said) * moved
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]

@@ -214,25 +214,25 @@ def head_gradients(
     item_bias: Tensor,
     candidates: Candidates,
     n_users: int,
-    in_bfloat16: bool,
 ) -> HeadGradients:
     """Score the candidates before each click; give the loss and its gradients.
 
+    Under `torch.autocast` the products are computed in the lower precision; what is returned is float32 all the same.
+
     Args:
         loss: one of `LOSSES`.
-        queries: float32 (n_targets, hidden_size), what the network says before each click; no graph.
+        queries: float32 (n_targets, hidden_size), of the network before each click; no graph.
         item_vectors: float32 (n_candidates, hidden_size); no graph.
         item_bias: float32 (n_candidates,); no graph.
         candidates: of the batch.
         n_users: sequences in the batch.
-        in_bfloat16: multiply in bfloat16 (the sums are in float32).
     """
-    # The score matrix is the largest thing of a step, and memory what it waits for: everything additive is in the bias
-    # of one product, and the products of the way back are written out, where a graph would keep copies.
+    # The score matrix is the largest thing of a step, and a step mostly waits for memory. So everything that is added
+    # to the scores is in the bias of one product, and the products of the way back are written out: a graph would keep
+    # copies.
     bias = item_bias + candidates.correction if loss.corrected else item_bias
-    with torch.autocast(queries.device.type, torch.bfloat16, enabled=in_bfloat16):
-        logits = torch.addmm(bias, queries, item_vectors.T).float().requires_grad_()  # (n_targets, n_candidates)
-        value = loss.of_logits(logits, candidates.target, n_users)
-        (gradient,) = torch.autograd.grad(value, logits)
-        of_queries, of_vectors = gradient @ item_vectors, gradient.T @ queries
+    logits = torch.addmm(bias, queries, item_vectors.T).float().requires_grad_()  # (n_targets, n_candidates)
+    value = loss.of_logits(logits, candidates.target, n_users)
+    (gradient,) = torch.autograd.grad(value, logits)
+    of_queries, of_vectors = gradient @ item_vectors, gradient.T @ queries
     return HeadGradients(value.item(), of_queries.float(), of_vectors.float(), gradient.sum(0))

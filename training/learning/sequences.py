@@ -1,11 +1,13 @@
-"""From the clicks of the log to what the network learns from: per user in log order, cut into windows.
+"""From clicks in the order of the log to batches: per user in log order, cut into windows, laid out as matrices.
 
-The clicks of all users lie one after another in flat arrays ("rows"), a user's clicks together and in log order. A
-window is a range of rows of one user; where it goes on from the user's window before, so does the network's state.
+1. `group_by_user` brings each user's clicks together. The clicks of all users then lie one after another in flat
+   arrays; a place in these arrays is called a row.
+2. `training_windows` cuts users' clicks into windows of bounded length, which are ranges of rows.
+3. `batches_in_time_order` gives the windows in batches, and `padded_rows` lays a batch out as a matrix of rows.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,18 +19,18 @@ Ints = npt.NDArray[np.int64]
 
 
 class ClickColumns(NamedTuple):
-    """Clicks as the log gives them, column by column, oldest first.
+    """Clicks, column by column, oldest first.
 
     Attributes:
         user: int64 (n,), one number per user.
-        item: int64 (n,), index into `item_ids`.
+        item_index: int64 (n,), index into `item_ids`.
         timestamp_ms: int64 (n,), event time; need not rise.
         event_type: int64 (n,).
         item_ids: the items, each once.
     """
 
     user: Ints
-    item: Ints
+    item_index: Ints
     timestamp_ms: Ints
     event_type: Ints
     item_ids: list[str]
@@ -36,32 +38,61 @@ class ClickColumns(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """Clicks, grouped by user.
+    """Clicks, grouped by user; a user's clicks are in log order.
 
     Attributes:
-        item: int64 (n,), as in `ClickColumns`.
+        item_index: int64 (n,), the row of the clicked item in the embedding of the network that sees these clicks; -1
+            where that network does not know the item, or is not to see the click.
         event_type: int64 (n,).
         gap_s: int64 (n,), whole seconds since the user's click before, as `nextclick.advance` counts them.
         age_rank: int64 (n,), place in the log: 0 is the oldest click of all.
         user_starts: int64 (n_users + 1,), the first row of each user, and n.
     """
 
-    item: Ints
+    item_index: Ints
     event_type: Ints
     gap_s: Ints
     age_rank: Ints
     user_starts: Ints
 
     def __len__(self) -> int:
-        return len(self.item)
+        return len(self.item_index)
 
     def first_row_of_user(self) -> Ints:
         """For every row, the first row of the same user: int64 (n,)."""
         return np.repeat(self.user_starts[:-1], np.diff(self.user_starts))
 
+    def renumbered(self, new_index: Ints) -> "Sequences":
+        """Give the same clicks with other item indices.
+
+        Args:
+            new_index: int64 (n_items,), for each present item index the new one, or -1.
+        """
+        return replace(self, item_index=new_index[self.item_index])
+
+    def masked_from(self, age_rank: int) -> "Sequences":
+        """Give the same clicks, but -1 as item of every click with this `age_rank` or a higher one."""
+        return replace(self, item_index=np.where(self.age_rank < age_rank, self.item_index, -1))
+
+
+class TrainingSet(NamedTuple):
+    """What a network learns.
+
+    Attributes:
+        sequences: the clicks; `item_index` is -1 in rows that are not to be learnt: those from `n_clicks` on.
+        n_clicks: clicks with a lower `age_rank` are learnt.
+        n_known: items, the first of the vocabulary, that were learnt in an earlier training; 0: everything is new.
+    """
+
+    sequences: Sequences
+    n_clicks: int
+    n_known: int
+
 
 class Windows(NamedTuple):
-    """Ranges of rows: [first, end) each."""
+    """Ranges of rows, [first, end) each, of one user each. Where a window goes on from the user's window before, so
+    does the network's state.
+    """
 
     first: Ints
     end: Ints
@@ -85,7 +116,7 @@ def group_by_user(clicks: ClickColumns) -> Sequences:
     gap_s = np.zeros(len(user), dtype=np.int64)
     gap_s[1:] = np.minimum(np.diff(clock_ms) // 1000, MAX_GAP_S)
     gap_s[is_first] = 0
-    return Sequences(clicks.item[order], clicks.event_type[order], gap_s, order.astype(np.int64), user_starts)
+    return Sequences(clicks.item_index[order], clicks.event_type[order], gap_s, order.astype(np.int64), user_starts)
 
 
 def _rising_per_user(timestamp_ms: Ints, is_first: npt.NDArray[np.bool_], user_starts: Ints) -> Ints:
@@ -110,19 +141,20 @@ def training_windows(sequences: Sequences, before_rank: int, max_clicks: int) ->
         max_clicks: the longest window; at least 2.
     """
     first_row = sequences.user_starts[:-1]
-    used = np.add.reduceat(sequences.age_rank < before_rank, first_row) if len(first_row) else first_row
-    n_windows = np.maximum(-(-(used - 1) // (max_clicks - 1)), 0)  # ceiling
-    which = _counting(n_windows)
-    first = np.repeat(first_row, n_windows) + which * (max_clicks - 1)
-    end = np.minimum(first + max_clicks, np.repeat(first_row + used, n_windows))
+    n_used = np.add.reduceat(sequences.age_rank < before_rank, first_row) if len(first_row) else first_row
+    n_windows = np.maximum(-(-(n_used - 1) // (max_clicks - 1)), 0)  # ceiling
+    place_in_user = flat_ranges(np.zeros_like(n_windows), n_windows)
+    first = np.repeat(first_row, n_windows) + place_in_user * (max_clicks - 1)
+    end = np.minimum(first + max_clicks, np.repeat(first_row + n_used, n_windows))
     oldest_first = np.argsort(sequences.age_rank[end - 1], kind="stable")
     return Windows(first[oldest_first], end[oldest_first])
 
 
-def _counting(counts: Ints) -> Ints:
-    """For counts (2, 3) give 0 1 0 1 2."""
-    starts = np.cumsum(counts) - counts
-    return np.arange(counts.sum(), dtype=np.int64) - np.repeat(starts, counts)
+def flat_ranges(first: Ints, length: Ints) -> Ints:
+    """Write ranges out one after another: first (5, 0) and length (2, 3) give 5 6 0 1 2."""
+    before = np.cumsum(length) - length
+    rows: Ints = np.arange(length.sum(), dtype=np.int64) + np.repeat(first - before, length)
+    return rows
 
 
 def batches_in_time_order(

@@ -1,24 +1,38 @@
-"""Chooses the clicks of a training: the newest of the log, and a sample of older users so that old things are kept.
+"""Chooses the clicks of a training round: the newest of the log, and a sample of older users so that old things stay.
 
-Reads only the files that it needs, however long the log is.
+Reads only the segments of the log that it needs, however long the log is. Knows no files: whoever calls says how a
+segment is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from training.learning.sequences import ClickColumns, Ints
-from training.service.click_log import ClickLog
-from training.service.log_files import LogFile
 
-_POOL_FACTOR = 3  # older clicks that are read for each one that is used: enough users to choose from
+_POOL_FACTOR = 3  # older clicks that are read for each one that is used, so that there are enough users to choose from
+
+
+class LogSegment(NamedTuple):
+    """A part of the click log that is read as a whole.
+
+    Attributes:
+        partition: of all its rows.
+        first_offset: of the records that it covers.
+        read: gives its rows by rising offset, as a table with the columns `user_id`, `item_id` (strings),
+            `timestamp_ms`, `event_type`, `partition` and `offset` (whole numbers), none of them null. It may have no
+            rows.
+    """
+
+    partition: int
+    first_offset: int
+    read: Callable[[], pa.Table]
 
 
 class TrainingData(NamedTuple):
-    """The clicks of a training, oldest first.
+    """The clicks of a training round, oldest first: those that are learnt, and the newest, which judge the result.
 
     Attributes:
         clicks: sampled older ones and all the recent ones.
@@ -42,49 +56,55 @@ class TrainingData(NamedTuple):
 
 
 def select_training_data(
-    log: ClickLog, files: Sequence[LogFile], recent_clicks: int, replay_share: float, rng: np.random.Generator
+    segments: Sequence[LogSegment], recent_clicks: int, replay_share: float, rng: np.random.Generator
 ) -> TrainingData:
-    """Read the newest clicks and a sample of older ones.
+    """Read the newest clicks and a sample of older ones. Blocks while segments are read.
 
     Args:
-        log: the click log.
-        files: its files, as they stood when the training began.
+        segments: the click log, at least one segment, in any order.
         recent_clicks: at most so many of the newest clicks, in event time.
         replay_share: older clicks to add, as a share of the recent ones; users are taken whole.
         rng: draws the sample.
+
+    Raises:
+        What reading a segment raises.
     """
-    rows, older_files = _newest_files(log, files, recent_clicks)
-    rows = _in_order(rows)
+    newest, older_segments = _read_newest(segments, recent_clicks)
+    rows = _in_time_order(newest)
     recent = rows.slice(max(0, len(rows) - recent_clicks))
     older = rows.slice(0, len(rows) - len(recent))
-    wanted = int(replay_share * len(recent))
-    for number in rng.permutation(len(older_files)):
-        if len(older) >= _POOL_FACTOR * wanted:
+    n_replayed = int(replay_share * len(recent))
+    for number in rng.permutation(len(older_segments)):
+        if len(older) >= _POOL_FACTOR * n_replayed:
             break
-        older = pa.concat_tables([older, log.read([older_files[number]])])
-    replayed = _whole_users(older, wanted, rng)
-    return _training_data(pa.concat_tables([_in_order(replayed), recent]), len(recent))
+        older = pa.concat_tables([older, older_segments[number].read()])
+    replayed = _sample_of_users(older, n_replayed, rng)
+    return _training_data(pa.concat_tables([_in_time_order(replayed), recent]), len(recent))
 
 
-def _newest_files(log: ClickLog, files: Sequence[LogFile], n_clicks: int) -> tuple[pa.Table, list[LogFile]]:
-    """Read files from the newest backwards, always of the partition that has been read back least far in time."""
-    unread: dict[int, list[LogFile]] = {}
-    for file in sorted(files):
-        unread.setdefault(file.partition, []).append(file)
+def _read_newest(segments: Sequence[LogSegment], n_clicks: int) -> tuple[pa.Table, list[LogSegment]]:
+    """Read segments from the newest backwards, until there are enough clicks.
+
+    The next segment is always one of the partition that has been read back least far in time.
+
+    Returns:
+        The rows that were read, and the segments that were not.
+    """
+    unread: dict[int, list[LogSegment]] = {}
+    for segment in sorted(segments, key=lambda segment: (segment.partition, segment.first_offset)):
+        unread.setdefault(segment.partition, []).append(segment)
     read_back_to_ms = {partition: np.inf for partition in unread}
-    tables = [log.read([])]
-    n_read = 0
-    while n_read < n_clicks and any(unread.values()):
+    tables: list[pa.Table] = []
+    while sum(map(len, tables)) < n_clicks and any(unread.values()):
         partition = max((number for number in unread if unread[number]), key=read_back_to_ms.__getitem__)
-        table = log.read([unread[partition].pop()])
+        table = unread[partition].pop().read()
         if len(table):
             read_back_to_ms[partition] = min(read_back_to_ms[partition], table["timestamp_ms"][0].as_py())
         tables.append(table)
-        n_read += len(table)
-    return pa.concat_tables(tables), [file for left in unread.values() for file in left]
+    return pa.concat_tables(tables), [segment for rest in unread.values() for segment in rest]
 
 
-def _in_order(table: pa.Table) -> pa.Table:
+def _in_time_order(table: pa.Table) -> pa.Table:
     """Sort by time such that a partition's clicks stay in log order, also those that are late in event time."""
     partition, offset, clock_ms = (
         table[name].to_numpy().astype(np.int64) for name in ("partition", "offset", "timestamp_ms")
@@ -96,20 +116,20 @@ def _in_order(table: pa.Table) -> pa.Table:
     return table.take(pa.array(np.lexsort((offset, partition, clock_ms))))
 
 
-def _whole_users(table: pa.Table, n_clicks: int, rng: np.random.Generator) -> pa.Table:
+def _sample_of_users(table: pa.Table, n_clicks: int, rng: np.random.Generator) -> pa.Table:
     """Sample users, with all their clicks in the table, until there are `n_clicks`."""
     if not len(table) or not n_clicks:
         return table.slice(0, 0)
-    user, n_users = _codes(table["user_id"])
+    user, n_users = _numbered(table["user_id"])
     shuffled = rng.permutation(n_users)
     clicks_so_far = np.cumsum(np.bincount(user, minlength=n_users)[shuffled])
-    chosen = np.zeros(n_users, dtype=bool)
-    chosen[shuffled[: np.searchsorted(clicks_so_far, n_clicks) + 1]] = True
-    return table.filter(pa.array(chosen[user]))
+    is_chosen = np.zeros(n_users, dtype=bool)
+    is_chosen[shuffled[: np.searchsorted(clicks_so_far, n_clicks) + 1]] = True
+    return table.filter(pa.array(is_chosen[user]))
 
 
 def _training_data(table: pa.Table, n_recent: int) -> TrainingData:
-    user, _ = _codes(table["user_id"])
+    user, _ = _numbered(table["user_id"])
     items = table["item_id"].combine_chunks().dictionary_encode()
     columns = {
         name: table[name].to_numpy().astype(np.int64) for name in ("timestamp_ms", "event_type", "partition", "offset")
@@ -124,6 +144,7 @@ def _training_data(table: pa.Table, n_recent: int) -> TrainingData:
     return TrainingData(clicks, n_recent, columns["partition"], columns["offset"])
 
 
-def _codes(ids: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], int]:
+def _numbered(ids: pa.ChunkedArray) -> tuple[Ints, int]:
+    """Number different strings: gives each row's number, int64 (n,), and how many different ones there are."""
     encoded = ids.combine_chunks().dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), len(encoded.dictionary)

@@ -4,25 +4,17 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 from nextclick.bundle import load_network, save_bundle
 from nextclick.errors import BundleError, PermanentError
 from nextclick.manifest import Manifest
 from nextclick.network import Network
 from nextclick.vocabulary import Vocabulary
+from training.learning.training_round import Champion
 
 DRAFT_PREFIX = ".draft-"  # what `nextclick.bundle` writes under until a bundle is complete
 KEPT_BUNDLES = 5  # a worker that is slow to fetch, or a way back
 _log = logging.getLogger(__name__)
-
-
-class Champion(NamedTuple):
-    """The bundle that is served, loaded."""
-
-    manifest: Manifest
-    network: Network
-    vocabulary: Vocabulary
 
 
 def load_champion(store: Path, announced: Manifest | None) -> Champion | None:

@@ -9,19 +9,19 @@ from nextclick.errors import BundleError, TemporaryError
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest, encode_manifest
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, producer_config
-from training.learning.watch import Watch
+from training.learning.cancellation import Cancellation
 
 _READ_TIMEOUT_S = 15.0
 _POLL_S = 0.2  # so a stop is seen soon
 _log = logging.getLogger(__name__)
 
 
-def read_champion(settings: Settings, watch: Watch) -> Manifest | None:
+def read_champion(settings: Settings, cancellation: Cancellation) -> Manifest | None:
     """Give the bundle that was announced last, or None if none ever was.
 
     Raises:
         TemporaryError: the broker does not answer.
-        TrainingStopped: the trainer is to end.
+        TrainingCancelled: the trainer is to end.
     """
     config = consumer_config(settings, f"{settings.app}-trainer") | {"enable.partition.eof": True}
     consumer = Consumer(config)
@@ -30,7 +30,7 @@ def read_champion(settings: Settings, watch: Watch) -> Manifest | None:
         consumer.assign([TopicPartition(settings.models_topic, 0, OFFSET_BEGINNING)])
         deadline_s = time.monotonic() + _READ_TIMEOUT_S
         while time.monotonic() < deadline_s:
-            watch.check()
+            cancellation.check()
             message = consumer.poll(_POLL_S)
             error = message.error() if message is not None else None
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
@@ -53,14 +53,14 @@ def _manifest(value: bytes | None) -> Manifest | None:
         return None
 
 
-def announce(settings: Settings, manifest: Manifest, watch: Watch) -> None:
+def announce(settings: Settings, manifest: Manifest, cancellation: Cancellation) -> None:
     """Tell the workers to serve a bundle; on return the brokers have the announcement.
 
     It is made within the session timeout or not at all: before another trainer can take over.
 
     Raises:
         TemporaryError: the broker refused it or did not answer in time.
-        TrainingStopped: the trainer is to end; the announcement may have been made.
+        TrainingCancelled: the trainer is to end; the announcement may have been made.
     """
     failures: list[str] = []
 
@@ -72,7 +72,7 @@ def announce(settings: Settings, manifest: Manifest, watch: Watch) -> None:
     try:
         producer.produce(settings.models_topic, key=CHAMPION, value=encode_manifest(manifest), on_delivery=delivered)
         while producer.flush(_POLL_S):
-            watch.check()
+            cancellation.check()
     except KafkaException as error:
         failures.append(error.args[0].str())
     if failures:

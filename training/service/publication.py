@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from training.learning.evaluate import Quality
+from training.learning.validation import Quality
 
 
 class Decision(NamedTuple):

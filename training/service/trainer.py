@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from nextclick.clicks import Rejected
 from nextclick.settings import Settings
 from tools.http_endpoint import start_http
-from training.learning.watch import Watch
+from training.learning.cancellation import Cancellation
 from training.service.broker_presence import BrokerPresence
 from training.service.click_buffer import ClickBuffer
 from training.service.click_consumer import ClickConsumer, ReadRecord
@@ -243,7 +243,7 @@ class Trainer:
         # Torch takes seconds to load: the first training does it, while the loop goes on reading.
         from training.service.training_job import train_and_publish
 
-        train_and_publish(self._settings, log, files, self._metrics, self._role, Watch(self._stop))
+        train_and_publish(self._settings, log, files, self._metrics, self._role, Cancellation(self._stop))
 
     def _remember_start(self, positions: dict[int, int]) -> None:
         """Note in the log what a new log leaves out, so that the next start does not leave out more."""

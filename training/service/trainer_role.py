@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import consumer_config
-from training.learning.watch import Watch
+from training.learning.cancellation import Cancellation
 from training.service.broker_presence import BrokerPresence
 
 # After so much of the session timeout without the role: what is the matter? 4 s of 10 by default: a broker lets a new
@@ -82,21 +82,21 @@ class TrainerRole:
         self._poll(0)
         return self._held
 
-    def confirm(self, watch: Watch) -> None:
+    def confirm(self, cancellation: Cancellation) -> None:
         """Ask the broker whether the role is held: a commit, which it takes from the partition's owner alone.
 
         On return nobody else gets the role for the length of the session timeout. Another thread must keep polling.
 
         Raises:
             TemporaryError: it is not held, or the broker does not answer.
-            TrainingStopped: the trainer is to end.
+            TrainingCancelled: the trainer is to end.
         """
         self._answers = SimpleQueue()
         found = "that the role was lost"
         if self._held:
             try:
                 self._consumer.commit(offsets=[self._token], asynchronous=True)
-                error = self._answer(watch)
+                error = self._answer(cancellation)
                 if error is None and self._held:
                     return
                 found = error.str() if error is not None else found
@@ -112,10 +112,10 @@ class TrainerRole:
         """Leave the group, so that another gets the role at once."""
         self._consumer.close()
 
-    def _answer(self, watch: Watch) -> KafkaError | None:
+    def _answer(self, cancellation: Cancellation) -> KafkaError | None:
         end_s = time.monotonic() + self._settings.session_timeout_s
         while True:
-            watch.check()
+            cancellation.check()
             try:
                 return self._answers.get(timeout=_POLL_S)
             except Empty:

@@ -28,8 +28,8 @@ class Association:
     def fit(self, train: Sequences, n_items: int) -> None:
         """Count, as `Recommender`."""
         first, end = train.first_row_of_user(), np.repeat(train.user_starts[1:], np.diff(train.user_starts))
-        by_item = np.argsort(train.item, kind="stable")
-        of_item = train.item[by_item]
+        by_item = np.argsort(train.item_index, kind="stable")
+        of_item = train.item_index[by_item]
         # Blocks end between items, so that each pair is counted in one block.
         edges = np.append(np.searchsorted(of_item, np.unique(of_item[::_BLOCK_CLICKS])), len(of_item))
         keys, counts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -41,11 +41,11 @@ class Association:
             )
             near, centre = flat_ranges(near_first, near_end - near_first), np.repeat(row, near_end - near_first)
             near, centre = near[near != centre], centre[near != centre]
-            pairs = np.unique(train.item[centre] * n_items + train.item[near], return_counts=True)
+            pairs = np.unique(train.item_index[centre] * n_items + train.item_index[near], return_counts=True)
             keys.append(pairs[0])
             counts.append(pairs[1])
         self._pairs = ItemPairs.of(np.concatenate(keys), np.concatenate(counts), n_items)
 
     def scores(self, clicks: Sequences, rows: Ints) -> Floats:
         """Look the last item up, as `Recommender`."""
-        return self._pairs.scores(clicks.item[rows - 1])
+        return self._pairs.scores(clicks.item_index[rows - 1])

@@ -21,9 +21,9 @@ class MarkovChain:
     def fit(self, train: Sequences, n_items: int) -> None:
         """Count, as `Recommender`."""
         after = np.setdiff1d(np.arange(len(train)), train.user_starts[:-1], assume_unique=True)
-        keys, counts = np.unique(train.item[after - 1] * n_items + train.item[after], return_counts=True)
+        keys, counts = np.unique(train.item_index[after - 1] * n_items + train.item_index[after], return_counts=True)
         self._pairs = ItemPairs.of(keys, counts, n_items)
 
     def scores(self, clicks: Sequences, rows: Ints) -> Floats:
         """Look the last item up, as `Recommender`."""
-        return self._pairs.scores(clicks.item[rows - 1])
+        return self._pairs.scores(clicks.item_index[rows - 1])

@@ -27,7 +27,7 @@ class Popularity:
     def fit(self, train: Sequences, n_items: int) -> None:
         """Count, as `Recommender`."""
         weight = None if self.half_life is None else np.exp2(-ages(train) / self.half_life)
-        self._weight = np.bincount(train.item, weight, minlength=n_items).astype(np.float32)
+        self._weight = np.bincount(train.item_index, weight, minlength=n_items).astype(np.float32)
 
     def scores(self, clicks: Sequences, rows: Ints) -> Floats:
         """Give the same scores to all, as `Recommender`."""

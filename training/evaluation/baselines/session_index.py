@@ -63,17 +63,17 @@ class SessionIndex:
         n_sessions = len(by_age)
         number = np.empty(n_sessions, np.int64)
         number[by_age] = np.arange(n_sessions)
-        key = np.repeat(number, np.diff(train.user_starts)) * n_items + train.item
+        key = np.repeat(number, np.diff(train.user_starts)) * n_items + train.item_index
         row = np.argsort(key, kind="stable")
         row = row[np.append(key[row][1:] != key[row][:-1], True)[: len(row)]]  # an item's last click in the session
-        session, self._item = key[row] // n_items, train.item[row]
+        session, self._item = key[row] // n_items, train.item_index[row]
         self._place = row - train.first_row_of_user()[row] + 1
         self._session_starts = np.searchsorted(session, np.arange(n_sessions + 1))
         self.n_different = np.diff(self._session_starts)
         by_item = np.argsort(self._item, kind="stable")
         self._item_starts = np.searchsorted(self._item[by_item], np.arange(n_items + 1)).tolist()
         self._session_of_item, self._place_of_item = session[by_item], self._place[by_item]
-        clicks = np.bincount(train.item, minlength=n_items)
+        clicks = np.bincount(train.item_index, minlength=n_items)
         self.idf = np.log(n_sessions / np.maximum(clicks, 1)) * (clicks > 0)
 
     def matches(self, history: History, weight: npt.NDArray[np.float64], sample_size: int) -> Matches:
@@ -115,7 +115,7 @@ def history_before(clicks: Sequences, row: int) -> History:
     first = int(clicks.user_starts[np.searchsorted(clicks.user_starts, row, side="right") - 1])
     first = max(first, row - _MAX_HISTORY)
     place_of: dict[int, int] = {}
-    for place, item in enumerate(clicks.item[first:row].tolist(), 1):
+    for place, item in enumerate(clicks.item_index[first:row].tolist(), 1):
         place_of.pop(item, None)  # so that the order is that of the last clicks
         place_of[item] = place
     return History(np.array(list(place_of), np.int64), np.array(list(place_of.values()), np.int64), row - first)

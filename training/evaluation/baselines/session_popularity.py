@@ -25,7 +25,7 @@ class SessionPopularity:
 
     def fit(self, train: Sequences, n_items: int) -> None:
         """Count, as `Recommender`."""
-        count = np.bincount(train.item, minlength=n_items)
+        count = np.bincount(train.item_index, minlength=n_items)
         self._popularity = (count / (count.max(initial=0) + 1)).astype(np.float32)  # below one click of the session
 
     def scores(self, clicks: Sequences, rows: Ints) -> Floats:
@@ -37,7 +37,7 @@ class SessionPopularity:
         place = np.repeat(np.arange(len(rows)), length)
         if self.newest_first:
             in_session = (earlier - np.repeat(first, length) + 1).astype(np.float32)
-            np.maximum.at(scores, (place, clicks.item[earlier]), in_session)
+            np.maximum.at(scores, (place, clicks.item_index[earlier]), in_session)
         else:
-            np.add.at(scores, (place, clicks.item[earlier]), np.float32(1.0))
+            np.add.at(scores, (place, clicks.item_index[earlier]), np.float32(1.0))
         return scores

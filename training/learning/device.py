@@ -1,15 +1,12 @@
-"""Where training computes and in which arithmetic: chosen by what is there and by what is measured, never by name."""
+"""Where training computes and in which precision: chosen by what is there and by what is measured, never by name."""
 
 import time
 from functools import cache
 
 import torch
+from torch import Tensor
 
 from nextclick.errors import PermanentError
-
-_ROWS, _WIDTH, _COLUMNS = 384, 128, 8_192  # the product of a training step, about
-_REPEATS = 10
-_PAYS = 1.5  # bfloat16 must be so many times as fast: its scores are rounded to 3 digits
 
 
 def chosen_device(name: str) -> torch.device:
@@ -23,27 +20,27 @@ def chosen_device(name: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     if name == "cuda":
-        raise PermanentError(
-            "setting device expects, for cuda, a GPU that torch can use, found none; set device=auto or device=cpu"
-        )
+        raise PermanentError("device=cuda is set, but torch finds no GPU; set device=auto or device=cpu")
     return torch.device("cpu")
 
 
 @cache
 def bfloat16_pays(device: torch.device) -> bool:
     """Measure whether products in bfloat16, which sum in float32, are faster than in float32 on this machine."""
+    n_rows, width, n_columns = 384, 128, 8_192  # the product of a training step, about
+    pays = 1.5  # bfloat16 must be so many times as fast, because its scores are rounded to 3 digits
     # No random numbers: the first training of a process would get others than the next one with the same seed.
-    left, right = torch.ones(_ROWS, _WIDTH, device=device), torch.ones(_COLUMNS, _WIDTH, device=device)
-    exact = _fastest_s(left, right)
-    return _fastest_s(left.bfloat16(), right.bfloat16()) * _PAYS < exact
+    left, right = torch.ones(n_rows, width, device=device), torch.ones(n_columns, width, device=device)
+    return _fastest_s(left.bfloat16(), right.bfloat16()) * pays < _fastest_s(left, right)
 
 
-def _fastest_s(left: torch.Tensor, right: torch.Tensor) -> float:
-    taken = []
-    for _ in range(_REPEATS):
+def _fastest_s(left: Tensor, right: Tensor) -> float:
+    """Time a product ten times and give the least time, in seconds."""
+    times_s = []
+    for _ in range(10):
         began_s = time.perf_counter()
         left @ right.T
         if left.is_cuda:
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began_s)
-    return min(taken)
+        times_s.append(time.perf_counter() - began_s)
+    return min(times_s)

@@ -1,0 +1,276 @@
+"""One step of learning: a batch of windows through the network, the loss, and the change of the weights.
+
+Only the item rows that a batch touches are read and written, so a step costs the same however many items there are.
+Below the step stand its parts: truncated backpropagation through time, dropout, and the optimizer.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nextclick.network import Network
+from nextclick.settings import Settings
+from training.learning.device import bfloat16_pays, chosen_device
+from training.learning.losses import LOSSES, CandidateSampler, head_gradients
+from training.learning.sequences import Ints, Sequences, TrainingSet, Windows, padded_rows
+
+# Item rows take larger steps than the cell, because Adagrad's steps shrink as they go. What was learnt before takes
+# smaller ones, for Adagrad has forgotten how far its steps had shrunk. Biases do not: they follow what is popular.
+_CELL_RATE = 1.0
+_KNOWN_RATE = 0.2
+
+
+class Learner:
+    """Changes a network, on the device of the settings.
+
+    Elsewhere than on the CPU it works on a copy: `copy_to_device` takes the network's weights over, `copy_back` brings
+    them back.
+    """
+
+    def __init__(self, network: Network, training_set: TrainingSet, settings: Settings) -> None:
+        """Prepare to learn.
+
+        Args:
+            network: is changed.
+            training_set: the clicks.
+            settings: learning rate, dropout, negatives, length of a window, seed, device.
+
+        Raises:
+            PermanentError: the settings ask for a GPU and there is none.
+        """
+        device = chosen_device(settings.device)
+        sequences = training_set.sequences
+        self._original = network
+        self._network = network = network if device.type == "cpu" else copy.deepcopy(network).to(device)
+        self._in_bfloat16 = bfloat16_pays(device)
+        self._item_index = torch.from_numpy(sequences.item_index).to(device)
+        self._event_type = torch.from_numpy(sequences.event_type).to(device)
+        self._gap_s = torch.from_numpy(sequences.gap_s).to(device)
+        self._states = TruncatedBackpropagationStates(
+            sequences, settings.recent_clicks + 1, network.config.state_size, device
+        )
+        generator = torch.Generator(device).manual_seed(settings.seed)
+        self._input_dropout = Dropout(settings.dropout, generator)
+        self._feature_dropout = Dropout(settings.feature_dropout, generator)
+        learnt = sequences.item_index[sequences.item_index >= 0]
+        counts = np.bincount(learnt, minlength=network.config.n_items).astype(np.float64)
+        target_counts = torch.from_numpy(counts).to(device)
+        self._sampler = CandidateSampler(target_counts, settings.negatives, settings.negatives_power, generator)
+        self._loss = LOSSES[settings.loss]
+        self._make_optimizers(network, training_set.n_known, settings.learning_rate)
+
+    def _make_optimizers(self, network: Network, n_known: int, rate: float) -> None:
+        device, config = self._item_index.device, network.config
+        cell_rate = rate * _CELL_RATE * (_KNOWN_RATE if n_known else 1.0)
+        self._cell = {
+            parameter: RowAdagrad(parameter.detach(), torch.full((len(parameter),), cell_rate, device=device))
+            for name, parameter in network.named_parameters()
+            if name.split(".")[0] in ("cell", "event_embedding", "gap_embedding", "skip")
+        }
+        item_rates = torch.full((config.n_items,), rate, device=device)
+        self._bias_rows = RowAdagrad(network.item_bias.detach(), item_rates.clone())
+        item_rates[:n_known] *= _KNOWN_RATE
+        item_vectors, output_vectors = (
+            embedding.weight.detach() for embedding in (network.item_embedding, network.output_embedding)
+        )
+        self._item_rows = RowAdagrad(item_vectors, item_rates, normalised=config.normalised)
+        self._output_rows = (
+            self._item_rows if config.tied else RowAdagrad(output_vectors, item_rates, normalised=config.normalised)
+        )
+
+    def copy_to_device(self) -> None:
+        """Go on from the network's weights as they are now."""
+        if self._network is not self._original:
+            self._network.load_state_dict(self._original.state_dict())
+
+    def copy_back(self) -> None:
+        """Bring what was learnt into the network."""
+        if self._network is not self._original:
+            self._original.load_state_dict(self._network.state_dict())
+
+    def step(self, windows: Windows) -> tuple[float, int]:
+        """Learn from a batch of windows.
+
+        Returns:
+            The loss before the change, and the number of clicks that were predicted.
+        """
+        padded, is_real = padded_rows(windows.first, windows.end - windows.first - 1)
+        targets = self._item_index[self._on_device(padded[is_real] + 1)]
+        candidates = self._sampler.candidates(targets)
+        rows = self._on_device(padded)  # (batch, steps)
+        clicked, places = torch.unique(self._item_index[rows], return_inverse=True)
+        clicked_vectors = self._item_rows.rows(clicked).requires_grad_()
+        inputs = functional.embedding(places, clicked_vectors)
+        queries = self._queries(windows, rows, inputs)[self._on_device(is_real)]
+        candidate_vectors, candidate_bias = (
+            optimizer.rows(candidates.items) for optimizer in (self._output_rows, self._bias_rows)
+        )
+        with torch.autocast(queries.device.type, torch.bfloat16, enabled=self._in_bfloat16):
+            head = head_gradients(
+                self._loss, queries.detach(), candidate_vectors, candidate_bias, candidates, len(windows)
+            )
+        queries.backward(head.queries)  # type: ignore[no-untyped-call]
+        for parameter, optimizer in self._cell.items():
+            optimizer.step_all(_gradient(parameter))
+            parameter.grad = None
+        # An item that was clicked and is a candidate moves twice.
+        self._item_rows.step(clicked, _gradient(clicked_vectors))
+        self._output_rows.step(candidates.items, head.item_vectors)
+        self._bias_rows.step(candidates.items, head.item_bias)
+        return head.loss, len(targets)
+
+    def _queries(self, windows: Windows, rows: Tensor, item_vectors: Tensor) -> Tensor:
+        """Run the network over padded rows: float32 (batch, steps, hidden_size)."""
+        inputs = self._network.inputs_of(item_vectors, self._event_type[rows], self._gap_s[rows])
+        inputs = self._input_dropout(inputs)
+        hidden, after = self._network.run(inputs, self._states.before(windows))
+        self._states.keep(windows, after)
+        return self._network.queries(self._feature_dropout(self._network.features(hidden, inputs)))
+
+    def _on_device(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self._item_index.device, non_blocking=True)
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+class TruncatedBackpropagationStates:
+    """Carries a long history's state from one window to the next: backpropagation ends there, the state goes on.
+
+    The stream never starts a user anew, so a network that only ever saw states of a window's age would serve older ones
+    blindly. Kept is one state per user with more clicks than a window holds, as it was when the window was learnt: the
+    weights have moved a little since. Where a user's windows are so near in time that the one before is not learnt
+    first, a window starts from the zero state.
+
+    Source: Williams & Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
+    trajectories".
+    """
+
+    def __init__(self, sequences: Sequences, max_clicks: int, state_size: int, device: torch.device) -> None:
+        """Start with none.
+
+        Args:
+            sequences: that the windows are of.
+            max_clicks: of a window; a longer history goes on in another one.
+            state_size: of the network.
+            device: where the states are.
+        """
+        self._user_starts, self._max_clicks = sequences.user_starts, max_clicks
+        is_long = np.diff(sequences.user_starts) > max_clicks
+        self._slot = np.where(is_long, np.cumsum(is_long) - 1, -1)  # (n_users,)
+        n_long = int(is_long.sum())
+        self._next_row = np.full(n_long, -1, dtype=np.int64)  # the click that comes next in each state
+        self._states = torch.zeros(n_long, state_size, device=device)
+
+    def before(self, windows: Windows) -> Tensor:
+        """Give the states with which windows begin: float32 (batch, state_size), zeros where none was kept."""
+        state = torch.zeros(len(windows), self._states.shape[1], device=self._states.device)
+        slot = self._slots(windows)
+        goes_on = np.flatnonzero(slot >= 0)
+        goes_on = goes_on[self._next_row[slot[goes_on]] == windows.first[goes_on]]
+        if len(goes_on):
+            state[self._on_device(goes_on)] = self._states[self._on_device(slot[goes_on])]
+        return state
+
+    def keep(self, windows: Windows, after: Tensor) -> None:
+        """Keep states for the windows that come next.
+
+        Args:
+            windows: a batch that was padded to its longest window.
+            after: float32 (batch, state_size), after the last step of the padded batch: right for full windows, which
+                have no padding. Only they are followed by another one.
+        """
+        slot = self._slots(windows)
+        is_followed = np.flatnonzero((slot >= 0) & (windows.end - windows.first == self._max_clicks))
+        slot, first = np.unique(slot[is_followed], return_index=True)
+        if len(slot):
+            kept = is_followed[first]
+            self._next_row[slot] = windows.end[kept] - 1
+            self._states[self._on_device(slot)] = after.detach()[self._on_device(kept)]
+
+    def _slots(self, windows: Windows) -> Ints:
+        slots: Ints = self._slot[np.searchsorted(self._user_starts, windows.first, side="right") - 1]
+        return slots
+
+    def _on_device(self, places: Ints) -> Tensor:
+        return torch.from_numpy(places).to(self._states.device)
+
+
+class Dropout:
+    """Sets a share of elements to zero and makes the others as much larger.
+
+    It draws a byte per element, eight at a time: drawing random numbers is what takes long. So the share is rounded to
+    a 256th.
+
+    Source: Srivastava et al. 2014.
+    """
+
+    _LEVELS = 256  # of a byte
+
+    def __init__(self, share: float, generator: torch.Generator) -> None:
+        self._dropped = round(share * self._LEVELS)
+        self._scale = self._LEVELS / (self._LEVELS - self._dropped)
+        self._generator = generator
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Give float32 values of the same shape."""
+        if not self._dropped:
+            return values
+        numbers = torch.empty(-(-values.numel() // 8), dtype=torch.int64, device=values.device)
+        numbers.random_(-(2**63), None, generator=self._generator)
+        drawn = numbers.view(torch.uint8)[: values.numel()].view(values.shape)
+        return values * (drawn >= self._dropped).to(values.dtype).mul_(self._scale)
+
+
+class RowAdagrad:
+    """Adagrad on some rows of a table at a time: a step size per element, adapted by the gradients so far.
+
+    torch.optim has no such optimizer that takes a gradient by rows without a sparse tensor around it, and its import
+    takes 2 s.
+
+    Source: Duchi et al. 2011, "Adaptive subgradient methods for online learning and stochastic optimization".
+    """
+
+    _LEAST = 1e-6  # below the root, as in GRU4Rec's own program
+
+    def __init__(self, table: Tensor, learning_rates: Tensor, *, normalised: bool = False) -> None:
+        """Adapt a table in place.
+
+        Args:
+            table: float32 (n_rows, ...).
+            learning_rates: float32 (n_rows,).
+            normalised: bring rows that were moved back to length 1.
+        """
+        self._table = table
+        self._rates = learning_rates.view(-1, *[1] * (table.dim() - 1))
+        self._squares = torch.zeros_like(table)
+        self._normalised = normalised
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """Copy rows, int64 (n,): float32 (n, ...)."""
+        return self._table.index_select(0, rows)
+
+    def step(self, rows: Tensor, gradient: Tensor) -> None:
+        """Move rows against their gradient.
+
+        Args:
+            rows: int64 (n,), each once.
+            gradient: float32 (n, ...).
+        """
+        squares = self._squares.index_select(0, rows).addcmul_(gradient, gradient)
+        self._squares.index_copy_(0, rows, squares)
+        move = squares.add_(self._LEAST).rsqrt_().mul_(gradient).mul_(self._rates.index_select(0, rows))
+        moved = self._table.index_select(0, rows).sub_(move)
+        self._table.index_copy_(0, rows, functional.normalize(moved) if self._normalised else moved)
+
+    def step_all(self, gradient: Tensor) -> None:
+        """Move every row against its gradient, float32 (n_rows, ...)."""
+        self._squares.addcmul_(gradient, gradient)
+        self._table -= (self._squares + self._LEAST).rsqrt_().mul_(gradient).mul_(self._rates)
