@@ -13,25 +13,22 @@ HIDDEN_PREFIX = ".writing-"  # a crash leaves a file of such a name at worst: wh
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name, or that of the file that it replaces, when the block ends.
 
+    One process at a time may write a path.
+
     Raises:
-        OSError: the disk is full, or the folder cannot be written. Then nothing has changed.
+        OSError: the disk is full, or the folder cannot be written. Then nobody sees the new file, unless only the
+            last step failed, which makes its name outlive a power cut.
     """
-    is_new_folder = not path.parent.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     hidden = path.with_name(HIDDEN_PREFIX + path.name)
     try:
         with hidden.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(path)
+        move_whole(hidden, path)
     except BaseException:
         with contextlib.suppress(OSError):
             hidden.unlink(missing_ok=True)
         raise
-    sync(path.parent)
-    if is_new_folder:
-        sync(path.parent.parent)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -42,6 +39,29 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     with whole_file(path) as file:
         file.write(content)
+
+
+def move_whole(source: Path, path: Path) -> None:
+    """Give a file that is complete its final name, in the place of one that has it. On the same disk.
+
+    Raises:
+        OSError: as `whole_file` does.
+    """
+    sync(source)
+    source.replace(path)
+    sync(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, so that they outlive a power cut.
+
+    Raises:
+        OSError: it cannot be made, or a file is in its place.
+    """
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
 
 
 def sync(path: Path) -> None:

@@ -99,14 +99,15 @@ class TopicIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
         return same_cluster and (self.topic, self.topic_id) == (other.topic, other.topic_id)
 
 
-def describe_topic(client: AdminClient, topic: str) -> TopicIdentity:
+def describe_topic(client: AdminClient, topic: str, answer_s: float = ANSWER_S) -> TopicIdentity:
     """Ask the broker for a topic's identity, as it is now.
 
     Raises:
-        KafkaException: the broker does not answer within `ANSWER_S`, refuses, or has no such topic.
+        KafkaException: the broker does not answer within `answer_s`, refuses, or has no such topic.
     """
-    described = answers(lambda: client.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_S))[topic]
-    cluster: Any = client.describe_cluster(request_timeout=ANSWER_S).result(ANSWER_S + 1)
+    names = TopicCollection([topic])
+    described = answers(lambda: client.describe_topics(names, request_timeout=answer_s), answer_s)[topic]
+    cluster: Any = client.describe_cluster(request_timeout=answer_s).result(answer_s + 1)
     return TopicIdentity(topic, str(described.topic_id), len(described.partitions), str(cluster.cluster_id))
 
 
@@ -129,16 +130,16 @@ def _offsets(client: AdminClient, topic: str, partitions: Collection[int], which
     return {place.partition: answer.offset for place, answer in found.items()}
 
 
-def answers(ask: Callable[[], "Mapping[_Key, Future[_Value]]"]) -> "dict[_Key, _Value]":
+def answers(ask: Callable[[], "Mapping[_Key, Future[_Value]]"], answer_s: float = ANSWER_S) -> "dict[_Key, _Value]":
     """Wait for an admin client's answers; of a new topic they are asked for again.
 
     Raises:
-        KafkaException: the broker does not answer within `ANSWER_S`, or refuses.
+        KafkaException: the broker does not answer within `answer_s`, or refuses.
     """
-    end_s = time.monotonic() + ANSWER_S
+    end_s = time.monotonic() + answer_s
     while True:
         try:
-            return {what: future.result(ANSWER_S + 1) for what, future in ask().items()}
+            return {what: future.result(answer_s + 1) for what, future in ask().items()}
         except KafkaException as error:
             if error.args[0].code() not in _NEWS or time.monotonic() > end_s:
                 raise

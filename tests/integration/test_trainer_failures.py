@@ -29,6 +29,7 @@ from stream.topics.topics import Topics
 from tools.client_config import producer_config
 from training.service.broker_presence import BrokerPresence
 from training.service.click_log import ClickLog
+from training.service.log_files import read_rows, write_file
 from training.service.trainer_role import TrainerRole
 
 NOW_MS = 1_700_000_000_000
@@ -284,8 +285,7 @@ def test_old_clicks_go_and_the_trainer_reads_on(trainers: Any) -> None:
     """Their files are older than `log_keep_days`; the position is not forgotten, and nothing is trained on too few."""
     trainers.send(clicks(0, 1_000))
     assert run_once(trainers, "first", *QUICK)[0] == 0
-    for path in trainers.settings.log_dir.rglob("*.parquet"):
-        os.utime(path, (time.time() - 2 * 86_400,) * 2)
+    age_log(trainers.settings.log_dir, days=2)
     trainers.send(clicks(1_000, 100))
 
     status, lines = run_once(trainers, "second", *SMALL, "--set", "log_keep_days=1")
@@ -294,6 +294,12 @@ def test_old_clicks_go_and_the_trainer_reads_on(trainers: Any) -> None:
     assert [line for line in lines if '"clicks":1000' in line and "removed the oldest clicks" in line]
     assert "not trained: too few clicks" in lines[-1]
     assert len(logged_offsets(trainers.settings.log_dir)) == 100
+
+
+def age_log(log_dir: Path, days: float) -> None:
+    """Write the files of a click log again, as if it had been so many days ago."""
+    for file in ClickLog(log_dir).files:
+        write_file(file.path, read_rows(file), file.written_s - days * 86_400)
 
 
 def test_a_broker_that_hangs_or_goes_away_is_waited_for(trainers: Any, quick_broker: LocalKafka) -> None:
@@ -366,21 +372,74 @@ def test_clicks_that_retention_takes_from_a_running_trainer_are_named(trainers: 
     )
 
 
-def test_a_topic_that_was_created_anew_is_refused(trainers: Any) -> None:
-    """Its offsets begin again: clicks would be taken for known ones."""
-    topic = trainers.settings.clicks_topic
+@pytest.mark.parametrize("n_clicks", [100, 600])
+def test_a_topic_that_was_created_anew_is_refused(trainers: Any, n_clicks: int) -> None:
+    """Its offsets begin again: clicks would be taken for known ones, also where it has grown past the old offsets."""
+    settings = trainers.settings
     trainers.send(clicks(0, 300))
     assert run_once(trainers, "first", *QUICK)[0] == 0
-    admin = AdminClient({"bootstrap.servers": trainers.settings.broker})
-    admin.delete_topics([topic])[topic].result(PATIENCE_S)
-    trainers.wait_for(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic gone")
-    admin.create_topics([NewTopic(topic, 4, 1)])[topic].result(PATIENCE_S)
-    trainers.send(clicks(0, 100))
+    before = logged_offsets(settings.log_dir)
+    create_topic_anew(trainers)
+    trainers.send(clicks(0, n_clicks))
 
-    status, [line] = run_once(trainers, "second", *QUICK)
+    status, [line] = run_once(trainers, "second", *QUICK, "--skip-lost")
 
     assert status == 1
-    assert "created anew? Move the click log away" in line
+    assert "created anew" in line
+    assert "log_dir" in line
+    assert logged_offsets(settings.log_dir) == before
+    new_log = dataclasses.replace(settings, log_dir=trainers.folder / "new-log")
+    assert run_once(trainers, "third", *QUICK, "--set", f"log_dir={new_log.log_dir}")[0] == 0
+    assert logged_offsets(new_log.log_dir) == click_offsets(trainers)
+
+
+@pytest.mark.parametrize("n_clicks", [0, 100, 2_000])
+def test_a_topic_that_is_created_anew_under_a_running_trainer_is_refused(trainers: Any, n_clicks: int) -> None:
+    """Whatever the client makes of it, no click of the new topic comes into the log of the old one."""
+    trainer = start_logging(trainers, "trainer", *QUICK)
+    trainers.send(clicks(0, 300))
+    wait_until_logged(trainers, 300)
+    before = logged_offsets(trainers.settings.log_dir)
+    create_topic_anew(trainers)
+    trainers.send(clicks(0, n_clicks))
+    trainer.wait(PATIENCE_S)
+
+    line = trainers.log("trainer").read_text().splitlines()[-1]
+    assert trainer.exit_status == 1
+    assert "created anew" in line
+    assert "log_dir" in line
+    assert logged_offsets(trainers.settings.log_dir) == before
+
+
+def create_topic_anew(playground: Any) -> None:
+    """Delete the clicks topic and create it under the same name."""
+    topic = playground.settings.clicks_topic
+    admin = AdminClient({"bootstrap.servers": playground.settings.broker})
+    admin.delete_topics([topic])[topic].result(PATIENCE_S)
+    playground.wait_for(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic gone")
+    admin.create_topics([NewTopic(topic, 4, 1)])[topic].result(PATIENCE_S)
+
+
+def test_two_applications_cannot_share_a_log(trainers: Any) -> None:
+    """Not beside each other and not one after the other: the clicks of two shops would be one training's."""
+    app, topic = (f"{name}-2" for name in (trainers.settings.app, trainers.settings.clicks_topic))
+    other = dataclasses.replace(trainers.settings, app=app, clicks_topic=topic)
+    Topics(other).create()
+    as_other = ("--set", f"app={other.app}", "--set", f"clicks_topic={other.clicks_topic}")
+    first = start_logging(trainers, "first", *QUICK)
+    trainers.send(clicks(0, 300))
+    wait_until_logged(trainers, 300)
+
+    beside = run_once(trainers, "beside", *QUICK, *as_other)
+    first.stop(PATIENCE_S)
+    after = run_once(trainers, "after", *QUICK, *as_other)
+
+    for status, lines in (beside, after):
+        assert status == 1
+        assert other.app in lines[-1]
+        assert trainers.settings.app in lines[-1]
+        assert "--set log_dir=PATH" in lines[-1]
+    assert len(logged_offsets(trainers.settings.log_dir)) == 300
 
 
 def test_a_disk_that_fills_up_is_one_line_and_nothing_is_lost(trainers: Any) -> None:

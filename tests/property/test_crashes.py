@@ -25,11 +25,14 @@ from nextclick.bundle import verify_bundle
 from nextclick.clicks import Click
 from nextclick.network import Network, NetworkConfig
 from nextclick.vocabulary import Vocabulary
+from tools.kafka import TopicIdentity
 from training.service import click_log
 from training.service.bundle_store import remove_drafts, store_bundle
 from training.service.click_log import ClickLog, LogRow
+from training.service.log_owner import LogOwner
 
 NEVER = 10_000
+OWNER = LogOwner("shop", TopicIdentity("clicks", "id", 2))
 _real_fsync = os.fsync
 
 
@@ -238,12 +241,12 @@ def test_a_click_log_that_is_cut_off_anywhere_loses_and_doubles_nothing(
         for actions, cut_before_step, loses_power in lives:
             with Disk(folder, cut_before_step).watching() as disk:
                 log = ClickLog(folder)
-                log.remove_leftovers()
+                log.claim(OWNER)
                 for action in actions:
                     writer.act(log, action)
             disk.end(data.draw, loses_power=loses_power)
             writer.check(ClickLog(folder))
-        ClickLog(folder).remove_leftovers()
+        ClickLog(folder).claim(OWNER)
 
         assert not list(folder.rglob(".writing-*"))
         writer.check(ClickLog(folder))

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,14 @@ import pytest
 
 from nextclick.clicks import Click, Rejected, RejectReason
 from nextclick.errors import PermanentError
-from training.service.click_buffer import ClickBuffer
+from tools.kafka import TopicIdentity
 from training.service.click_consumer import ReadRecord
-from training.service.click_log import ClickLog, LogRow
+from training.service.click_log import ClickBuffer, ClickLog, LogRow
+from training.service.log_files import path_of
+from training.service.log_owner import LogOwner
 
 DEADLINE_S = 60
+OWNER = LogOwner("shop", TopicIdentity("clicks", "id", 2))
 
 
 def rows(first: int, count: int) -> list[LogRow]:
@@ -81,12 +85,12 @@ def test_what_a_crash_left_half_written_is_removed_and_not_read(tmp_path: Path) 
     """Before the rename a file does not exist for anyone."""
     log = ClickLog(tmp_path)
     log.append(0, 0, 4, rows(0, 5))
-    leftover = log.path_of(0, 5, 9).with_name(".writing-" + log.path_of(0, 5, 9).name)
+    leftover = path_of(tmp_path, 0, 5, 9).with_name(".writing-" + path_of(tmp_path, 0, 5, 9).name)
     leftover.write_bytes(log.files[0].path.read_bytes()[:50])
 
     again = ClickLog(tmp_path)
     assert leftover.exists()  # it may be another process's: only the writer removes
-    again.remove_leftovers()
+    again.claim(OWNER)
 
     assert not leftover.exists()
     assert again.ends == {0: 5}
@@ -102,7 +106,7 @@ def test_merging_keeps_every_row_once(tmp_path: Path) -> None:
 
     log.merge_small_files()
 
-    assert [path.name for path in tmp_path.rglob("*.parquet")] == [log.path_of(0, 0, 399).name]
+    assert [path.name for path in tmp_path.rglob("*.parquet")] == [path_of(tmp_path, 0, 0, 399).name]
     assert read_rows(log) == read_rows(ClickLog(tmp_path)) == before
     assert ClickLog(tmp_path).n_clicks == log.n_clicks == 300
 
@@ -129,7 +133,7 @@ def test_a_crash_in_a_merge_doubles_nothing(tmp_path: Path) -> None:
         path.write_bytes(data)
 
     again = ClickLog(tmp_path)
-    again.remove_leftovers()
+    again.claim(OWNER)
 
     assert read_rows(again) == rows(0, 40)
     assert again.n_clicks == 40
@@ -140,19 +144,32 @@ DAY_S = 24 * 3600.0
 NOON_S = 1_700_000_000 // DAY_S * DAY_S + DAY_S / 2
 
 
-def age(log: ClickLog, days_ago: list[float]) -> None:
-    """Let the files of a log have been written so many days ago, by partition and offset; at noon."""
-    for file, days in zip(sorted(log.files), days_ago, strict=True):
-        os.utime(file.path, (NOON_S - days * DAY_S,) * 2)
+class Clock:
+    """Says how late it is.
+
+    Attributes:
+        days_ago: before a certain noon.
+    """
+
+    days_ago = 0.0
+
+    def __call__(self) -> float:
+        return NOON_S - self.days_ago * DAY_S
+
+
+def write_aged(folder: Path, files: list[tuple[int, int, float]]) -> ClickLog:
+    """Write files (partition, number of clicks, how many days ago)."""
+    clock = Clock()
+    log = ClickLog(folder, clock)
+    for partition, count, clock.days_ago in files:
+        first = log.ends.get(partition, 0)
+        log.append(partition, first, first + count - 1, rows(first, count))
+    return log
 
 
 def test_old_files_go_and_the_position_stays(tmp_path: Path) -> None:
     """Whole files by the time of writing; the last file of a partition is emptied, for its name is the position."""
-    log = ClickLog(tmp_path)
-    for first in (0, 10, 20):
-        log.append(0, first, first + 9, rows(first, 10))
-    log.append(1, 0, 4, rows(0, 5))
-    age(log, [9, 5, 1, 9])
+    log = write_aged(tmp_path, [(0, 10, 9), (1, 5, 9), (0, 10, 5), (0, 10, 1)])
 
     removed = log.remove_old(NOON_S - 4 * DAY_S, max_bytes=10**9)
 
@@ -167,12 +184,8 @@ def test_old_files_go_and_the_position_stays(tmp_path: Path) -> None:
 
 def test_the_oldest_files_go_until_the_rest_is_small_enough(tmp_path: Path) -> None:
     """Of all partitions the ones that were written first."""
-    log = ClickLog(tmp_path)
-    for first in (0, 10, 20):
-        log.append(0, first, first + 9, rows(first, 10))
-        log.append(1, first, first + 9, rows(first, 10))
-    age(log, [9, 3, 1, 8, 7, 2])
-    sizes = [file.path.stat().st_size for file in sorted(log.files)]
+    log = write_aged(tmp_path, [(0, 10, 9), (1, 10, 8), (1, 10, 7), (0, 10, 3), (1, 10, 2), (0, 10, 1)])
+    sizes = [file.n_bytes for file in sorted(log.files)]
 
     assert log.remove_old(0, max_bytes=sum(sizes)) == 0
     assert log.remove_old(0, max_bytes=sizes[1] + sizes[2] + sizes[5]) == 30
@@ -185,26 +198,36 @@ def test_the_oldest_files_go_until_the_rest_is_small_enough(tmp_path: Path) -> N
 
 def test_files_of_different_days_are_not_merged(tmp_path: Path) -> None:
     """What is joined keeps the time of its newest part, so that clicks go when their days are over."""
-    log = ClickLog(tmp_path)
-    for number in range(50):
-        log.append(0, number, number, rows(number, 1))
-    age(log, [3] * 10 + [2] + [0] * 39)
+    log = write_aged(tmp_path, [(0, 1, 3)] * 9 + [(0, 1, 2.9), (0, 1, 2)] + [(0, 1, 0)] * 39)
 
     log.merge_small_files()
 
     files = sorted(ClickLog(tmp_path).files)
     assert [(file.first, file.last) for file in files] == [(0, 9), (10, 10), (11, 49)]
+    assert [file.written_s for file in files] == [NOON_S - days * DAY_S for days in (2.9, 2, 0)]
     assert log.remove_old(NOON_S - 2.5 * DAY_S, max_bytes=10**9) == 10
     assert read_rows(log) == rows(10, 40)
+
+
+def test_a_copy_of_a_log_is_as_old_as_the_log(tmp_path: Path) -> None:
+    """A copied or restored file is new to the file system; its clicks go when their days are over all the same."""
+    write_aged(tmp_path / "log", [(0, 10, 9), (0, 10, 5), (0, 10, 1)])
+    shutil.copytree(tmp_path / "log", tmp_path / "copy", copy_function=shutil.copyfile)
+    copy = ClickLog(tmp_path / "copy")
+
+    assert copy.remove_old(NOON_S - 4 * DAY_S, max_bytes=10**9) == 20
+    assert read_rows(copy) == rows(20, 10)
 
 
 _WRITER = """
 import sys
 from pathlib import Path
 from nextclick.clicks import Click
+from tools.kafka import TopicIdentity
 from training.service.click_log import ClickLog, LogRow
+from training.service.log_owner import LogOwner
 log = ClickLog(Path(sys.argv[1]))
-log.remove_leftovers()
+log.claim(LogOwner("shop", TopicIdentity("clicks", "id", 2)))
 first = log.ends.get(0, 0)
 print("ready", flush=True)
 while True:
@@ -264,25 +287,11 @@ def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
         ClickLog(tmp_path / "log")
 
 
-def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
-    """The user learns which file, and what to do with it."""
-    log = ClickLog(tmp_path)
-    log.append(0, 0, 4, rows(0, 5))
-    path = log.files[0].path
-    path.write_bytes(b"not Parquet at all")
-    with pytest.raises(PermanentError, match="Parquet"):
-        ClickLog(tmp_path)
-    path.rename(path.with_name("notes.parquet"))
-
-    with pytest.raises(PermanentError, match=r"notes\.parquet; move it elsewhere"):
-        ClickLog(tmp_path)
-
-
 def test_files_that_overlap_are_refused(tmp_path: Path) -> None:
     """Two trainers must have written: better stop than count clicks twice."""
     log = ClickLog(tmp_path)
     log.append(0, 0, 4, rows(0, 5))
-    os.link(log.files[0].path, log.path_of(0, 3, 7))
+    os.link(log.files[0].path, path_of(tmp_path, 0, 3, 7))
 
     with pytest.raises(PermanentError, match="overlap"):
         ClickLog(tmp_path)

@@ -10,15 +10,19 @@ from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from nextclick.clicks import Click, ClickFields, Rejected, click_decoder
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
-from tools.client_config import consumer_config
+from tools.client_config import consumer_config, librdkafka_config
+from tools.kafka import Failure, TopicIdentity, describe_topic, failure_of
 from training.service.broker_presence import BrokerPresence
+from training.service.log_owner import refuse_other_topic
 from training.service.start_position import Span, check_same_topic, lost_clicks, lost_clicks_error
 
 _ANSWER_S = 6.0  # for the first answer of the broker
+_CONFIRMATION_S = 1.0  # for an answer that can also be asked for later
 _GONE_AFTER_S = 10.0  # a broker that has just started knows no topic for a moment
 _MAX_RECORDS = 500  # of one poll; so that even records of a megabyte each do not fill the memory
 _log = logging.getLogger(__name__)
@@ -64,6 +68,8 @@ class ClickConsumer:
             "error_cb": self._on_error,
         }
         self._consumer = Consumer(config)
+        self._admin = AdminClient(librdkafka_config(settings))
+        self._topic: TopicIdentity | None = None
         try:
             self._partitions = self._check_topics()
         except BaseException:
@@ -85,9 +91,50 @@ class ClickConsumer:
         except KafkaException as error:
             raise self._no_answer(error) from error
 
-    def start(self, positions: Mapping[int, int]) -> None:
-        """Read from these offsets on, one for each partition."""
+    def identity(self) -> TopicIdentity:
+        """Ask the broker which topic has the name of the clicks topic now.
+
+        Raises:
+            TemporaryError: the broker does not answer.
+        """
+        try:
+            return describe_topic(self._admin, self._settings.clicks_topic)
+        except KafkaException as error:
+            raise self._no_answer(error) from error
+
+    def confirm_topic(self) -> None:
+        """Make sure that all records so far came from the topic that reading began with. Blocks for a second at most.
+
+        A topic can be deleted and created anew at any time, and the client reads on. Its id never comes again: if it
+        is still the one of the beginning, nothing that was read until now is another topic's.
+
+        Raises:
+            TemporaryError: the broker does not say so now; ask again later.
+            PermanentError: the topic was created anew, or is gone, or the broker refuses to describe it.
+        """
         topic = self._settings.clicks_topic
+        try:
+            now = describe_topic(self._admin, topic, _CONFIRMATION_S)
+        except KafkaException as error:
+            failure = failure_of(error.args[0])
+            if failure is Failure.REFUSED:
+                raise PermanentError(
+                    f"the broker refuses to describe the topic {topic}: {error.args[0].str()}; correct the rights of "
+                    "the trainer's user"
+                ) from error
+            if failure is Failure.PASSING:
+                self._presence.missed()
+            else:
+                self._suspect_gone()
+            raise self._no_answer(error) from error
+        self._presence.answered()
+        if self._topic is not None:
+            refuse_other_topic(self._settings.log_dir, self._topic, now)
+
+    def start(self, positions: Mapping[int, int], identity: TopicIdentity) -> None:
+        """Read from these offsets on, one for each partition, of this topic and of no other."""
+        topic = self._settings.clicks_topic
+        self._topic = identity
         self._consumer.poll(0)  # what the client had to say of a time that is over
         self._next = dict(positions)
         self._at_end.clear()
@@ -109,8 +156,8 @@ class ClickConsumer:
         """
         while self._failures:
             self._handle(*self._failures.pop(0))
-        if self._unknown_since_s is not None and time.monotonic() >= self._unknown_since_s + _GONE_AFTER_S:
-            self._look_again()
+        if self._unknown_since_s is not None:
+            self._suspect_gone()
         records = []
         for message in self._consumer.consume(_MAX_RECORDS, timeout_s):
             partition, error, offset = message.partition(), message.error(), message.offset()
@@ -187,19 +234,26 @@ class ClickConsumer:
             KafkaError._UNKNOWN_TOPIC,
             KafkaError._UNKNOWN_PARTITION,
         ):
-            self._unknown_since_s = self._unknown_since_s or time.monotonic()
+            self._suspect_gone()
         elif error.fatal() or not error.retriable():
             _log.warning("reading %s: %s", topic, error.str(), extra={"fields": {"partition": partition}})
 
-    def _look_again(self) -> None:
-        """Tell a topic that is gone from one that the broker did not know yet, and then go on with it."""
-        self._unknown_since_s = time.monotonic()
+    def _suspect_gone(self) -> None:
+        """Tell a topic that is gone from one that the broker does not know yet, and go on with it once it does."""
+        now_s = time.monotonic()
+        self._unknown_since_s = self._unknown_since_s or now_s
+        if now_s < self._unknown_since_s + _GONE_AFTER_S:
+            return
+        self._unknown_since_s = now_s
         with contextlib.suppress(TemporaryError):  # no answer: the next look is as long again from now
             self._check_topics()
+            self.confirm_topic()
             self._unknown_since_s = None
-            self.start(self._next)
+            assert self._topic is not None
+            self.start(self._next, self._topic)
 
     def _explain_missing_offset(self, partition: int | None) -> NoReturn:
+        self.confirm_topic()
         topic, spans = self._settings.clicks_topic, self.spans()
         lost = lost_clicks(self._next, spans)
         if lost:

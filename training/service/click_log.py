@@ -1,36 +1,34 @@
 """The click log: every click that was read, in Parquet files that are named after the offsets they cover.
 
+    log_dir/owner.json                                                              whose clicks these are
     log_dir/partition=3/00000000000000000000-00000000000000000412.parquet
 
 The names are the trainer's position: the next offset to read is one past the highest. A file appears whole or not at
 all, so a crash neither loses nor doubles a row. A range without clicks (rejected records only, or clicks that were
-removed for their age) is a file of no bytes. Nothing else knows files (`training.service.log_files` apart): an
-object store can take their place.
+removed for their age) is a file without rows. Nothing else knows files (`training.service.log_files` apart): an object
+store can take their place.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pyarrow as pa
 
-from nextclick.clicks import Click
+from nextclick.clicks import Click, Rejected
 from nextclick.errors import PermanentError
-from training.service.log_files import (
-    HIDDEN_PREFIX,
-    SCHEMA,
-    LogFile,
-    count_rows,
-    parse_name,
-    read_file,
-    sync_folder,
-    write_file,
-)
+from tools.files import HIDDEN_PREFIX, make_folder, sync, write_whole
+from training.service.log_files import SCHEMA, LogFile, look_at, path_of, read_rows, write_file
+from training.service.log_owner import NOTE, LogOwner, read_owner, refuse_other_owner
 
 _SMALL_FILE_BYTES = 1_000_000  # files below it are merged; a flush every 30 s makes thousands a day
 _MERGE_AT_FILES = 32  # so a row is rewritten once per so many flushes at most, until its file is no longer small
 _DAY_S = 24 * 3600
+_log = logging.getLogger(__name__)
 
 
 class LogRow(NamedTuple):
@@ -41,26 +39,34 @@ class LogRow(NamedTuple):
 
 
 class ClickLog:
-    """The click log below one folder. One process at a time may write it (`training.service.log_lock`).
+    """The click log below one folder. One process at a time may write it (`training.service.log_owner`).
 
     Attributes:
         folder: where it is.
+        owner: whose clicks it holds; None when it is new, or an earlier version wrote it.
         n_clicks: rows in the log.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         """Open a log, or start one. What a crash left behind is passed over.
 
+        Args:
+            folder: where it is.
+            clock: gives the time, in seconds since 1970; the clicks that are written now are as old.
+
         Raises:
-            PermanentError: the folder cannot be used, or its files do not fit together.
+            PermanentError: the folder cannot be used, or its files are damaged or do not fit together.
         """
         self.folder = folder
+        self._clock = clock
         with _plain_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            files = [parse_name(path) for path in folder.glob("partition=*/*.parquet") if not _is_hidden(path)]
-            self._files, self._merged_parts = _without_merged(files)
-            self.n_clicks = sum(count_rows(file.path) for file in self._files)
-            self._ends = {file.partition: file.last + 1 for file in self._files}
+            make_folder(folder)
+            self.owner = read_owner(folder)
+            paths = [path for path in folder.glob("partition=*/*.parquet") if not path.name.startswith(HIDDEN_PREFIX)]
+            files = [look_at(path, may_be_empty=self.owner is None) for path in paths]
+        self._files, self._merged_parts = _without_merged(files)
+        self.n_clicks = sum(file.n_clicks for file in self._files)
+        self._ends = {file.partition: file.last + 1 for file in self._files}
 
     @property
     def ends(self) -> dict[int, int]:
@@ -72,17 +78,32 @@ class ClickLog:
         """The files, by partition and offset."""
         return list(self._files)
 
-    def remove_leftovers(self) -> None:
-        """Remove what a crash left behind. Only for the one that writes the log.
+    def claim(self, owner: LogOwner) -> None:
+        """Make the log this owner's, and remove what a crash left behind. Only for the one that writes the log.
+
+        A log that an earlier version wrote does not say whose it is: it is taken for this owner's.
 
         Raises:
-            PermanentError: the folder cannot be written.
+            PermanentError: it is another's, or the folder cannot be written.
         """
+        refuse_other_owner(self.folder, self.owner, owner)
         with _plain_errors(self.folder):
-            for path in (*self.folder.glob(f"partition=*/{HIDDEN_PREFIX}*"), *self._merged_parts):
+            for pattern in (f"{HIDDEN_PREFIX}*", f"partition=*/{HIDDEN_PREFIX}*"):
+                for path in self.folder.glob(pattern):
+                    path.unlink()
+            for path in self._merged_parts:
                 path.unlink()
             self._merged_parts = []
-            sync_folder(self.folder)  # it may have been made just before the crash
+            sync(self.folder)  # a folder of a partition may have been made just before the crash
+            if self.owner is None:
+                # From the note on a file of no bytes is a damaged one.
+                for file in [file for file in self._files if file.n_bytes == 0]:
+                    self._empty(file)
+                write_whole(self.folder / NOTE, msgspec.json.encode(owner))
+                self.owner = owner
+                if self._files:
+                    taken = "the click log %s did not say whose clicks it holds: taken for the application %s, topic %s"
+                    _log.warning(taken, self.folder, owner.app, owner.clicks.topic)
 
     def append(self, partition: int, first: int, last: int, clicks: Sequence[LogRow]) -> None:
         """Write the clicks among the records [first, last] of a partition; durable on return.
@@ -98,25 +119,20 @@ class ClickLog:
         """
         if first != self._ends.get(partition, first) or last < first:
             raise ValueError(f"partition {partition} ends at {self._ends.get(partition)}, not at {first}-{last}")
-        file = LogFile(partition, first, last, self.path_of(partition, first, last))
         with _plain_errors(self.folder):
-            write_file(file.path, _table(partition, clicks) if clicks else None)
-        self._files.append(file)
+            rows = _table(partition, clicks)
+            self._files.append(write_file(path_of(self.folder, partition, first, last), rows, self._clock()))
         self._ends[partition] = last + 1
         self.n_clicks += len(clicks)
-
-    def path_of(self, partition: int, first: int, last: int) -> Path:
-        """Give the path of the file that covers these offsets."""
-        return self.folder / f"partition={partition}" / f"{first:020d}-{last:020d}.parquet"
 
     def read(self, files: Sequence[LogFile]) -> pa.Table:
         """Read the rows of some files, one file after the other.
 
         Raises:
-            PermanentError: a file cannot be read.
+            PermanentError: a file cannot be read, or is damaged.
         """
         with _plain_errors(self.folder):
-            return pa.concat_tables([read_file(file.path) for file in files] or [SCHEMA.empty_table()])
+            return pa.concat_tables([read_rows(file) for file in files] or [SCHEMA.empty_table()])
 
     def merge_small_files(self) -> None:
         """Join neighbouring small files where many have gathered, so that reading stays quick.
@@ -125,7 +141,7 @@ class ClickLog:
         beside its parts at worst.
 
         Raises:
-            PermanentError: the folder cannot be read or written.
+            PermanentError: the folder cannot be read or written, or a file is damaged.
         """
         with _plain_errors(self.folder):
             for partition in self._ends:
@@ -149,40 +165,35 @@ class ClickLog:
             How many clicks were removed.
 
         Raises:
-            PermanentError: the folder cannot be read or written.
+            PermanentError: the folder cannot be written.
         """
-        removed = 0
+        n_clicks = self.n_clicks
+        n_bytes = sum(file.n_bytes for file in self._files)
         with _plain_errors(self.folder):
-            status_of = {file: file.path.stat() for file in self._files}
-            n_bytes = sum(status.st_size for status in status_of.values())
-            for file in sorted(self._files, key=lambda file: (status_of[file].st_mtime, file)):
-                status = status_of[file]
-                if status.st_mtime >= before_s and n_bytes <= max_bytes:
+            for file in sorted(self._files, key=lambda file: (file.written_s, file)):
+                if file.written_s >= before_s and n_bytes <= max_bytes:
                     break
-                is_last = file.last + 1 == self._ends[file.partition]
-                if is_last and status.st_size == 0:
+                if file.last + 1 != self._ends[file.partition]:
+                    file.path.unlink()
+                    self._files.remove(file)
+                elif file.n_clicks:
+                    self._empty(file)
+                else:
                     continue
-                removed += self._remove(file, is_last)
-                n_bytes -= status.st_size
-        return removed
+                self.n_clicks -= file.n_clicks
+                n_bytes -= file.n_bytes
+        return n_clicks - self.n_clicks
 
-    def _remove(self, file: LogFile, is_last: bool) -> int:
-        n_clicks = count_rows(file.path)
-        if is_last:
-            write_file(file.path, None)
-        else:
-            file.path.unlink()
-            self._files.remove(file)
-        self.n_clicks -= n_clicks
-        return n_clicks
+    def _empty(self, file: LogFile) -> None:
+        """Leave of a file what it covers."""
+        self._files[self._files.index(file)] = write_file(file.path, SCHEMA.empty_table(), file.written_s)
 
     def _runs_of_small_files(self, partition: int) -> list[list[LogFile]]:
         """Group a partition's files; each group covers offsets without a gap and was written within one day."""
         runs: list[list[LogFile]] = [[]]
         before: tuple[int, float] | None = None  # where the last file ended, and its day
         for file in sorted(file for file in self._files if file.partition == partition):
-            status = file.path.stat()
-            is_small, day = status.st_size < _SMALL_FILE_BYTES, status.st_mtime // _DAY_S
+            is_small, day = file.n_bytes < _SMALL_FILE_BYTES, file.written_s // _DAY_S
             if not is_small or before != (file.first - 1, day):
                 runs.append([])
             if is_small:
@@ -191,24 +202,54 @@ class ClickLog:
         return runs
 
     def _merge(self, parts: list[LogFile]) -> None:
-        partition, first, last = parts[0].partition, parts[0].first, parts[-1].last
-        merged = LogFile(partition, first, last, self.path_of(partition, first, last))
-        rows = pa.concat_tables([read_file(part.path) for part in parts])
-        write_file(merged.path, rows if rows.num_rows else None, parts[-1].path.stat().st_mtime)
+        path = path_of(self.folder, parts[0].partition, parts[0].first, parts[-1].last)
+        rows = pa.concat_tables([read_rows(part) for part in parts])
+        merged = write_file(path, rows, max(part.written_s for part in parts))
         self._files = [file for file in self._files if file not in parts] + [merged]
         for part in parts:
             part.path.unlink()
 
 
+class ClickBuffer:
+    """Clicks that were read and wait to be written to the click log, and which records were read.
+
+    Attributes:
+        n_clicks: that wait.
+    """
+
+    def __init__(self, positions: dict[int, int]) -> None:
+        """Start empty; `positions` says which record of each partition is read first."""
+        self._first = dict(positions)
+        self._next = dict(positions)
+        self._clicks: dict[int, list[LogRow]] = {partition: [] for partition in positions}
+        self.n_clicks = 0
+
+    def add(self, records: Iterable[tuple[int, int, Click | Rejected | None]]) -> None:
+        """Take records (partition, offset, click), in order per partition. What is no click counts as read too."""
+        for partition, offset, click in records:
+            self._next[partition] = offset + 1
+            if isinstance(click, Click):
+                self._clicks[partition].append(LogRow(offset, click))
+                self.n_clicks += 1
+
+    def write_to(self, log: ClickLog) -> None:
+        """Write everything; also where no click was among the records, so that the log's end moves on."""
+        for partition, end in self._next.items():
+            if end > self._first[partition]:
+                clicks = self._clicks[partition]
+                log.append(partition, self._first[partition], end - 1, clicks)
+                self._first[partition] = end
+                self._clicks[partition] = []
+                self.n_clicks -= len(clicks)
+
+
 def _table(partition: int, clicks: Sequence[LogRow]) -> pa.Table:
+    if not clicks:
+        return SCHEMA.empty_table()
     offsets = [logged.offset for logged in clicks]
     users, items, times, events = zip(*(logged.click for logged in clicks), strict=True)
     columns = [users, items, times, events, [partition] * len(clicks), offsets]
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
-
-
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(HIDDEN_PREFIX)
 
 
 def _without_merged(files: list[LogFile]) -> tuple[list[LogFile], list[Path]]:
@@ -233,11 +274,6 @@ def _without_merged(files: list[LogFile]) -> tuple[list[LogFile], list[Path]]:
 def _plain_errors(folder: Path) -> Iterator[None]:
     try:
         yield
-    except pa.ArrowInvalid as error:
-        raise PermanentError(
-            f"the click log {folder} expects Parquet files, found another: {error}; restore it, or remove it if it is "
-            "the newest of its partition: its clicks are read again"
-        ) from error
     except OSError as error:
         raise PermanentError(
             f"expected to read and write the click log {folder}, found: {error.strerror or error}; make room or "

@@ -1,19 +1,27 @@
-"""How a file of the click log is written, read and named. Only `training.service.click_log` uses it.
+"""One file of the click log: its name, its rows, its age, and how damage is noticed.
 
-A file appears whole or not at all, also after a power cut: hidden name, fsync, rename, fsync of the folder.
+A Parquet file with page checksums, as any reader takes it. Page checksums leave out the footer, where a changed bit can
+stand for other rows. So a seal stands before the footer, where Parquet leaves room for what is not its own:
+
+    pages | seal: a mark, xxh3-64 of the pages, xxh3-64 of what follows | footer, its length, "PAR1"
+
+Files of earlier versions have no seal and no time: they are read as they are, and are as old as the file system says.
 """
 
 import contextlib
 import os
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from nextclick.errors import PermanentError
+from tools.files import whole_file
 
-HIDDEN_PREFIX = ".writing-"
 SCHEMA = pa.schema(
     [
         ("user_id", pa.string()),
@@ -24,23 +32,116 @@ SCHEMA = pa.schema(
         ("offset", pa.int64()),
     ]
 )
+_WRITTEN_MS = b"nextclick.written_ms"  # in the footer: when the newest row was first written, in ms since 1970
+_MARK = b"nextclk1"
+_SEAL = struct.Struct("<8sQQ")
+_END_BYTES = 8  # of a Parquet file: the length of the footer in four bytes, and "PAR1"
 
 
 class LogFile(NamedTuple):
-    """A file of the log and the offsets that it covers, both inclusive."""
+    """A file of the log, as it was when it was last looked at. Sorts by partition and offset.
+
+    Attributes:
+        partition: of all its clicks.
+        first: the first offset that it covers.
+        last: the last offset that it covers.
+        path: where it is.
+        n_clicks: rows; none where only rejected records were read, or where clicks were removed for their age.
+        n_bytes: its size.
+        written_s: when its newest row was first written, in seconds since 1970; merging and copying keep it.
+    """
 
     partition: int
     first: int
     last: int
     path: Path
+    n_clicks: int
+    n_bytes: int
+    written_s: float
 
 
-def parse_name(path: Path) -> LogFile:
-    """Read what a file covers from its name.
+def path_of(folder: Path, partition: int, first: int, last: int) -> Path:
+    """Give the path of the file that covers these offsets, both inclusive."""
+    return folder / f"partition={partition}" / f"{first:020d}-{last:020d}.parquet"
+
+
+def write_file(path: Path, rows: pa.Table, written_s: float) -> LogFile:
+    """Let a file appear whole, in place of one of the same name.
+
+    Args:
+        path: as `path_of` gives it.
+        rows: of `SCHEMA`; it may have none.
+        written_s: when the newest of them was first written, in seconds since 1970.
 
     Raises:
-        PermanentError: it is no file of a click log.
+        OSError: the folder cannot be written.
     """
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False) as writer:
+        writer.write_table(rows)
+        writer.add_key_value_metadata({_WRITTEN_MS: str(round(written_s * 1000))})
+    content = memoryview(sink.getvalue())
+    pages, footer = content[: _footer_at(content)], content[_footer_at(content) :]
+    with whole_file(path) as file:
+        file.write(pages)
+        file.write(_SEAL.pack(_MARK, xxhash.xxh3_64_intdigest(pages), xxhash.xxh3_64_intdigest(footer)))
+        file.write(footer)
+    return LogFile(*_parse_name(path), path, rows.num_rows, len(content) + _SEAL.size, written_s)
+
+
+def look_at(path: Path, *, may_be_empty: bool) -> LogFile:
+    """Tell what a file covers and how old it is; of its content only the end is read, and checked.
+
+    Args:
+        path: of the file.
+        may_be_empty: an earlier version wrote the log: for it, a file of no bytes was a range without clicks.
+
+    Raises:
+        PermanentError: it is no file of a click log, or it is damaged.
+        OSError: it cannot be read.
+    """
+    offsets = _parse_name(path)
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_size == 0 and may_be_empty:
+            return LogFile(*offsets, path, 0, 0, status.st_mtime)
+        file.seek(max(0, status.st_size - _END_BYTES))
+        seal_at = status.st_size + _footer_at(file.read(_END_BYTES)) - _END_BYTES - _SEAL.size
+        file.seek(max(0, seal_at))
+        metadata, _ = _checked_footer(path, file.read())
+    written_ms = (metadata.metadata or {}).get(_WRITTEN_MS)
+    written_s = int(written_ms) / 1000 if written_ms is not None else status.st_mtime
+    return LogFile(*offsets, path, metadata.num_rows, status.st_size, written_s)
+
+
+def read_rows(file: LogFile) -> pa.Table:
+    """Read a file's rows, all of them as they were written.
+
+    Raises:
+        PermanentError: it is damaged, or holds something else than clicks.
+        OSError: it cannot be read.
+    """
+    content = file.path.read_bytes()
+    if len(content) != file.n_bytes:
+        raise _damaged(file.path, f"it has {len(content)} bytes, and had {file.n_bytes} when the log was opened")
+    if not content:
+        return SCHEMA.empty_table()
+    _, pages_digest = _checked_footer(file.path, content)
+    pages = memoryview(content)[: _footer_at(content) - _SEAL.size]
+    if pages_digest is not None and xxhash.xxh3_64_intdigest(pages) != pages_digest:
+        raise _damaged(file.path, "its checksum is another one")
+    with _damage_named(file.path):
+        rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True).replace_schema_metadata()
+    if rows.schema != SCHEMA or any(column.null_count for column in rows.columns):
+        columns = ", ".join(f"{column.name} {column.type}" for column in rows.schema)
+        raise PermanentError(
+            f"{file.path} should have the columns of a click log, without gaps, but has others, or values are missing "
+            f"({columns}); move it elsewhere: no trainer wrote it"
+        )
+    return rows
+
+
+def _parse_name(path: Path) -> tuple[int, int, int]:
     try:
         partition = int(path.parent.name.removeprefix("partition="))
         first, last = (int(part) for part in path.stem.split("-"))
@@ -48,55 +149,44 @@ def parse_name(path: Path) -> LogFile:
         raise PermanentError(
             f"the click log expects files named partition=N/FIRST-LAST.parquet, found {path}; move it elsewhere"
         ) from None
-    return LogFile(partition, first, last, path)
+    return partition, first, last
 
 
-def write_file(path: Path, table: pa.Table | None, written_s: float | None = None) -> None:
-    """Let a file appear whole, in place of one of the same name.
+def _checked_footer(path: Path, content: bytes) -> tuple[pq.FileMetaData, int | None]:
+    """Check the footer at the end of some content with the seal, and read it; give the pages' checksum if there is one.
 
     Args:
-        path: of the file.
-        table: the rows; None makes a file of no bytes.
-        written_s: when its newest row was first written, in seconds since 1970; now, if not given.
+        path: for the message.
+        content: the file, or its end from the seal on.
     """
-    is_new_folder = not path.parent.exists()
-    path.parent.mkdir(exist_ok=True)
-    hidden = path.with_name(HIDDEN_PREFIX + path.name)
+    footer_at = _footer_at(content)
+    seal = bytes(content[max(0, footer_at - _SEAL.size) : max(0, footer_at)]).rjust(_SEAL.size)
+    mark, pages_digest, digest = _SEAL.unpack(seal)
+    is_sealed = mark == _MARK
+    if is_sealed and xxhash.xxh3_64_intdigest(memoryview(content)[footer_at:]) != digest:
+        raise _damaged(path, "the checksum of its footer is another one")
+    with _damage_named(path):
+        metadata = pq.read_metadata(pa.BufferReader(content))
+    if not is_sealed and _WRITTEN_MS in (metadata.metadata or {}):
+        raise _damaged(path, "the checksum of its footer is not there")
+    return metadata, pages_digest if is_sealed else None  # an earlier version seals nothing
+
+
+def _footer_at(content: bytes | memoryview) -> int:
+    """Tell where the footer begins in content that ends as a Parquet file does; negative if that is not among it."""
+    return len(content) - _END_BYTES - int.from_bytes(content[-_END_BYTES:-4], "little")
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
     try:
-        with hidden.open("wb") as file:
-            if table is not None:
-                pq.write_table(table, file, compression="zstd")
-            file.flush()
-            if written_s is not None:
-                os.utime(file.fileno(), (written_s, written_s))
-            os.fsync(file.fileno())
-        hidden.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            hidden.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-    if is_new_folder:
-        sync_folder(path.parent.parent)
+        yield
+    except Exception as error:  # of bytes that are in memory: whatever the library makes of damaged ones
+        raise _damaged(path, str(error)) from error
 
 
-def read_file(path: Path) -> pa.Table:
-    """Read a file's rows."""
-    if path.stat().st_size == 0:
-        return SCHEMA.empty_table()
-    with path.open("rb") as file:  # an open file: given a path, the folder's name would become a column
-        return pq.read_table(file, schema=SCHEMA)
-
-
-def count_rows(path: Path) -> int:
-    """Give the number of a file's rows without reading them."""
-    return pq.read_metadata(path).num_rows if path.stat().st_size else 0
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _damaged(path: Path, found: str) -> PermanentError:
+    return PermanentError(
+        f"{path} is damaged: {' '.join(found.split())}. Restore it from a copy, or remove it: if it is the newest of "
+        "its partition, its clicks are read again from the topic, else they are missing from the log"
+    )

@@ -13,15 +13,15 @@ from threading import Event, Thread
 from prometheus_client import CollectorRegistry
 
 from nextclick.clicks import Rejected
+from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
 from tools.http_endpoint import start_http
 from training.learning.cancellation import Cancellation
 from training.service.broker_presence import BrokerPresence
-from training.service.click_buffer import ClickBuffer
-from training.service.click_consumer import ClickConsumer, ReadRecord
-from training.service.click_log import ClickLog
+from training.service.click_consumer import ClickConsumer
+from training.service.click_log import ClickBuffer, ClickLog
 from training.service.log_files import LogFile
-from training.service.log_lock import lock_of
+from training.service.log_owner import LogOwner, lock_of, refuse_other_owner
 from training.service.metrics import TrainerMetrics
 from training.service.schedule import Progress, training_is_due
 from training.service.start_position import Span, check_same_topic, lost_clicks, lost_clicks_error, start_positions
@@ -50,7 +50,7 @@ def run_trainer(settings: Settings, *, once: bool, skip_lost: bool) -> None:
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with lock_of(settings.log_dir, stop) as held:
+    with lock_of(settings.log_dir, settings.app, stop) as held:
         if held:
             trainer = Trainer(settings, stop, skip_lost=skip_lost)
             try:
@@ -136,13 +136,16 @@ class Trainer:
     def _begin(self) -> dict[int, Span]:
         """Go on where the log ends. It is opened anew: while the role was another's, so may have been the log."""
         self._log = ClickLog(self._settings.log_dir)
-        self._log.remove_leftovers()
+        owner = LogOwner(self._settings.app, self._consumer.identity())
+        refuse_other_owner(self._log.folder, self._log.owner, owner)
         spans = self._consumer.spans()
-        self._check_position(spans)
+        check_same_topic(self._settings.clicks_topic, self._log.ends, spans)
+        self._log.claim(owner)
+        self._pass_over_lost(spans)
         positions = start_positions(self._log.ends, spans, self._settings.start)
         self._remember_start(positions)
         self._buffer = ClickBuffer(positions)
-        self._consumer.start(positions)
+        self._consumer.start(positions, owner.clicks)
         self._works = True
         _log.info(
             "logging clicks of %s to %s, metrics at http://127.0.0.1:%d/metrics",
@@ -158,14 +161,16 @@ class Trainer:
         self._works = False
         if self._role.is_held():
             self._flush()
+            if self._buffer.n_clicks:
+                text = "%d clicks are not logged, for the broker does not confirm their topic: they are read again"
+                _log.warning(text, self._buffer.n_clicks)
         else:
             _log.warning("lost the role of trainer of the application %s: nothing more is logged", self._settings.app)
         self._consumer.stop()
 
-    def _check_position(self, spans: dict[int, Span]) -> None:
-        topic, ends = self._settings.clicks_topic, self._log.ends
-        check_same_topic(topic, ends, spans)
-        lost = lost_clicks(ends, spans)
+    def _pass_over_lost(self, spans: dict[int, Span]) -> None:
+        topic = self._settings.clicks_topic
+        lost = lost_clicks(self._log.ends, spans)
         if lost and not self._skip_lost:
             raise lost_clicks_error(topic, lost)
         for partition, first, last in lost:
@@ -177,7 +182,7 @@ class Trainer:
         while not self._stop.is_set():
             if not self._role.is_held():
                 return False
-            self._take(self._consumer.poll(_POLL_S))
+            self._read()
             now_s = time.monotonic()
             if now_s >= self._last_flush_s + self._settings.log_flush_s:
                 self._flush()
@@ -193,8 +198,8 @@ class Trainer:
         while not self._stop.is_set() and not self._consumer.has_read(spans):
             if not self._role.is_held():
                 return False
-            self._take(self._consumer.poll(_POLL_S))
-        self._flush()
+            self._read()
+        self._write()
         if self._log.n_clicks < self._settings.min_clicks:
             needed = {"clicks": self._log.n_clicks, "min_clicks": self._settings.min_clicks}
             _log.info("not trained: too few clicks in the log", extra={"fields": needed})
@@ -202,19 +207,31 @@ class Trainer:
             self._start_training()
         return True
 
-    def _take(self, records: list[ReadRecord]) -> None:
+    def _read(self) -> None:
+        """Take what comes. A buffer that is full is written first, however long that takes."""
         self._last_turn_s = time.monotonic()
+        if self._buffer.n_clicks >= _MAX_BUFFERED_CLICKS and not self._flush():
+            self._stop.wait(_POLL_S)
+            return
+        records = self._consumer.poll(_POLL_S)
         self._buffer.add(records)
         for record in records:
             if isinstance(record.click, Rejected):
                 self._metrics.rejected.labels(record.click.reason).inc()
-        if self._buffer.n_clicks >= _MAX_BUFFERED_CLICKS:
-            self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Write what was read, unless the broker does not answer: then it waits for the next time."""
+        try:
+            self._write()
+        except TemporaryError:
+            return False
+        return True
+
+    def _write(self) -> None:
+        self._last_flush_s = time.monotonic()
+        self._consumer.confirm_topic()
         before = self._log.n_clicks
         self._buffer.write_to(self._log)
-        self._last_flush_s = time.monotonic()
         self._metrics.logged.inc(self._log.n_clicks - before)
         if self._running is None:  # a training reads the files that were there when it began
             self._remove_old_clicks()
