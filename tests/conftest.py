@@ -3,24 +3,47 @@
 import os
 import re
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from demo.local_kafka import LocalKafka
+from tests.shared_broker import BrokerKeeper, ask
+
+# Several processes run the tests, and each of them starts others: with a thread per core in every one of them they
+# would wait for each other. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_KEEPER = pytest.StashKey[BrokerKeeper]()
+_KEEPER_ADDRESS = "broker_keeper"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the broker in the process that the run was started in."""
+    if not hasattr(config, "workerinput") and "KAFKA_BOOTSTRAP" not in os.environ:
+        config.stash[_KEEPER] = BrokerKeeper()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process that runs a part of the tests where the keeper is."""
+    if (keeper := node.config.stash.get(_KEEPER, None)) is not None:
+        node.workerinput[_KEEPER_ADDRESS] = keeper.address
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the broker at the end of the run."""
+    if (keeper := config.stash.get(_KEEPER, None)) is not None:
+        keeper.close()
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[str]:
+def broker(pytestconfig: pytest.Config) -> str:
     """The address of an Apache Kafka: the one that KAFKA_BOOTSTRAP names, else one that lives as long as the run."""
-    address = os.environ.get("KAFKA_BOOTSTRAP")
-    if address:
-        yield address
-        return
-    kafka_home = os.environ.get("KAFKA_HOME")
-    with LocalKafka(kafka_home=Path(kafka_home) if kafka_home else None) as kafka:
-        yield kafka.bootstrap
+    if address := os.environ.get("KAFKA_BOOTSTRAP"):
+        return address
+    if (keeper := pytestconfig.stash.get(_KEEPER, None)) is not None:
+        return ask(keeper.address)
+    return ask(pytestconfig.workerinput[_KEEPER_ADDRESS])  # type: ignore[attr-defined]
 
 
 @pytest.fixture
