@@ -122,7 +122,11 @@ class Settings:
     )
     commit_interval_s: float = _setting(1.0, "how often offsets are committed", unit="s", at_least=0.1)
     session_timeout_s: float = _setting(
-        10.0, "a worker that is silent for so long loses its partitions", unit="s", at_least=1, at_most=1_800
+        10.0,
+        "a worker that is silent for so long loses its partitions; a broker takes 6 s or more by default",
+        unit="s",
+        at_least=1,
+        at_most=90,  # what Faust waits for an answer of the broker's: it refuses to start with more
     )
     standby_replicas: int = _setting(
         1, "other workers that keep a copy of each partition's states, to take over faster", unit="workers", at_least=0

@@ -16,7 +16,7 @@ from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
 from stream.faust_adapter.app import StreamApp, build_app
-from stream.faust_adapter.clients import is_unreachable
+from stream.faust_adapter.clients import is_unreachable, refused_by_group
 from stream.faust_adapter.hooks import check_hooks
 from stream.faust_adapter.store import DamagedError
 from stream.metrics import WorkerMetrics
@@ -195,6 +195,8 @@ class _Worker:
                 f"expected a Kafka broker at {self._settings.broker}, found none that answers ({failure}); "
                 "nothing is lost, start the worker again when there is one"
             )
+        if (refusal := refused_by_group(failure)) is not None:
+            return PermanentError(f"the broker does not take the worker into the group {self._settings.app}: {refusal}")
         if isinstance(failure, DamagedError):
             return TemporaryError(f"{failure}; start the worker again, it builds the local states anew")
         if isinstance(failure, OSError):

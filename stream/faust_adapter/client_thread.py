@@ -19,6 +19,7 @@ from stream.protocol.lease import now_s
 faust_log = logging.getLogger("faust")  # services log their life under it, at the level of a library
 
 IDLE_WAIT_S = 1.0  # without traffic a fetch waits so long for its first record
+GROUP_CHECK_S = 1.0  # how soon it is noticed that the group does not take this worker
 GATHER_BYTES = 64 * 1024  # with so much at the broker there is nothing to gather: a backlog is fetched at once
 
 
@@ -40,6 +41,21 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         coordinator._send_req = partial(self._send, coordinator, coordinator._send_req)
         coordinator._do_heartbeat = partial(self._heartbeat, coordinator, coordinator._do_heartbeat)
         coordinator._do_rejoin_group = partial(self._rejoin, coordinator._do_rejoin_group)
+        self.add_future(self._watch_group(coordinator))
+
+    async def _watch_group(self, coordinator: Any) -> None:
+        """End the worker when the group does not take it: aiokafka tells only who fetches, and that needs partitions.
+
+        Raises:
+            KafkaError: trying again will not help.
+        """
+        while not self.should_stop:
+            await self.sleep(GROUP_CHECK_S)
+            try:
+                coordinator.check_errors()
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
 
     async def _heartbeat(self, coordinator: Any, beat: Callable[[], Awaitable[bool]]) -> bool:
         """Send aiokafka's heartbeat, and let the lease follow the answer."""

@@ -3,7 +3,12 @@
 import ssl
 from typing import Any
 
-from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    InvalidSessionTimeoutError,
+    KafkaConnectionError,
+    NodeNotReadyError,
+)
 from faust.auth import SASLCredentials, SSLCredentials
 
 from nextclick.errors import PermanentError
@@ -64,3 +69,15 @@ def faust_broker_options(settings: Settings) -> dict[str, Any]:
 def is_unreachable(error: Exception) -> bool:
     """Tell whether a client found no broker to talk to."""
     return isinstance(error, KafkaConnectionError | NodeNotReadyError)
+
+
+def refused_by_group(error: Exception) -> str | None:
+    """Say why the consumer group does not take this worker, and what to do; None when it is another error."""
+    if isinstance(error, InvalidSessionTimeoutError):
+        return (
+            "Invalid session timeout; set session_timeout_s to what the broker takes, from its "
+            "group.min.session.timeout.ms (6 s by default) to its group.max.session.timeout.ms"
+        )
+    if isinstance(error, GroupAuthorizationFailedError):
+        return "its user has no right to it; give that right, Read on the group"
+    return None

@@ -87,3 +87,18 @@ def test_a_wrong_password_is_said_in_one_line(secure_playground: Any) -> None:
     assert "uthentication failed" in log
     assert "wrong-password" not in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("program", ["stream", "train"])
+def test_a_session_timeout_that_the_broker_does_not_take_is_said_in_one_line(
+    secure_playground: Any, program: str
+) -> None:
+    """The setting allows what some brokers do: this one takes 6 s at least, as Kafka does by default."""
+    child = secure_playground.start(program, program, "--set", "session_timeout_s=5")
+    child.wait(30)
+    log = secure_playground.log(program).read_text()
+
+    assert child.exit_status == 1
+    assert "session_timeout_s" in log.splitlines()[-1]
+    assert "nvalid session timeout" in log.splitlines()[-1]
+    assert "Traceback" not in log

@@ -229,6 +229,16 @@ def test_a_worker_refuses_a_folder_that_is_not_its_own(playground: Any, owner: s
     assert "Traceback" not in worker.log_tail
 
 
+@pytest.mark.parametrize("session_timeout_s", ["1", "90"])
+def test_a_worker_works_at_both_ends_of_the_session_timeouts_range(playground: Any, session_timeout_s: str) -> None:
+    """What the setting allows, Faust takes, and a broker that allows it."""
+    playground.worker("worker", "--set", f"session_timeout_s={session_timeout_s}")
+    playground.send([("u1", "i1", NOW_MS)])
+    [update] = playground.wait_until_answered()
+
+    assert update.user_id == "u1"
+
+
 def test_the_note_names_the_topic_by_the_id_that_the_broker_gives(playground: Any) -> None:
     """And the partition count; it is the changelog's first record."""
     settings = playground.settings

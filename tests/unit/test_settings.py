@@ -147,6 +147,9 @@ def test_a_wrong_value_from_a_program_is_refused_too(name: str, value: object, a
         ("trainer_port", "65536"),
         ("dropout", "1.5"),
         ("validation_share", "1.5"),
+        ("session_timeout_s", "0.9"),
+        ("session_timeout_s", "90.1"),  # Faust refuses to start with more than it waits for an answer
+        ("session_timeout_s", "1800"),
     ],
 )
 def test_a_value_that_nothing_can_hold_is_refused_at_the_start(name: str, text: str) -> None:
