@@ -12,7 +12,6 @@ from pathlib import Path
 from demo.local_kafka import LocalKafka
 from nextclick.errors import NextclickError
 
-
 # Kafka's default is 6 s: a test that waits for a killed or sleeping process to be forgotten need not wait so long.
 CONFIG = {"group.min.session.timeout.ms": "500"}
 
