@@ -5,7 +5,6 @@ that it was made from, and with its own checksum, and goes on without it when so
 """
 
 import logging
-import os
 import shutil
 import subprocess
 import tempfile
@@ -16,6 +15,7 @@ from demo.kafka_jars import exclusive
 from demo.kafka_process import KafkaProcess
 from demo.ports import free_port
 from nextclick.errors import NextclickError
+from tools.files import move_whole
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def _make(distribution: Distribution, folder: Path, archive: Path) -> None:
         finally:
             broker.end(_DEADLINE_S)
         # In one step, and last: who sees Kafka's archive sees a whole one, and the one that it builds upon.
-        os.replace(made, archive)
+        move_whole(made, archive)
 
 
 def _plus(distribution: Distribution, *flags: str) -> Distribution:

@@ -9,7 +9,6 @@ import errno
 import fcntl
 import hashlib
 import logging
-import os
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 from demo.download_progress import DownloadProgress
 from nextclick.errors import PermanentError, TemporaryError
+from tools.files import move_whole
 
 _log = logging.getLogger(__name__)
 
@@ -132,8 +132,7 @@ def _fetch(jars: Sequence[LockedJar], folder: Path) -> None:
                     f"{jar.file_name} expects sha256 {jar.sha256}, found another one in what the network gave; "
                     f"something on the way alters downloads: use another network, {_OTHER_BROKERS}"
                 )
-            # In one step, so that nobody ever sees half a jar.
-            os.replace(found, folder / jar.file_name)
+            move_whole(found, folder / jar.file_name)  # nobody ever sees half a jar
 
         try:
             for _ in pool.map(fetch, jars):

@@ -20,6 +20,7 @@ from nextclick.popularity import Weights, prepare_seed
 from nextclick.settings import Settings
 from stream.faust_adapter.clients import aiokafka_config
 from stream.metrics import WorkerMetrics
+from tools.files import write_whole
 
 if TYPE_CHECKING:  # torch takes seconds to load: only when there is a bundle
     from nextclick.model import ServedModel
@@ -84,9 +85,7 @@ class ServedBundle:
         copy = self._copies / announced.bundle_id
         copy_bundle(source, copy)
         loaded = _load(copy)
-        draft = self._champion_file.with_name(".draft-champion")
-        draft.write_text(announced.bundle_id)
-        draft.replace(self._champion_file)
+        write_whole(self._champion_file, announced.bundle_id.encode())
         copies = sorted(
             (path for path in self._copies.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
         )

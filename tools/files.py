@@ -13,14 +13,14 @@ HIDDEN_PREFIX = ".writing-"  # a crash leaves a file of such a name at worst: wh
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name, or that of the file that it replaces, when the block ends.
 
-    One process at a time may write a path.
+    Of two processes that write the same path the last one wins.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written. Then nobody sees the new file, unless only the
             last step failed, which makes its name outlive a power cut.
     """
     make_folder(path.parent)
-    hidden = path.with_name(HIDDEN_PREFIX + path.name)
+    hidden = path.with_name(f"{HIDDEN_PREFIX}{path.name}.{os.getpid()}")
     try:
         with hidden.open("wb") as file:
             yield file

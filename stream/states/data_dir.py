@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 
 from nextclick.errors import PermanentError
+from tools.files import make_folder, write_whole
 
 NEEDED_BYTES = 64 * 1024**2  # two write buffers of RocksDB and its log: with less a worker fails in minutes
 
@@ -22,7 +23,7 @@ class DataDir:
         """
         self.path = path
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
             self._take_lock()
             self._claim(app)
@@ -89,12 +90,7 @@ class DataDir:
         """Write a note unless there is one; gives what is noted."""
         note = self.path / name
         if not note.exists() or not note.read_text():  # a power failure can leave a name without its text
-            draft = self.path / f".draft-{name}"
-            with draft.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(note)  # a full disk must not leave half a name
+            write_whole(note, text.encode())  # a full disk must not leave half a name
         return note.read_text()
 
     def _unusable(self, error: OSError) -> PermanentError:

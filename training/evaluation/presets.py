@@ -10,6 +10,7 @@ from typing import Any
 
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
+from tools.files import write_whole
 from training.evaluation.models import MODELS, Parameters, Value
 
 FOLDER = Path(__file__).parent / "presets"  # those that come with the program, and where --tune writes
@@ -79,14 +80,10 @@ def save_preset(path: Path, comment: str, preset: Mapping[str, Parameters]) -> N
         lines += ["", f"[{model}]", *(f"{name} = {json.dumps(value)}" for name, value in parameters.items())]
     make_place(path)
     path = path.resolve()  # a link stays one
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        hidden.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        hidden.replace(path)
+        write_whole(path, ("\n".join(lines) + "\n").encode())
     except OSError as error:
         raise _not_written(path, str(error.strerror)) from None
-    finally:
-        hidden.unlink(missing_ok=True)
 
 
 def _not_written(path: Path, found: str) -> PermanentError:

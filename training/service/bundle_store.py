@@ -1,7 +1,6 @@
 """The folder of bundles: writes a new one, finds the one that is served, removes those that nobody needs."""
 
 import logging
-import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from nextclick.errors import BundleError, PermanentError
 from nextclick.manifest import Manifest
 from nextclick.network import Network
 from nextclick.vocabulary import Vocabulary
+from tools.files import make_folder, sync
 from training.learning.training_round import Champion
 
 DRAFT_PREFIX = ".draft-"  # what `nextclick.bundle` writes under until a bundle is complete
@@ -44,6 +44,7 @@ def store_bundle(
         PermanentError: the folder cannot be written.
     """
     try:
+        make_folder(store)
         manifest = save_bundle(
             store,
             network,
@@ -55,7 +56,7 @@ def store_bundle(
         )
         folder = store / manifest.bundle_id
         for path in (*folder.iterdir(), folder, store):
-            _sync(path)
+            sync(path)
         return manifest
     except OSError as error:
         raise PermanentError(
@@ -79,14 +80,6 @@ def remove_old_bundles(store: Path, champion: str) -> None:
     for old in newest_first[KEPT_BUNDLES:]:
         if old.name != champion:
             shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_bundle_id(name: str) -> bool:
