@@ -35,31 +35,31 @@ def _topics() -> click.Command:
 
 
 def _replay() -> click.Command:
-    from demo.feed_cli import replay
+    from demo.cli import replay
 
     return replay
 
 
 def _simulate() -> click.Command:
-    from demo.feed_cli import simulate
+    from demo.cli import simulate
 
     return simulate
 
 
 def _send() -> click.Command:
-    from demo.feed_cli import send
+    from demo.cli import send
 
     return send
 
 
 def _kafka() -> click.Command:
-    from demo.kafka_cli import kafka
+    from demo.cli import kafka
 
     return kafka
 
 
 def _demo() -> click.Command:
-    from demo.demo_cli import demo
+    from demo.cli import demo
 
     return demo
 

@@ -18,11 +18,10 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from demo.children import Child
+from demo.children import Child, SupervisedChild
 from demo.demo_view import DemoFigures, DemoView
 from demo.live_score import LiveScore
 from demo.local_kafka import LocalKafka
-from demo.supervision import SupervisedChild
 from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.errors import PermanentError
 from nextclick.manifest import decode_manifest

@@ -1,5 +1,6 @@
-"""One run of a broker process, from the format of its folder to its end. Chooses neither ports nor folders."""
+"""One run of a broker process, from the format of its folder to its end, and free ports for one."""
 
+import random
 import signal
 import socket
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from demo.kafka_distribution import Distribution
+from demo.kafka_runtime import Distribution
 from nextclick.errors import PermanentError, TemporaryError
 from tools.processes import dying_with_parent
 
 HOST = "127.0.0.1"
+# Below the range that Linux gives to outgoing connections: nothing takes a stopped broker's port before it is back.
+_PORTS = range(20_000, 32_000)
 _START_DEADLINE_S = 60.0
 _POLL_S = 0.02
 _ANSWER_TIMEOUT_S = 2.0
@@ -178,3 +181,20 @@ def _write_settings(path: Path, data: Path, port: int, controller_port: int, con
     }
     settings = _SERVER_CONFIG | addresses | dict(config)
     path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen there now; nothing reserves it."""
+    with socket.socket() as probe:
+        # As Java's servers do: connections that are only winding down do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port() -> int:
+    """Pick one at random, so that two programs that pick at the same time hardly ever pick the same."""
+    return next(port for port in iter(lambda: random.choice(_PORTS), None) if is_free(port))

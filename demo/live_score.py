@@ -4,11 +4,11 @@ Knows only the two topics. An update says which click caused it (`source`); the 
 user saw when making that click.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
-from demo.live_association import LiveAssociation
 from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
 from nextclick.updates import RNN, RecommendationUpdate
@@ -16,6 +16,12 @@ from nextclick.updates import RNN, RecommendationUpdate
 _LOW_BITS = 0xFFFFFFFF
 _MAX_WAITING = 200_000  # clicks without their update yet, or the other way round: the oldest go first
 _LATENCY_WINDOW = 5_000  # newest updates that the percentiles are taken over
+
+# Association is counted as `training.evaluation.baselines.association` does: in one session, within so many clicks,
+# either way round.
+_MAX_DISTANCE = 20  # clicks
+_SESSION_GAP_MS = 1_800_000  # a longer pause ends a session
+_MAX_PAIRS = 1_000_000  # about 100 MB; beyond it counts are halved, and what was seen once is forgotten
 
 _T = TypeVar("_T")
 
@@ -128,3 +134,49 @@ def _keep(waiting: dict[tuple[int, int], _T], source: tuple[int, int], value: _T
     if len(waiting) >= _MAX_WAITING:
         del waiting[next(iter(waiting))]
     waiting[source] = value
+
+
+class LiveAssociation:
+    """Item-to-item association: guesses each click from the user's last one and all clicks before, then counts it."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self._n_pairs = 0
+        self._counts: dict[str, dict[str, int]] = {}
+        self._sessions: dict[str, tuple[int, deque[str]]] = {}  # newest click's time; clicks, the newest first
+
+    def click(self, user_id: str, item_id: str, timestamp_ms: int) -> bool:
+        """Take the next click of the log.
+
+        Returns:
+            Whether it is among the k items that are most often near the user's last item; False if there is none.
+        """
+        last_ms, near = self._sessions.get(user_id, (timestamp_ms, deque[str](maxlen=_MAX_DISTANCE)))
+        hit = bool(near) and item_id in self._best(near[0])
+        if timestamp_ms - last_ms > _SESSION_GAP_MS:
+            near.clear()
+        for other in near:
+            self._count(item_id, other)
+            self._count(other, item_id)
+        near.appendleft(item_id)
+        self._sessions[user_id] = max(last_ms, timestamp_ms), near
+        if self._n_pairs > _MAX_PAIRS:
+            self._forget_rare_pairs()
+        return hit
+
+    def _best(self, item_id: str) -> list[str]:
+        counts = self._counts.get(item_id, {})
+        return heapq.nlargest(self._k, counts, key=counts.__getitem__)
+
+    def _count(self, item_id: str, other: str) -> None:
+        counts = self._counts.setdefault(item_id, {})
+        self._n_pairs += other not in counts
+        counts[other] = counts.get(other, 0) + 1
+
+    def _forget_rare_pairs(self) -> None:
+        halved = {
+            item_id: {other: count // 2 for other, count in counts.items() if count > 1}
+            for item_id, counts in self._counts.items()
+        }
+        self._counts = {item_id: counts for item_id, counts in halved.items() if counts}
+        self._n_pairs = sum(map(len, self._counts.values()))

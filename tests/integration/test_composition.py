@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from demo.children import Child
-from demo.ports import free_port
+from demo.kafka_process import free_port
 from nextclick.settings import Settings
 from stream.worker import STOP_S
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 
 def test_ctrl_c_ends_the_demo_and_leaves_neither_process_nor_folder(playground: Any, tmp_path: Path) -> None:
     """Everything runs below the demo's process, and all of its folders below TMPDIR."""
@@ -26,7 +28,7 @@ def test_killed_parts_are_started_again_and_the_demo_goes_on(playground: Any, tm
     """One line for each says so, and clicks are answered again."""
     with running_demo(playground, tmp_path) as (demo, log, folder):
         killed = {part: pids_of(folder, part) for part in ("stream", "train")}
-        topic = variables_of(*killed["stream"])["NEXTCLICK_RECOMMENDATIONS_TOPIC"]
+        topic = psutil.Process(*killed["stream"]).environ()["NEXTCLICK_RECOMMENDATIONS_TOPIC"]
         for pids in killed.values():
             os.kill(*pids, signal.SIGKILL)
         for part, pids in killed.items():
@@ -69,22 +71,13 @@ def running_demo(playground: Any, tmp_path: Path) -> Iterator[tuple["subprocess.
 
 def pids_of(folder: Path, part: str) -> list[int]:
     """The demo's processes that run a part."""
-    return [pid for pid, command in processes_that_use(folder).items() if command.endswith(f"\0{part}\0")]
+    return [pid for pid, command in processes_that_use(folder).items() if command[-1:] == [part]]
 
 
-def variables_of(pid: int) -> dict[str, str]:
-    """A process's environment."""
-    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    return dict(variable.split("=", 1) for variable in variables if variable)
-
-
-def processes_that_use(folder: Path) -> dict[int, str]:
+def processes_that_use(folder: Path) -> dict[int, list[str]]:
     """Command lines, by process, of those whose environment names the folder."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(folder).encode() in (process / "environ").read_bytes():
-                found[int(process.name)] = (process / "cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            continue  # it has ended, or is someone else's
-    return found
+    return {
+        process.pid: process.info["cmdline"] or []
+        for process in psutil.process_iter(["environ", "cmdline"])
+        if any(str(folder) in value for value in (process.info["environ"] or {}).values())
+    }

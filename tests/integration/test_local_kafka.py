@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from demo.class_archives import with_class_archives
-from demo.kafka_distribution import find_distribution
-from demo.kafka_jars import locked_jars
-from demo.local_kafka import LocalKafka, default_cache
+from demo.kafka_download import locked_jars
+from demo.kafka_runtime import find_distribution
+from demo.local_kafka import LocalKafka, default_cache, with_class_archives
 from nextclick.errors import PermanentError, TemporaryError
 
 DEADLINE_S = 90.0
@@ -295,21 +295,13 @@ def _ready_address(process: "subprocess.Popen[str]") -> str:
 
 def _children(pid: int) -> list[int]:
     """Ids of the running processes whose parent is `pid`."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(parent) == pid and state != "Z":
-            found.append(int(folder.name))
-    return found
+    return [child.pid for child in psutil.Process(pid).children() if _is_alive(child.pid)]
 
 
 def _is_alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from demo.kafka_process import free_port
 from demo.local_kafka import LocalKafka
-from demo.ports import free_port
 from nextclick.settings import Settings
 from stream.topics.topics import Topics
 

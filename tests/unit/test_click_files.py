@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from demo.click_producer import ClickProducer
-from demo.replay import due, replay
+from demo.feeds import due, replay
 from nextclick.errors import PermanentError
 from tools.click_files.layouts import ChosenColumns, ClickFile
 from tools.click_files.read import read_clicks

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click import Choice
 
-from demo.feed_cli import replay
+from demo.cli import replay
 from nextclick.clicks import EVENT_TYPES
 from nextclick.errors import PermanentError
 from tools.click_files.layouts import FORMATS, ChosenColumns, ClickFile

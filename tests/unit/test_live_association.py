@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-import demo.live_association
-from demo.live_association import LiveAssociation
+import demo.live_score
+from demo.live_score import LiveAssociation
 from tests.simulated_clicks import NOW_MS, simulated
 from training.evaluation.baselines.association import Association
 from training.learning.sequences import ClickColumns, group_by_user
@@ -69,7 +69,7 @@ def test_the_counts_are_those_of_the_offline_baseline() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was seen once goes first; what was seen often stays known."""
-    monkeypatch.setattr(demo.live_association, "_MAX_PAIRS", 50)
+    monkeypatch.setattr(demo.live_score, "_MAX_PAIRS", 50)
     association = LiveAssociation(k=20)
     for _ in range(8):
         _send(association, "u", "ab")

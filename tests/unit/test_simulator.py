@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from demo.simulated_items import Catalogue
-from demo.simulator import TOP, Law, SimulatedClick, Simulator
+from demo.simulator import TOP, Catalogue, Law, SimulatedClick, Simulator
 
 SMALL = Law(groups=6, items_per_group=10, active_users=40, resting_users=60, replacement_clicks=200)
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.children import Child
-from demo.supervision import Restarts, SupervisedChild
+from demo.children import Child, Restarts, SupervisedChild
 from nextclick.errors import PermanentError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from demo.kafka_jars import missing_extra, verified_jars
+from demo.kafka_download import missing_extra, verified_jars
 from nextclick.errors import PermanentError
 
 _LOG_SETTINGS = Path(__file__).with_name("kafka_log4j2.xml")

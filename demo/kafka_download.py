@@ -2,6 +2,9 @@
 
 The list with a sha256 for each jar is part of this package; a jar that does not match it is never handed out.
 Jars appear in the cache whole or not at all, and two processes that find it empty do the work once.
+
+`python -m demo.kafka_download` writes that list anew. It is run by whoever moves the project to another Kafka. It
+trusts what it downloads; what it writes is then reviewed and committed.
 """
 
 import contextlib
@@ -10,21 +13,32 @@ import fcntl
 import hashlib
 import logging
 import tempfile
+import threading
+import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
-from demo.download_progress import DownloadProgress
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
 from nextclick.errors import PermanentError, TemporaryError
 from tools.files import move_whole
 
 _log = logging.getLogger(__name__)
 
 LOCK_FILE = Path(__file__).with_name("kafka.lock.toml")
+_KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
+# Routes Kafka's log calls (slf4j 1.7) to log4j; Kafka leaves that choice to whoever runs it.
+_ROUTING = "org.apache.logging.log4j:log4j-slf4j-impl"
+_LOCK_HEAD = "# Every jar that a broker needs, in class path order. Written by `python -m demo.kafka_download`.\n"
 _CONNECTIONS = 6  # at once; more gain nothing, as three jars are half of the bytes
 _REQUEST_TIMEOUT_S = 10
+_LINE_EVERY_S = 5.0  # of progress, where there is no terminal
+_MEGABYTE = 1_000_000
 _OTHER_BROKERS = "or use a running broker (--broker, KAFKA_BOOTSTRAP) or an unpacked Kafka (KAFKA_HOME)"
 
 
@@ -160,3 +174,87 @@ def missing_extra(package: str) -> PermanentError:
         f"the local Apache Kafka expects the package {package}, found it not installed; "
         f"install `nextclick[local]`, {_OTHER_BROKERS}"
     )
+
+
+class DownloadProgress:
+    """Counts the bytes of several files that are fetched at the same time. Safe to use from several threads."""
+
+    def __init__(self, what: str, total_bytes: int) -> None:
+        self._what = what
+        self._total_bytes = total_bytes
+        self._n_bytes = 0
+        self._guard = threading.Lock()
+        self._said_at_s = time.monotonic()
+        console = Console(stderr=True)
+        self._console = console
+        self._bar = (
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                console=console,
+                transient=True,
+            )
+            if console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+            self._task = self._bar.add_task(f"Downloading {self._what}", total=self._total_bytes)
+        else:
+            self._say(f"Downloading {self._what}, {self._total_bytes / _MEGABYTE:.0f} MB, once")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        if error is None:
+            self._say(f"Downloaded {self._what}, {self._n_bytes / _MEGABYTE:.0f} MB")
+
+    @contextlib.contextmanager
+    def of_file(self, name: str, n_bytes: int) -> Iterator[Callable[[int], None]]:
+        """Give a function that is told how many bytes of one file have just arrived."""
+        yield self._arrived
+
+    def _arrived(self, n_bytes: int) -> None:
+        with self._guard:
+            self._n_bytes += n_bytes
+            if self._bar:
+                self._bar.update(self._task, completed=self._n_bytes)
+            elif time.monotonic() - self._said_at_s > _LINE_EVERY_S:
+                self._said_at_s = time.monotonic()
+                self._say(f"Downloading: {self._n_bytes / _MEGABYTE:.0f} of {self._total_bytes / _MEGABYTE:.0f} MB")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
+def write_lock() -> None:
+    """Resolve Kafka's dependencies, fetch each jar and write down its size and checksum."""
+    import jgo
+    from jgo.maven import MavenContext
+
+    coordinates = [f"{jar.groupId}:{jar.artifactId}:{jar.version}" for jar in jgo.resolve(_KAFKA)]
+    log4j = next(name for name in coordinates if ":log4j-core:" in name).rpartition(":")[2]
+    # Resolved apart: together, log4j's own list of versions would push Kafka's clients to an older one.
+    coordinates.append(f"{_ROUTING}:{log4j}")
+    blocks = []
+    with tempfile.TemporaryDirectory() as folder:
+        repository = MavenContext(repo_cache=Path(folder))
+        for coordinate in coordinates:
+            group, artifact, version = coordinate.split(":")
+            data = repository.project(group, artifact).at_version(version).artifact().resolve().read_bytes()
+            blocks.append(
+                f'\n[[jar]]\ncoordinate = "{coordinate}"\nbytes = {len(data)}\n'
+                f'sha256 = "{hashlib.sha256(data).hexdigest()}"\n'
+            )
+    LOCK_FILE.write_text(_LOCK_HEAD + "".join(blocks))
+
+
+if __name__ == "__main__":
+    write_lock()

@@ -1,24 +1,29 @@
-"""The commands that feed the stream: `simulate`, `replay`, `send`."""
+"""The commands that feed the stream (`simulate`, `replay`, `send`), the local broker (`kafka`) and the `demo`."""
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from nextclick.errors import PermanentError
 from nextclick.settings import Settings
 from tools.click_files.layouts import ClickFile
 from tools.click_files.options import click_file_options
 from tools.options import settings_options
 
 if TYPE_CHECKING:
-    from demo.simulate import Progress
+    from demo.feeds import SimulationProgress
+    from demo.local_kafka import LocalKafka
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORT_S = 2.0  # between two lines where there is no terminal
 
 
@@ -80,22 +85,22 @@ def simulate(rate: float | None, clicks: int | None, seed: int, settings: Settin
     law is known, so is the Recall@20 that no recommender can beat: `ceiling`. Event time is now. Where there is no
     terminal, progress is one JSON object a line. Ctrl-C or SIGTERM ends with a summary.
     """
-    import demo.simulate
+    from demo import feeds
     from demo.click_producer import ClickProducer
     from demo.simulator import Law, Simulator
 
     report = _report_on_terminal if sys.stdout.isatty() else _report_as_json
     with _stop_on_signals() as stop:
-        demo.simulate.simulate(Simulator(Law(), seed), ClickProducer(settings), rate, clicks, stop, report)
+        feeds.simulate(Simulator(Law(), seed), ClickProducer(settings), rate, clicks, stop, report)
 
 
-def _report_as_json(progress: "Progress") -> None:
+def _report_as_json(progress: "SimulationProgress") -> None:
     import msgspec
 
     click.echo(msgspec.json.encode(asdict(progress)))
 
 
-def _report_on_terminal(progress: "Progress") -> None:
+def _report_on_terminal(progress: "SimulationProgress") -> None:
     line = (
         f"{progress.clicks:,} clicks, {progress.rate:,.0f}/s, ceiling of Recall@20 "
         f"{progress.ceiling_recall_at_20:.3f} (came true: {progress.realised_recall_at_20:.3f})"
@@ -121,7 +126,7 @@ def replay(
     time of a click stays as it was, and so does its event type where the file has one. A file without times is sent
     in its order, each click with the time of sending.
     """
-    import demo.replay
+    from demo import feeds
     from demo.click_producer import ClickProducer
     from tools.click_files.read import read_clicks
 
@@ -131,7 +136,7 @@ def replay(
     with _stop_on_signals() as stop:
         started_s = time.monotonic()
         with _progress(len(clicks)) as report:
-            demo.replay.replay(clicks, producer, speed, stop, report)
+            feeds.replay(clicks, producer, speed, stop, report)
         elapsed_s = time.monotonic() - started_s
     click.echo(
         f"replay: delivered {producer.n_delivered:,} of {len(clicks):,} clicks in {elapsed_s:.1f} s "
@@ -174,9 +179,9 @@ def _progress(n_clicks: int) -> Iterator[Callable[[int], None]]:
 @settings_options
 def send(user: str, item: str, event: str, timeout_s: float, settings: Settings) -> None:
     """Send one click of USER on ITEM and print the list that comes back."""
-    import demo.send
+    from demo import feeds
 
-    answer, elapsed_ms = demo.send.send(settings, user, item, event, timeout_s)
+    answer, elapsed_ms = feeds.send(settings, user, item, event, timeout_s)
     click.echo(
         f"{answer.user_id}: click {answer.sequence}, answered in {elapsed_ms:.1f} ms by {answer.strategy} "
         f"(bundle {answer.bundle_id or 'none'})"
@@ -185,3 +190,75 @@ def send(user: str, item: str, event: str, timeout_s: float, settings: Settings)
         click.echo(f"{rank:>4}  {ranked.item_id:<30}  {ranked.score:.6f}")
     if not answer.items:
         click.echo("  (an empty list)")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="What clients connect to; 0 picks a free one.")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep the data here; else it goes at the end."
+)
+@click.option(
+    "--kafka-home",
+    envvar="KAFKA_HOME",
+    type=click.Path(path_type=Path),
+    help="An unpacked Apache Kafka to run (KAFKA_HOME); else it is downloaded once.",
+)
+def kafka(port: int, data_dir: Path | None, kafka_home: Path | None) -> None:
+    """Run a local Apache Kafka until Ctrl-C. Needs neither Docker nor Java."""
+    from demo.local_kafka import LocalKafka
+    from tools.logs import set_up_logs
+
+    set_up_logs("kafka")
+    for number in _STOP_SIGNALS:
+        signal.signal(number, _stop)
+    broker = LocalKafka(port=port, data_dir=data_dir, kafka_home=kafka_home)
+    try:
+        broker.start()
+        click.echo(f"Kafka is ready at {broker.bootstrap} (Ctrl-C to stop)")
+        _wait_for_its_end(broker)
+    except KeyboardInterrupt:
+        click.echo("Kafka is stopping", err=True)
+    finally:
+        # A second Ctrl-C must not leave the folder behind.
+        for number in _STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        broker.stop()
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _wait_for_its_end(broker: "LocalKafka") -> NoReturn:
+    status = broker.wait()
+    raise PermanentError(
+        f"the local Apache Kafka expects to run until it is stopped, found that it ended with status {status}; "
+        f"see the end of its log:\n{broker.log_tail}"
+    )
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(min=1), help="End by itself, with a summary; else Ctrl-C ends it.")
+@click.option("--rate", type=click.IntRange(min=1), default=200, show_default=True, help="Simulated clicks per second.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the simulator.")
+@settings_options
+def demo(seconds: float | None, rate: int, seed: int, settings: Settings) -> None:
+    """See it all at work: broker, worker, trainer and simulator, with a live view.
+
+    Starts an Apache Kafka of its own (or uses the one that --broker or KAFKA_BOOTSTRAP names, with topics of its own
+    that are deleted at the end). Nothing is left behind. With --seconds, the exit status is 0 only when
+    recommendations came, a trained bundle was swapped in, and it hit more often than popularity.
+    """
+    from demo.demo import Demo
+    from tools.logs import set_up_logs
+
+    set_up_logs("demo")
+
+    given = click.get_current_context().params
+    named = given["broker"] or any(assignment.startswith("broker=") for assignment in given["assignments"])
+    named = named or os.environ.get("KAFKA_BOOTSTRAP") or os.environ.get("NEXTCLICK_BROKER")
+    kafka_home = os.environ.get("KAFKA_HOME")
+    run = Demo(settings, not named, rate, seed, Path(kafka_home) if kafka_home else None)
+    succeeded = run.run(seconds, os.environ)
+    if seconds is not None and not succeeded:
+        sys.exit(1)
