@@ -33,11 +33,13 @@ class Exit:
         worker: its name.
         status: as the supervisor sees it; minus the signal's number if by one.
         last_line: of its log.
+        stacks: what every thread was at, when it had to be aborted.
     """
 
     worker: str
     status: int
     last_line: str
+    stacks: str = ""
 
 
 @dataclass(slots=True)
@@ -155,10 +157,13 @@ class Fleet:
         for slot in self._slots.values():
             self._bury(slot)
             late_s = time.monotonic() - (slot.asked_to_stop_s or time.monotonic())
-            if slot.running and not slot.killed and not slot.frozen_for and late_s > STOP_PATIENCE_S:
-                self.slow_stops.append(Exit(slot.name, -signal.SIGABRT, _last_line(slot.log)))
+            is_slow = slot.running and not slot.killed and not slot.frozen_for and late_s > STOP_PATIENCE_S
+            if slot.child is not None and is_slow:
+                last_line = _last_line(slot.log)
                 slot.killed = True
                 slot.send(signal.SIGABRT)  # its log then ends with what every thread was at
+                slot.child.wait(STOP_PATIENCE_S)
+                self.slow_stops.append(Exit(slot.name, -signal.SIGABRT, last_line, _stacks(slot.log)))
             if slot.wanted and not slot.running and time.monotonic() >= slot.start_at_s:
                 self._launch(slot)
 
@@ -248,3 +253,9 @@ def _last_line(log: Path | None) -> str:
         return str(json.loads(line)["message"]).splitlines()[0]
     except (ValueError, KeyError, TypeError, IndexError):
         return line
+
+
+def _stacks(log: Path | None) -> str:
+    """Give what Python's fault handler wrote when a worker was aborted."""
+    text = log.read_text(errors="replace") if log is not None else ""
+    return text[text.rfind("Fatal Python error") :] if "Fatal Python error" in text else "(no stacks in the log)"

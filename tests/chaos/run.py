@@ -87,7 +87,10 @@ class Result:
                 f"{n} {name.replace('_', ' ')}, at {', '.join(report.examples[name])}"
                 for name, n in report.violations.items()
             ),
-            *(f"worker {stop.worker} killed long after SIGTERM: {stop.last_line}" for stop in self.slow_stops),
+            *(
+                f"worker {stop.worker} killed long after SIGTERM: {stop.last_line}\n{stop.stacks}"
+                for stop in self.slow_stops
+            ),
             *(f"worker {stop.worker} status {stop.status} at SIGTERM: {stop.last_line}" for stop in self.bad_stops),
         ]
 

@@ -1,14 +1,22 @@
-"""The contract with Faust and aiokafka: every private hook that is used is listed, and is there."""
+"""The contract with Faust and aiokafka: what is private to them and used here is listed, and is there."""
 
+import ast
+import importlib
+import inspect
+import pkgutil
 import re
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import stream
 from nextclick.errors import PermanentError
 from stream.faust_adapter import hooks
 from stream.faust_adapter.hooks import HOOKS, INSTANCE_HOOKS, check_hooks, missing_hooks
 
+LIBRARIES = ("faust", "mode", "aiokafka")
 SOURCES = {
     path.name: path.read_text() for path in Path(hooks.__file__).parents[1].rglob("*.py") if path.name != "hooks.py"
 }
@@ -28,6 +36,72 @@ def test_each_listed_hook_is_used(hook: tuple[str, str, str, str]) -> None:
     users = [name for name, source in SOURCES.items() if re.search(rf"\b{attribute}\b", source)]
 
     assert users != []
+
+
+def test_each_private_name_that_is_used_is_listed() -> None:
+    """The other way round: a worker does not start with a version that lacks something, and fail in the middle."""
+    listed = {attribute for _, _, attribute, _ in HOOKS + INSTANCE_HOOKS}
+    used = dict(_private_names_of_others()) | dict(_names_shared_with_a_foreign_base())
+
+    assert {name: place for name, place in used.items() if name not in listed} == {}
+
+
+def test_the_search_for_private_names_finds_each_kind() -> None:
+    """Of an object of theirs, of a base class of theirs, and overridden."""
+    of_others, inherited = dict(_private_names_of_others()), dict(_names_shared_with_a_foreign_base())
+
+    assert "_do_heartbeat" in of_others
+    assert {"_read_offset", "_drain_messages"} <= inherited.keys()
+
+
+def _private_names_of_others() -> Iterator[tuple[str, str]]:
+    """Names that begin with one underscore, of other objects than `self`, unless a class here has such a name itself.
+
+    Yields:
+        The name, and the expression and file that use it.
+    """
+    trees = {name: ast.parse(source) for name, source in SOURCES.items()}
+    own = {name for tree in trees.values() for name, is_own in _names_of_self(tree) if is_own}
+    for file, tree in trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or not _is_private(node.attr) or node.attr in own:
+                continue
+            if ast.unparse(node.value) not in ("self", "os"):
+                yield node.attr, f"{ast.unparse(node)} in {file}"
+
+
+def _names_shared_with_a_foreign_base() -> Iterator[tuple[str, str]]:
+    """Private names of `self` that the source of a base class uses, too, where that class is not ours.
+
+    Yields:
+        The name, and the class that uses it.
+    """
+    for module_info in pkgutil.walk_packages(stream.__path__, "stream."):
+        module = importlib.import_module(module_info.name)
+        for owner in vars(module).values():
+            if not inspect.isclass(owner) or owner.__module__ != module.__name__:
+                continue
+            foreign = [base for base in owner.__mro__ if base.__module__.partition(".")[0] in LIBRARIES]
+            theirs = "\n".join(inspect.getsource(base) for base in foreign)
+            for name, _ in _names_of_self(ast.parse(textwrap.dedent(inspect.getsource(owner)))):
+                if re.search(rf"\b(self\.|def ){name}\b", theirs):
+                    yield name, f"{owner.__module__}.{owner.__qualname__}"
+
+
+def _names_of_self(tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Private names of `self` in a source, and whether they are made there: by a definition or an assignment."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for part in node.body:
+                if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and _is_private(part.name):
+                    yield part.name, True
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self" and _is_private(node.attr):
+            yield node.attr, isinstance(node.ctx, ast.Store)
+
+
+def _is_private(name: str) -> bool:
+    """Whether a name is private to its class; the libraries' constants of error codes are not."""
+    return name.startswith("_") and not name.startswith("__") and not name.isupper()
 
 
 @pytest.mark.parametrize("list_name", ["HOOKS", "INSTANCE_HOOKS"])
