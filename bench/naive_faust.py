@@ -11,7 +11,7 @@ from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
-from nextclick.updates import encode_update
+from nextclick.updates import AnsweredClick, encode_update
 from nextclick.user_state import decode_state, encode_state
 
 
@@ -50,9 +50,9 @@ def build(settings: Settings) -> Any:
             logged = LoggedClick(user, message.offset, timestamp_ms, click, item_hash(click.item_id))
             [outcome] = advance(None, popularity.ranked(limits.list_length), known, [logged], limits)
             states[message.key] = encode_state(outcome.state)
-            source, now_ms = (message.partition, message.offset), int(time.time() * 1000)
-            sequence = outcome.state.sequence
-            update = encode_update(click.user_id, outcome.ranked, "", sequence, source, timestamp_ms, now_ms)
+            answered = AnsweredClick(message.partition, message.offset, timestamp_ms)
+            sequence, now_ms = outcome.state.sequence, int(time.time() * 1000)
+            update = encode_update(click.user_id, outcome.ranked, "", sequence, answered, now_ms)
             await updates.send(key=message.key, value=update)
 
     return app

@@ -13,7 +13,7 @@ from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
-from nextclick.updates import encode_update
+from nextclick.updates import AnsweredClick, encode_update
 from nextclick.user_state import UserState, decode_state, encode_state
 from tools.client_config import consumer_config, producer_config
 
@@ -50,8 +50,7 @@ def run(settings: Settings) -> None:
                 outcome.ranked,
                 "",
                 state.sequence,
-                (partition, logged.offset),
-                logged.record_timestamp_ms,
+                AnsweredClick(partition, logged.offset, logged.record_timestamp_ms),
                 now_ms,
             )
             producer.produce(settings.recommendations_topic, update, key, partition)

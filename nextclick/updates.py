@@ -49,6 +49,14 @@ class RecommendationUpdate(msgspec.Struct, frozen=True):
     produced_at_ms: Int64
 
 
+class AnsweredClick(NamedTuple):
+    """The record of the click that an update answers, with its own timestamp (not the click's event time)."""
+
+    partition: int
+    offset: int
+    record_timestamp_ms: int
+
+
 class RankedList(NamedTuple):
     """A ranked list, ready to be sent: many users can share one.
 
@@ -91,15 +99,10 @@ def ranked_list(strategy: str, items: Sequence[Recommendation], low_hashes: Sequ
 
 
 def encode_update(
-    user_id: str,
-    ranked: RankedList,
-    bundle_id: str,
-    sequence: int,
-    source: tuple[int, int],
-    clicked_at_ms: int,
-    produced_at_ms: int,
+    user_id: str, ranked: RankedList, bundle_id: str, sequence: int, answered: AnsweredClick, produced_at_ms: int
 ) -> bytes:
-    """Give the JSON of an update; `source` is (partition, offset)."""
+    """Give the JSON of an update."""
+    source = Source(answered.partition, answered.offset)
     return _encoder.encode(
         _WireUpdate(
             user_id,
@@ -107,8 +110,8 @@ def encode_update(
             ranked.strategy,
             bundle_id,
             sequence,
-            Source(*source),
-            clicked_at_ms,
+            source,
+            answered.record_timestamp_ms,
             produced_at_ms,
         )
     )

@@ -18,7 +18,7 @@ from nextclick.errors import PermanentError
 from nextclick.hashing import item_hash, partition_of
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
-from nextclick.updates import POPULAR, RNN, RankedList, encode_update
+from nextclick.updates import POPULAR, RNN, AnsweredClick, RankedList, encode_update
 from nextclick.user_state import UserState, encode_state
 from stream.faust_adapter.consumer import Chunk
 from stream.faust_adapter.table import StateTable
@@ -154,8 +154,7 @@ class ClickAgent:
                 outcome.ranked,
                 bundle_id,
                 state.sequence,
-                (partition, logged.offset),
-                logged.record_timestamp_ms,
+                AnsweredClick(partition, logged.offset, logged.record_timestamp_ms),
                 now_ms,
             )
             read.results[partition].updates.append((key, update, NO_HEADERS))

@@ -7,6 +7,7 @@ from nextclick.clicks import EVENT_TYPES, Click, ClickFields, click_decoder, enc
 from nextclick.manifest import BundleFile, Manifest, decode_manifest, encode_manifest
 from nextclick.updates import (
     RNN,
+    AnsweredClick,
     Recommendation,
     RecommendationUpdate,
     Source,
@@ -92,12 +93,9 @@ def test_an_update_is_still_read_and_written() -> None:
     assert update == RecommendationUpdate(
         "u1", items, "rnn", "80017eb691437708", 4, Source(3, 43), 1_700_000_000_000, 1_700_000_000_007
     )
-    assert (
-        encode_update(
-            "u1", ranked_list(RNN, items, [1, 2]), "80017eb691437708", 4, (3, 43), 1_700_000_000_000, 1_700_000_000_007
-        )
-        == UPDATE
-    )
+    answered = AnsweredClick(3, 43, 1_700_000_000_000)
+    ranked = ranked_list(RNN, items, [1, 2])
+    assert encode_update("u1", ranked, "80017eb691437708", 4, answered, 1_700_000_000_007) == UPDATE
 
 
 def test_a_manifest_is_still_read_and_written() -> None:

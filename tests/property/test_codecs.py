@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from nextclick.clicks import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Click, ClickFields, Rejected, click_decoder, encode_click
 from nextclick.errors import CorruptStateError
-from nextclick.updates import Recommendation, RecommendationUpdate, Source, decode_update, encode_update, ranked_list
+from nextclick.updates import (
+    AnsweredClick,
+    Recommendation,
+    RecommendationUpdate,
+    Source,
+    decode_update,
+    encode_update,
+    ranked_list,
+)
 from nextclick.user_state import (
     MAX_GAP_S,
     NEW_USER,
@@ -192,7 +200,8 @@ def test_an_update_is_read_back(
     recommendations = [Recommendation(item_id, score) for item_id, score, _ in items]
     ranked = ranked_list(strategy, recommendations, [low_hash for _, _, low_hash in items])
 
-    update = decode_update(encode_update(user_id, ranked, bundle_id, sequence, source, *times_ms))
+    answered = AnsweredClick(*source, times_ms[0])
+    update = decode_update(encode_update(user_id, ranked, bundle_id, sequence, answered, times_ms[1]))
 
     assert update == RecommendationUpdate(
         user_id, recommendations, strategy, bundle_id, sequence, Source(*source), *times_ms

@@ -10,6 +10,7 @@ from nextclick.updates import (
     MAX_UPDATE_BYTES,
     POPULAR,
     RNN,
+    AnsweredClick,
     Recommendation,
     RecommendationUpdate,
     Source,
@@ -23,7 +24,9 @@ ITEMS = [Recommendation("b", 0.75), Recommendation('"é"', 0.25)]
 
 def test_an_update_is_read_back() -> None:
     """Encoding takes a list that is JSON already; decoding gives plain values."""
-    value = encode_update("u1", ranked_list(RNN, ITEMS, [1, 2]), "00ff00ff00ff00ff", 3, (2, 70), 1_000, 1_005)
+    value = encode_update(
+        "u1", ranked_list(RNN, ITEMS, [1, 2]), "00ff00ff00ff00ff", 3, AnsweredClick(2, 70, 1_000), 1_005
+    )
 
     assert decode_update(value) == RecommendationUpdate(
         "u1", ITEMS, RNN, "00ff00ff00ff00ff", 3, Source(2, 70), 1_000, 1_005
@@ -32,7 +35,7 @@ def test_an_update_is_read_back() -> None:
 
 def test_an_update_is_plain_json() -> None:
     """The names are a contract with every consumer."""
-    value = encode_update("u1", ranked_list(POPULAR, ITEMS, [1, 2]), "", 1, (0, 0), 1_000, 1_005)
+    value = encode_update("u1", ranked_list(POPULAR, ITEMS, [1, 2]), "", 1, AnsweredClick(0, 0, 1_000), 1_005)
 
     assert json.loads(value) == {
         "user_id": "u1",
@@ -56,7 +59,7 @@ def test_a_list_carries_what_the_state_keeps() -> None:
 
 def test_an_empty_list_is_a_list() -> None:
     """The very first click of a new installation may find nothing to recommend."""
-    value = encode_update("u1", ranked_list(POPULAR, [], []), "", 1, (0, 0), 0, 0)
+    value = encode_update("u1", ranked_list(POPULAR, [], []), "", 1, AnsweredClick(0, 0, 0), 0)
 
     assert decode_update(value).items == []
 
