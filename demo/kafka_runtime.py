@@ -11,12 +11,7 @@ from nextclick.errors import PermanentError
 
 _LOG_SETTINGS = Path(__file__).with_name("kafka_log4j2.xml")
 # A small heap and a compiler that is quick to warm up: measured to listen 2 s after the start, with 340 MB.
-_FLAGS = (
-    "-Xmx512m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    f"-Dlog4j2.configurationFile={_LOG_SETTINGS}",
-)
+_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
 class Distribution(NamedTuple):
@@ -25,14 +20,15 @@ class Distribution(NamedTuple):
     Attributes:
         java: the Java runtime's executable.
         class_path: of Kafka.
-        fingerprint: changes with the runtime, the jars and the flags; None where nobody vouches for the jars.
+        fingerprint: changes with all that a class archive is made from: the runtime, the jars, and flags. None where
+            nobody vouches for the jars.
         flags: for the JVM.
     """
 
     java: Path
     class_path: str
     fingerprint: str | None
-    flags: tuple[str, ...] = _FLAGS
+    flags: tuple[str, ...] = (*_FLAGS, f"-Dlog4j2.configurationFile={_LOG_SETTINGS}")
 
     def command(self, main_class: str, arguments: Sequence[str], more_flags: Sequence[str] = ()) -> list[str]:
         """Give the command line of one of Kafka's programs."""

@@ -38,7 +38,7 @@ from nextclick.manifest import (
     encode_manifest,
 )
 from nextclick.network import NetworkConfig
-from nextclick.popularity import Popularity
+from nextclick.popularity import Popularity, prepare_seed
 from nextclick.updates import MAX_UPDATE_BYTES, RecommendationUpdate, decode_update
 from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
@@ -111,7 +111,7 @@ def judge(original: Path, place: Path, *changes: Change) -> bool:
     assert decode_manifest(encode_manifest(manifest)) == manifest
     assert math.isfinite(manifest.created_ms / 1000)
     popularity = Popularity(half_life_s=1.0)
-    popularity.seed(dict(zip(model.vocabulary.item_ids, model.vocabulary.popularity.tolist(), strict=True)))
+    popularity.seed(prepare_seed(model.vocabulary.item_ids, model.vocabulary.popularity))
     popularity.add("new", 0)
     hidden = [b""]
     recent = b""
