@@ -17,7 +17,7 @@ _LOW_BITS = 0xFFFFFFFF
 _MAX_WAITING = 200_000  # clicks without their update yet, or the other way round: the oldest go first
 _LATENCY_WINDOW = 5_000  # newest updates that the percentiles are taken over
 
-# Association is counted as `training.evaluation.baselines.association` does: in one session, within so many clicks,
+# Association is counted as `training.evaluation.baselines.item_pairs` does: in one session, within so many clicks,
 # either way round.
 _MAX_DISTANCE = 20  # clicks
 _SESSION_GAP_MS = 1_800_000  # a longer pause ends a session

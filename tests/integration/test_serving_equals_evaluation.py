@@ -16,7 +16,7 @@ from nextclick.updates import RNN
 from tests.integration.test_stream import fetch, worker_port
 from tests.simulated_clicks import NOW_MS
 from training.evaluation.network_recommender import NetworkRecommender
-from training.evaluation.outcome import predicted_rows
+from training.evaluation.runs import predicted_rows
 from training.learning.sequences import ClickColumns, group_by_user
 
 Doubles = npt.NDArray[np.float64]

@@ -5,14 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from training.evaluation.baselines import association
-from training.evaluation.baselines.association import Association
-from training.evaluation.baselines.markov_chain import MarkovChain
-from training.evaluation.baselines.popularity import Popularity
-from training.evaluation.baselines.session_index import SessionIndex, history_before
-from training.evaluation.baselines.session_knn import SessionKnn
-from training.evaluation.baselines.session_popularity import SessionPopularity
-from training.evaluation.baselines.stan import Stan
+from training.evaluation.baselines import item_pairs
+from training.evaluation.baselines.item_pairs import Association, MarkovChain
+from training.evaluation.baselines.popularity import Popularity, SessionPopularity
+from training.evaluation.baselines.session_neighbours import SessionIndex, SessionKnn, Stan, history_before
 from training.evaluation.models import MODELS
 from training.evaluation.recommender import Recommender
 from training.learning.sequences import ClickColumns, Sequences, group_by_user
@@ -85,7 +81,7 @@ def test_association_counts_items_of_the_same_sessions() -> None:
 
 def test_association_ends_at_a_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within one click of 1 there are 0 and 2, but not 3."""
-    monkeypatch.setattr(association, "_MAX_DISTANCE", 1)
+    monkeypatch.setattr(item_pairs, "_MAX_DISTANCE", 1)
 
     assert scores(Association(), sessions([0, 1, 2, 3]), 4, [1]) == [1, NONE, 1, NONE]
 
@@ -94,7 +90,7 @@ def test_association_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     """However few clicks are counted at once."""
     train = random_sessions(40, 15, 1)
     whole = [scores(Association(), train, 15, [item]) for item in range(15)]
-    monkeypatch.setattr(association, "_BLOCK_CLICKS", 3)
+    monkeypatch.setattr(item_pairs, "_BLOCK_CLICKS", 3)
 
     assert [scores(Association(), train, 15, [item]) for item in range(15)] == whole
 

@@ -7,7 +7,6 @@ import re
 import sys
 import tomllib
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
@@ -18,11 +17,10 @@ from nextclick.bundle import load_network
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
 from training.evaluation.baselines.popularity import Popularity
-from training.evaluation.data import OfflineData, offline_data
 from training.evaluation.evaluate_cli import evaluate
+from training.evaluation.offline_data import OfflineData, offline_data
 from training.evaluation.presets import load_preset
 from training.evaluation.tune import Limits, tune
-from training.learning.cancellation import Cancellation
 from training.learning.sequences import ClickColumns, Sequences
 
 REAL_DATA = Path(__file__).parents[2] / "../shared/data"
@@ -249,7 +247,7 @@ def test_a_tuned_preset_keeps_the_other_models_of_its_file(clicks: Path, tmp_pat
             ["--tune", "--save-test", "x"],
             "without --json, --plot, --seeds, --save-bundle, --save-test and --validation",
         ),
-        (["--save-bundle", "x", "--models", "stan"], "expected network among --models, and one seed"),
+        (["--save-bundle", "x", "--models", "stan"], "name network among --models, and give one seed"),
         (["--save-bundle", "x", "--models", "network", "--seeds", "1,2"], "and one seed"),
         (["--tune", "--preset-out", "x"], "ends with .toml"),
         (["--trials", "0"], "0 is not in the range"),
@@ -372,9 +370,9 @@ def small_data() -> OfflineData:
 def test_tuning_begins_with_what_is_given_and_never_ends_below_it() -> None:
     """The same seed finds the same; what is not searched is kept."""
     pytest.importorskip("optuna", reason="Optuna is not installed")
-    data, watch = small_data(), Cancellation(Event())
+    data = small_data()
     found, again = (
-        list(tune("recent-popularity", {"half_life": 0.5}, Settings(), data, Limits(4, 1), watch)) for _ in range(2)
+        list(tune("recent-popularity", {"half_life": 0.5}, Settings(), data, Limits(4, 1))) for _ in range(2)
     )
 
     assert found == again
@@ -414,9 +412,8 @@ def test_a_tuned_preset_gives_its_figures_again(clicks: Path, tmp_path: Path) ->
 def test_tuning_ends_in_time() -> None:
     """The trial that is under way is finished."""
     pytest.importorskip("optuna", reason="Optuna is not installed")
-    watch = Cancellation(Event())
 
-    assert len(list(tune("recent-popularity", {}, Settings(), small_data(), Limits(10_000, 1e-6), watch))) == 1
+    assert len(list(tune("recent-popularity", {}, Settings(), small_data(), Limits(10_000, 1e-6)))) == 1
 
 
 def test_a_search_that_is_ended_has_written_what_it_found(

@@ -6,7 +6,7 @@ import pytest
 import demo.live_score
 from demo.live_score import LiveAssociation
 from tests.simulated_clicks import NOW_MS, simulated
-from training.evaluation.baselines.association import Association
+from training.evaluation.baselines.item_pairs import Association
 from training.learning.sequences import ClickColumns, group_by_user
 
 HOUR_MS = 3_600_000

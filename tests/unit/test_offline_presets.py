@@ -7,7 +7,7 @@ import pytest
 
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
-from training.evaluation.baselines.stan import Stan
+from training.evaluation.baselines.session_neighbours import Stan
 from training.evaluation.models import MODELS, model_names
 from training.evaluation.network_recommender import NetworkRecommender
 from training.evaluation.presets import FOLDER, load_preset, save_preset, without_settings

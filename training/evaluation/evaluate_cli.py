@@ -10,15 +10,14 @@ import click
 from nextclick.errors import PermanentError
 from nextclick.settings import ENVIRONMENT_PREFIX, Settings
 from tools.options import parse_assignments
-from training.evaluation.data_options import NumberRange, data_options
+from training.evaluation.data_source import NumberRange, data_options
 
 if TYPE_CHECKING:
-    from training.evaluation.data import OfflineData
-    from training.evaluation.models import Parameters, Value
-    from training.evaluation.outcome import Outcome
+    from training.evaluation.data_source import DataSource
+    from training.evaluation.models import Parameters
+    from training.evaluation.offline_data import OfflineData
     from training.evaluation.recommender import Recommender
-    from training.evaluation.source import DataSource
-    from training.learning.cancellation import Cancellation
+    from training.evaluation.runs import Outcome, Plan
 
 _WIDTH = 200  # columns of the table where no terminal says how wide it is
 
@@ -64,7 +63,9 @@ def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | 
     show_default=True,
     help="After this time --tune begins no trial of a model any more.",
 )
-@click.option("--preset-out", metavar="FILE", help="Where --tune writes (training/presets/<name of DATA>.toml).")
+@click.option(
+    "--preset-out", metavar="FILE", help="Where --tune writes (training/evaluation/presets/<name of DATA>.toml)."
+)
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Override a setting; may be repeated.")
 def evaluate(source: "DataSource", assignments: tuple[str, ...], tune: bool, **options: Any) -> None:
     """Train models on recorded clicks and compare them on later ones, all in one table.
@@ -95,20 +96,17 @@ def _compare(
 ) -> None:
     from rich.console import Console
 
-    from training.evaluation.bootstrap import N_RESAMPLES
-    from training.evaluation.evaluation import run_models
     from training.evaluation.export import save_test_clicks
+    from training.evaluation.figures import N_RESAMPLES, summarise
     from training.evaluation.models import USUAL_MODELS, model_names
-    from training.evaluation.plot import plot_recall_by_position
-    from training.evaluation.report import document, table, write_json
-    from training.evaluation.split import read_offline_data, validation_split
-    from training.evaluation.summary import summarise
+    from training.evaluation.offline_data import read_offline_data, validation_split
+    from training.evaluation.report import document, plot_recall_by_position, table, write_json
+    from training.evaluation.runs import Plan, run_models
 
     names = model_names(options["models"]) if options["models"] else USUAL_MODELS
-    seeds = options["seeds"] or [settings.seed]
-    parameters = _parameters(names, settings, presets)
-    _check_before_work(names, seeds, options)
-    _require_devices(parameters)
+    plan = Plan(names, options["seeds"] or [settings.seed], settings, presets)
+    _check_before_work(plan, options)
+    _require_devices(plan)
     data = read_offline_data(source)
     if options["validation"]:
         data = validation_split(data)
@@ -116,8 +114,8 @@ def _compare(
     click.echo(title, err=True)
     if options["save_test"]:
         save_test_clicks(options["save_test"], data)
-    tell = _saving_network(options["save_bundle"], data) if options["save_bundle"] else _tell
-    summary = summarise(run_models(names, presets, settings, seeds, data, _cancellation(), tell), data, settings.seed)
+    report = _saving_network(options["save_bundle"], data) if options["save_bundle"] else _report
+    summary = summarise(run_models(plan, data, report), data, settings.seed)
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH
@@ -126,9 +124,9 @@ def _compare(
         configuration = {
             "data": _described(source, data),
             "validation": options["validation"],
-            "seeds": seeds,
+            "seeds": plan.seeds,
             "bootstrap": {"resamples": N_RESAMPLES, "seed": settings.seed},
-            "parameters": parameters,
+            "parameters": plan.parameters(),
         }
         write_json(options["json_file"], document(summary, configuration))
     if options["plot"]:
@@ -137,8 +135,9 @@ def _compare(
 
 def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Parameters]", options: dict[str, Any]) -> None:
     from training.evaluation.models import model_names
+    from training.evaluation.offline_data import read_offline_data, validation_split
     from training.evaluation.presets import FOLDER, load_preset, make_place, save_preset
-    from training.evaluation.split import read_offline_data, validation_split
+    from training.evaluation.runs import Plan
     from training.evaluation.tune import Limits, require_search, tune
 
     names = model_names(options["models"] or "network")
@@ -148,7 +147,7 @@ def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Paramete
     if out.suffix != ".toml":
         raise click.BadParameter(f"expected a file that ends with .toml, found {str(out)!r}", param_hint="--preset-out")
     found = load_preset(str(out)) if out.exists() else {}
-    _require_devices(_parameters(names, settings, presets))
+    _require_devices(Plan(names, [settings.seed], settings, presets))
     make_place(out)
     validation = validation_split(read_offline_data(source))
     click.echo(f"validation part of {source.file.path.name}: {_sizes(validation)}", err=True)
@@ -156,7 +155,7 @@ def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Paramete
     limits = Limits(options["trials"], options["tune_minutes"])
     for name in names:
         comment = ""
-        for so_far in tune(name, presets.get(name, {}), settings, validation, limits, _cancellation()):
+        for so_far in tune(name, presets.get(name, {}), settings, validation, limits):
             first, last, best = so_far.first, so_far.last, so_far.best
             click.echo(
                 f"{name}, trial {so_far.n_trials}: Recall@20 {last.recall:.4f}, MRR@20 {last.mrr:.4f}; "
@@ -175,18 +174,9 @@ def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Paramete
     click.echo(f"written: {out}; use it with --preset {out}")
 
 
-def _parameters(
-    names: list[str], settings: Settings, presets: "dict[str, Parameters]"
-) -> "dict[str, dict[str, Value]]":
-    """Give what each model is made with."""
-    from training.evaluation.models import MODELS
-
-    return {name: {**MODELS[name].parameters(settings), **presets.get(name, {})} for name in names}
-
-
-def _require_devices(parameters: "dict[str, dict[str, Value]]") -> None:
+def _require_devices(plan: "Plan") -> None:
     """See that the networks, if there are any, have where to compute, before the data are read."""
-    devices = {str(of_model["device"]) for of_model in parameters.values() if "device" in of_model}
+    devices = {str(of_model["device"]) for of_model in plan.parameters().values() if "device" in of_model}
     if devices:
         from training.learning.device import chosen_device  # torch takes seconds to load
 
@@ -194,15 +184,7 @@ def _require_devices(parameters: "dict[str, dict[str, Value]]") -> None:
             chosen_device(device)
 
 
-def _cancellation() -> "Cancellation":
-    from threading import Event
-
-    from training.learning.cancellation import Cancellation
-
-    return Cancellation(Event())  # Ctrl-C ends the program by itself
-
-
-def _tell(title: str, _trained: "Recommender", outcome: "Outcome") -> None:
+def _report(title: str, _trained: "Recommender", outcome: "Outcome") -> None:
     from nextclick.ranking_metrics import mrr_at, recall_at
 
     recall, mrr = recall_at(outcome.rank, 20), mrr_at(outcome.rank, 20)
@@ -217,13 +199,13 @@ def _saving_network(store: Path, data: "OfflineData") -> Callable[[str, "Recomme
     from training.evaluation.export import save_network
     from training.evaluation.network_recommender import NetworkRecommender
 
-    def tell(title: str, trained: "Recommender", outcome: "Outcome") -> None:
-        _tell(title, trained, outcome)
+    def report(title: str, trained: "Recommender", outcome: "Outcome") -> None:
+        _report(title, trained, outcome)
         if isinstance(trained, NetworkRecommender):
             folder = save_network(store, trained, data, outcome)
             click.echo(f"written: {folder}; serve it with nextclick stream --set bundle={folder}", err=True)
 
-    return tell
+    return report
 
 
 def _sizes(data: "OfflineData") -> str:
@@ -245,12 +227,12 @@ def _described(source: "DataSource", data: "OfflineData") -> dict[str, Any]:
     return {**source.configuration(), "sizes": sizes}
 
 
-def _check_before_work(names: list[str], seeds: list[int], options: dict[str, Any]) -> None:
+def _check_before_work(plan: "Plan", options: dict[str, Any]) -> None:
     """See that what is asked for can be written, before hours of work."""
-    from training.evaluation.plot import require_matplotlib
+    from training.evaluation.report import require_matplotlib
 
-    if options["save_bundle"] and ("network" not in names or len(seeds) > 1):
-        raise click.UsageError("--save-bundle writes one network: expected network among --models, and one seed")
+    if options["save_bundle"] and ("network" not in plan.names or len(plan.seeds) > 1):
+        raise click.UsageError("--save-bundle writes one network: name network among --models, and give one seed")
     for option, path in {
         "--json": options["json_file"],
         "--plot": options["plot"],

@@ -9,9 +9,9 @@ from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
 from nextclick.errors import PermanentError
 from nextclick.ranking_metrics import mrr_at, ndcg_at, recall_at
 from nextclick.vocabulary import Vocabulary
-from training.evaluation.data import OfflineData, in_log_order
 from training.evaluation.network_recommender import NetworkRecommender
-from training.evaluation.outcome import LIST_LENGTH, Outcome
+from training.evaluation.offline_data import OfflineData, in_log_order
+from training.evaluation.runs import LIST_LENGTH, Outcome
 from training.learning.validation import popularity_weights
 
 _OTHER_EVENT_NAME = "other"  # any word that is none of EVENT_TYPES

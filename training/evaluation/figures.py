@@ -1,18 +1,31 @@
-"""From outcomes to figures: means over predictions, and what the lists were made of."""
+"""From outcomes to figures: means over predictions, how sure they are, and what the lists were made of.
 
+How sure a mean is, the bootstrap says: whole sessions are drawn again and again, since a session's clicks go together.
+Source: Efron & Tibshirani 1993, "An introduction to the bootstrap"; for comparing two systems by the same draws, Sakai
+2006, "Evaluating evaluation metrics based on the bootstrap", doi:10.1145/1148170.1148261.
+"""
+
+import itertools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from nextclick.ranking_metrics import Gains, Ranks, mrr_gains, ndcg_gains, recall_gains
-from training.evaluation.outcome import Outcome
+from training.evaluation.offline_data import OfflineData
+from training.evaluation.runs import Outcome
 from training.learning.sequences import Ints
+
+Values = npt.NDArray[np.float64]
 
 CUTS = (1, 5, 10, 20)
 _GAINS = {"recall": recall_gains, "mrr": mrr_gains, "ndcg": ndcg_gains}
 METRICS = tuple(f"{name}@{cut}" for name in _GAINS for cut in CUTS)
 LAST_POSITION = 20  # predictions from so many clicks and more are one group
+COMPARED = ("recall@20", "mrr@20")
+N_RESAMPLES = 2_000
+_BLOCK_NUMBERS = 5_000_000  # drawn at once (float64: 40 MB)
 
 
 class Position(NamedTuple):
@@ -21,6 +34,127 @@ class Position(NamedTuple):
     clicks_before: int
     predictions: int
     recall: float
+
+
+class Interval(NamedTuple):
+    """The middle 95% of the resamples."""
+
+    low: float
+    high: float
+
+
+class Estimate(NamedTuple):
+    """A mean over predictions.
+
+    Attributes:
+        mean: over seeds, too.
+        interval: 95%, over test sessions.
+        by_seed: the means of the runs.
+    """
+
+    mean: float
+    interval: Interval
+    by_seed: list[float]
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval."""
+        return (self.interval.high - self.interval.low) / 2
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None with a single run."""
+        return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else None
+
+
+class ModelFigures(NamedTuple):
+    """How a model did; means over its runs.
+
+    Attributes:
+        metrics: by the names in `METRICS`.
+        coverage: share of the items that any list held.
+        popularity: of the lists' items, as a share of the most popular item's clicks.
+        training_clicks_per_s: training clicks, times the passes over them, for each second of training.
+        predictions_per_s: lists of 20 out of all items.
+        fit_s: training time.
+        positions: recall@20 by the clicks before.
+    """
+
+    metrics: dict[str, Estimate]
+    coverage: float
+    popularity: float
+    training_clicks_per_s: float
+    predictions_per_s: float
+    fit_s: float
+    positions: list[Position]
+
+
+class Comparison(NamedTuple):
+    """Two models on the same test sessions: the difference of a metric, its 95% interval and its probability."""
+
+    model: str
+    other: str
+    metric: str
+    difference: float
+    interval: Interval
+    p: float
+
+
+class Summary(NamedTuple):
+    """All of it."""
+
+    models: dict[str, ModelFigures]
+    comparisons: list[Comparison]
+
+    def best(self, metric: str) -> str:
+        """Name the model with the highest mean."""
+        return max(self.models, key=lambda name: self.models[name].metrics[metric].mean)
+
+
+def summarise(outcomes: Mapping[str, list[Outcome]], data: OfflineData, seed: int) -> Summary:
+    """Work the figures out.
+
+    Args:
+        outcomes: of each model, one per seed.
+        data: that they are from.
+        seed: of the bootstrap.
+    """
+    n_predictions = np.diff(data.test.user_starts) - 1.0
+    sums = {
+        name: np.stack([session_sums(outcome, len(n_predictions)) for outcome in runs])
+        for name, runs in outcomes.items()
+    }
+    means = {name: runs.sum(axis=1) / n_predictions.sum() for name, runs in sums.items()}  # (n_seeds, n_metrics)
+    stacked = np.concatenate([runs.mean(axis=0) for runs in sums.values()], axis=1)
+    drawn = resampled_means(stacked, n_predictions, seed)
+    resamples = {name: drawn[:, number * len(METRICS) :][:, : len(METRICS)] for number, name in enumerate(sums)}
+    models = {name: _figures(runs, means[name], resamples[name], data) for name, runs in outcomes.items()}
+    comparisons = []
+    for (model, other), metric in itertools.product(itertools.combinations(models, 2), COMPARED):
+        column = METRICS.index(metric)
+        difference = resamples[model][:, column] - resamples[other][:, column]
+        mean = float(means[model][:, column].mean() - means[other][:, column].mean())
+        comparisons.append(Comparison(model, other, metric, mean, interval(difference), p_value(difference)))
+    return Summary(models, comparisons)
+
+
+def _figures(runs: list[Outcome], means: Values, resamples: Values, data: OfflineData) -> ModelFigures:
+    metrics = {
+        metric: Estimate(float(means[:, column].mean()), interval(resamples[:, column]), means[:, column].tolist())
+        for column, metric in enumerate(METRICS)
+    }
+    n_runs, fit_s = len(runs), sum(run.fit_s for run in runs)
+    return ModelFigures(
+        metrics,
+        float(np.mean([coverage(run.shown) for run in runs])),
+        float(np.mean([popularity_of_lists(run.shown, data.train.item_index) for run in runs])),
+        len(data.train) * sum(run.passes for run in runs) / max(fit_s, 1e-9),
+        sum(len(run.rank) for run in runs) / max(sum(run.predict_s for run in runs), 1e-9),
+        fit_s / n_runs,
+        recall_by_position(
+            np.concatenate([run.rank for run in runs]), np.concatenate([run.clicks_before for run in runs]), n_runs
+        ),
+    )
 
 
 def gains(rank: Ranks) -> Gains:
@@ -66,3 +200,43 @@ def recall_by_position(rank: Ranks, clicks_before: Ints, n_runs: int) -> list[Po
         Position(int(number), int(n_predictions[number]) // n_runs, float(hits[number] / n_predictions[number]))
         for number in np.flatnonzero(n_predictions)
     ]
+
+
+def resampled_means(sums: Values, n_predictions: Values, seed: int) -> Values:
+    """Draw sessions with replacement, many times, and take the means over their predictions.
+
+    All columns see the same draws, so that columns of two models can be subtracted.
+
+    Args:
+        sums: float64 (n_sessions, n_columns), sums over a session's predictions.
+        n_predictions: float64 (n_sessions,), at least 1 each.
+        seed: of the draws.
+
+    Returns:
+        float64 (N_RESAMPLES, n_columns).
+    """
+    rng = np.random.default_rng(seed)
+    n_sessions = len(sums)
+    block = max(1, _BLOCK_NUMBERS // n_sessions)
+    blocks = []
+    for begin in range(0, N_RESAMPLES, block):
+        drawn = rng.integers(n_sessions, size=(min(block, N_RESAMPLES - begin), n_sessions))
+        times_drawn = np.stack([np.bincount(one, minlength=n_sessions) for one in drawn]).astype(np.float64)
+        blocks.append((times_drawn @ sums) / (times_drawn @ n_predictions)[:, None])
+    return np.concatenate(blocks)
+
+
+def interval(means: Values) -> Interval:
+    """Give the 95% interval of resampled means, or of their differences: (N_RESAMPLES,)."""
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Interval(float(low), float(high))
+
+
+def p_value(differences: Values) -> float:
+    """Give the two-sided probability of such a difference between equal models: (N_RESAMPLES,).
+
+    Twice the share of resamples on the rarer side of zero, zeros counting for both; never below 2 / (n + 1), as no
+    number of resamples can show that a thing is impossible (Davison & Hinkley 1997, section 4.2).
+    """
+    rarer = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(differences) + 1))

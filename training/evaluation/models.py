@@ -6,12 +6,9 @@ from typing import Any, NamedTuple
 
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
-from training.evaluation.baselines.association import Association
-from training.evaluation.baselines.markov_chain import MarkovChain
-from training.evaluation.baselines.popularity import Popularity
-from training.evaluation.baselines.session_knn import SessionKnn
-from training.evaluation.baselines.session_popularity import SessionPopularity
-from training.evaluation.baselines.stan import Stan
+from training.evaluation.baselines.item_pairs import Association, MarkovChain
+from training.evaluation.baselines.popularity import Popularity, SessionPopularity
+from training.evaluation.baselines.session_neighbours import SessionKnn, Stan
 from training.evaluation.recommender import Recommender
 
 Value = float | int | str | bool | None

@@ -1,7 +1,6 @@
 """The network as a recommender: trained as the stream's trainer does, on all training sessions."""
 
 from dataclasses import dataclass, field
-from threading import Event
 
 import numpy as np
 import torch
@@ -9,7 +8,7 @@ import torch
 from nextclick.network import Network
 from nextclick.settings import Settings
 from training.evaluation.recommender import Floats
-from training.learning.cancellation import Cancellation
+from training.learning.cancellation import NEVER_CANCELLED
 from training.learning.fit import fit, network_config
 from training.learning.sequences import Ints, Sequences, TrainingSet
 from training.learning.validation import Contexts, Predictions, features_before
@@ -37,7 +36,7 @@ class NetworkRecommender:
         torch.manual_seed(self.settings.seed)
         self.network = Network(network_config(self.settings, n_items))
         training_set = TrainingSet(train, len(train), n_known=0)
-        self.passes = fit(self.network, training_set, self.settings, Cancellation(Event())).epochs
+        self.passes = fit(self.network, training_set, self.settings, NEVER_CANCELLED).epochs
 
     def scores(self, clicks: Sequences, rows: Ints) -> Floats:
         """Give probabilities, as `Recommender`."""
@@ -47,7 +46,7 @@ class NetworkRecommender:
         predictions = Predictions(rows, np.maximum(clicks.user_starts[session], first_rows - _MAX_CONTEXT))
         contexts = self._contexts_of(clicks)
         scores = np.empty((len(rows), self.network.config.n_items), dtype=np.float32)
-        for chosen, features in features_before(self.network, contexts, predictions, Cancellation(Event())):
+        for chosen, features in features_before(self.network, contexts, predictions, NEVER_CANCELLED):
             with torch.inference_mode():
                 history = contexts.histories(rows[chosen])
                 scores[chosen] = self.network.probabilities(features, history).numpy()

@@ -1,4 +1,7 @@
-"""The figures of an evaluation as a table for the terminal, and as one JSON document."""
+"""The figures of an evaluation as a table for the terminal, as one JSON document, and as a plot.
+
+The plot needs matplotlib, which only the extra `evaluate` brings.
+"""
 
 import json
 from importlib.metadata import version
@@ -9,10 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from nextclick.errors import PermanentError
-from training.evaluation.figures import CUTS
-from training.evaluation.summary import ModelFigures, Summary
+from training.evaluation.figures import CUTS, LAST_POSITION, ModelFigures, Summary
 
 _NAMES = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}
+_MIN_PREDICTIONS = 30  # of a point of the plot: of fewer predictions a recall says little
 _VERSIONS = ("nextclick", "torch", "numpy")
 
 
@@ -134,3 +137,48 @@ def processor_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0]}, {len(names)} threads" if names else "unknown"
+
+
+def require_matplotlib() -> None:
+    """See that a plot can be made, before hours of work.
+
+    Raises:
+        PermanentError: it cannot.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise PermanentError(
+            "--plot expects matplotlib, found that it is not installed; run pip install 'nextclick[evaluate]'"
+        ) from None
+
+
+def plot_recall_by_position(summary: Summary, title: str, path: Path) -> None:
+    """Draw a line per model; the format is that of the file's ending.
+
+    Raises:
+        PermanentError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, figures in summary.models.items():
+        shown = [position for position in figures.positions if position.predictions >= _MIN_PREDICTIONS]
+        axes.plot(
+            [position.clicks_before for position in shown], [position.recall for position in shown], ".-", label=name
+        )
+    axes.set(
+        xlabel=f"clicks of the session before the predicted one ({LAST_POSITION}: or more)",
+        ylabel="Recall@20",
+        title=title,
+    )
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside right upper", fontsize="small")
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise PermanentError(f"--plot expects a file that can be written, found {path}: {error.strerror}") from None

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
-from training.evaluation.data import OfflineData
 from training.evaluation.figures import METRICS, gains
 from training.evaluation.models import MODELS, Parameters, Value
-from training.evaluation.outcome import run
-from training.learning.cancellation import Cancellation
+from training.evaluation.offline_data import OfflineData
+from training.evaluation.runs import run
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -139,7 +138,6 @@ def tune(
     settings: Settings,
     validation: OfflineData,
     limits: "Limits",
-    cancellation: Cancellation,
 ) -> Iterator[Tuned]:
     """Search the parameters of one model; what is best is the sum of recall@20 and MRR@20.
 
@@ -149,13 +147,9 @@ def tune(
         settings: of everything else, and the seed; a trial's parameters name those that are not the defaults.
         validation: whose `test` judges: a part of the training clicks.
         limits: when to end.
-        cancellation: can end the search.
 
     Yields:
         After every trial, where the search stands; at least once.
-
-    Raises:
-        TrainingCancelled: the end was requested.
     """
     import optuna
 
@@ -171,7 +165,7 @@ def tune(
         trial = study.ask()
         parameters = {**kept, **{parameter: _suggest(trial, parameter, space[parameter]) for parameter in space}}
         title = f"{name}, trial {len(tried) + 1} of at most {limits.trials}"
-        means = gains(run(model.make(settings, parameters), validation, title, cancellation).rank).mean(axis=0)
+        means = gains(run(model.make(settings, parameters), validation, title).rank).mean(axis=0)
         tried.append(Tried(parameters, float(means[METRICS.index("recall@20")]), float(means[METRICS.index("mrr@20")])))
         study.tell(trial, _quality(tried[-1]))
         yield Tuned(len(tried), tried[0], tried[-1], max(tried, key=_quality))

@@ -34,6 +34,9 @@ class Cancellation:
             raise TrainingCancelled
 
 
+NEVER_CANCELLED = Cancellation(Event())  # for work that ends with its program
+
+
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar if standard error is a terminal. Elsewhere nothing is shown: the log lines tell enough.

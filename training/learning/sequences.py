@@ -62,6 +62,15 @@ class Sequences:
         """For every row, the first row of the same user: int64 (n,)."""
         return np.repeat(self.user_starts[:-1], np.diff(self.user_starts))
 
+    def age_shares(self) -> npt.NDArray[np.float64]:
+        """Give each click's age as a share of the log: 0 for the newest, almost 1 for the oldest.
+
+        Counted in clicks, not in seconds, so that a log without times has ages too.
+        """
+        newest, oldest = self.age_rank.max(initial=0), self.age_rank.min(initial=0)
+        shares: npt.NDArray[np.float64] = (newest - self.age_rank) / (newest - oldest + 1)
+        return shares
+
     def renumbered(self, new_index: Ints) -> "Sequences":
         """Give the same clicks with other item indices.
 

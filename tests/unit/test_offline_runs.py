@@ -1,13 +1,11 @@
 """The evaluator: which clicks are predicted, how they are ranked, and the figures that are made of it, by hand."""
 
 import math
-from threading import Event
 
 import numpy as np
 import pytest
 
-from training.evaluation import outcome as outcome_module
-from training.evaluation.data import OfflineData
+from training.evaluation import runs
 from training.evaluation.figures import (
     METRICS,
     Position,
@@ -17,9 +15,9 @@ from training.evaluation.figures import (
     recall_by_position,
     session_sums,
 )
-from training.evaluation.outcome import run
+from training.evaluation.offline_data import OfflineData
 from training.evaluation.recommender import Floats
-from training.learning.cancellation import Cancellation, TrainingCancelled
+from training.evaluation.runs import run
 from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user
 
 N_ITEMS = 30
@@ -62,10 +60,10 @@ DATA = OfflineData(
 @pytest.mark.parametrize("batch_scores", [1, 2 * N_ITEMS, 10_000])
 def test_every_click_but_the_first_of_a_session_is_ranked(monkeypatch: pytest.MonkeyPatch, batch_scores: int) -> None:
     """Item 29 is first, 26 fourth; 5 ties with all that are not recommended, which counts against the model."""
-    monkeypatch.setattr(outcome_module, "_BATCH_SCORES", batch_scores)
+    monkeypatch.setattr(runs, "_BATCH_SCORES", batch_scores)
     numbers = Numbers()
 
-    found = run(numbers, DATA, "numbers", Cancellation(Event()))
+    found = run(numbers, DATA, "numbers")
 
     assert numbers.asked == [1, 2, 4]
     assert found.rank.tolist() == [1, 4, 30]
@@ -76,7 +74,7 @@ def test_every_click_but_the_first_of_a_session_is_ranked(monkeypatch: pytest.Mo
 
 def test_only_what_is_recommended_is_shown() -> None:
     """Three lists of the five items 25 to 29: each is 3 x 1/5."""
-    found = run(Numbers(), DATA, "numbers", Cancellation(Event()))
+    found = run(Numbers(), DATA, "numbers")
 
     assert found.shown[:25].tolist() == [0] * 25
     assert found.shown[25:].tolist() == pytest.approx([0.6] * 5)
@@ -90,31 +88,22 @@ def test_a_list_is_at_most_twenty_items_long() -> None:
         def scores(self, clicks: Sequences, rows: Ints) -> Floats:
             return np.tile(np.arange(N_ITEMS), (len(rows), 1)).astype(np.float32)
 
-    found = run(All(), DATA, "all", Cancellation(Event()))
+    found = run(All(), DATA, "all")
 
     assert found.shown[:10].tolist() == [0] * 10
     assert found.shown[10:].tolist() == pytest.approx([3 / 20] * 20)
 
 
-def test_a_run_can_be_stopped() -> None:
-    """After the batch that is under way."""
-    stop = Event()
-    stop.set()
-
-    with pytest.raises(TrainingCancelled):
-        run(Numbers(), DATA, "numbers", Cancellation(stop))
-
-
 def test_popularity_of_lists_by_hand() -> None:
     """Items 25 to 27 have 1 training click, 28 has 2, 29 has 3: a mean of 8/5, as a share of 3."""
-    found = run(Numbers(), DATA, "numbers", Cancellation(Event()))
+    found = run(Numbers(), DATA, "numbers")
 
     assert popularity_of_lists(found.shown, DATA.train.item_index) == pytest.approx(8 / 5 / 3)
 
 
 def test_session_sums_by_hand() -> None:
     """Session 0 has ranks 1 and 4, session 1 has rank 30."""
-    sums = session_sums(run(Numbers(), DATA, "numbers", Cancellation(Event())), 2)
+    sums = session_sums(run(Numbers(), DATA, "numbers"), 2)
     first = dict(zip(METRICS, sums[0].tolist(), strict=True))
 
     assert first["recall@1"] == 1

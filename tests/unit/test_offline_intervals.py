@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.evaluation import bootstrap
-from training.evaluation.bootstrap import N_RESAMPLES, interval, p_value, resampled_means
+from training.evaluation import figures
+from training.evaluation.figures import N_RESAMPLES, interval, p_value, resampled_means
 
 
 def hits(n_sessions: int, chance: float, seed: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -91,6 +91,6 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, at_once: int) ->
     """However many numbers are drawn at once, the draws are the same and complete."""
     sums, counts = hits(50, 0.4, 1)[:, None], np.full(50, 3.0)
     usual = resampled_means(sums, counts, 1)
-    monkeypatch.setattr(bootstrap, "_BLOCK_NUMBERS", at_once)
+    monkeypatch.setattr(figures, "_BLOCK_NUMBERS", at_once)
 
     assert resampled_means(sums, counts, 1)[:, 0].tolist() == pytest.approx(usual[:, 0].tolist())

@@ -1,6 +1,7 @@
-"""Runs one recommender over test sessions and keeps what all figures are made of."""
+"""Runs models on the same data, one after another, and keeps what all figures are made of."""
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,9 +9,11 @@ import numpy.typing as npt
 import torch
 
 from nextclick.ranking_metrics import Ranks, ranks_of_targets
-from training.evaluation.data import OfflineData
+from nextclick.settings import Settings
+from training.evaluation.models import MODELS, Parameters, Value
+from training.evaluation.offline_data import OfflineData
 from training.evaluation.recommender import Floats, Recommender, SeveralPasses
-from training.learning.cancellation import Cancellation, progress_bar
+from training.learning.cancellation import progress_bar
 from training.learning.sequences import Ints, Sequences
 
 LIST_LENGTH = 20  # of the lists whose items are counted
@@ -39,12 +42,54 @@ class Outcome(NamedTuple):
     predict_s: float
 
 
-def run(recommender: Recommender, data: OfflineData, name: str, cancellation: Cancellation) -> Outcome:
-    """Train on the training part, then predict every click of the test part but the sessions' first ones.
+class Plan(NamedTuple):
+    """Which models are run, and how each is made.
 
-    Raises:
-        TrainingCancelled: the end was requested.
+    Attributes:
+        names: of the models, in `MODELS`.
+        seeds: a model that depends on the seed runs once with each, others once.
+        settings: of the networks.
+        presets: parameters by model name, where they differ from the settings and defaults.
     """
+
+    names: Sequence[str]
+    seeds: Sequence[int]
+    settings: Settings
+    presets: Mapping[str, Parameters]
+
+    def parameters(self) -> dict[str, dict[str, Value]]:
+        """Give what each model is made with, by its name; a seed is not among it."""
+        return {name: {**MODELS[name].parameters(self.settings), **self.presets.get(name, {})} for name in self.names}
+
+
+def run_models(
+    plan: Plan, data: OfflineData, report: Callable[[str, Recommender, Outcome], None]
+) -> dict[str, list[Outcome]]:
+    """Run models one after another.
+
+    Args:
+        plan: which ones.
+        data: what all of them see.
+        report: is called after each run, with its title, what was trained and how it went.
+
+    Returns:
+        The outcomes of each model, by seed.
+    """
+    outcomes: dict[str, list[Outcome]] = {}
+    for name in plan.names:
+        model, outcomes[name] = MODELS[name], []
+        for seed in plan.seeds if model.is_seeded else plan.seeds[:1]:
+            parameters = {**plan.presets.get(name, {}), **({"seed": seed} if model.is_seeded else {})}
+            title = f"{name}, seed {seed}" if model.is_seeded and len(plan.seeds) > 1 else name
+            recommender = model.make(plan.settings, parameters)
+            outcome = run(recommender, data, title)
+            report(title, recommender, outcome)
+            outcomes[name].append(outcome)
+    return outcomes
+
+
+def run(recommender: Recommender, data: OfflineData, title: str) -> Outcome:
+    """Train on the training part, then predict every click of the test part but the sessions' first ones."""
     began_s = time.perf_counter()
     recommender.fit(data.train, data.n_items)
     fit_s = time.perf_counter() - began_s
@@ -52,7 +97,7 @@ def run(recommender: Recommender, data: OfflineData, name: str, cancellation: Ca
     session = np.searchsorted(data.test.user_starts, rows, side="right") - 1
     rank, shown, predict_s = np.empty(len(rows), np.int64), np.zeros(data.n_items), 0.0
     batch = max(1, _BATCH_SCORES // data.n_items)
-    with progress_bar(f"{name}: predicting", len(rows)) as advance:
+    with progress_bar(f"{title}: predicting", len(rows)) as advance:
         for begin in range(0, len(rows), batch):
             part = slice(begin, begin + batch)
             began_s = time.perf_counter()
@@ -62,7 +107,6 @@ def run(recommender: Recommender, data: OfflineData, name: str, cancellation: Ca
             rank[part] = ranks_of_targets(scores, data.test.item_index[rows[part]])
             shown += np.bincount(best.ravel(), weight.ravel(), minlength=data.n_items)
             advance(len(rank[part]))
-            cancellation.check()
     passes = recommender.passes if isinstance(recommender, SeveralPasses) else 1
     return Outcome(rank, session, rows - data.test.user_starts[session], shown, fit_s, passes, predict_s)
 

@@ -1,4 +1,4 @@
-"""A long history is learnt in windows; the state goes through all of them."""
+"""The parts of a step: states that go on from window to window, dropout, and Adagrad by rows."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from nextclick.settings import Settings
 from tests.networks import random_network
 from training.learning.fit import network_config
 from training.learning.sequences import ClickColumns, Sequences, TrainingSet, Windows, group_by_user, training_windows
-from training.learning.step import Learner, TruncatedBackpropagationStates
+from training.learning.step import Dropout, Learner, RowAdagrad, TruncatedBackpropagationStates
 
 N_ITEMS = 30
 MAX_CLICKS = 6
@@ -81,3 +81,91 @@ def test_the_learner_carries_states() -> None:
         losses.append([learner.step(window)[0] for window in learnt][-1])
 
     assert losses[0] != pytest.approx(losses[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.95])
+def test_a_share_is_set_to_zero_and_the_mean_stays(share: float) -> None:
+    """The others grow by what is dropped; everywhere alike."""
+    values = Dropout(share, torch.Generator().manual_seed(1))(torch.ones(1_000, 203))
+
+    assert (values == 0).float().mean().item() == pytest.approx(share, abs=0.005)
+    assert values.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert len(values.unique()) == 2
+    assert (values == 0).float().mean(0).sub(share).abs().max() < 0.08
+    assert (values == 0).float().mean(1).sub(share).abs().max() < 0.2
+
+
+def test_dropping_nothing_draws_nothing() -> None:
+    """The values themselves."""
+    generator, values = torch.Generator().manual_seed(1), torch.ones(3, 5)
+    before = generator.get_state()
+
+    assert Dropout(0.0, generator)(values) is values
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_the_same_generator_drops_the_same_and_then_something_else() -> None:
+    """Randomness comes from it alone."""
+    one, other = (Dropout(0.5, torch.Generator().manual_seed(3)) for _ in range(2))
+    values = torch.ones(7, 9)
+    first, second, again = one(values), one(values), other(values)
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+def test_gradients_pass_where_values_do() -> None:
+    """As large as the factor, and none where something was dropped."""
+    values = torch.ones(50, requires_grad=True)
+
+    dropped = Dropout(0.5, torch.Generator().manual_seed(1))(values)
+    (gradient,) = torch.autograd.grad(dropped.sum(), values)
+
+    assert torch.equal(gradient, dropped.detach())
+    assert set(gradient.tolist()) == {0.0, 2.0}
+
+
+def test_steps_shrink_with_the_squares_of_the_gradients_so_far() -> None:
+    """Element by element: first the rate itself, then the rate over the root of 2, each with its row's rate."""
+    table = torch.zeros(3, 2)
+    adagrad = RowAdagrad(table, torch.tensor([1.0, 0.1, 1.0]))
+    gradient = torch.tensor([[3.0, -2.0], [5.0, 0.0]])
+
+    adagrad.step(torch.tensor([0, 1]), gradient)
+    first = table.clone()
+    adagrad.step(torch.tensor([0]), gradient[:1])
+
+    torch.testing.assert_close(first, torch.tensor([[-1.0, 1.0], [-0.1, 0.0], [0.0, 0.0]]))
+    torch.testing.assert_close(table, torch.tensor([[-1 - 0.5**0.5, 1 + 0.5**0.5], [-0.1, 0.0], [0.0, 0.0]]))
+
+
+def test_all_rows_at_once_are_the_same_as_some() -> None:
+    """For a table of any number of dimensions; also of one."""
+    for shape in ((4,), (4, 3)):
+        gradient, some, every = torch.randn(shape), torch.zeros(shape), torch.zeros(shape)
+        one, other = RowAdagrad(some, torch.ones(4)), RowAdagrad(every, torch.ones(4))
+        for _ in range(2):
+            one.step(torch.arange(4), gradient)
+            other.step_all(gradient)
+
+        torch.testing.assert_close(some, every)
+        assert some.all()
+
+
+def test_rows_that_moved_are_brought_back_to_length_1_and_others_stay() -> None:
+    """Where only directions are compared."""
+    table = torch.full((2, 2), 3.0)
+
+    RowAdagrad(table, torch.ones(2), normalised=True).step(torch.tensor([1]), torch.tensor([[1.0, -1.0]]))
+
+    assert table[0].tolist() == [3.0, 3.0]
+    assert table[1].tolist() == pytest.approx([2 / 20**0.5, 4 / 20**0.5])
+
+
+def test_rows_are_a_copy() -> None:
+    """What is computed with them does not move the table."""
+    table = torch.zeros(3, 2)
+
+    RowAdagrad(table, torch.ones(3)).rows(torch.tensor([1])).fill_(7.0)
+
+    assert not table.any()

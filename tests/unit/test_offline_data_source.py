@@ -7,8 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from training.evaluation.data_options import data_options
-from training.evaluation.source import USUAL_RULES, DataSource
+from training.evaluation.data_source import USUAL_RULES, DataSource, data_options
 
 RETAILROCKET = "timestamp,visitorid,event,itemid,transactionid\n1433221332117,1,view,2,\n"
 
@@ -73,7 +72,10 @@ def test_the_file_options_reach_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--test-hours", "5", "--test-share", "0.1"], "expected one of --test-where, --test-hours and --test-share"),
+        (
+            ["--test-hours", "5", "--test-share", "0.1"],
+            "--test-where, --test-hours and --test-share exclude each other",
+        ),
         (["--test-where", "split"], "expected column=value, found 'split'"),
         (["--test-share", "1"], "--test-share"),
         (["--test-hours", "0"], "--test-hours"),

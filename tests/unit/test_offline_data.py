@@ -11,9 +11,8 @@ from nextclick.errors import PermanentError
 from tools.click_files.layouts import ChosenColumns, ClickFile
 from tools.click_files.recognise import AUTO, recognise
 from tools.click_files.recorded import RecordedClicks
-from training.evaluation.data import OfflineData
-from training.evaluation.source import USUAL_RULES, DataSource, SplitRule
-from training.evaluation.split import read_offline_data, split, validation_split
+from training.evaluation.data_source import USUAL_RULES, DataSource, SplitRule
+from training.evaluation.offline_data import OfflineData, read_offline_data, split, validation_split
 from training.learning.sequences import Sequences
 
 REAL_DATA = Path(__file__).parents[2] / "../shared/data"

@@ -1,0 +1,140 @@
+"""Which recorded clicks an evaluation is made on: the file, and how it becomes a training and a test part.
+
+Also the part of a command line that says so.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import wraps
+from typing import Any
+
+import click
+
+from tools.click_files.layouts import ClickFile
+from tools.click_files.options import click_file_options, conditions
+
+_DAY_H = 24.0
+_WEEK_H = 7 * _DAY_H
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRule:
+    """How clicks become sessions, and these two parts. Of the first three exactly one is given."""
+
+    test_where: Mapping[str, str] = field(default_factory=dict)  # the test part: rows with these values in columns
+    test_hours: float | None = None  # the test part: sessions that end in the last so many hours
+    test_share: float | None = None  # the test part: this share of the sessions, those that end last
+    session_gap_minutes: float = 0.0  # a longer pause of a user begins a new session; 0: sessions as the file has them
+    events: tuple[str, ...] = ()  # only clicks of these types; empty: of all
+    train_share: float = 1.0  # only so much of the training sessions, those that end last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSource:
+    """A file of clicks and the rule by which it is split."""
+
+    file: ClickFile
+    rule: SplitRule
+
+    def configuration(self) -> dict[str, object]:
+        """Give all that decides which clicks are in which part, in types that JSON has."""
+        return {"file": asdict(self.file) | {"path": str(self.file.path)}, "split": asdict(self.rule)}
+
+
+# Per format, what its literature does. Yoochoose: the last day (Hidasi et al. 2016, arXiv:1511.06939). Diginetica: the
+# last week (NARM, arXiv:1711.04725). RetailRocket: views, sessions with pauses of at most 30 minutes, days at the end
+# (Ludewig and Jannach 2018, arXiv:1803.09587). OTTO: its competition tests on the week after the training data; views
+# as for the others. MovieLens is mostly split per user, which lets a model see the future of other users: here the
+# last tenth of the users is predicted, and a user is a session, since one sitting can hold all ratings.
+USUAL_RULES: Mapping[str, SplitRule] = {
+    "csv": SplitRule(test_hours=_DAY_H),
+    "yoochoose": SplitRule(test_hours=_DAY_H),
+    "retailrocket": SplitRule(test_hours=_WEEK_H, session_gap_minutes=30, events=("view",)),
+    "diginetica": SplitRule(test_hours=_WEEK_H),
+    "movielens": SplitRule(test_share=0.1),
+    "otto": SplitRule(test_hours=_WEEK_H, events=("view",)),
+}
+
+
+Command = Callable[..., Any]
+
+_ALL_EVENTS = "all"
+
+
+class NumberRange(click.FloatRange):
+    """Numbers of a range; NaN is in none, though click, which compares only, lets it pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number, as `FloatRange`."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"expected a number, found {value!r}", param, ctx)
+        return number
+
+
+_SHARE = NumberRange(0, 1, min_open=True, max_open=True)
+_OPTIONS = (
+    click.option(
+        "--test-where", multiple=True, metavar="COLUMN=VALUE", help="Test on rows like this; may be repeated, all hold."
+    ),
+    click.option(
+        "--test-hours",
+        type=NumberRange(0, min_open=True),
+        help="Test on sessions that end in the last hours (24; retailrocket, diginetica, otto: 168).",
+    ),
+    click.option("--test-share", type=_SHARE, help="Test on the share of sessions that end last (movielens: 0.1)."),
+    click.option(
+        "--session-gap-minutes",
+        type=NumberRange(0),
+        help="A user's longer pause begins a new session; 0 for sessions as in the file (0; retailrocket: 30).",
+    ),
+    click.option(
+        "--events",
+        metavar="LIST",
+        help="Only these event types, like view,cart, or all (all; retailrocket, otto: view).",
+    ),
+    click.option(
+        "--train-share",
+        type=NumberRange(0, 1, min_open=True),
+        default=1.0,
+        show_default=True,
+        help="Train on the share of training sessions that end last.",
+    ),
+)
+_OPTION_NAMES = ("test_where", "test_hours", "test_share", "session_gap_minutes", "events", "train_share")
+
+
+def data_options(function: Command) -> Command:
+    """Add the argument DATA and its options to a command, which then gets one argument `source`, a `DataSource`."""
+
+    @wraps(function)
+    def with_source(*args: Any, click_file: ClickFile, **options: Any) -> Any:
+        rule = _rule(USUAL_RULES[click_file.file_format], {name: options.pop(name) for name in _OPTION_NAMES})
+        return function(*args, source=DataSource(file=click_file, rule=rule), **options)
+
+    decorated: Command = with_source
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return click_file_options("DATA")(decorated)
+
+
+def _rule(usual: SplitRule, options: dict[str, Any]) -> SplitRule:
+    """Give the usual rule of a format with what the user chose instead."""
+    rule = replace(usual, train_share=options["train_share"])
+    test_part = {
+        "test_where": conditions(options["test_where"], "--test-where"),
+        "test_hours": options["test_hours"],
+        "test_share": options["test_share"],
+    }
+    n_chosen = sum(bool(choice) for choice in test_part.values())
+    if n_chosen > 1:
+        raise click.UsageError("--test-where, --test-hours and --test-share exclude each other; choose one of them")
+    if n_chosen:
+        rule = replace(rule, **test_part)
+    if options["session_gap_minutes"] is not None:
+        rule = replace(rule, session_gap_minutes=options["session_gap_minutes"])
+    if options["events"] is not None:
+        events = () if options["events"] == _ALL_EVENTS else tuple(options["events"].split(","))
+        rule = replace(rule, events=events)
+    return rule
