@@ -248,7 +248,7 @@ def test_a_tuned_preset_keeps_the_other_models_of_its_file(clicks: Path, tmp_pat
             "without --json, --plot, --seeds, --save-bundle, --save-test and --validation",
         ),
         (["--save-bundle", "x", "--models", "stan"], "name network among --models, and give one seed"),
-        (["--save-bundle", "x", "--models", "network", "--seeds", "1,2"], "and one seed"),
+        (["--save-bundle", "x", "--models", "network", "--seeds", "1,2"], "give one seed"),
         (["--tune", "--preset-out", "x"], "ends with .toml"),
         (["--trials", "0"], "0 is not in the range"),
         (["--tune-minutes", "nan"], "expected a number, found 'nan'"),
