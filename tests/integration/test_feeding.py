@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from nextclick.hashing import partition_of
+from nextclick.updates import POPULAR, AnsweredClick, Recommendation, encode_update, ranked_list
 
 PARTITIONS = 3
+ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 COMMAND = (sys.executable, "-c", "from cli.main import main; main()")
 
@@ -224,6 +227,27 @@ def test_a_broker_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert status == 1
         assert "expected a Kafka broker at 127.0.0.1:1" in message
         assert "--broker" in message
+
+
+def test_the_consumer_of_the_readme_shows_each_list_once(place: list[str]) -> None:
+    """An update that comes again, or was overtaken, is dropped by its sequence."""
+    topic = _topics(place)[1]
+    [program] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    program = program.replace("127.0.0.1:9092", place[1]).replace('"recommendations"', f'"{topic}"')
+    producer = Producer({"bootstrap.servers": place[1]})
+    for sequence, item_id in [(1, "shoe"), (2, "hat"), (1, "shoe"), (2, "hat"), (3, "bag")]:
+        ranked = ranked_list(POPULAR, [Recommendation(item_id, 0.5)], [0])
+        producer.produce(topic, encode_update("ann", ranked, "", sequence, AnsweredClick(0, sequence, 0), 0), "ann")
+    assert producer.flush(DEADLINE_S) == 0
+
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", program.replace('"feed"', f'"{topic}"')], stdout=subprocess.PIPE, text=True
+    ) as consumer:
+        assert consumer.stdout is not None
+        shown = [consumer.stdout.readline().strip() for _ in range(3)]
+        consumer.kill()
+
+    assert shown == ["ann ['shoe']", "ann ['hat']", "ann ['bag']"]
 
 
 def _usual(command: str, folder: Path) -> list[str]:
