@@ -1,4 +1,4 @@
-"""What the worker does with a chunk of clicks, from arrival to publication. The only place where all parts meet.
+"""What the worker does with a chunk of clicks, from arrival to publication.
 
 Reads inputs, calls the pure function `nextclick.advance.advance`, hands its outcome on. Errors are not handled here:
 a chunk that raises stops the process with nothing of it acknowledged, and is read again.
@@ -7,10 +7,10 @@ a chunk that raises stops the process with nothing of it acknowledged, and is re
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 from nextclick.advance import Advanced, Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
 from nextclick.clicks import ClickFields, Rejected, RejectReason, click_decoder
@@ -19,15 +19,31 @@ from nextclick.hashing import item_hash, partition_of
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
 from nextclick.updates import POPULAR, RNN, AnsweredClick, RankedList, encode_update
-from nextclick.user_state import UserState, encode_state
-from stream.faust_adapter.consumer import Chunk
-from stream.faust_adapter.table import StateTable
+from nextclick.user_state import UserState, decode_state, encode_state
 from stream.metrics import WorkerMetrics
-from stream.models import ServedBundle
-from stream.protocol.publisher import NO_HEADERS, Durable, PartitionResults, Record
+from stream.protocol.assignment import Partition, Superseded
+from stream.protocol.partition_count import PartitionCount
+from stream.protocol.port import ClickRecord, Dropped, Record, StateStore
+from stream.protocol.publisher import NO_HEADERS, Publisher, RunResults
+from stream.protocol.reader import Chunk
+from stream.served_bundle import ServedBundle
 
 MAX_REJECTED_BYTES = 16 * 1024  # of an original key and value that a dead letter carries
 REJECT_SHARE_RECORDS = 1_000  # a share is judged over at least so many records
+
+
+class Serving(NamedTuple):
+    """What lists are made from, and what is counted.
+
+    Attributes:
+        bundle: that is served.
+        popularity: what is served without one.
+        metrics: of the worker.
+    """
+
+    bundle: ServedBundle
+    popularity: Popularity
+    metrics: WorkerMetrics
 
 
 class ReadChunk(NamedTuple):
@@ -35,7 +51,7 @@ class ReadChunk(NamedTuple):
 
     clicks: list[LoggedClick]
     states: dict[UserKey, UserState]
-    results: dict[int, PartitionResults]
+    results: dict[int, RunResults]
 
 
 class ClickAgent:
@@ -45,96 +61,139 @@ class ClickAgent:
         self,
         settings: Settings,
         n_partitions: int,
-        table: StateTable,
-        served: ServedBundle,
-        popularity: Popularity,
-        durable: Durable,
-        metrics: WorkerMetrics,
+        store: StateStore,
+        publisher: Publisher,
+        count: PartitionCount,
+        serving: Serving,
     ) -> None:
+        """Make an agent.
+
+        Args:
+            settings: of the worker.
+            n_partitions: of the clicks topic, as the states were made with.
+            store: the local states.
+            publisher: gets the results.
+            count: is asked before a click is rejected for its partition.
+            serving: what lists are made from, and what is counted.
+        """
         self._settings = settings
         self._n_partitions = n_partitions
-        self._table = table
-        self._served = served
-        self._popularity = popularity
-        self._durable = durable
-        self._metrics = metrics
+        self._store = store
+        self._publisher = publisher
+        self._count = count
+        self._served, self._popularity, self._metrics = serving
         self._decode = click_decoder(ClickFields.of(settings))
         self._limits = Limits(settings.recent_clicks, settings.list_length)
         self._inference = ThreadPoolExecutor(1, "inference")
         self._seen_records = self._rejected_records = 0
 
-    async def run(self, chunks: AsyncIterator[Chunk], current_generation: Any) -> None:
-        """Process chunks until there are no more.
+    async def process(self, chunk: Chunk) -> None:
+        """Compute what a chunk leads to, and hand it on; acknowledged in the background.
 
-        Args:
-            chunks: in the order of the log.
-            current_generation: gives the consumer group's generation now; older chunks are dropped unpublished,
-                because another worker may own their partitions.
+        Partitions can be taken away at every await. What is computed then is dropped with its assignment, and whoever
+        has the partitions reads the clicks again.
+
+        Raises:
+            PermanentError: too many clicks cannot be used, or the topic has grown.
         """
-        async for chunk in chunks:
-            # Partitions can be taken away at every await: then the chunk is dropped, and whoever has them reads it.
-            epoch = self._durable.epoch
-            if chunk.generation != current_generation() or not all(map(self._table.owns, chunk.runs)):
-                continue
-            started = time.perf_counter()
-            model = self._served.current
-            popular_before = self._popularity.ranked(self._limits.list_length)
-            read = self._read(chunk)
-            popular = self._popularity.ranked(self._limits.list_length)
-            outcomes = await self._advance(model, popular, read)
-            if epoch != self._durable.epoch:
-                continue
-            self._write(read, outcomes, model.bundle_id if model is not None else "")
-            self._measure(read, outcomes, popular_before, time.perf_counter() - started)
-            oldest_ms = min((logged.record_timestamp_ms for logged in read.clicks), default=None)
-            await self._durable.publish(
-                list(read.results.values()), epoch, partial(self._measure_durable, outcomes, oldest_ms)
+        assignment = chunk.assignment
+        assignment.chunk_taken()
+        if not assignment.serves:
+            return
+        started = time.perf_counter()
+        model = self._served.current
+        popular_before = self._popularity.ranked(self._limits.list_length)
+        read = self._read(chunk)
+        if self._judges_partitions(read):
+            await self._count.check()
+        popular = self._popularity.ranked(self._limits.list_length)
+        outcomes = await self._advance(model, popular, read)
+        self._write(read, outcomes, model.bundle_id if model is not None else "")
+        self._measure(read, outcomes, popular_before, time.perf_counter() - started)
+        oldest_ms = min((logged.record_timestamp_ms for logged in read.clicks), default=None)
+        try:
+            await self._publisher.publish(
+                assignment, list(read.results.values()), partial(self._measure_durable, outcomes, oldest_ms)
             )
+            if (error := self._judge_rejects(read)) is not None:
+                await self._publisher.drain(assignment)  # the dead letters, which the error points to
+                assignment.check()
+                raise error
+        except (Superseded, Dropped):
+            if not assignment.is_over:
+                raise
 
     def _read(self, chunk: Chunk) -> ReadChunk:
         """Decode the records, load the users' states, and sort out what cannot be used."""
         read = ReadChunk([], {}, {})
-        for partition, run in chunk.runs.items():
-            results = read.results[partition] = PartitionResults(partition, run[-1].offset + 1)
-            decoded = [self._decode(record.key, record.value, record.timestamp) for record in run]
-            keys = {record.key for record, click in zip(run, decoded, strict=True) if not isinstance(click, Rejected)}
-            states = self._table.read(partition, keys)
-            read.states.update(((partition, key), state) for key, state in states.items())
-            for record, click in zip(run, decoded, strict=True):
+        for number, run in chunk.runs.items():
+            results = read.results[number] = RunResults(number, run.first, run.end)
+            decoded = [self._decode(record.key, record.value, record.timestamp) for record in run.records]
+            keys = {
+                record.key
+                for record, click in zip(run.records, decoded, strict=True)
+                if record.key is not None and not isinstance(click, Rejected)
+            }
+            states = self._states(number, chunk.assignment.partitions[number], keys)
+            read.states.update(((number, key), state) for key, state in states.items())
+            for record, click in zip(run.records, decoded, strict=True):
                 if not isinstance(click, Rejected) and record.key not in states and not self._is_home(record):
                     click = Rejected(
                         RejectReason.WRONG_PARTITION,
-                        f"expected the partition that {self._settings.partitioner} gives, found {partition}",
+                        f"expected the partition that {self._settings.partitioner} gives, found {number}",
                     )
                 if isinstance(click, Rejected):
                     results.rejected.append(_dead_letter(record, click))
                     self._metrics.rejected.labels(click.reason.value).inc()
                     continue
                 self._popularity.add(click.item_id, click.timestamp_ms)
-                user = (partition, record.key)
+                assert record.key is not None  # else it was rejected
+                user = (number, record.key)
                 read.clicks.append(LoggedClick(user, record.offset, record.timestamp, click, item_hash(click.item_id)))
-        self._judge_rejects(read)
         return read
 
-    def _is_home(self, record: Any) -> bool:
+    def _states(self, number: int, partition: Partition, keys: Collection[bytes]) -> dict[bytes, UserState]:
+        """Give the newest states of users, without those that have none.
+
+        Raises:
+            CorruptStateError: the store holds bytes that are no state.
+        """
+        pending = partition.pending
+        states = {key: decode_state(pending[key]) for key in keys if key in pending}
+        rest = [key for key in keys if key not in pending]
+        if rest:
+            stored = self._store.get_many(number, rest)
+            states.update((key, decode_state(data)) for key, data in zip(rest, stored, strict=True) if data is not None)
+        return states
+
+    def _is_home(self, record: ClickRecord) -> bool:
         settings = self._settings
         if not settings.check_partition:
             return True
-        home = partition_of(record.key, self._n_partitions, settings.partitioner)
-        return home == int(record.partition)
+        assert record.key is not None
+        return partition_of(record.key, self._n_partitions, settings.partitioner) == int(record.partition)
 
-    def _judge_rejects(self, read: ReadChunk) -> None:
+    def _judges_partitions(self, read: ReadChunk) -> bool:
+        wrong = RejectReason.WRONG_PARTITION.value.encode()
+        return any(
+            ("reason", wrong) in headers for results in read.results.values() for _, _, headers in results.rejected
+        )
+
+    def _judge_rejects(self, read: ReadChunk) -> PermanentError | None:
         rejected = sum(len(results.rejected) for results in read.results.values())
         self._seen_records += rejected + len(read.clicks)
         self._rejected_records += rejected
-        if self._seen_records >= REJECT_SHARE_RECORDS:
-            share = self._rejected_records / self._seen_records
-            if share > self._settings.max_reject_share:
-                raise PermanentError(
-                    f"expected at most {self._settings.max_reject_share:.1%} of clicks to be rejected, "
-                    f"found {share:.1%}; look at the reasons in the topic of rejected clicks, or raise max_reject_share"
-                )
-            self._seen_records = self._rejected_records = 0
+        if self._seen_records < REJECT_SHARE_RECORDS:
+            return None
+        share = self._rejected_records / self._seen_records
+        self._seen_records = self._rejected_records = 0
+        if share <= self._settings.max_reject_share:
+            return None
+        return PermanentError(
+            f"{share:.1%} of the clicks could not be used, and max_reject_share allows "
+            f"{self._settings.max_reject_share:.1%}; look at the reasons in the topic {self._settings.rejected_topic}, "
+            "or raise max_reject_share"
+        )
 
     async def _advance(self, model: Model | None, popular: RankedList, read: ReadChunk) -> list[Outcome]:
         work = partial(advance, model, popular, read.states, read.clicks, self._limits)
@@ -198,7 +257,7 @@ class ClickAgent:
             self._metrics.latency.observe(max(0.0, time.time() - oldest_ms / 1000))
 
 
-def _dead_letter(record: Any, rejected: Rejected) -> Record:
+def _dead_letter(record: ClickRecord, rejected: Rejected) -> Record:
     """Make the record that `clicks-rejected` gets: the original as far as it fits, and why it is there."""
     key, value = record.key, record.value
     truncated = len(value or b"") > MAX_REJECTED_BYTES or len(key or b"") > MAX_REJECTED_BYTES

@@ -22,6 +22,11 @@ class WorkerMetrics:
         self.rejected = Counter(
             "nextclick_clicks_rejected", "Records that could not be used, by reason.", ["reason"], registry=registry
         )
+        self.lost = Counter(
+            "nextclick_clicks_lost",
+            "Offsets of the clicks topic that retention removed before they were read.",
+            registry=registry,
+        )
         self.updates = Counter(
             "nextclick_updates",
             "Recommendation updates that the broker has, by strategy.",

@@ -1,13 +1,15 @@
 """Runs one worker: from the checks at its start to a clean end, or to an exit status that says it must be restarted."""
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
 import signal
 import sys
 import time
-from typing import NoReturn
+from collections.abc import Coroutine
+from typing import Any, NoReturn
 
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -15,21 +17,25 @@ from prometheus_client import CollectorRegistry
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.popularity import Popularity
 from nextclick.settings import Settings
-from stream.faust_adapter.app import StreamApp, build_app
+from stream.agent import Serving
+from stream.faust_adapter.announcements import follow_models
+from stream.faust_adapter.app import StreamApp, Topic, WorkerParts, build_worker
 from stream.faust_adapter.clients import is_unreachable, refused_by_group
+from stream.faust_adapter.clock import now_s
 from stream.faust_adapter.hooks import check_hooks
-from stream.faust_adapter.store import DamagedError
 from stream.metrics import WorkerMetrics
-from stream.models import ServedBundle, follow_models
-from stream.protocol.lease import now_s
-from stream.protocol.watchdog import Watchdog
+from stream.protocol.assignment import Phase
+from stream.protocol.port import DamagedStore
+from stream.served_bundle import ServedBundle
 from stream.states.data_dir import DataDir
+from stream.topics.identity import refuse_count
 from stream.topics.topics import Topics
 from tools.http_endpoint import start_http
 
 _log = logging.getLogger(__name__)
 
 STOP_S = 4.0  # a stop that takes longer is cut short: everything acknowledged is safe by then
+BLOCKED_S = 5.0  # beyond `stall_s`: a blocked event loop hears of nothing, not even of the watchdog
 COMPLAINT_S = 10.0  # between two lines about a broker that is away: it logs hundreds a second
 # Chunks make many small tuples that live for milliseconds: with Python's threshold of 700 the collector would look at
 # all of them over and over.
@@ -87,7 +93,7 @@ class _Worker:
         self._popularity = Popularity(settings.popularity_half_life_s)
         self._served = ServedBundle(settings, self._metrics, self._popularity.seed)
         self._failure: Exception | None = None
-        self._app: StreamApp | None = None
+        self._parts: WorkerParts | None = None
 
     async def run(self) -> NoReturn:
         self._over = asyncio.Event()
@@ -97,45 +103,66 @@ class _Worker:
         self._served.start_with()
         http = start_http(self._settings.worker_port, self._registry, self._health, self._ready)
         caught_up = asyncio.Event()
-        follower = asyncio.create_task(follow_models(self._settings, self._served, caught_up))
-        follower.add_done_callback(self._follower_ended)
-        app = self._app = build_app(
-            self._settings,
-            self._n_partitions,
-            self._instance_id,
-            self._metrics,
-            self._served,
-            self._popularity,
-            caught_up,
-            self._fail,
-        )
-        starting = asyncio.create_task(self._start(app))
-        crashed = asyncio.create_task(self._watch_crash(app))
-        watchdog = Watchdog(app, self._settings.clicks_topic, self._settings.stall_s, self._fail)
-        watching = asyncio.create_task(watchdog.watch())
-        _log.info(
-            "worker started", extra={"fields": {"broker": self._settings.broker, "port": http.port, "app": app.conf.id}}
-        )
+        topic = Topic(self._n_partitions, self._refuse_count)
+        serving = Serving(self._served, self._popularity, self._metrics)
+        parts = build_worker(self._settings, topic, self._instance_id, serving, caught_up, self._fail)
+        self._parts = parts
+        # None of them may end by itself: a guard that has died unseen would be none.
+        tasks = [
+            self._task(self._start(parts.app), "the start of the stream", may_end=True),
+            self._task(self._watch_crash(parts.app), "the stream"),
+            self._task(follow_models(self._settings, self._served, caught_up), "the follower of the models topic"),
+            self._task(parts.membership.commit_regularly(), "the committing of offsets"),
+            self._task(parts.watchdog.watch(), "the watchdog"),
+            self._task(self._guard_loop(), "the guard of the event loop"),
+        ]
+        fields = {"broker": self._settings.broker, "port": http.port, "app": self._settings.app}
+        _log.info("worker started", extra={"fields": fields})
         await self._over.wait()
-        stopped = await self._stop(app, [starting, crashed, follower, watching])
+        stopped = await self._stop(parts, tasks)
         http.close()
         explained = self._explained(self._failure) if self._failure is not None else None
         if explained is None:
             _log.info("worker stopped", extra={"fields": {"in_time": stopped}})
         _exit_at_once(explained)
 
-    async def _start(self, app: StreamApp) -> None:
+    def _task(self, work: Coroutine[Any, Any, None], name: str, *, may_end: bool = False) -> "asyncio.Task[None]":
+        """Run something beside the rest; whatever ends it stops the worker."""
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if task.cancelled():
+                return
+            if (error := task.exception()) is not None:
+                self._fail(error)
+            elif not may_end:
+                self._fail(TemporaryError(f"{name} ended by itself; start the worker again"))
+
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(ended)
+        return task
+
+    async def _guard_loop(self) -> None:
+        """End the process, with a stack trace, if the event loop is blocked."""
         try:
-            app.finalize()
-            await app.start()
-        except Exception as error:
-            self._fail(error)
+            while True:
+                faulthandler.dump_traceback_later(self._settings.stall_s + BLOCKED_S, exit=True)
+                await asyncio.sleep(1.0)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _refuse_count(self, count: int) -> None:
+        refuse_count(self._settings, self._n_partitions, count)
+
+    async def _start(self, app: StreamApp) -> None:
+        app.finalize()
+        await app.start()
 
     async def _watch_crash(self, app: StreamApp) -> None:
         await app.wait_until_stopped()
-        self._fail(app.crash_reason or PermanentError("the stream ended by itself; start the worker again"))
+        if app.crash_reason is not None:
+            raise app.crash_reason
 
-    async def _stop(self, app: StreamApp, tasks: "list[asyncio.Task[None]]") -> bool:
+    async def _stop(self, parts: WorkerParts, tasks: "list[asyncio.Task[None]]") -> bool:
         """Finish what was published, commit it, leave the group; bounded in time.
 
         Returns:
@@ -143,31 +170,19 @@ class _Worker:
         """
         for task in tasks:
             task.cancel()
-        ending = asyncio.create_task(self._end(app))
+        ending = asyncio.create_task(self._end(parts))
         # Not `wait_for`: a library that swallows the cancellation would hold it up.
         await asyncio.wait([ending], timeout=STOP_S)
         return ending.done() and ending.exception() is None
 
-    async def _end(self, app: StreamApp) -> None:
-        await app.recovery.close()
-        if self._failure is None and app.started:
-            app.consumer.leave_group_on_stop()
-            app.consumer.stop_flow()
-            if app.lease.is_held(now_s()):
-                await app.durable.drain()
-                await app.consumer.commit_all()
-            else:
-                app.durable.abandon()
-        await app.stop()
+    async def _end(self, parts: WorkerParts) -> None:
+        await parts.membership.close(finish=self._failure is None and parts.app.started)
+        await parts.app.stop()
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None and not self._over.is_set():
             self._failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
             self._over.set()
-
-    def _follower_ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
 
     def _health(self) -> tuple[bool, str]:
         if self._failure is not None:
@@ -178,10 +193,13 @@ class _Worker:
         healthy, text = self._health()
         if not healthy:
             return False, text
-        app = self._app
-        if app is None or not app.started or app.rebalancing or app.in_recovery:
-            return False, f"taking partitions and restoring states: {app.recovery.left if app else 0} records left"
-        if not app.lease.is_held(now_s()):
+        if self._parts is None:
+            return False, "starting"
+        assignment = self._parts.assignments.current
+        if not assignment.serves:
+            left = f": {assignment.restore_left} records left" if assignment.phase is Phase.RESTORING else ""
+            return False, f"{assignment.phase.value}{left}"
+        if not assignment.lease.is_held(now_s()):
             return False, "waiting for the broker"
         model = self._served.current
         return True, f"serving {f'bundle {model.bundle_id}' if model is not None else 'popularity: no bundle yet'}"
@@ -197,7 +215,7 @@ class _Worker:
             )
         if (refusal := refused_by_group(failure)) is not None:
             return PermanentError(f"the broker does not take the worker into the group {self._settings.app}: {refusal}")
-        if isinstance(failure, DamagedError):
+        if isinstance(failure, DamagedStore):
             return TemporaryError(f"{failure}; start the worker again, it builds the local states anew")
         if isinstance(failure, OSError):
             return PermanentError(

@@ -1,32 +1,50 @@
-"""The thread of the group's aiokafka client: options that Faust does not pass on, and the lease that follows what the
-group's coordinator answers. Uses Faust and aiokafka.
+"""The thread of the group's aiokafka client: fetches, offsets and commits for the port, options that Faust does not
+pass on, and leases that follow what the group's coordinator answers.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, NotCoordinatorForGroupError, for_code
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, NotCoordinatorForGroupError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.group import SyncGroupRequest
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.protocol.lease import now_s
+from stream.faust_adapter.clock import now_s
+from stream.protocol.assignment import Assignment, Assignments, Lease
+from stream.protocol.port import Place, Run
 
 faust_log = logging.getLogger("faust")  # services log their life under it, at the level of a library
 
+_Result = TypeVar("_Result")
+
 IDLE_WAIT_S = 1.0  # without traffic a fetch waits so long for its first record
+QUIET_S = 0.2  # without a record for so long there is no traffic
+RETRY_S = 0.5  # between two questions that no broker answered
 GROUP_CHECK_S = 1.0  # how soon it is noticed that the group does not take this worker
 GATHER_BYTES = 64 * 1024  # with so much at the broker there is nothing to gather: a backlog is fetched at once
 
 
 class ClientThread(driver.AIOKafkaConsumerThread):
-    """The thread of the aiokafka client, with options that Faust does not pass on."""
+    """The thread of the aiokafka client."""
 
     logger = faust_log
+
+    assignments: Assignments  # set by `connect`
+    clicks_topic: str  # set by `connect`
+    gather_ms: float  # set by `connect`
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._sought_for: Assignment | None = None
+        self._positions: dict[TopicPartition, int] = {}  # where the last fetch ended, or what was sought since
+        self._has_traffic = False
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -42,6 +60,143 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         coordinator._do_heartbeat = partial(self._heartbeat, coordinator, coordinator._do_heartbeat)
         coordinator._do_rejoin_group = partial(self._rejoin, coordinator._do_rejoin_group)
         self.add_future(self._watch_group(coordinator))
+
+    # What the port asks for. Called from the event loop.
+
+    async def fetch(self, assignment: Assignment) -> Mapping[int, Run]:
+        """Give what has come since the last fetch, waiting for a while."""
+        return await self._in_thread(self._fetch(assignment))
+
+    async def seek(self, assignment: Assignment, positions: Mapping[int, int]) -> None:
+        """Let the next fetch begin at these offsets."""
+        await self._in_thread(self._seek(assignment, positions))
+
+    async def places(self, assignment: Assignment) -> Mapping[int, Place]:
+        """Ask for what is committed and what is there, for as long as no broker answers."""
+        return await self._in_thread(self._places(assignment))
+
+    async def ends(self, assignment: Assignment) -> Mapping[int, int]:
+        """Ask for the ends of the clicks, as far as they are readable."""
+        return await self._in_thread(self._ends(assignment))
+
+    async def commit_offsets(self, assignment: Assignment, offsets: Mapping[int, int]) -> bool:
+        """Commit; tells whether the broker has taken it."""
+        return await self._in_thread(self._commit_offsets(assignment, offsets))
+
+    def leave_group_on_stop(self) -> None:
+        """Let the broker know at the stop that this worker goes for good.
+
+        aiokafka never does it for a static member, because that is meant to come back soon.
+        """
+        self._ensure_consumer()._coordinator._group_instance_id = None
+
+    def leave_out(self, partitions: Collection[TP]) -> None:
+        """Fetch nothing of these partitions: the changelog is assigned with the clicks, but read by another client."""
+        self._ensure_consumer().pause(*(TopicPartition(tp.topic, tp.partition) for tp in partitions))
+
+    async def _in_thread(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Run something in the thread. Faust's own queue has two workers: two waits would hold up everything else."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.thread_loop))
+
+    # The same, in the thread.
+
+    async def _fetch(self, assignment: Assignment) -> Mapping[int, Run]:
+        consumer = self._ensure_consumer()
+        wait_s = QUIET_S if self._has_traffic else IDLE_WAIT_S
+        if not assignment.active:
+            await asyncio.sleep(wait_s)
+            return {}
+        end_s = self.thread_loop.time() + wait_s
+        runs: Mapping[int, Run] = {}
+        while not runs and (left_s := end_s - self.thread_loop.time()) > 0:
+            if assignment.is_over or self._sought_for is not assignment:
+                return {}
+            runs = await self._drain(consumer, assignment)
+            if not runs:
+                waiter = consumer._fetcher._create_fetch_waiter()
+                with consumer._subscription.fetch_context():
+                    done, _ = await asyncio.wait([waiter], timeout=left_s)
+                if done:
+                    waiter.result()  # raises what the client cannot go on with
+                else:
+                    waiter.cancel()
+        self._gather(has_traffic=any(run.records for run in runs.values()))
+        return runs
+
+    async def _drain(self, consumer: Any, assignment: Assignment) -> Mapping[int, Run]:
+        """Take what the client has fetched. Nothing else runs in the thread meanwhile: `getmany` has no wait."""
+        subscription = consumer._subscription
+        if subscription.reassignment_in_progress:
+            return {}
+        states = {tp: subscription.subscription.assignment.state_value(tp) for tp in self._partitions(assignment)}
+        before = {tp: state.position for tp, state in states.items() if state.has_valid_position}
+        records = await consumer.getmany(*states, timeout_ms=0)
+        runs = {}
+        for tp, first in before.items():
+            end = states[tp].position
+            # A client that was sent back or on by the broker has moved without a record.
+            if tp in records or end != self._positions[tp]:
+                runs[tp.partition] = Run(first, records.get(tp, ()), end)
+                self._positions[tp] = end
+        return runs
+
+    async def _seek(self, assignment: Assignment, positions: Mapping[int, int]) -> None:
+        if assignment.is_over:
+            return
+        consumer = self._ensure_consumer()
+        self._sought_for = assignment
+        self._positions = {TopicPartition(self.clicks_topic, n): position for n, position in positions.items()}
+        for tp, position in self._positions.items():
+            consumer.seek(tp, position)
+
+    async def _places(self, assignment: Assignment) -> Mapping[int, Place]:
+        consumer, partitions = self._ensure_consumer(), self._partitions(assignment)
+        while not assignment.is_over:
+            try:
+                committed = await consumer._coordinator.fetch_committed_offsets(partitions)
+                firsts = await consumer.beginning_offsets(partitions)
+                ends = await consumer.end_offsets(partitions)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(RETRY_S)
+                continue
+            offsets = {tp: committed[tp].offset if tp in committed else -1 for tp in partitions}
+            return {
+                tp.partition: Place(offset if offset >= 0 else None, firsts[tp], ends[tp])
+                for tp, offset in offsets.items()
+            }
+        return {}
+
+    async def _ends(self, assignment: Assignment) -> Mapping[int, int]:
+        ends = await self._ensure_consumer().end_offsets(self._partitions(assignment))
+        return {tp.partition: end for tp, end in ends.items()}
+
+    async def _commit_offsets(self, assignment: Assignment, offsets: Mapping[int, int]) -> bool:
+        if assignment.is_over:
+            return False
+        wanted = {TopicPartition(self.clicks_topic, n): OffsetAndMetadata(offset, "") for n, offset in offsets.items()}
+        try:
+            await self._ensure_consumer().commit(wanted)
+        except (CommitFailedError, IllegalStateError):  # the broker, or the client, knows of another assignment
+            return False
+        return True
+
+    def _partitions(self, assignment: Assignment) -> list[TopicPartition]:
+        return [TopicPartition(self.clicks_topic, number) for number in assignment.active]
+
+    def _gather(self, *, has_traffic: bool) -> None:
+        """Say how the broker shall answer the next fetches.
+
+        While clicks keep coming it gathers them for `gather_ms`, because every fetch costs the same whether it brings
+        one click or fifty. Without traffic it answers with the first one: the click after a silence never waits.
+        """
+        self._has_traffic = has_traffic
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._fetch_min_bytes = GATHER_BYTES if has_traffic else 1
+        fetcher._fetch_max_wait_ms = int(self.gather_ms if has_traffic else IDLE_WAIT_S * 1000)
+
+    # The group.
 
     async def _watch_group(self, coordinator: Any) -> None:
         """End the worker when the group does not take it: aiokafka tells only who fetches, and that needs partitions.
@@ -59,8 +214,8 @@ class ClientThread(driver.AIOKafkaConsumerThread):
 
     async def _heartbeat(self, coordinator: Any, beat: Callable[[], Awaitable[bool]]) -> bool:
         """Send aiokafka's heartbeat, and let the lease follow the answer."""
-        lease = self.consumer.lease
         sent_s = now_s()
+        lease = self._lease()
         answered = await beat()
         if coordinator.generation < 0:  # the broker does not know this member
             lease.void()
@@ -71,8 +226,11 @@ class ClientThread(driver.AIOKafkaConsumerThread):
     async def _rejoin(self, join: Callable[[Any], Awaitable[bool]], subscription: Any) -> bool:
         joined = await join(subscription)
         if joined:  # that waited for the other members: the broker counts from the last request of it
-            self.consumer.lease.renew(self._synced_s)
+            self._lease().renew(self._synced_s)
         return joined
+
+    def _lease(self) -> Lease:
+        return self.assignments.current.lease
 
     async def _send(self, coordinator: Any, send: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
         if isinstance(request, SyncGroupRequest):
@@ -101,20 +259,3 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         except KafkaError:
             return False
         return bool(response.error_code == 0)
-
-    def leave_out(self, partitions: Collection[TP]) -> None:
-        """Fetch nothing of these partitions: the changelog is assigned with the clicks, but read by another client."""
-        self._ensure_consumer().pause(*(TopicPartition(tp.topic, tp.partition) for tp in partitions))
-
-    def leave_group_on_stop(self) -> None:
-        self._ensure_consumer()._coordinator._group_instance_id = None
-
-    def gather(self, wait_ms: float | None) -> None:
-        """Say how the broker shall answer the next fetches.
-
-        While clicks keep coming it gathers them for `wait_ms`, because every fetch costs the same whether it brings
-        one click or fifty. With None it answers with the first one: the click after a silence never waits.
-        """
-        fetcher = self._ensure_consumer()._fetcher
-        fetcher._fetch_min_bytes = 1 if wait_ms is None else GATHER_BYTES
-        fetcher._fetch_max_wait_ms = int(IDLE_WAIT_S * 1000 if wait_ms is None else wait_ms)

@@ -6,7 +6,7 @@ are not acknowledged, and are read again by the partition's next owner. Uses aio
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import aiokafka
@@ -14,37 +14,33 @@ from aiokafka import TopicPartition
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
 
-from stream.protocol.lease import Lease, now_s
+from stream.faust_adapter.clock import now_s
+from stream.protocol.assignment import Assignment, Assignments
+from stream.protocol.port import Dropped
 
 FOREVER_S = 7 * 24 * 3600.0  # a broker that is away is waited for, not failed at
 RECHECK_S = 0.05
 NO_COMPRESSION = 0
 
 
-class DroppedError(Exception):
-    """The batch was dropped before the broker acknowledged it."""
-
-
 class LeasedAccumulator(MessageAccumulator):
     """aiokafka's queue of batches per partition; its sender takes nothing from it while the lease is not held."""
 
-    def __init__(self, lease: Lease, *args: Any, **options: Any) -> None:
+    def __init__(self, assignments: Assignments, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._lease = lease
+        self._assignments = assignments
         self._dropped_in_flight: set[Any] = set()
 
-    async def add_wanted(
-        self, builder: Any, tp: TopicPartition, is_wanted: Callable[[], bool]
-    ) -> "asyncio.Future[Any]":
+    async def add_for(self, assignment: Assignment, builder: Any, tp: TopicPartition) -> "asyncio.Future[Any]":
         """Queue a batch after the last one of its partition has left, however long that takes.
 
         Raises:
-            DroppedError: it is not wanted any more when its turn comes.
+            Dropped: the assignment has ended when its turn comes.
         """
         while waiting := self._batches.get(tp):
             await waiting[-1].wait_drain(FOREVER_S)
-        if not is_wanted():
-            raise DroppedError
+        if assignment.is_over:
+            raise Dropped
         delivery: asyncio.Future[Any] = await self.add_batch(builder, tp, FOREVER_S)
         return delivery
 
@@ -55,7 +51,7 @@ class LeasedAccumulator(MessageAccumulator):
             if not self._batches[tp]:
                 del self._batches[tp]
         # Without a producer id the sender has to fetch one first: the one before went with a dropped batch.
-        if self._lease.is_held(now_s()) and self._txn_manager.has_pid():
+        if self._assignments.current.lease.is_held(now_s()) and self._txn_manager.has_pid():
             return super().drain_by_nodes(ignore_nodes, muted_partitions)
         nothing = super().drain_by_nodes(ignore_nodes, set(self._batches))
         self._loop.call_later(RECHECK_S, self._wakeup, self._waiter_future)
@@ -78,7 +74,7 @@ class LeasedAccumulator(MessageAccumulator):
             manager._sequence_numbers.clear()
             manager._pid_waiter = asyncio.get_running_loop().create_future()
             self._pending_batches.add(batch)  # aiokafka takes it out when the future is done
-        batch.failure(DroppedError())
+        batch.failure(Dropped())
         for future in (batch.future, batch._drain_waiter):
             future.exception()  # seen: asyncio need not complain
 
@@ -86,10 +82,10 @@ class LeasedAccumulator(MessageAccumulator):
 class LeasedProducer(aiokafka.AIOKafkaProducer):
     """aiokafka's producer with a `LeasedAccumulator`."""
 
-    def __init__(self, *, lease: Lease, **options: Any) -> None:
+    def __init__(self, *, assignments: Assignments, **options: Any) -> None:
         super().__init__(**options)
         self._message_accumulator = LeasedAccumulator(
-            lease,
+            assignments,
             self._metadata,
             options["max_batch_size"],
             NO_COMPRESSION,
@@ -100,22 +96,20 @@ class LeasedProducer(aiokafka.AIOKafkaProducer):
         )
         self._sender._message_accumulator = self._message_accumulator
 
-    async def send_wanted(
-        self, batch: Any, topic: str, partition: int, is_wanted: Callable[[], bool]
-    ) -> "asyncio.Future[Any]":
+    async def send_for(self, assignment: Assignment, batch: Any, topic: str, partition: int) -> "asyncio.Future[Any]":
         """Hand a batch over, in order per partition; gives the future of its delivery.
 
         Args:
+            assignment: asked at the last moment: the wait for a broker can be long, and the partition taken away.
             batch: from `create_batch`.
             topic: where it goes.
             partition: where it goes.
-            is_wanted: asked at the last moment: the wait for a broker can be long, and the partition taken away.
 
         Raises:
-            DroppedError: it is not wanted any more.
+            Dropped: the assignment has ended.
         """
         await self.client._wait_on_metadata(topic)
-        return await self._message_accumulator.add_wanted(batch, TopicPartition(topic, partition), is_wanted)
+        return await self._message_accumulator.add_for(assignment, batch, TopicPartition(topic, partition))
 
     def drop_unsent(self) -> None:
         """Forget the batches that have not left."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import rocksdict
 from faust.stores import rocksdb
-from faust.types import TP
+
+from stream.protocol.port import DamagedStore
 
 _log = logging.getLogger(__name__)
 
@@ -27,19 +28,7 @@ FENCE_KEY = b"__nextclick\0fence__"  # beside the states, like Faust's offset: n
 _DAMAGED = "Corruption"  # in what RocksDB says when its files cannot be trusted any more
 
 
-class DamagedError(Exception):
-    """The local store of a partition cannot be read; building it again from the changelog helps.
-
-    Attributes:
-        partition: whose store it is.
-    """
-
-    def __init__(self, partition: int, reason: object) -> None:
-        super().__init__(f"partition {partition} cannot be read: {reason}")
-        self.partition = partition
-
-
-class StateStore(rocksdb.Store):
+class RocksDBStateStore(rocksdb.Store):
     """Faust's RocksDB store, with batched access per partition."""
 
     logger = logging.getLogger("faust")
@@ -48,7 +37,7 @@ class StateStore(rocksdb.Store):
         """Give the values of keys; None for those that are not there.
 
         Raises:
-            DamagedError: the files cannot be trusted; they are removed the next time that they would be opened.
+            DamagedStore: the files cannot be trusted; they are removed the next time that they would be opened.
             OSError: the disk cannot be used.
         """
         with self._explained(partition):
@@ -67,7 +56,7 @@ class StateStore(rocksdb.Store):
             fence: the highest one of all states.
 
         Raises:
-            DamagedError: the files cannot be trusted; they are removed the next time that they would be opened.
+            DamagedStore: the files cannot be trusted; they are removed the next time that they would be opened.
             OSError: the disk is full or cannot be written.
         """
         batch = rocksdict.WriteBatch(raw_mode=True)
@@ -87,13 +76,13 @@ class StateStore(rocksdb.Store):
         fence = self.get_many(partition, [FENCE_KEY])[0]
         return int(fence) if fence is not None else -1
 
-    def persisted_offset(self, tp: TP) -> int | None:
-        """Give the changelog offset up to which the local store has all; a damaged one is removed, and has nothing."""
+    def changelog_offset(self, partition: int) -> int | None:
+        """Give the last changelog offset up to which all is there; a damaged store is removed, and has nothing."""
         try:
-            offset = self.get_many(tp.partition, [self.offset_key])[0]
-        except DamagedError as error:
+            offset = self.get_many(partition, [self.offset_key])[0]
+        except DamagedStore as error:
             _log.warning("local states are built again: %s", error)
-            self.remove(tp.partition)
+            self.remove(partition)
             return None
         return int(offset) if offset is not None else None
 
@@ -110,7 +99,7 @@ class StateStore(rocksdb.Store):
         try:
             with self._explained(partition):
                 return super()._open_for_partition(partition)
-        except DamagedError as error:
+        except DamagedStore as error:
             _log.warning("local states are built again: %s", error)
             self.remove(partition)
             return super()._open_for_partition(partition)
@@ -129,5 +118,5 @@ class StateStore(rocksdb.Store):
                 raise
             if _DAMAGED in str(error):
                 self._damage_mark(partition).touch()
-                raise DamagedError(partition, error) from error
+                raise DamagedStore(partition, error) from error
             raise OSError(f"the local store cannot be used: {error}") from error

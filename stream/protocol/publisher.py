@@ -1,180 +1,178 @@
-"""How a chunk's results become durable. One call publishes state changes, updates and rejects, waits until the broker
-has them all, writes the local store, and only then acknowledges the clicks: in order per partition, or not at all.
+"""The order of a commit. The safety of states and updates rests on it, and it is kept here and nowhere else.
+
+For the run of clicks of a partition, in log order:
+
+1. The agent computes states, updates and dead letters from the clicks. Nothing outside the process has changed.
+2. The states are kept in `Partition.pending`, so that the next chunk computes with them, and go to the changelog; the
+   updates and the dead letters go to their topics. The order in each topic and partition is that of the clicks.
+3. The broker has acknowledged all of them, and all that belongs to earlier runs is past step 5.
+4. The states are written to the local store, with the changelog offset up to which it is complete, in one atomic batch.
+   So the local store never knows more than the changelog.
+5. The clicks are acknowledged: `Partition.acknowledged` moves to the run's end. A run that does not begin where the
+   last one ended is an error.
+6. What is acknowledged is committed to the consumer group, once in a while and before partitions are given back
+   (`stream.protocol.membership`).
+
+A crash between any two steps repeats clicks, which the fences of the states then skip; it loses none. When the
+assignment ends before step 4, the steps that are left do not happen: the clicks are the next owner's. When a step
+fails, nothing is acknowledged any more and the worker ends.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from nextclick.settings import Settings
-from stream.faust_adapter.producer import DroppedError, LeasedProducer
-from stream.faust_adapter.table import StateTable
+from stream.protocol.assignment import Assignment
+from stream.protocol.port import Delivery, Header, Port, Record, StateStore
 
-MAX_CHUNKS_IN_FLIGHT = 8  # published and not yet acknowledged; more only adds memory and latency
-
-Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]  # key, value, headers
-NO_HEADERS: list[tuple[str, bytes]] = []  # shared by all records without: never changed
+NO_HEADERS: list[Header] = []  # shared by all records without: never changed
 
 
 @dataclass(slots=True)
-class PartitionResults:
+class RunResults:
     """What a run of clicks of one partition leads to.
 
     Attributes:
         partition: of the clicks, and so of everything that follows from them.
-        next_offset: the offset after the last click of the run.
+        first: the offset at which the run begins.
+        end: the offset after its last one.
         states: key to the bytes of the user's newest state.
         updates: records for `recommendations`, in order.
         rejected: records for `clicks-rejected`.
     """
 
     partition: int
-    next_offset: int
+    first: int
+    end: int
     states: dict[bytes, bytes] = field(default_factory=dict)
     updates: list[Record] = field(default_factory=list)
     rejected: list[Record] = field(default_factory=list)
 
 
-class Durable:
+class Publisher:
     """Publishes results, in order, a few chunks at a time."""
 
-    def __init__(self, app: Any, settings: Settings, table: StateTable, on_failure: Callable[[Exception], None]):
+    def __init__(
+        self, port: Port, store: StateStore, settings: Settings, on_failure: Callable[[Exception], None]
+    ) -> None:
         """Make a publisher.
 
         Args:
-            app: the Faust app, for its producer and consumer.
+            port: where results are sent to.
+            store: where states are written in the end.
             settings: for topic names.
-            table: where states are written in the end.
             on_failure: called once with what went wrong; nothing is acknowledged from then on.
         """
-        self._app = app
+        self._port = port
+        self._store = store
         self._settings = settings
-        self._table = table
         self._on_failure = on_failure
-        self._room = asyncio.Semaphore(MAX_CHUNKS_IN_FLIGHT)
-        self._last: asyncio.Task[None] | None = None
-        self._epoch = 0
         self._failed = False
 
-    @property
-    def epoch(self) -> int:
-        """Changes whenever partitions are taken away: results of an older epoch are not published."""
-        return self._epoch
-
-    async def publish(self, results: Sequence[PartitionResults], epoch: int, on_durable: Callable[[], None]) -> None:
+    async def publish(
+        self, assignment: Assignment, results: Sequence[RunResults], on_durable: Callable[[], None]
+    ) -> None:
         """Hand a chunk's results to the broker; they are acknowledged in the background, after all earlier ones.
 
+        Waits while many chunks are unfinished.
+
         Args:
+            assignment: of the chunk.
             results: of one chunk, at most one per partition.
-            epoch: as it was when the chunk was taken.
             on_durable: called when the broker has them all and the clicks are acknowledged.
+
+        Raises:
+            Superseded, Dropped: the assignment has ended; the next owner does it again.
         """
-        await self._room.acquire()
-        sent = []
+        await assignment.room.acquire()
+        deliveries: list[_Deliveries] = []
         try:
             for result in results:
-                if self._failed or epoch != self._epoch:
-                    self._room.release()
-                    return
-                self._table.remember(result.partition, result.states)
-                sent.append(await self._send(result, epoch))
-        except DroppedError:  # the partitions were taken away while the batch waited for its turn
-            self._room.release()
-            return
-        self._last = asyncio.create_task(self._finish(results, sent, self._last, epoch, on_durable))
+                assignment.check()
+                assignment.partitions[result.partition].pending.update(result.states)
+                deliveries.append(await self._send(assignment, result))
+        except BaseException:
+            assignment.room.release()
+            raise
+        published = list(zip(results, deliveries, strict=True))
+        assignment.last_publication = asyncio.create_task(
+            self._finish(assignment, published, assignment.last_publication, on_durable)
+        )
 
-    async def drain(self) -> None:
+    async def drain(self, assignment: Assignment) -> None:
         """Wait until everything that was published is acknowledged or has failed."""
-        if self._last is not None:
-            await asyncio.wait([self._last])
+        if assignment.last_publication is not None:
+            await asyncio.wait([assignment.last_publication])
 
-    async def write_again(self, partition: int, states: Mapping[bytes, bytes], epoch: int) -> None:
+    async def write_again(self, assignment: Assignment, partition: int, states: Mapping[bytes, bytes]) -> None:
         """Write states to the changelog that the local store has already, and return when the broker has them.
 
         Raises:
-            DroppedError: the partition was taken away meanwhile.
-            KafkaError: the broker refuses.
+            Superseded, Dropped: the assignment has ended.
         """
         records: list[Record] = [(key, data, NO_HEADERS) for key, data in states.items()]
-        sent = await self._send_batches(self._settings.changelog_topic, partition, records, epoch)
-        await asyncio.gather(*(delivery for delivery, _ in sent))
-        if epoch != self._epoch:
-            raise DroppedError
-        self._table.wrote(partition, [_offsets(delivery.result(), count) for delivery, count in sent])
+        sent = await self._port.send(assignment, self._settings.changelog_topic, partition, records)
+        batches = await asyncio.gather(*sent)
+        assignment.check()
+        assignment.partitions[partition].note_own_records(batches)
 
-    def abandon(self) -> None:
-        """Forget what is unfinished: the partitions may belong to another worker now."""
-        self._epoch += 1
-        self._app.producer._producer.drop_unsent()
+    def fail(self, error: Exception) -> None:
+        """Stop the worker for a reason; only the first one is told, and nothing is acknowledged any more."""
+        if not self._failed:
+            self._failed = True
+            self._on_failure(error)
 
-    async def _send(self, result: PartitionResults, epoch: int) -> "_Sent":
-        settings, partition = self._settings, result.partition
-        states: list[Record] = [(key, data, NO_HEADERS) for key, data in result.states.items()]
-        # Side by side: if only the update gets out, its click is read again, and answered with the same sequence.
-        changelog = await self._send_batches(settings.changelog_topic, partition, states, epoch)
-        updates = await self._send_batches(settings.recommendations_topic, partition, result.updates, epoch)
-        rejected = await self._send_batches(settings.rejected_topic, partition, result.rejected, epoch)
-        return _Sent(changelog, updates + rejected)
+    async def _send(self, assignment: Assignment, result: RunResults) -> "_Deliveries":
+        async def send(topic: str, records: Sequence[Record]) -> Sequence[Delivery]:
+            return await self._port.send(assignment, topic, result.partition, records) if records else ()
 
-    async def _send_batches(
-        self, topic: str, partition: int, records: Iterable[Record], epoch: int
-    ) -> "list[tuple[asyncio.Future[Any], int]]":
-        """Send records in as few batches as fit; gives each batch's delivery future and number of records."""
-        producer = self._app.producer._producer
-        batches = []
-        batch, count = producer.create_batch(), 0
-        for key, value, headers in records:
-            if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                batches.append((await self._send_batch(batch, topic, partition, epoch), count))
-                batch, count = producer.create_batch(), 0
-                if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                    raise ValueError(f"a record for {topic} is larger than a whole batch")
-            count += 1
-        if count:
-            batches.append((await self._send_batch(batch, topic, partition, epoch), count))
-        return batches
-
-    async def _send_batch(self, batch: Any, topic: str, partition: int, epoch: int) -> "asyncio.Future[Any]":
-        producer: LeasedProducer = self._app.producer._producer
-        delivery = await producer.send_wanted(batch, topic, partition, lambda: epoch == self._epoch)
-        # Of a batch that is dropped with its epoch nobody asks what became of it.
-        delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return delivery
+        states = [(key, data, NO_HEADERS) for key, data in result.states.items()]
+        return _Deliveries(
+            await send(self._settings.changelog_topic, states),
+            [
+                *await send(self._settings.recommendations_topic, result.updates),
+                *await send(self._settings.rejected_topic, result.rejected),
+            ],
+        )
 
     async def _finish(
         self,
-        results: Sequence[PartitionResults],
-        sent: "Sequence[_Sent]",
+        assignment: Assignment,
+        published: "Sequence[tuple[RunResults, _Deliveries]]",
         previous: "asyncio.Task[None] | None",
-        epoch: int,
         on_durable: Callable[[], None],
     ) -> None:
         try:
-            await asyncio.gather(*(delivery for one in sent for delivery, _ in one.changelog + one.others))
+            changelog = [await asyncio.gather(*sent.changelog) for _, sent in published]
+            await asyncio.gather(*(delivery for _, sent in published for delivery in sent.others))
             if previous is not None:
                 await asyncio.wait([previous])
-            if self._failed or epoch != self._epoch:
+            if self._failed:
                 return
-            for result, one in zip(results, sent, strict=True):
-                if one.changelog:
-                    offsets = [_offsets(delivery.result(), count) for delivery, count in one.changelog]
-                    self._table.write(result.partition, result.states, offsets, result.next_offset - 1)
-                self._app.consumer.acknowledge(result.partition, result.next_offset)
+            assignment.check()
+            for (result, _), batches in zip(published, changelog, strict=True):
+                if batches:
+                    self._store_states(assignment, result, batches)
+                assignment.partitions[result.partition].acknowledge(result.first, result.end)
             on_durable()
         except Exception as error:
-            if not self._failed and epoch == self._epoch:
-                self._failed = True
-                self._on_failure(error)
+            if not assignment.is_over:
+                self.fail(error)
         finally:
-            self._room.release()
+            assignment.room.release()
 
-
-def _offsets(metadata: Any, count: int) -> range:
-    return range(metadata.offset, metadata.offset + count)
+    def _store_states(self, assignment: Assignment, result: RunResults, batches: Sequence[range]) -> None:
+        partition = assignment.partitions[result.partition]
+        partition.note_own_records(batches)
+        changelog_offset = partition.changelog_end - 1 if partition.changelog_end is not None else None
+        self._store.put_many(result.partition, result.states, changelog_offset, fence=result.end - 1)
+        for key, data in result.states.items():
+            if partition.pending.get(key) is data:  # else a newer state of the user is on its way
+                del partition.pending[key]
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
-    changelog: "list[tuple[asyncio.Future[Any], int]]"
-    others: "list[tuple[asyncio.Future[Any], int]]"
+class _Deliveries:
+    changelog: Sequence[Delivery]
+    others: Sequence[Delivery]

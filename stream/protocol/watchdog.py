@@ -1,24 +1,25 @@
-"""Notices what no exception tells: a partition that stands still though it has clicks, and a broker that is away.
+"""Notices what no exception tells: an assignment that stays in a phase for too long, a partition that stands still
+though it has clicks, and a broker that is away.
 
 Doubt stops the process: a worker that does not move while the broker answers exits, and starts afresh. While the
 broker does not answer there is nothing to doubt: the worker waits and says so.
 """
 
-import asyncio
-import faulthandler
 import logging
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from nextclick.errors import TemporaryError
-from stream.protocol.lease import now_s
+from stream.protocol.assignment import Assignment, Assignments, Phase
+from stream.protocol.port import BrokerAway, Port
 
 _log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 ASK_S = 5.0  # the broker is asked how far it is not more often than so
-ASK_TIMEOUT_S = 5.0
+# Of `stall_s`: how long an assignment may stay in a phase without a move. Other members of the group may take their
+# time to join; a recovery has a patience of its own, and begins again once.
+PATIENCE = {Phase.JOINING: 2.0, Phase.RESTORING: 2.0, Phase.SEEKING: 1.0, Phase.DRAINING: 1.0}
 
 
 class Progress(NamedTuple):
@@ -26,24 +27,22 @@ class Progress(NamedTuple):
 
     Attributes:
         committed: the offset that is committed; None before the first.
-        delivered: the offset after the last click that was handed on; None before the first.
-        position: what the client reads next; markers of transactions count as read.
+        position: where the next run begins.
         end: of the partition, as far as it is readable.
     """
 
     committed: int | None
-    delivered: int | None
     position: int
     end: int
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return self.position >= self.end and (self.delivered is None or self.delivered == self.committed)
+        return self.position >= self.end and self.position == self.committed
 
 
 class Standstill:
-    """Tells which partition has not moved for too long. Pure: the time is handed in."""
+    """Tells which partition of an assignment has not moved for too long. Pure: the time is handed in."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -68,101 +67,91 @@ class Standstill:
 class Watchdog:
     """Watches one worker."""
 
-    def __init__(self, app: Any, clicks_topic: str, stall_s: float, on_failure: Callable[[Exception], None]) -> None:
+    def __init__(self, port: Port, assignments: Assignments, clicks_topic: str, stall_s: float) -> None:
         """Make a watchdog; `watch` runs it.
 
         Args:
-            app: the worker's app.
-            clicks_topic: what it reads.
-            stall_s: standing still for longer is a failure; so is an event loop that is blocked for longer.
-            on_failure: told of what does not move.
+            port: for the clock, and to ask whether the broker is there.
+            assignments: what is watched.
+            clicks_topic: what the worker reads.
+            stall_s: standing still for longer is a failure.
         """
-        self._app = app
+        self._port = port
+        self._assignments = assignments
         self._clicks_topic = clicks_topic
         self._stall_s = stall_s
-        self._on_failure = on_failure
         self._standstill = Standstill(stall_s)
-        self._broker = _BrokerNews()
-        self._moved_s = self._asked_s = time.monotonic()
+        self._watched: Assignment | None = None
+        self._asked_s = float("-inf")
+        self._broker_was_there: bool | None = None
 
     async def watch(self) -> None:
-        """Look once a second, until the task is cancelled or something has failed."""
-        failure = None
+        """Look once a second, until something stands still.
+
+        Raises:
+            TemporaryError: it does.
+        """
+        while True:
+            await self._port.sleep(LOOK_S)
+            assignment = self._assignments.current
+            if assignment is not self._watched or not assignment.serves:
+                self._standstill.forget()
+                self._watched = assignment
+            if assignment.serves:
+                await self._look_at_partitions(assignment)
+            else:
+                await self._look_at_phase(assignment)
+
+    async def _look_at_phase(self, assignment: Assignment) -> None:
+        phase = assignment.phase
+        patience_s = PATIENCE.get(phase, 1.0) * self._stall_s
+        if assignment.still_for_s(self._port.now_s()) <= patience_s:
+            return
         try:
-            while failure is None:
-                # Ends the process with a stack trace if this loop does not come round in time.
-                faulthandler.dump_traceback_later(self._stall_s + ASK_TIMEOUT_S, exit=True)
-                await asyncio.sleep(LOOK_S)
-                app = self._app
-                if app.started and not app.rebalancing and not app.in_recovery:
-                    self._moved_s = time.monotonic()
-                    failure = await self._look_at_partitions()
-                else:
-                    self._standstill.forget()
-                    failure = self._look_at_start()
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-        self._on_failure(failure)
+            await self._port.partition_count()
+        except BrokerAway:
+            self._tell_broker(is_there=False)
+            assignment.moved(self._port.now_s())
+            return
+        if assignment is self._assignments.current and assignment.phase is phase:
+            still_s = assignment.still_for_s(self._port.now_s())
+            if still_s > patience_s:
+                raise TemporaryError(
+                    f"the worker has been {phase.value} for {still_s:.0f} s without a move, though the broker answers; "
+                    "start it again"
+                )
 
-    async def _look_at_partitions(self) -> TemporaryError | None:
-        is_there = self._app.lease.is_held(now_s())
-        self._broker.tell(is_there)
-        if is_there and time.monotonic() < self._asked_s + min(ASK_S, self._stall_s / 4):
-            return None
-        self._asked_s = time.monotonic()
-        progress = await _progress(self._app, self._clicks_topic) if is_there else None
-        if progress is None:
+    async def _look_at_partitions(self, assignment: Assignment) -> None:
+        now_s = self._port.now_s()
+        is_there = assignment.lease.is_held(now_s)
+        self._tell_broker(is_there)
+        if not is_there:
             self._standstill.forget()
-            return None
-        partition = self._standstill.look(time.monotonic(), progress)
-        if partition is None:
-            return None
-        return TemporaryError(
-            f"partition {partition} of {self._clicks_topic} stands still: expected its clicks to be answered within "
-            f"{self._stall_s:.0f} s, found {progress[partition]}; start the worker again"
-        )
+            return
+        if now_s < self._asked_s + min(ASK_S, self._stall_s / 4):
+            return
+        self._asked_s = now_s
+        try:
+            ends = await self._port.ends(assignment)
+        except BrokerAway:
+            self._standstill.forget()
+            return
+        if not assignment.serves:
+            return
+        progress = {
+            number: Progress(partition.committed, partition.position, ends[number])
+            for number, partition in assignment.partitions.items()
+        }
+        still = self._standstill.look(self._port.now_s(), progress)
+        if still is not None:
+            raise TemporaryError(
+                f"partition {still} of {self._clicks_topic} stands still: none of its clicks was answered for "
+                f"{self._stall_s:.0f} s, with {progress[still]}; start the worker again"
+            )
 
-    def _look_at_start(self) -> TemporaryError | None:
-        if self._app.recovery.is_reading:  # it has a patience of its own
-            self._moved_s = time.monotonic()
-        # Twice: other members of the group may take their time to join.
-        if time.monotonic() < self._moved_s + 2 * self._stall_s:
-            return None
-        return TemporaryError(
-            f"expected partitions to be ready within {2 * self._stall_s:.0f} s, found that they are not; "
-            "start the worker again"
-        )
-
-
-async def _progress(app: Any, clicks_topic: str) -> dict[int, Progress] | None:
-    """Ask how far the partitions are; None when the broker does not answer or the assignment changes meanwhile."""
-    consumer = app.consumer
-    partitions = [tp for tp in consumer.assignment() if tp.topic == clicks_topic]
-    try:
-        async with asyncio.timeout(ASK_TIMEOUT_S):
-            ends = await consumer.highwaters(*partitions) if partitions else {}
-            positions = {tp: await consumer.position(tp) for tp in partitions}
-    except Exception:  # whatever it is: the lease and the standstill tell what it means
-        return None
-    return {
-        tp.partition: Progress(
-            consumer.committed_offset(tp.partition),
-            consumer.delivered_offset(tp.partition),
-            positions[tp] or 0,
-            ends[tp],
-        )
-        for tp in partitions
-    }
-
-
-class _BrokerNews:
-    def __init__(self) -> None:
-        self._was_there: bool | None = None
-
-    def tell(self, is_there: bool) -> None:
-        if self._was_there and not is_there:
+    def _tell_broker(self, is_there: bool) -> None:
+        if self._broker_was_there and not is_there:
             _log.warning("the broker does not answer: waiting for it, nothing is lost")
-        elif self._was_there is False and is_there:
+        elif self._broker_was_there is False and is_there:
             _log.warning("the broker answers again: going on")
-        if is_there or self._was_there is not None:  # before it was there once, the worker is still joining
-            self._was_there = is_there
+        self._broker_was_there = is_there

@@ -32,24 +32,26 @@ def switch_off_the_fence() -> None:
 
 def acknowledge_first() -> None:
     """Let the clicks be committed before the broker has what follows from them."""
-    from stream.protocol.publisher import Durable
+    from stream.protocol.assignment import Partition
+    from stream.protocol.publisher import Publisher
 
-    publish = Durable.publish
+    publish, acknowledge = Publisher.publish, Partition.acknowledge
 
-    async def too_late(self: Any, results: Any, epoch: int, on_durable: Any) -> None:
+    async def too_late(self: Any, assignment: Any, results: Any, on_durable: Any) -> None:
         for result in results:
-            self._app.consumer.acknowledge(result.partition, result.next_offset)
+            acknowledge(assignment.partitions[result.partition], result.first, result.end)
         await asyncio.sleep(SLOW_S)
-        await publish(self, results, epoch, on_durable)
+        await publish(self, assignment, results, on_durable)
 
-    Durable.publish = too_late  # type: ignore[method-assign]
+    Publisher.publish = too_late  # type: ignore[method-assign]
+    Partition.acknowledge = lambda self, first, end: None  # type: ignore[method-assign]
 
 
 def last_record_wins() -> None:
     """Restore the last record of the changelog, whatever its fence."""
-    import stream.states.changelog as module
+    import stream.states.restoration as module
 
-    def no_fence(message: Any) -> None:
+    def no_fence(partition: int, record: Any) -> None:
         """Let every record win over what was there before it."""
 
     module._fence = no_fence

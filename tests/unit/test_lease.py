@@ -1,6 +1,6 @@
 """The lease: held from an answered heartbeat for less than the session timeout."""
 
-from stream.protocol.lease import Lease
+from stream.protocol.assignment import Lease
 
 
 def test_a_new_lease_is_not_held() -> None:

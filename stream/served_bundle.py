@@ -1,7 +1,7 @@
 """The bundle that is served, and how a newer one takes its place: announced, copied, verified, loaded, then swapped.
 
 The agent reads `ServedBundle.current` once per chunk, so a swap always falls between two batches. A bundle that cannot
-be loaded is refused, counted and logged, and the worker keeps the one it has. Uses aiokafka.
+be loaded is refused, counted and logged, and the worker keeps the one it has.
 """
 
 import asyncio
@@ -10,15 +10,12 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import aiokafka
+from typing import TYPE_CHECKING
 
 from nextclick.errors import BundleError
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest
 from nextclick.popularity import Weights, prepare_seed
 from nextclick.settings import Settings
-from stream.faust_adapter.clients import aiokafka_config
 from stream.metrics import WorkerMetrics
 from tools.files import write_whole
 
@@ -27,7 +24,6 @@ if TYPE_CHECKING:  # torch takes seconds to load: only when there is a bundle
 
 _log = logging.getLogger(__name__)
 
-CATCH_UP_S = 5.0  # how long a starting worker waits for the last announcement before it serves what it has
 KEPT_COPIES = 2  # the served bundle and the one before
 
 
@@ -106,46 +102,6 @@ class ServedBundle:
         self._metrics.swaps.labels("refused").inc()
         served = self.current.bundle_id if self.current is not None else ""
         _log.error("bundle refused: %s", error, extra={"fields": {"bundle": bundle_id, "still_served": served}})
-
-
-async def follow_models(settings: Settings, served: ServedBundle, caught_up: asyncio.Event) -> None:
-    """Follow the topic `models` for ever, with a consumer of its own that belongs to no group.
-
-    Args:
-        settings: where and what to follow.
-        served: is told of every newest announcement.
-        caught_up: set once what had been announced before the start is served or refused.
-    """
-    partition = aiokafka.TopicPartition(settings.models_topic, 0)
-    consumer = aiokafka.AIOKafkaConsumer(
-        **aiokafka_config(settings), enable_auto_commit=False, isolation_level="read_committed", fetch_max_wait_ms=1000
-    )
-    await consumer.start()
-    try:
-        consumer.assign([partition])
-        await consumer.seek_to_beginning(partition)
-        end = (await consumer.end_offsets([partition]))[partition]
-        while True:
-            if await consumer.position(partition) >= end:
-                caught_up.set()
-            newest = _newest_announcement(
-                await consumer.getmany(partition, timeout_ms=60_000 if caught_up.is_set() else 500)
-            )
-            # What was announced before the start is not newer than a bundle that was named for it.
-            if newest is not None and (caught_up.is_set() or not settings.bundle):
-                await served.announced(newest)
-    finally:
-        await consumer.stop()
-
-
-def _newest_announcement(fetched: dict[Any, list[Any]]) -> bytes | None:
-    values = [
-        record.value
-        for records in fetched.values()
-        for record in records
-        if record.key == CHAMPION.encode() and record.value is not None
-    ]
-    return values[-1] if values else None
 
 
 def _load(folder: Path) -> "tuple[Manifest, ServedModel, Weights]":

@@ -1,0 +1,228 @@
+"""What happens when the consumer group gives partitions to this worker, and takes them away again.
+
+Given: states are restored from the changelog; those that an evicted worker overwrote late are written again; the
+client goes back to the committed clicks; clicks flow. Taken: what is unfinished is finished and committed if that is
+quickly done and the worker is still a member; then the assignment ends, and with it all work that carries it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+
+from nextclick.errors import PermanentError, TemporaryError
+from nextclick.settings import Settings
+from stream.protocol.assignment import Assignment, Assignments, Partition, Phase, Superseded
+from stream.protocol.partition_count import PartitionCount
+from stream.protocol.port import DamagedStore, Dropped, Place, Port, Restored, StalledChangelog, StateStore
+from stream.protocol.publisher import Publisher
+from stream.protocol.reader import ClickReader
+from stream.states.restoration import outdated_states
+
+_log = logging.getLogger(__name__)
+
+DRAIN_S = 5.0  # how long the unfinished chunks of partitions that are taken away are waited for
+
+
+class Membership:
+    """Follows the worker's place in the group."""
+
+    def __init__(
+        self,
+        port: Port,
+        store: StateStore,
+        settings: Settings,
+        reader: ClickReader,
+        publisher: Publisher,
+        count: PartitionCount,
+    ) -> None:
+        """Make one; `revoked` and `assigned` tell it what the group decides.
+
+        Args:
+            port: Kafka.
+            store: the local states.
+            settings: of the worker.
+            reader: names what retention took while nobody read.
+            publisher: is drained before partitions are given back, and writes states again.
+            count: refuses a topic that has grown.
+        """
+        self._port = port
+        self._store = store
+        self._settings = settings
+        self._publisher = publisher
+        self._reader = reader
+        self._count = count
+        self._assignments: Assignments = reader.assignments
+        self._taking_over: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def revoked(self) -> None:
+        """Give back whatever is assigned. On return nothing of it is read, written, sent or committed any more."""
+        assignment = self._assignments.current
+        was_served = assignment.serves
+        if not assignment.is_over and assignment.phase is not Phase.JOINING:
+            assignment.enter(Phase.DRAINING, self._port.now_s())
+        await self._stop_taking_over()
+        if was_served:
+            await self._finish(assignment)
+        self._end(assignment)
+
+    async def close(self, *, finish: bool) -> None:
+        """End for good.
+
+        Args:
+            finish: whether to finish and commit what is unfinished, without a deadline, and to leave the group.
+        """
+        self._closed = True
+        assignment = self._assignments.current
+        was_served = assignment.serves
+        if was_served:
+            assignment.enter(Phase.DRAINING, self._port.now_s())
+        await self._stop_taking_over()
+        if finish:
+            if was_served and assignment.lease.is_held(self._port.now_s()):
+                await self._publisher.drain(assignment)
+                await self.commit(assignment)
+            await self._port.leave()
+        self._end(assignment)
+
+    def assigned(self, active: Collection[int], standby: Collection[int]) -> None:
+        """Take partitions over, in the background.
+
+        Args:
+            active: partitions of the clicks topic that are this worker's from now on.
+            standby: partitions whose states it keeps a copy of.
+        """
+        assignment = self._assignments.current
+        if self._closed:
+            return
+        if assignment.phase is not Phase.JOINING:
+            self._fail(assignment, RuntimeError(f"partitions came in the phase {assignment.phase.name}"))
+            return
+        assignment.active, assignment.standby = frozenset(active), frozenset(standby)
+        assignment.enter(Phase.RESTORING, self._port.now_s())
+        _log.info("partitions assigned", extra={"fields": {"partitions": sorted(active), "standby": sorted(standby)}})
+        self._taking_over = asyncio.create_task(self._take_over(assignment))
+
+    async def commit(self, assignment: Assignment) -> None:
+        """Commit what is acknowledged; waits for a commit that is under way first."""
+        async with assignment.committing:
+            offsets = assignment.committable()
+            if offsets and not assignment.is_over and await self._port.commit(assignment, offsets):
+                assignment.was_committed(offsets)
+
+    async def commit_regularly(self) -> None:
+        """Commit for ever, once in `commit_interval_s`."""
+        while True:
+            await self._port.sleep(self._settings.commit_interval_s)
+            assignment = self._assignments.current
+            if assignment.serves:
+                await self.commit(assignment)
+
+    async def _finish(self, assignment: Assignment) -> None:
+        if not assignment.lease.is_held(self._port.now_s()):
+            return  # the broker may have given the partitions away already
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await self._publisher.drain(assignment)
+                await self.commit(assignment)
+        except TimeoutError:
+            _log.warning("unfinished clicks are left to the next owner of their partitions")
+
+    def _end(self, assignment: Assignment) -> None:
+        if assignment is self._assignments.current:
+            self._assignments.end_current(self._port.now_s())
+        self._port.drop_unsent()
+
+    async def _stop_taking_over(self) -> None:
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+            await asyncio.wait([self._taking_over])
+            self._taking_over = None
+        await self._port.stop_reading()
+
+    async def _take_over(self, assignment: Assignment) -> None:
+        try:
+            await self._count.check()  # a topic that has grown brings a new assignment
+            await self._restore(assignment)
+            assignment.enter(Phase.SEEKING, self._port.now_s())
+            await self._seek(assignment)
+            if assignment.standby:
+                self._port.follow(assignment.standby, lambda error: self._fail(assignment, error))
+            await self._port.resume(assignment)
+            assignment.enter(Phase.SERVING, self._port.now_s())
+        except (Superseded, Dropped):
+            if not assignment.is_over:
+                raise
+        except Exception as error:
+            self._fail(assignment, error)
+
+    def _fail(self, assignment: Assignment, error: Exception) -> None:
+        if not assignment.is_over:
+            self._publisher.fail(error)
+
+    async def _restore(self, assignment: Assignment) -> None:
+        restored = await self._restore_again(assignment)
+        assignment.partitions = {
+            number: Partition(changelog_end=result.changelog_end) for number, result in restored.items()
+        }
+        for number, result in restored.items():
+            if result.outdated:
+                states = outdated_states(self._store, number, list(result.outdated))
+                # So that the changelog ends with every user's newest state, and compaction keeps that one.
+                await self._publisher.write_again(assignment, number, states)
+                _log.warning(
+                    "an evicted worker had written late: newer states are written again",
+                    extra={"fields": {"partition": number, "states": len(states)}},
+                )
+
+    async def _restore_again(self, assignment: Assignment) -> Mapping[int, Restored]:
+        """Restore partitions; one that fails for a reason in its local store is built again, once."""
+
+        def progress(left: int) -> None:
+            if left != assignment.restore_left:
+                assignment.restore_left = left
+                assignment.moved(self._port.now_s())
+
+        built_again: set[int] = set()
+        while True:
+            try:
+                return await self._port.restore(assignment.active, progress)
+            except (DamagedStore, StalledChangelog) as error:
+                if error.partition in built_again:
+                    raise TemporaryError(
+                        f"user states could not be restored: {error}; start the worker again"
+                    ) from error
+                _log.warning("local states are built again from the changelog: %s", error)
+                self._store.remove(error.partition)
+                built_again.add(error.partition)
+
+    async def _seek(self, assignment: Assignment) -> None:
+        """Go back to what was committed; where nothing was yet, to where this application begins."""
+        if not assignment.active:
+            return
+        places = await self._port.places(assignment)
+        is_new = False
+        for number, partition in assignment.partitions.items():
+            place = places[number]
+            if place.committed is None:
+                is_new = True
+                position = place.first if self._settings.start == "earliest" else place.end
+            else:
+                position = self._existing(number, place.committed, place)
+            partition.position = partition.acknowledged = position
+            partition.committed = place.committed
+        await self._port.seek(assignment, {n: partition.position for n, partition in assignment.partitions.items()})
+        if is_new:  # before any click is read: `latest` would be another place after a crash
+            await self.commit(assignment)
+
+    def _existing(self, number: int, committed: int, place: Place) -> int:
+        """Give the place to go on from, in the log as it is."""
+        if committed > place.end:
+            raise PermanentError(
+                f"application {self._settings.app} has read {self._settings.clicks_topic}, partition {number}, up to "
+                f"{committed}, but it ends at {place.end}: the broker has lost clicks, and new ones would be taken for "
+                "known. Start a new application with --set app=NAME, which reads what is left from the beginning"
+            )
+        if committed < place.first:
+            self._reader.report_lost(number, committed, place.first)
+        return max(committed, place.first)
