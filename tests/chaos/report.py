@@ -17,7 +17,7 @@ class Report:
         lost: clicks that their user's newest state does not contain.
         doubled: clicks that a newest state contains once more than they were sent.
         unanswered: clicks without an update of their user that contains them.
-        out_of_order: updates that contain fewer clicks than one of the same user before them.
+        out_of_order: updates that contain fewer clicks than one of the same user before them, and repeat none.
         wrong_updates: updates that contain fewer clicks than the one that caused them, or that no click caused.
         wrong_states: changelog records that are not the state after the click that their fence names.
         corrupt_states: changelog records that are no states; places in the changelog.
@@ -25,6 +25,7 @@ class Report:
         missing_rejects: bad records without a dead letter.
         wrong_rejects: dead letters of valid clicks.
         repeated_updates: updates whose sequence their user had had before: consumers drop them.
+        repeated_older: updates that repeat, after a newer one, what their user had had before: consumers drop them.
         answered_by_later: clicks whose first own update contains later clicks too, or that have none of their own.
         other_bundle: clicks whose bundle in the chain of states is named by no update of theirs (see
             `offline_hidden`).
@@ -49,6 +50,7 @@ class Report:
     missing_rejects: int = 0
     wrong_rejects: int = 0
     repeated_updates: int = 0
+    repeated_older: int = 0
     answered_by_later: int = 0
     other_bundle: int = 0
     late_states: int = 0

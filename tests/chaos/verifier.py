@@ -26,6 +26,13 @@ def verify(evidence: Evidence, models: Mapping[int, Model], limits: Limits) -> R
         models: bundle number to the model that was served under it.
         limits: as the workers had them.
     """
+    report = verify_without_network(evidence, limits)
+    OfflineRun(evidence, models, limits).check(report)
+    return report
+
+
+def verify_without_network(evidence: Evidence, limits: Limits) -> Report:
+    """Compare all that does not depend on a model."""
     report = Report(
         clicks=len(evidence.clicks),
         bad_records=len(evidence.bad),
@@ -41,7 +48,6 @@ def verify(evidence: Evidence, models: Mapping[int, Model], limits: Limits) -> R
     _check_rejected(report, evidence)
     for place in evidence.corrupt:
         report.count("corrupt_states", place)
-    OfflineRun(evidence, models, limits).check(report)
     return report
 
 
@@ -67,6 +73,7 @@ def check_updates(
     """
     last_expected = last_states(clicks, expected)
     sent: defaultdict[UserKey, int] = defaultdict(int)  # the highest sequence so far
+    answers: set[tuple[Place, int]] = set()
     first: dict[Place, int] = {}
     for update in updates:
         place = (update.source.partition, update.source.offset)
@@ -74,10 +81,12 @@ def check_updates(
         if place not in expected or update.sequence < expected[place].sequence:
             report.count("wrong_updates", place)
         if update.sequence < sent[user]:
-            report.count("out_of_order", place)
+            # A click that is read again, because its state was not yet safe when its update was, is answered again.
+            report.count("repeated_older" if (place, update.sequence) in answers else "out_of_order", place)
         elif update.sequence == sent[user]:
             report.count("repeated_updates", place)
         sent[user] = max(sent[user], update.sequence)
+        answers.add((place, update.sequence))
         first.setdefault(place, update.sequence)
     for place, state in expected.items():
         if first.get(place) != state.sequence:

@@ -137,7 +137,7 @@ def test_clicks_that_retention_took_are_named_and_the_rest_is_answered(playgroun
     playground.worker("worker", "--set", "start=latest")
     updates = playground.wait_until_answered()
 
-    assert "retention removed them" in playground.log("worker").read_text()
+    assert "retention removed offsets" in playground.log("worker").read_text()
     assert {(u.source.partition, u.source.offset) for u in updates} >= {(p, end - 5) for p, end in ends.items()}
 
 
