@@ -1,5 +1,6 @@
-"""Kafka in memory, as far as a worker can tell it from the real one: topics, a consumer group with its coordinator, and a
-network on which requests take their time. Held to the contract of `tests.protocol.test_port_contract`, as the real one.
+"""Kafka in memory, as far as a worker can tell it from the real one: topics, and a consumer group with its coordinator.
+
+Held to the contract of `tests.protocol.test_port_contract`, as the real one.
 """
 
 import heapq

@@ -247,9 +247,7 @@ class MemoryPort:
 
     # States.
 
-    async def restore(
-        self, partitions: Collection[int], on_progress: Callable[[int], None]
-    ) -> Mapping[int, Restored]:
+    async def restore(self, partitions: Collection[int], on_progress: Callable[[int], None]) -> Mapping[int, Restored]:
         await self._hang("restore")
         await self._answered(self._settings.changelog_topic, partitions)
         progress = {p: self._begin(p) for p in partitions}

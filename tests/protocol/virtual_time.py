@@ -1,11 +1,11 @@
-"""Event loops that share a clock which only moves when a test moves it. Each loop is a process: one that is not turned is
-paused, and one that is thrown away is killed.
+"""Event loops that share a clock which only moves when a test moves it.
+
+Each loop is a process: one that is not turned is paused, and one that is thrown away is killed.
 """
 
 import asyncio
 import heapq
 from typing import Any
-
 
 MAX_TURNS = 10_000  # at one moment
 

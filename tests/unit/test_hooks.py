@@ -51,7 +51,7 @@ def test_the_search_for_private_names_finds_each_kind() -> None:
     of_others, inherited = dict(_private_names_of_others()), dict(_names_shared_with_a_foreign_base())
 
     assert "_do_heartbeat" in of_others
-    assert {"_read_offset", "_drain_messages"} <= inherited.keys()
+    assert {"_loop", "_drain_messages"} <= inherited.keys()
 
 
 def _private_names_of_others() -> Iterator[tuple[str, str]]:
