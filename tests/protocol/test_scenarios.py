@@ -1,0 +1,219 @@
+"""Single stories of the protocol, in memory: each ends as it must, and within its time."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from nextclick.errors import PermanentError, TemporaryError
+from stream.protocol.assignment import Assignment, Phase
+from stream.protocol.watchdog import LOOK_S
+from tests.protocol.memory_port import ANSWER_S
+from tests.protocol.simulation import SETTINGS, GrownTopic, Simulation
+
+STALL_S = SETTINGS.stall_s
+CLICKS = SETTINGS.clicks_topic
+
+
+@pytest.fixture
+def simulation() -> Iterator[Simulation]:
+    """Two partitions and no worker yet; workers are not started again."""
+    simulation = Simulation()
+    simulation.restarts = False
+    yield simulation
+    simulation.close()
+
+
+def _users(simulation: Simulation, partition: int, n: int = 4) -> list[str]:
+    """Give users of a partition."""
+    found = []
+    for number in range(200):
+        place, _ = simulation.click(f"s{number}")
+        if place == partition and len(found) < n:
+            found.append(f"s{number}")
+    return found
+
+
+def test_partitions_that_are_added_while_a_worker_runs_cost_no_click_of_the_old_ones(simulation: Simulation) -> None:
+    """The worker refuses the new count with nothing committed that was not answered; all clicks wait."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    _users(simulation, 0)
+    simulation.advance(5)
+    simulation.kafka.grow(4)
+    for number in range(50):
+        simulation.click(f"later{number}")
+    simulation.kafka.notice_growth()
+    simulation.advance(10)
+
+    assert isinstance(worker.failure, GrownTopic)
+    assert simulation.unanswered() == []
+    assert simulation.report().violations.keys() <= {"lost", "unanswered"}
+
+
+def test_a_user_who_has_moved_between_old_partitions_is_not_rejected(simulation: Simulation) -> None:
+    """Before a click is rejected for its partition, the broker is asked whether the topic has grown."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    simulation.kafka.grow(3)
+    for number in range(50):
+        simulation.click(f"moved{number}")  # some stand in old partitions where the old count would not have them
+    simulation.advance(5)
+
+    assert isinstance(worker.failure, GrownTopic)
+    assert simulation.report().violations.keys() <= {"lost", "unanswered"}  # no dead letter of a click that waits
+
+
+@pytest.mark.parametrize("n_workers", [1, 2], ids=["without a standby", "with a standby"])
+@pytest.mark.parametrize("method", ["restore", "places", "seek", "resume"])
+def test_a_hang_on_the_way_to_serving_ends_the_worker_in_time(
+    simulation: Simulation, method: str, n_workers: int
+) -> None:
+    """Whether or not it follows the changelog of another one's partitions meanwhile."""
+    for name in "ab"[:n_workers]:
+        simulation.start(name)
+    simulation.advance(5)
+    hanging = simulation.workers["a"]
+    hanging.port.hanging.add(method)
+    simulation.kafka.notice_growth()  # the group forms anew
+    simulation.advance(2 * STALL_S + 3 * LOOK_S + ANSWER_S)
+
+    assert isinstance(hanging.failure, TemporaryError)
+    assert "start it again" in str(hanging.failure)
+
+
+def test_a_commit_that_never_ends_ends_the_worker_in_time(simulation: Simulation) -> None:
+    """While it serves: nothing that was answered is lost, and the next process commits it."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    worker.port.hanging.add("commit")
+    _users(simulation, 0)
+    simulation.advance(2 * STALL_S + 3 * LOOK_S + ANSWER_S)
+
+    assert isinstance(worker.failure, TemporaryError)
+    assert "stands still" in str(worker.failure)
+
+
+def test_a_watchdog_that_breaks_ends_the_worker(simulation: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that another version has renamed raises in the port: the guard is not switched off by it."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+
+    async def renamed(assignment: Assignment) -> None:
+        raise AttributeError("no such hook")
+
+    monkeypatch.setattr(worker.port, "ends", renamed)
+    simulation.advance(10)
+
+    assert isinstance(worker.failure, AttributeError)
+
+
+def test_a_broker_that_is_away_is_waited_for_in_every_phase(simulation: Simulation) -> None:
+    """However long: nothing stands still that could move."""
+    worker = simulation.start("a")
+    simulation.kafka.is_away = True
+    simulation.advance(10 * STALL_S)
+    joining = worker.failure, worker.assignments.current.phase
+    simulation.kafka.is_away = False
+    simulation.kafka.wake()
+    simulation.advance(10)
+    _users(simulation, 0)
+    simulation.kafka.is_away = True
+    simulation.advance(10 * STALL_S)
+    simulation.kafka.is_away = False
+    simulation.kafka.wake()
+    simulation.advance(30)
+
+    assert joining == (None, Phase.JOINING)
+    assert worker.failure is None
+    assert simulation.report().violations == {}
+
+
+def test_a_partition_without_a_leader_is_waited_for(simulation: Simulation) -> None:
+    """For longer than `stall_s`; the other partitions are served meanwhile."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    simulation.kafka.log(CLICKS, 0).has_leader = False
+    _users(simulation, 0)
+    simulation.advance(5 * STALL_S)
+    during = simulation.kafka.committed[1], simulation.kafka.log(CLICKS, 1).end
+    simulation.kafka.log(CLICKS, 0).has_leader = True
+    simulation.kafka.wake()
+    simulation.advance(10)
+
+    assert worker.failure is None
+    assert during[0] == during[1]
+    assert simulation.report().violations == {}
+
+
+def test_clicks_that_retention_takes_in_front_of_a_running_worker_are_named_and_counted(
+    simulation: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One error line with the range, a counter, and the rest is answered."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    simulation.kafka.log(CLICKS, 0).has_leader = False  # so that the worker does not get them
+    users = _users(simulation, 0, 6)
+    log = simulation.kafka.log(CLICKS, 0)
+    log.first = log.end - 2
+    log.has_leader = True
+    with caplog.at_level(logging.ERROR):
+        simulation.kafka.wake()
+        simulation.advance(20)
+
+    assert users
+    assert worker.failure is None
+    assert worker.lost == log.first
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line for line in lines if f"offsets 0 to {log.first - 1} of {CLICKS}, partition 0" in line] == lines
+    assert simulation.kafka.committed[0] == log.end
+
+
+def test_a_log_that_goes_back_ends_the_worker(simulation: Simulation) -> None:
+    """The broker has lost records that were read: new ones would be taken for known."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    _users(simulation, 0)
+    simulation.advance(5)
+    del simulation.kafka.log(CLICKS, 0).entries[3:]
+    simulation.advance(10)
+
+    assert isinstance(worker.failure, TemporaryError)
+    assert "has lost clicks" in str(worker.failure)
+
+
+def test_too_many_rejects_stop_the_worker_after_their_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every start: the error points to the topic, so they are there."""
+    monkeypatch.setattr("stream.agent.REJECT_SHARE_RECORDS", 10)
+    simulation = Simulation(settings=replace(SETTINGS, max_reject_share=0.5))
+    simulation.restarts = False
+    for _ in range(12):
+        simulation.send_garbage(0)
+    for start in (1, 2):
+        worker = simulation.start("a")
+        simulation.advance(20)
+        letters = simulation.kafka.log(SETTINGS.rejected_topic, 0).end
+
+        assert isinstance(worker.failure, PermanentError)
+        assert letters >= 10 * start
+    simulation.close()
+
+
+def test_a_paused_worker_that_wakes_up_after_its_eviction_changes_nothing(simulation: Simulation) -> None:
+    """Its batches are dropped with the lease; the newest states are the other worker's."""
+    for name in "ab":
+        simulation.start(name)
+    simulation.advance(5)
+    simulation.workers["a"].is_paused = True
+    _users(simulation, 0)
+    simulation.advance(3 * SETTINGS.session_timeout_s)
+    report_before = simulation.report()
+    simulation.workers["a"].is_paused = False
+    simulation.advance(30)
+    report = simulation.report()
+
+    assert report_before.violations == report.violations == {}
+    assert report.updates == report_before.updates
+    assert report.late_states == 0
+    assert simulation.workers["a"].assignments.current.serves
