@@ -220,46 +220,61 @@ def test_a_copy_of_a_log_is_as_old_as_the_log(tmp_path: Path) -> None:
 
 
 _WRITER = """
-import sys
+import os, sys
 from pathlib import Path
 from nextclick.clicks import Click
 from tools.kafka import TopicIdentity
 from training.service.click_log import ClickLog, LogRow
 from training.service.log_owner import LogOwner
-log = ClickLog(Path(sys.argv[1]))
-log.claim(LogOwner("shop", TopicIdentity("clicks", "id", 2)))
-first = log.ends.get(0, 0)
-print("ready", flush=True)
-while True:
-    log.append(0, first, first + 9, [LogRow(o, Click(f"user-{o % 3}", f"item-{o % 5}", 1000 + o, o % 2))
-                                     for o in range(first, first + 10)])
-    first += 10
-    log.merge_small_files()
+
+def write():
+    log = ClickLog(Path(sys.argv[1]))
+    log.claim(LogOwner("shop", TopicIdentity("clicks", "id", 2)))
+    begin = log.ends.get(0, 0)
+    for first in range(begin, begin + 100_000, 10):
+        log.append(0, first, first + 9, [LogRow(o, Click(f"user-{o % 3}", f"item-{o % 5}", 1000 + o, o % 2))
+                                         for o in range(first, first + 10)])
+        log.merge_small_files()
+
+for _ in sys.stdin:  # a life for every line; the process that is killed is a child, so that all is imported once only
+    child = os.fork()
+    if not child:
+        write()
+        os._exit(0)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
 """
 
 
 def test_a_writer_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """SIGKILL while files are written and merged: the rows are those up to the log's end, each once."""
-    for round_number in range(8):
-        writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE)
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        files_seen = 0
-        # A different moment each time: after so many changes of the folder.
-        names: set[str] = set()
-        deadline_s = time.monotonic() + DEADLINE_S
-        while files_seen < 15 + 9 * round_number and time.monotonic() < deadline_s:
-            now = {path.name for path in tmp_path.glob("partition=0/*")}
-            files_seen += len(now - names)
-            names |= now
-        writer.send_signal(signal.SIGKILL)
-        writer.wait(DEADLINE_S)
-        writer.stdout.close()
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", _WRITER, tmp_path], stdin=pipe, stdout=pipe, text=True) as lives:
+        assert lives.stdin is not None
+        assert lives.stdout is not None
+        for number in range(8):
+            print(file=lives.stdin, flush=True)
+            writer = int(lives.stdout.readline())
+            wait_for_changes(tmp_path / "partition=0", 15 + 9 * number)  # a different moment each time
+            os.kill(writer, signal.SIGKILL)
+            assert lives.stdout.readline() == "ended\n"
 
-        log = ClickLog(tmp_path)
+            log = ClickLog(tmp_path)
 
-        assert read_rows(log) == rows(0, log.ends[0])
-        assert log.n_clicks == log.ends[0]
+            assert read_rows(log) == rows(0, log.ends[0])
+            assert log.n_clicks == log.ends[0]
+
+
+def wait_for_changes(folder: Path, count: int) -> None:
+    """Wait until so many files have appeared in a folder."""
+    files_seen = 0
+    names: set[str] = set()
+    deadline_s = time.monotonic() + DEADLINE_S
+    while files_seen < count and time.monotonic() < deadline_s:
+        now = {path.name for path in folder.glob("*")}
+        files_seen += len(now - names)
+        names |= now
 
 
 def test_a_full_disk_is_one_line_and_the_log_ends_where_it_did(tmp_path: Path) -> None:

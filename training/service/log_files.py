@@ -131,7 +131,8 @@ def read_rows(file: LogFile) -> pa.Table:
     if pages_digest is not None and xxhash.xxh3_64_intdigest(pages) != pages_digest:
         raise _damaged(file.path, "its checksum is another one")
     with _damage_named(file.path):
-        rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True).replace_schema_metadata()
+        rows = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+    rows = rows.replace_schema_metadata()
     if rows.schema != SCHEMA or any(column.null_count for column in rows.columns):
         columns = ", ".join(f"{column.name} {column.type}" for column in rows.schema)
         raise PermanentError(
@@ -168,7 +169,7 @@ def _checked_footer(path: Path, content: bytes) -> tuple[pq.FileMetaData, int | 
     with _damage_named(path):
         metadata = pq.read_metadata(pa.BufferReader(content))
     if not is_sealed and _WRITTEN_MS in (metadata.metadata or {}):
-        raise _damaged(path, "the checksum of its footer is not there")
+        raise _damaged(path, "a trainer wrote it, but its checksum is not there (did another program write it anew?)")
     return metadata, pages_digest if is_sealed else None  # an earlier version seals nothing
 
 
