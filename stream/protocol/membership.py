@@ -16,7 +16,7 @@ from stream.protocol.partition_count import PartitionCount
 from stream.protocol.port import DamagedStore, Dropped, Place, Port, Restored, StalledChangelog, StateStore
 from stream.protocol.publisher import Publisher
 from stream.protocol.reader import ClickReader
-from stream.states.restoration import outdated_states
+from stream.protocol.restoration import outdated_states
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from nextclick.settings import Settings
 from stream.protocol.port import Restored, StalledChangelog, StateStore
-from stream.states.restoration import ChangelogRecord, RestoredPartition, apply_records, check_fence, first_offset
+from stream.protocol.restoration import ChangelogRecord, RestoredPartition, apply_records, check_fence, first_offset
 from stream.topics.identity import is_note
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import Failure, failure_of, is_partition_end, offset_ranges

@@ -49,7 +49,7 @@ def acknowledge_first() -> None:
 
 def last_record_wins() -> None:
     """Restore the last record of the changelog, whatever its fence."""
-    import stream.states.restoration as module
+    import stream.protocol.restoration as module
 
     def no_fence(partition: int, record: Any) -> None:
         """Let every record win over what was there before it."""

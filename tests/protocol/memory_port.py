@@ -7,7 +7,7 @@ from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Assignments
 from stream.protocol.membership import Membership
 from stream.protocol.port import BrokerAway, Delivery, Dropped, Place, Record, Restored, Run, StateStore
-from stream.states.restoration import ChangelogRecord, RestoredPartition, apply_records, check_fence, first_offset
+from stream.protocol.restoration import ChangelogRecord, RestoredPartition, apply_records, check_fence, first_offset
 from tests.protocol.memory_kafka import MemoryKafka
 
 IDLE_WAIT_S = 5.0
