@@ -191,8 +191,8 @@ class ClickAgent:
             return None
         return PermanentError(
             f"{share:.1%} of the clicks could not be used, and max_reject_share allows "
-            f"{self._settings.max_reject_share:.1%}; look at the reasons in the topic {self._settings.rejected_topic}, "
-            "or raise max_reject_share"
+            f"{self._settings.max_reject_share:.1%}; look at the reasons in the topic of rejected clicks, "
+            f"{self._settings.rejected_topic}, or raise max_reject_share"
         )
 
     async def _advance(self, model: Model | None, popular: RankedList, read: ReadChunk) -> list[Outcome]:
