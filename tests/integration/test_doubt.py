@@ -93,7 +93,7 @@ def test_a_stop_without_a_broker_is_quick(playground: Any, own_broker: LocalKafk
 
 
 def test_a_worker_that_wakes_up_after_its_eviction_writes_nothing_of_its_old_partitions(playground: Any) -> None:
-    """Its batches are dropped with the lease, but for those that were on their way to the broker when it was stopped."""
+    """Its batches are dropped with the lease, but for those that were on their way when it was stopped."""
     sleeper = playground.worker("sleeper", NEXTCLICK_MAX_CHUNK_RECORDS=str(CHUNK))
     playground.worker("other", NEXTCLICK_MAX_CHUNK_RECORDS=str(CHUNK))
     playground.wait_for_log("other", "partitions assigned")
