@@ -19,8 +19,10 @@ from nextclick.errors import BundleError
 from nextclick.manifest import (
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
+    UNKNOWN_ORIGIN,
     BundleFile,
     Manifest,
+    TrainedFrom,
     bundle_id_of,
     decode_manifest,
     encode_manifest,
@@ -49,8 +51,7 @@ def save_bundle(
     *,
     created_ms: int,
     metrics: dict[str, float],
-    parent: str = "",
-    log_range: dict[str, tuple[int, int]] | None = None,
+    trained_from: TrainedFrom = UNKNOWN_ORIGIN,
 ) -> Manifest:
     """Write a bundle below `store`, in a folder that is named by its id.
 
@@ -79,8 +80,8 @@ def save_bundle(
             network=config,
             files=files,
             metrics=metrics,
-            parent=parent,
-            log_range=log_range or {},
+            parent=trained_from.parent,
+            log_range=dict(trained_from.log_range),
         )
         (draft / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
         draft.rename(store / manifest.bundle_id)

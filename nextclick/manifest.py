@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -52,6 +53,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     parent: str = ""
     log_range: dict[str, tuple[_Offset, _Offset]] = {}
+
+
+class TrainedFrom(NamedTuple):
+    """What a bundle was trained from, as its manifest says it (see `Manifest`)."""
+
+    parent: str = ""
+    log_range: Mapping[str, tuple[int, int]] = {}
+
+
+UNKNOWN_ORIGIN = TrainedFrom()
 
 
 def bundle_id_of(files: tuple[BundleFile, ...], network: NetworkFields, created_ms: int) -> str:

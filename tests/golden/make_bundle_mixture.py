@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nextclick.bundle import save_bundle
+from nextclick.manifest import TrainedFrom
 from nextclick.network import Network, NetworkConfig
 from nextclick.vocabulary import Vocabulary
 
@@ -40,8 +41,7 @@ def main() -> None:
             Vocabulary(ITEMS, np.array([5.0, 4.0, 3.0, 2.0, 1.0])),
             created_ms=1_800_000_000_000,
             metrics={"recall_at_20": 0.5},
-            parent="80017eb691437708",
-            log_range={"0": (0, 199)},
+            trained_from=TrainedFrom("80017eb691437708", {"0": (0, 199)}),
         )
         (Path(store) / manifest.bundle_id).rename(FOLDER)  # fails where there is one
 

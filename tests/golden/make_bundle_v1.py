@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nextclick.bundle import save_bundle
+from nextclick.manifest import TrainedFrom
 from nextclick.network import Network, NetworkConfig
 from nextclick.vocabulary import Vocabulary
 
@@ -32,8 +33,7 @@ def main() -> None:
             Vocabulary(ITEMS, np.array([5.0, 4.0, 3.0, 2.0, 1.0])),
             created_ms=1_700_000_000_000,
             metrics={"recall_at_20": 0.25},
-            parent="00000000000000aa",
-            log_range={"0": (0, 99)},
+            trained_from=TrainedFrom("00000000000000aa", {"0": (0, 99)}),
         )
         (Path(store) / manifest.bundle_id).rename(FOLDER)  # fails where there is one
 

@@ -33,6 +33,7 @@ from nextclick.manifest import (
     MAX_MANIFEST_BYTES,
     BundleFile,
     Manifest,
+    TrainedFrom,
     bundle_id_of,
     decode_manifest,
     encode_manifest,
@@ -58,8 +59,7 @@ def test_a_saved_bundle_is_read_back(tmp_path: Path, cell: str, tied: bool, more
         Vocabulary(ITEMS, np.arange(5.0)),
         created_ms=12,
         metrics={"recall_at_20": 0.5},
-        parent="00000000000000aa",
-        log_range={"0": (3, 9)},
+        trained_from=TrainedFrom("00000000000000aa", {"0": (3, 9)}),
     )
 
     folder = tmp_path / manifest.bundle_id

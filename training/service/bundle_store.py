@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nextclick.bundle import load_network, save_bundle
 from nextclick.errors import BundleError, PermanentError
-from nextclick.manifest import Manifest
+from nextclick.manifest import Manifest, TrainedFrom
 from nextclick.network import Network
 from nextclick.vocabulary import Vocabulary
 from tools.files import make_folder, sync
@@ -51,8 +51,7 @@ def store_bundle(
             vocabulary,
             created_ms=created_ms,
             metrics=metrics,
-            parent=parent,
-            log_range=log_range,
+            trained_from=TrainedFrom(parent, log_range),
         )
         folder = store / manifest.bundle_id
         for path in (*folder.iterdir(), folder, store):
