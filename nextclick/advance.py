@@ -39,7 +39,7 @@ class Model(Protocol):
     def step(self, hidden: Sequence[bytes], clicks: Sequence[tuple[int, int, int]]) -> list[bytes]:
         """Advance hidden states by one click each."""
 
-    def rebuild(self, histories: Sequence[Sequence[RecentClick]]) -> list[bytes]:
+    def rebuild(self, recent_clicks: Sequence[Sequence[RecentClick]]) -> list[bytes]:
         """Compute hidden states from recent clicks."""
 
     def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:

@@ -26,7 +26,7 @@ _NEVER = -1e9  # log weight of a term that is not there
 _FIRST_NEIGHBOURS, _FIRST_RECLICKS, _FADING = -1.0, -3.0, -0.36
 
 
-class History(NamedTuple):
+class Context(NamedTuple):
     """The last clicks on known items, the newest first, as the mixture sees them.
 
     Attributes:
@@ -68,40 +68,40 @@ class Mixture(nn.Module):
         self.register_buffer("support", torch.zeros(n_items))
         self.register_buffer("sharpness", torch.tensor(1.0))
 
-    def log_weights(self, history: History, support: Tensor) -> Tensor:
+    def log_weights(self, context: Context, support: Tensor) -> Tensor:
         """Weigh the terms.
 
         Args:
-            history: the last clicks.
+            context: the last clicks.
             support: float32 (batch, N_AGES), of the clicked items; what stands where there is no click is ignored.
 
         Returns:
             float32 (batch, N_TERMS), logarithms of weights that sum to 1.
         """
-        there = history.item_index >= 0
+        there = context.item_index >= 0
         support = support.where(there, torch.zeros_like(support))
         newest = support[:, :1]  # the network's own term has no click: it sees the newest one's
-        log_age = torch.log2(history.age_s + 1.0) / 10.0
-        logits = self.of_term + self.of_length * (history.n_session[:, None] / 10.0)
+        log_age = torch.log2(context.age_s + 1.0) / 10.0
+        logits = self.of_term + self.of_length * (context.n_session[:, None] / 10.0)
         logits = logits + self.of_support * torch.cat([newest, support, support], 1)
         logits = logits + self.of_newest_support * newest
         logits = logits + self.of_age * torch.cat([torch.zeros_like(newest), log_age, log_age], 1)
         usable = torch.cat([torch.ones_like(there[:, :1]), there & (support > 0), there], 1)
         return functional.log_softmax(logits.masked_fill(~usable, _NEVER), 1)
 
-    def probabilities(self, scores: Tensor, history: History) -> Tensor:
+    def probabilities(self, scores: Tensor, context: Context) -> Tensor:
         """Mix the terms for every item.
 
         Args:
             scores: float32 (batch, n_items), of the network, times `sharpness`; overwritten.
-            history: the last clicks.
+            context: the last clicks.
 
         Returns:
             float32 (batch, n_items), the probability of each item to be clicked next; a row's sum is at most 1, for
             shares of rarely clicked items leave some unsaid.
         """
-        clicked = history.item_index.clamp(min=0)  # (batch, N_AGES)
-        weights = self.log_weights(history, self.support[clicked]).exp()
+        clicked = context.item_index.clamp(min=0)  # (batch, N_AGES)
+        weights = self.log_weights(context, self.support[clicked]).exp()
         mixed = torch.softmax(scores, 1, out=scores).mul_(weights[:, :1])
         of_neighbours, of_reclicks = weights[:, 1 : 1 + N_AGES], weights[:, 1 + N_AGES :]
         shares = self.shares[clicked] * of_neighbours.unsqueeze(2)  # (batch, N_AGES, n_neighbours)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from nextclick.errors import CorruptStateError
-from nextclick.mixture import MAX_SESSION_CLICKS, N_AGES, SESSION_GAP_S, History
+from nextclick.mixture import MAX_SESSION_CLICKS, N_AGES, SESSION_GAP_S, Context
 from nextclick.network import Network
 from nextclick.updates import RNN, RankedList, Recommendation, ranked_list
 from nextclick.user_state import DAMAGE_REMEDY, RecentClick, iter_recent
@@ -60,7 +60,7 @@ class ServedModel:
         packed = after.half().numpy()
         return [row.tobytes() for row in packed]
 
-    def rebuild(self, histories: Sequence[Sequence[RecentClick]]) -> list[bytes]:
+    def rebuild(self, recent_clicks: Sequence[Sequence[RecentClick]]) -> list[bytes]:
         """Compute hidden states anew from recent clicks, from the zero state; unknown items are passed over.
 
         Returns:
@@ -69,10 +69,10 @@ class ServedModel:
         known = [
             [
                 (index, click.gap_s, click.event_type)
-                for click in history
+                for click in user_clicks
                 if (index := self.index_of(click.item_hash)) is not None
             ]
-            for history in histories
+            for user_clicks in recent_clicks
         ]
         states = [b""] * len(known)
         for position in range(max(map(len, known), default=0)):
@@ -94,9 +94,9 @@ class ServedModel:
             CorruptStateError: a state is not one of this network's.
         """
         state = torch.from_numpy(self._unpack(hidden))
-        history, newest = self._histories(recent)
+        context, newest = self._context(recent)
         features = self._network.features(self._network.hidden(state), self._inputs_of(newest))
-        return self._network.probabilities(features, history).numpy()
+        return self._network.probabilities(features, context).numpy()
 
     def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
         """Give each user's k best items with their probabilities; exact. For the arguments see `probabilities`."""
@@ -109,7 +109,7 @@ class ServedModel:
             lists.append(ranked_list(RNN, items, low_hashes[indices].tolist()))
         return lists
 
-    def _histories(self, recent: Sequence[bytes]) -> tuple[History, list[NetworkClick | None]]:
+    def _context(self, recent: Sequence[bytes]) -> tuple[Context, list[NetworkClick | None]]:
         """Find the last clicks on known items, and of each user the newest of them."""
         index_of = self.vocabulary.index_of_hash
         item_index = np.full((len(recent), N_AGES), -1, dtype=np.int64)
@@ -132,7 +132,7 @@ class ServedModel:
                     break
             n_session[row] = min(n_running, MAX_SESSION_CLICKS)
             newest.append(first)
-        return History(torch.from_numpy(item_index), torch.from_numpy(age_s), torch.from_numpy(n_session)), newest
+        return Context(torch.from_numpy(item_index), torch.from_numpy(age_s), torch.from_numpy(n_session)), newest
 
     def _inputs_of(self, clicks: Sequence[NetworkClick | None]) -> torch.Tensor:
         """Give the input vectors of clicks, float32 (batch, hidden_size); zeros where there is none."""

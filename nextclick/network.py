@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
-from nextclick.mixture import N_TERMS, History, Mixture
+from nextclick.mixture import N_TERMS, Context, Mixture
 from nextclick.settings import MAX_HIDDEN_SIZE, MAX_NEIGHBOURS
 
 N_GAP_BINS = 24  # powers of two of a second: the last bin is gaps of 97 days and more
@@ -201,10 +201,10 @@ class Network(nn.Module):
         items = self.output_embedding.weight.T
         return torch.addmm(self.item_bias, self.queries(features), items, beta=sharpness, alpha=sharpness)
 
-    def probabilities(self, features: Tensor, history: History) -> Tensor:
+    def probabilities(self, features: Tensor, context: Context) -> Tensor:
         """Give every item's probability to be clicked next, float32 (batch, n_items); no gradient."""
         if self.mixture is None:
             scores = self.scores(features)
             return torch.softmax(scores, 1, out=scores)
         scores = self.scores(features, float(self.mixture.sharpness))
-        return self.mixture.probabilities(scores, history)
+        return self.mixture.probabilities(scores, context)

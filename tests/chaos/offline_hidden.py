@@ -50,8 +50,8 @@ class _Unranked:
         self.step = model.step
         self._model = model
 
-    def rebuild(self, histories: Sequence[Sequence[RecentClick]]) -> list[bytes]:
-        return self._model.rebuild(histories)
+    def rebuild(self, recent_clicks: Sequence[Sequence[RecentClick]]) -> list[bytes]:
+        return self._model.rebuild(recent_clicks)
 
     def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
         return [_NO_LIST] * len(hidden)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nextclick.advance import Limits, LoggedClick, UserKey, advance
 from nextclick.clicks import Click
 from nextclick.hashing import item_hash
-from nextclick.mixture import MAX_SESSION_CLICKS, SESSION_GAP_S, History
+from nextclick.mixture import MAX_SESSION_CLICKS, SESSION_GAP_S, Context
 from nextclick.model import ServedModel
 from nextclick.network import NetworkConfig
 from nextclick.updates import POPULAR, ranked_list
@@ -36,18 +36,18 @@ def logs(items: str) -> st.SearchStrategy[list[tuple[str, str, int]]]:
     return st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from(items), pauses_ms), max_size=60)
 
 
-def served(log: list[tuple[str, str, int]], keep: int) -> list[History]:
+def served(log: list[tuple[str, str, int]], keep: int) -> list[Context]:
     """Give what the served model sees after each click."""
     states: dict[UserKey, UserState] = {}
-    histories, time_ms = [], 10**6
+    contexts, time_ms = [], 10**6
     for offset, (user, item, pause_ms) in enumerate(log):
         time_ms = max(0, time_ms + pause_ms)
         click = Click(user, item, time_ms, 0)
         logged = LoggedClick((0, user.encode()), offset, time_ms, click, item_hash(item))
         (outcome,) = advance(MODEL, ranked_list(POPULAR, [], []), states, [logged], Limits(keep, 1))
         states[logged.user] = outcome.state
-        histories.append(MODEL._histories([outcome.state.recent])[0])
-    return histories
+        contexts.append(MODEL._context([outcome.state.recent])[0])
+    return contexts
 
 
 def check(log: list[tuple[str, str, int]], keep: int) -> None:
@@ -66,11 +66,11 @@ def check(log: list[tuple[str, str, int]], keep: int) -> None:
     after = served(log, keep)
     rows = np.flatnonzero(np.arange(len(log)) != sequences.first_row_of_user())
 
-    trained = Contexts(sequences).histories(rows)
+    trained = Contexts(sequences).of(rows)
 
     for place, row in enumerate(rows):
         seen = after[sequences.age_rank[row - 1]]
-        for name, found, expected in zip(History._fields, seen, trained, strict=True):
+        for name, found, expected in zip(Context._fields, seen, trained, strict=True):
             assert torch.equal(found[0], expected[place]), (name, int(row))
             assert found.dtype == expected.dtype
 

@@ -62,9 +62,9 @@ def fit_on(
     target = np.arange(n_older + 1, len(all_clicks), 2)
     predictions = Predictions(target, target - 1)
     fit_mixture(network, all_clicks, predictions, counts, cancellation or Cancellation(Event()))
-    history = Contexts(all_clicks).histories(target)
+    context = Contexts(all_clicks).of(target)
     with torch.inference_mode():
-        return mixture.log_weights(history, mixture.support[history.item_index.clamp(min=0)]).exp()
+        return mixture.log_weights(context, mixture.support[context.item_index.clamp(min=0)]).exp()
 
 
 def random_items(n: int, seed: int = 1) -> Ints:

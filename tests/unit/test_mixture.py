@@ -5,21 +5,21 @@ import math
 import pytest
 import torch
 
-from nextclick.mixture import N_AGES, N_TERMS, History, Mixture
+from nextclick.mixture import N_AGES, N_TERMS, Context, Mixture
 from tests.networks import fill
 
 N_ITEMS, N_NEIGHBOURS = 7, 2
 Click = tuple[int, float]  # item_index, age in s
 
 
-def history(*users: list[Click], n_session: float = 2.0) -> History:
+def context(*users: list[Click], n_session: float = 2.0) -> Context:
     """Histories of users, each given by the last clicks, the newest first."""
     item_index = torch.full((len(users), N_AGES), -1)
     age_s = torch.zeros(len(users), N_AGES)
     for row, clicks in enumerate(users):
         for place, (item, age) in enumerate(clicks):
             item_index[row, place], age_s[row, place] = item, age
-    return History(item_index, age_s, torch.full((len(users),), n_session))
+    return Context(item_index, age_s, torch.full((len(users),), n_session))
 
 
 def mixture(seed: int = 1) -> Mixture:
@@ -46,10 +46,10 @@ def neighbour_of(item: int, neighbour: int, share: float) -> Mixture:
 
 
 LONG = [(1, 0.0), (2, 5.0), (1, 60.0), (0, 61.0), (6, 900.0), (4, 4_000.0), (5, 1e5), (3, 1e9)]
-HISTORIES = history([], [(1, 0.0)], [(0, 30.0)], LONG)
+CONTEXTS = context([], [(1, 0.0)], [(0, 30.0)], LONG)
 
 
-def slow_probabilities(made: Mixture, scores: torch.Tensor, of: History) -> list[list[float]]:
+def slow_probabilities(made: Mixture, scores: torch.Tensor, of: Context) -> list[list[float]]:
     """The formula of the module, term by term, in Python's numbers."""
     result = []
     for row in range(len(scores)):
@@ -88,8 +88,8 @@ def test_probabilities_equal_the_formula_written_out_slowly(seed: int) -> None:
     made = mixture(seed)
     scores = torch.randn(4, N_ITEMS)
 
-    expected = slow_probabilities(made, scores, HISTORIES)
-    found = made.probabilities(scores.clone(), HISTORIES)
+    expected = slow_probabilities(made, scores, CONTEXTS)
+    found = made.probabilities(scores.clone(), CONTEXTS)
 
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-6)
     assert (found > 0).all()
@@ -102,7 +102,7 @@ def test_weights_sum_to_1_and_clicks_that_are_not_there_have_none() -> None:
     """Neither their neighbours nor they themselves; and no neighbours where nothing was ever counted."""
     made = mixture()
 
-    weights = made.log_weights(HISTORIES, made.support[HISTORIES.item_index.clamp(min=0)]).exp()
+    weights = made.log_weights(CONTEXTS, made.support[CONTEXTS.item_index.clamp(min=0)]).exp()
 
     neighbours, reclicks = weights[:, 1 : 1 + N_AGES], weights[:, 1 + N_AGES :]
     torch.testing.assert_close(weights.sum(1), torch.ones(4))
@@ -115,7 +115,7 @@ def test_weights_sum_to_1_and_clicks_that_are_not_there_have_none() -> None:
 def test_what_stands_where_there_is_no_click_is_ignored() -> None:
     """Support and age of row 0, which an absent click points to, change nothing."""
     made = mixture()
-    of = history([(1, 0.0)])
+    of = context([(1, 0.0)])
     support = made.support[of.item_index.clamp(min=0)]
     other = support.clone()
     other[:, 1:] = 1e6
@@ -128,7 +128,7 @@ def test_a_mixture_by_hand() -> None:
     """One click on item 1, whose neighbour is item 0 by half: three terms of 1/3 each."""
     made = neighbour_of(1, 0, 0.5)
 
-    found = made.probabilities(torch.zeros(1, N_ITEMS), history([(1, 0.0)]))
+    found = made.probabilities(torch.zeros(1, N_ITEMS), context([(1, 0.0)]))
 
     network = 1 / 3 / N_ITEMS
     expected = [[network + 1 / 3 * 0.5, network + 1 / 3, *[network] * (N_ITEMS - 2)]]
@@ -140,7 +140,7 @@ def test_an_item_that_was_clicked_twice_is_counted_twice() -> None:
     """As neighbours' source and as what may be clicked again: five terms of 1/5."""
     made = neighbour_of(1, 0, 0.5)
 
-    found = made.probabilities(torch.zeros(1, N_ITEMS), history([(1, 0.0), (1, 0.0)]))
+    found = made.probabilities(torch.zeros(1, N_ITEMS), context([(1, 0.0), (1, 0.0)]))
 
     network = 1 / 5 / N_ITEMS
     assert found[0, :3].tolist() == pytest.approx([network + 2 / 5 * 0.5, network + 2 / 5, network])
@@ -151,7 +151,7 @@ def test_neighbours_with_share_0_add_nothing() -> None:
     """Short lists are filled up with row 0."""
     made = neighbour_of(1, 2, 0.5)
 
-    found = made.probabilities(torch.zeros(1, N_ITEMS), history([(1, 0.0)]))
+    found = made.probabilities(torch.zeros(1, N_ITEMS), context([(1, 0.0)]))
 
     assert found[0, 0].item() == pytest.approx(1 / 3 / N_ITEMS)
     assert found.sum().item() == pytest.approx(1 - 1 / 3 * 0.5)
@@ -160,7 +160,7 @@ def test_neighbours_with_share_0_add_nothing() -> None:
 def test_a_fresh_gate_trusts_the_network_most_and_new_clicks_more_than_old_ones() -> None:
     """What it has not learnt it does not do: length, age and support do not matter yet."""
     made = Mixture(N_ITEMS, N_NEIGHBOURS)
-    of = history([(item % N_ITEMS, 50.0 * item) for item in range(N_AGES)])
+    of = context([(item % N_ITEMS, 50.0 * item) for item in range(N_AGES)])
 
     with torch.inference_mode():
         weights = made.log_weights(of, torch.ones(1, N_AGES)).exp()[0]
@@ -180,9 +180,9 @@ def test_every_weight_of_the_gate_learns() -> None:
     """Each of them moves some term."""
     made = mixture()
     names, weights = zip(*made.named_parameters(), strict=True)
-    support = made.support[HISTORIES.item_index.clamp(min=0)]
+    support = made.support[CONTEXTS.item_index.clamp(min=0)]
 
-    terms = made.log_weights(HISTORIES, support)
+    terms = made.log_weights(CONTEXTS, support)
     gradients = torch.autograd.grad((terms * torch.rand(4, N_TERMS) * (terms > -1e6)).sum(), weights)
 
     assert [name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()] == []

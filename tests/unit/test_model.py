@@ -116,11 +116,11 @@ def test_the_mixture_sees_the_last_clicks_on_known_items_and_how_long_ago_they_w
     model, _ = _model("gru", FULL)
     clicks = [("i1", 0, 0), ("unknown", 50, 0), ("i2", 7, 1), ("i1", 3, 0), ("unknown", 10, 2)]
 
-    history, (newest,) = model._histories([_packed(clicks)])
+    context, (newest,) = model._context([_packed(clicks)])
 
-    assert history.item_index.tolist() == [[1, 2, 1] + [-1] * (N_AGES - 3)]
-    assert history.age_s.tolist() == [[10.0, 13.0, 70.0] + [0.0] * (N_AGES - 3)]
-    assert history.n_session.tolist() == [3.0]
+    assert context.item_index.tolist() == [[1, 2, 1] + [-1] * (N_AGES - 3)]
+    assert context.age_s.tolist() == [[10.0, 13.0, 70.0] + [0.0] * (N_AGES - 3)]
+    assert context.n_session.tolist() == [3.0]
     assert newest == (1, 3, 0)
 
 
@@ -129,20 +129,20 @@ def test_a_session_ends_with_a_pause_of_more_than_half_an_hour(gap_s: int, n_ses
     """The click after the pause is the first of its session; older clicks are still seen."""
     model, _ = _model("gru", FULL)
 
-    history, _ = model._histories([_packed([("i1", 0, 0), ("i2", gap_s, 0), ("i3", 1, 0)])])
+    context, _ = model._context([_packed([("i1", 0, 0), ("i2", gap_s, 0), ("i3", 1, 0)])])
 
-    assert history.n_session.tolist() == [n_session]
-    assert history.item_index[0, :3].tolist() == [3, 2, 1]
+    assert context.n_session.tolist() == [n_session]
+    assert context.item_index[0, :3].tolist() == [3, 2, 1]
 
 
-def test_a_user_without_a_known_click_has_no_history() -> None:
+def test_a_user_without_a_known_click_has_no_context() -> None:
     """The network answers alone, and nothing is counted for the item in row 0."""
     model, _ = _model("gru", FULL)
 
-    history, newest = model._histories([b"", _packed([("unknown", 0, 0)])])
+    context, newest = model._context([b"", _packed([("unknown", 0, 0)])])
 
-    assert (history.item_index == -1).all()
-    assert history.n_session.tolist() == [0.0, 0.0]
+    assert (context.item_index == -1).all()
+    assert context.n_session.tolist() == [0.0, 0.0]
     assert newest == [None, None]
 
 
@@ -162,18 +162,18 @@ def test_the_skip_takes_the_newest_known_click_with_its_own_gap_and_event() -> N
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_rebuilding_takes_the_same_steps(cell: str) -> None:
-    """From the zero state, over histories of different lengths; unknown items are passed over."""
+    """From the zero state, over users with more and fewer clicks; unknown items are passed over."""
     model, _ = _model(cell)
     unknown = RecentClick(item_hash("never heard of"), 9, 0)
-    histories = [
-        _history(CLICKS),
+    recent = [
+        _recent_clicks(CLICKS),
         [],
-        [unknown, *_history(CLICKS[:1]), unknown, *_history(CLICKS[1:2])],
+        [unknown, *_recent_clicks(CLICKS[:1]), unknown, *_recent_clicks(CLICKS[1:2])],
         [unknown, unknown],
-        _history(CLICKS[:1]),
+        _recent_clicks(CLICKS[:1]),
     ]
 
-    rebuilt = model.rebuild(histories)
+    rebuilt = model.rebuild(recent)
 
     assert rebuilt[1] == rebuilt[3] == b""
     for row, clicks in ((0, CLICKS), (2, CLICKS[:2]), (4, CLICKS[:1])):
@@ -274,7 +274,7 @@ def _packed(clicks: list[tuple[str, int, int]]) -> bytes:
     return recent
 
 
-def _history(clicks: list[tuple[int, int, int]]) -> list[RecentClick]:
+def _recent_clicks(clicks: list[tuple[int, int, int]]) -> list[RecentClick]:
     return [RecentClick(item_hash(f"i{index}"), gap_s, event_type) for index, gap_s, event_type in clicks]
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
-from nextclick.mixture import N_AGES, History
+from nextclick.mixture import N_AGES, Context
 from nextclick.network import N_EVENT_ROWS, N_GAP_BINS, Network, NetworkConfig
 from tests.networks import random_network
 
@@ -132,13 +132,13 @@ def test_probabilities_come_from_the_mixture_where_there_is_one() -> None:
     """Else they are the softmax of the scores."""
     plain, mixed = _network("gru"), _network("gru", n_neighbours=2)
     features = torch.randn(2, 4)
-    history = History(torch.full((2, N_AGES), 4), torch.zeros(2, N_AGES), torch.ones(2))
+    context = Context(torch.full((2, N_AGES), 4), torch.zeros(2, N_AGES), torch.ones(2))
     assert mixed.mixture is not None
 
-    expected = mixed.mixture.probabilities(mixed.scores(features) * mixed.mixture.sharpness, history)
+    expected = mixed.mixture.probabilities(mixed.scores(features) * mixed.mixture.sharpness, context)
 
-    torch.testing.assert_close(plain.probabilities(features, history), plain.scores(features).softmax(1))
-    torch.testing.assert_close(mixed.probabilities(features, history), expected)
+    torch.testing.assert_close(plain.probabilities(features, context), plain.scores(features).softmax(1))
+    torch.testing.assert_close(mixed.probabilities(features, context), expected)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nextclick.mixture import N_AGES, History
+from nextclick.mixture import N_AGES, Context
 from nextclick.network import Network, NetworkConfig
 from nextclick.ranking_metrics import recall_at
 from nextclick.settings import Settings
@@ -235,13 +235,13 @@ def test_the_gate_is_fitted_with_counts_that_have_not_seen_its_clicks(follows_th
 
     network = fitted(sequences, settings)
 
-    history = Contexts(sequences).histories(sequences.user_starts[1:] - 1)
-    support = torch.full(history.item_index.shape, 4.0)
+    context = Contexts(sequences).of(sequences.user_starts[1:] - 1)
+    support = torch.full(context.item_index.shape, 4.0)
     trust = []
     for each in (network.mixture, Network(network_config(settings, N_ITEMS)).mixture):
         assert each is not None
         with torch.inference_mode():
-            trust.append(each.log_weights(history, support).exp()[:, 1].mean().item())
+            trust.append(each.log_weights(context, support).exp()[:, 1].mean().item())
     assert (trust[0] > trust[1]) is follows_the_rule
 
 
@@ -302,9 +302,9 @@ def test_a_few_items_are_enough(cell: str, tied: bool, n_items: int) -> None:
 def check_served(network: Network) -> None:
     """Make sure that every weight is a number, and every probability one."""
     assert all(weight.isfinite().all() for weight in network.state_dict().values())
-    history = History(torch.zeros(1, N_AGES, dtype=torch.int64), torch.zeros(1, N_AGES), torch.ones(1))
+    context = Context(torch.zeros(1, N_AGES, dtype=torch.int64), torch.zeros(1, N_AGES), torch.ones(1))
     with torch.inference_mode():
-        probabilities = network.probabilities(torch.ones(1, network.config.hidden_size), history)
+        probabilities = network.probabilities(torch.ones(1, network.config.hidden_size), context)
     assert (probabilities >= 0).all()
     assert 0.05 < probabilities.sum() < 1 + 1e-5
 

@@ -48,8 +48,8 @@ class NetworkRecommender:
         scores = np.empty((len(rows), self.network.config.n_items), dtype=np.float32)
         for chosen, features in features_before(self.network, contexts, predictions, NEVER_CANCELLED):
             with torch.inference_mode():
-                history = contexts.histories(rows[chosen])
-                scores[chosen] = self.network.probabilities(features, history).numpy()
+                context = contexts.of(rows[chosen])
+                scores[chosen] = self.network.probabilities(features, context).numpy()
         return scores
 
     def _contexts_of(self, clicks: Sequences) -> Contexts:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextclick.mixture import N_AGES, N_TERMS, History, Mixture
+from nextclick.mixture import N_AGES, N_TERMS, Context, Mixture
 from nextclick.network import Network
 from training.learning.associations import AssociationCounts
 from training.learning.cancellation import Cancellation
@@ -48,12 +48,12 @@ class _Evidence(NamedTuple):
     """How probable each term of the mixture found the clicks that came.
 
     Attributes:
-        history: of the predictions.
+        context: of the predictions.
         support: float32 (n, N_AGES), of the clicked items.
         probability: float32 (n, N_TERMS), of the clicked item, term by term.
     """
 
-    history: History
+    context: Context
     support: Tensor
     probability: Tensor
 
@@ -106,21 +106,21 @@ def _evidence(
     for chosen, features in features_before(network, contexts, predictions, cancellation):
         rows = predictions.target[chosen]
         for part in score_parts(network, len(rows)):
-            history, target = contexts.histories(rows[part]), sequences.item_index[rows[part]]
-            support, of_counts = _counted(counts, history, target)
+            context, target = contexts.of(rows[part]), sequences.item_index[rows[part]]
+            support, of_counts = _counted(counts, context, target)
             with torch.inference_mode():
                 of_network = torch.softmax(network.scores(features[part]), 1)
                 of_network = of_network.gather(1, torch.from_numpy(target)[:, None])
-            parts.append((*history, support, torch.cat([of_network, of_counts], 1)))
+            parts.append((*context, support, torch.cat([of_network, of_counts], 1)))
     if not parts:
         return None
-    *history_columns, support, probability = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    return _Evidence(History(*history_columns), support, probability)
+    *context_columns, support, probability = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return _Evidence(Context(*context_columns), support, probability)
 
 
-def _counted(counts: AssociationCounts, history: History, target: Ints) -> tuple[Tensor, Tensor]:
+def _counted(counts: AssociationCounts, context: Context, target: Ints) -> tuple[Tensor, Tensor]:
     """Give the support of the clicked items, and what the counts and the re-clicks say of the targets."""
-    clicked = history.item_index.numpy()  # (batch, N_AGES)
+    clicked = context.item_index.numpy()  # (batch, N_AGES)
     targets = np.repeat(target, N_AGES)
     share, support = counts.known(clicked.clip(min=0).ravel(), targets)
     is_there = clicked >= 0
@@ -138,7 +138,7 @@ def _fit_gate(mixture: Mixture, evidence: _Evidence) -> None:
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        log_weights = mixture.log_weights(evidence.history, evidence.support)
+        log_weights = mixture.log_weights(evidence.context, evidence.support)
         value = -torch.logsumexp(log_weights + log_probability, 1).mean()
         moved = sum((weight - start).square().sum() for weight, start in zip(weights, first, strict=True))
         value = value + _PENALTY / len(log_probability) * moved

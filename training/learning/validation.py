@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nextclick.mixture import MAX_SESSION_CLICKS, N_AGES, History
+from nextclick.mixture import MAX_SESSION_CLICKS, N_AGES, Context
 from nextclick.network import Network
 from nextclick.ranking_metrics import Ranks, mrr_at, ndcg_at, ranks_of_targets, recall_at
 from training.learning.associations import session_starts
@@ -135,8 +135,8 @@ def network_ranks(
         chosen, features = chosen[is_known], features[torch.from_numpy(is_known)]
         for part in score_parts(network, len(chosen)):
             with torch.inference_mode():
-                history = contexts.histories(predictions.target[chosen[part]])
-                probabilities = network.probabilities(features[part], history)
+                context = contexts.of(predictions.target[chosen[part]])
+                probabilities = network.probabilities(features[part], context)
             ranks[chosen[part]] = ranks_of_targets(probabilities.numpy(), target[chosen[part]])
     return ranks
 
@@ -171,7 +171,7 @@ class Contexts:
         steps: Ints = before[predictions.target] - before[predictions.context_first]
         return steps
 
-    def histories(self, rows: Ints) -> History:
+    def of(self, rows: Ints) -> Context:
         """Give what the mixture sees before the clicks in some rows.
 
         Args:
@@ -185,7 +185,7 @@ class Contexts:
         last_row = rows - 1
         age_s = np.where(is_there, self._clock_s[last_row][:, None] - self._clock_s[clicked_rows], 0)
         n_session = self.n_known_before[rows] - self.n_known_before[self._session_start[last_row]]
-        return History(
+        return Context(
             torch.from_numpy(np.where(is_there, self.sequences.item_index[clicked_rows], -1)),
             torch.from_numpy(age_s.astype(np.float32)),
             torch.from_numpy(np.minimum(n_session, MAX_SESSION_CLICKS).astype(np.float32)),
