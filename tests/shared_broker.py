@@ -13,7 +13,7 @@ from demo.local_kafka import LocalKafka
 from nextclick.errors import NextclickError
 
 # Kafka's default is 6 s: a test that waits for a killed or sleeping process to be forgotten need not wait so long.
-CONFIG = {"group.min.session.timeout.ms": "500"}
+BROKER_CONFIG = {"group.min.session.timeout.ms": "500"}
 
 
 class BrokerKeeper:
@@ -22,7 +22,7 @@ class BrokerKeeper:
     def __init__(self) -> None:
         """Listen; nothing is started yet."""
         kafka_home = os.environ.get("KAFKA_HOME")
-        self._kafka = LocalKafka(kafka_home=Path(kafka_home) if kafka_home else None, config=CONFIG)
+        self._kafka = LocalKafka(kafka_home=Path(kafka_home) if kafka_home else None, config=BROKER_CONFIG)
         self._listener = Listener(family="AF_UNIX")
         # The broker lives as long as the thread that starts it, and this one as long as the process.
         threading.Thread(target=self._answer, name="broker keeper", daemon=True).start()

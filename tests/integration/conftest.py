@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from demo.children import Child
+from demo.local_kafka import LocalKafka
 from nextclick.advance import Limits, LoggedClick
 from nextclick.clicks import ClickFields, encode_click
 from nextclick.settings import Settings
@@ -22,9 +23,21 @@ from tests.chaos.evidence import count_records, gather, read_clicks, read_topic,
 from tests.chaos.fleet import StartChild
 from tests.chaos.report import Report
 from tests.chaos.verifier import check_updates, uninterrupted, verify
+from tests.shared_broker import BROKER_CONFIG
 from tools.client_config import producer_config
 
 DEADLINE_S = 60.0
+# Tests that share something that takes long to make run in one process, one after the other.
+GROUPED_BY = ("broker_to_stop", "secure_broker")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares a broker of its own (`--dist loadgroup`)."""
+    for item in items:
+        for fixture in GROUPED_BY:
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(fixture))
 
 
 @dataclass
@@ -155,10 +168,8 @@ class Playground:
             child.kill()
 
 
-@pytest.fixture
-def playground(broker: str, topic_prefix: str, tmp_path: Path) -> Iterator[Playground]:
-    """Topics of this test's own on the shared broker, folders of its own, and no process left behind."""
-    name = topic_prefix
+def make_playground(broker: str, name: str, folder: Path) -> Playground:
+    """Topics of their own on a broker, and folders of their own; nothing runs yet."""
     settings = Settings(
         broker=broker,
         app=f"{name}-app",
@@ -166,14 +177,37 @@ def playground(broker: str, topic_prefix: str, tmp_path: Path) -> Iterator[Playg
         recommendations_topic=f"{name}-recommendations",
         rejected_topic=f"{name}-clicks-rejected",
         models_topic=f"{name}-models",
-        data_dir=tmp_path / "worker",
-        log_dir=tmp_path / "click-log",
-        bundle_dir=tmp_path / "bundles",
+        data_dir=folder / "worker",
+        log_dir=folder / "click-log",
+        bundle_dir=folder / "bundles",
         worker_port=0,
         trainer_port=0,
-        session_timeout_s=6,  # the least that a broker takes: a killed worker's partitions are free sooner
+        session_timeout_s=6,  # the least that a broker takes by default: a killed worker's partitions are free sooner
     )
     Topics(settings).create()
-    playground = Playground(settings, tmp_path)
+    return Playground(settings, folder)
+
+
+@pytest.fixture
+def playground(broker: str, topic_prefix: str, tmp_path: Path) -> Iterator[Playground]:
+    """Topics of this test's own on the shared broker, folders of its own, and no process left behind."""
+    playground = make_playground(broker, topic_prefix, tmp_path)
     yield playground
     playground.stop()
+
+
+@pytest.fixture(scope="session")
+def broker_to_stop() -> Iterator[LocalKafka]:
+    """A broker that tests may stop and pause, which those that share the other one must not suffer."""
+    with LocalKafka(config=BROKER_CONFIG) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def outage(broker_to_stop: LocalKafka, topic_prefix: str, tmp_path: Path) -> Iterator[Playground]:
+    """A playground on `broker_to_stop`, which is there again at the end, whatever the test did to it."""
+    playground = make_playground(broker_to_stop.bootstrap, topic_prefix, tmp_path)
+    yield playground
+    playground.stop()
+    broker_to_stop.resume()
+    broker_to_stop.start()

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,59 +33,40 @@ main()
 """
 
 
-@pytest.fixture
-def own_broker() -> Iterator[LocalKafka]:
-    """A broker that the test may stop and pause."""
-    with LocalKafka() as kafka:
-        yield kafka
-
-
-@pytest.fixture
-def topic_prefix() -> str:
-    """One test's topics on its own broker need no other name."""
-    return "doubt"
-
-
-@pytest.fixture
-def broker(own_broker: LocalKafka) -> str:
-    """The broker that `playground` uses."""
-    return own_broker.bootstrap
-
-
 def test_a_broker_that_is_away_for_longer_than_the_session_is_waited_for(
-    playground: Any, own_broker: LocalKafka
+    outage: Any, broker_to_stop: LocalKafka
 ) -> None:
     """Stopped for 8 s and paused for 8 s with a session timeout of 6 s: the same process goes on."""
-    worker = playground.worker()
-    playground.send(simulated(2_000))
-    playground.wait_until_answered()
-    own_broker.stop(keep_data=True)
-    playground.wait_for_log("worker", "does not answer")
-    own_broker.start()
-    playground.wait_for_log("worker", "answers again")
-    playground.send(simulated(2_000, seed=1))
-    own_broker.pause()
-    playground.wait_for(lambda: playground.log("worker").read_text().count("does not answer") == 2, "the pause is said")
-    own_broker.resume()
-    playground.send(simulated(2_000, seed=2))
-    updates = playground.wait_until_answered()
+    worker = outage.worker()
+    outage.send(simulated(2_000))
+    outage.wait_until_answered()
+    broker_to_stop.stop(keep_data=True)
+    outage.wait_for_log("worker", "does not answer")
+    broker_to_stop.start()
+    outage.wait_for_log("worker", "answers again")
+    outage.send(simulated(2_000, seed=1))
+    broker_to_stop.pause()
+    outage.wait_for(lambda: outage.log("worker").read_text().count("does not answer") == 2, "the pause is said")
+    broker_to_stop.resume()
+    outage.send(simulated(2_000, seed=2))
+    updates = outage.wait_until_answered()
 
     assert worker.exit_status is None
-    playground.assert_sequences_are_right(updates, after_a_crash=True)
-    playground.assert_states_equal_offline()
+    outage.assert_sequences_are_right(updates, after_a_crash=True)
+    outage.assert_states_equal_offline()
 
 
-def test_a_stop_without_a_broker_is_quick(playground: Any, own_broker: LocalKafka) -> None:
+def test_a_stop_without_a_broker_is_quick(outage: Any, broker_to_stop: LocalKafka) -> None:
     """SIGTERM: under 5 s, whatever is unfinished."""
-    worker = playground.worker()
-    playground.send(simulated(500))
-    playground.wait_until_answered()
-    own_broker.pause()
+    worker = outage.worker()
+    outage.send(simulated(500))
+    outage.wait_until_answered()
+    broker_to_stop.pause()
     started_s = time.monotonic()
     os.kill(worker.pid, signal.SIGTERM)
     worker.wait(STOP_S + 5)
     took_s = time.monotonic() - started_s
-    own_broker.resume()
+    broker_to_stop.resume()
 
     assert took_s < STOP_S
     assert worker.exit_status == 0

@@ -27,11 +27,12 @@ DEADLINE_S = 90.0
 READY = "Kafka is ready at "
 
 
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[LocalKafka]:
-    """A broker for tests that stop and pause it, which the run's own broker must not suffer."""
-    with LocalKafka() as started:
-        yield started
+@pytest.fixture
+def kafka(broker_to_stop: LocalKafka) -> Iterator[LocalKafka]:
+    """A broker that a test may stop and pause; it is there again at the end."""
+    yield broker_to_stop
+    broker_to_stop.resume()
+    broker_to_stop.start()
 
 
 @pytest.fixture

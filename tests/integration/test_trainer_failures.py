@@ -1,7 +1,4 @@
-"""The trainer when things go wrong: killed, paused, a second one, a broker that is away, lost clicks, a full disk.
-
-On a broker of their own, which forgets a killed process after a second instead of the six that brokers insist on.
-"""
+"""The trainer when things go wrong: killed, paused, a second one, a broker that is away, lost clicks, a full disk."""
 
 import dataclasses
 import os
@@ -10,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +29,17 @@ from training.service.log_files import read_rows, write_file
 from training.service.trainer_role import TrainerRole
 
 NOW_MS = 1_700_000_000_000
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 NO_TRAINING = ("--set", "min_clicks=1000000000")
 QUICK = ("--set", "log_flush_s=0.1", *NO_TRAINING)
 SMALL = ("--set", "min_clicks=800", "--set", "hidden_size=16", "--set", "epochs=2", "--set", "log_flush_s=0.2")
 SEED = 1
 
 
-@pytest.fixture(scope="module")
-def quick_broker() -> Iterator[LocalKafka]:
-    with LocalKafka(config={"group.min.session.timeout.ms": "500"}) as kafka:
-        yield kafka
-
-
 @pytest.fixture
-def trainers(playground: Any, quick_broker: LocalKafka) -> Any:
-    """The playground, on the quick broker."""
-    playground.settings = dataclasses.replace(playground.settings, broker=quick_broker.bootstrap, session_timeout_s=2)
-    Topics(playground.settings).create()
+def trainers(playground: Any) -> Any:
+    """The playground, where a killed or sleeping trainer is forgotten after 2 s."""
+    playground.settings = dataclasses.replace(playground.settings, session_timeout_s=2)
     return playground
 
 
@@ -302,34 +291,35 @@ def age_log(log_dir: Path, days: float) -> None:
         write_file(file.path, read_rows(file), file.written_s - days * 86_400)
 
 
-def test_a_broker_that_hangs_or_goes_away_is_waited_for(trainers: Any, quick_broker: LocalKafka) -> None:
+def test_a_broker_that_hangs_or_goes_away_is_waited_for(outage: Any, broker_to_stop: LocalKafka) -> None:
     """For longer than the session timeout, which costs the role for a while; meanwhile SIGTERM ends it soon, too."""
-    trainer = start_logging(trainers, "trainer", *QUICK)
-    trainers.send(clicks(0, 300))
-    wait_until_logged(trainers, 300)
+    outage.settings = dataclasses.replace(outage.settings, session_timeout_s=2)
+    trainer = start_logging(outage, "trainer", *QUICK)
+    outage.send(clicks(0, 300))
+    wait_until_logged(outage, 300)
 
-    quick_broker.pause()
-    wait_until_missed(trainers)
-    quick_broker.resume()
-    trainers.wait_for_log("trainer", "the broker is back")
-    trainers.send(clicks(300, 300))
-    wait_until_logged(trainers, 600)
-    quick_broker.stop(keep_data=True)
-    wait_until_missed(trainers)
-    quick_broker.start()
-    trainers.send(clicks(600, 300))
-    wait_until_logged(trainers, 900)
-    quick_broker.pause()
-    wait_until_missed(trainers)
+    broker_to_stop.pause()
+    wait_until_missed(outage)
+    broker_to_stop.resume()
+    outage.wait_for_log("trainer", "the broker is back")
+    outage.send(clicks(300, 300))
+    wait_until_logged(outage, 600)
+    broker_to_stop.stop(keep_data=True)
+    wait_until_missed(outage)
+    broker_to_stop.start()
+    outage.send(clicks(600, 300))
+    wait_until_logged(outage, 900)
+    broker_to_stop.pause()
+    wait_until_missed(outage)
     began_s = time.monotonic()
     trainer.stop(PATIENCE_S)
     took_s = time.monotonic() - began_s
-    quick_broker.resume()
+    broker_to_stop.resume()
 
     assert took_s < 5
-    assert said(trainers) == ["away", "back", "away", "back", "away"]
+    assert said(outage) == ["away", "back", "away", "back", "away"]
     assert trainer.exit_status == 0
-    assert logged_offsets(trainers.settings.log_dir) == click_offsets(trainers)
+    assert logged_offsets(outage.settings.log_dir) == click_offsets(outage)
 
 
 def said(playground: Any) -> list[str]:
