@@ -1,6 +1,8 @@
 """Whose a click log is: one process at a time writes it, for one application, from one topic.
 
 A lock keeps processes apart; a note in the folder says for which application, and from which topic, the log is written.
+A trainer takes the lock, and sees that the log is its application's; then it waits for its role; and when it begins it
+asks the broker whether the topic is the log's. Before it writes it asks again, each time (`ClickConsumer`).
 """
 
 import fcntl
