@@ -164,9 +164,8 @@ class SupervisedChild:
         delay_s = self._restarts.ended(now_s - self._started_s)
         if delay_s is None:
             raise PermanentError(
-                f"the {self.child.name} expects to run, found that it ended {QUICK_FAILURES} times within "
-                f"{QUICK_S:.0f} s of its start, now with {_described(status)}; mend what its log says:\n"
-                f"{self.child.log_tail}"
+                f"the {self.child.name} ended {QUICK_FAILURES} times within {QUICK_S:.0f} s of its start, now with "
+                f"{_described(status)}; mend what its log says:\n{self.child.log_tail}"
             )
         self._again_s = now_s + delay_s
         return (

@@ -232,8 +232,7 @@ def _stop(number: int, frame: object) -> NoReturn:
 def _wait_for_its_end(broker: "LocalKafka") -> NoReturn:
     status = broker.wait()
     raise PermanentError(
-        f"the local Apache Kafka expects to run until it is stopped, found that it ended with status {status}; "
-        f"see the end of its log:\n{broker.log_tail}"
+        f"the local Apache Kafka ended by itself with status {status}; the end of its log:\n{broker.log_tail}"
     )
 
 

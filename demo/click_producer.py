@@ -89,8 +89,8 @@ class ClickProducer:
             self.wait(0)
             if time.monotonic() > deadline:
                 raise TemporaryError(
-                    f"expected every click to be delivered within {DELIVERY_TIMEOUT_S:.0f} s, found "
-                    f"{len(self._producer)} open at {self._settings.broker}; look at the broker and start again"
+                    f"{len(self._producer)} clicks were not delivered to {self._settings.broker} within "
+                    f"{DELIVERY_TIMEOUT_S:.0f} s; look at the broker and start again"
                 )
         self.wait(0)
 
@@ -111,23 +111,21 @@ class ClickProducer:
             return missing_topic(self._settings.clicks_topic, self._settings)
         if error.code() in _REFUSALS:
             return PermanentError(
-                f"expected {self._settings.broker} to let us in, found: {error.str()}; "
-                "correct the settings security_protocol, sasl_* and tls_*"
+                f"{self._settings.broker} does not let us in: {error.str()}; correct "
+                " the settings security_protocol, sasl_* and tls_*"
             )
         if error.code() in _TRANSIENT:
             return TemporaryError(
-                f"expected a Kafka broker at {self._settings.broker}, found none that answers ({error.str()}); "
+                f"no Kafka broker answers at {self._settings.broker} ({error.str()}); "
                 "start one (`nextclick kafka` runs one here) or correct --broker"
             )
-        return PermanentError(
-            f"expected {self._settings.broker} to take every click, found: {error.str()}; look at the broker's log"
-        )
+        return PermanentError(f"{self._settings.broker} did not take a click: {error.str()}; look at the broker's log")
 
 
 def missing_topic(name: str, settings: Settings) -> PermanentError:
     """Give the error for a topic that is not there."""
     return PermanentError(
-        f"expected a topic {name!r} at {settings.broker}, found none; run `nextclick topics --broker {settings.broker}`"
+        f"there is no topic {name!r} at {settings.broker}; run `nextclick topics --broker {settings.broker}`"
     )
 
 

@@ -149,7 +149,7 @@ class Demo:
             # Clicks that are simulated anew would be other clicks: the figures could not be trusted.
             if feed.exit_status is not None:
                 raise PermanentError(
-                    f"the {feed.name} expects to run, found that it ended with status {feed.exit_status}; "
+                    f"the {feed.name} ended by itself with status {feed.exit_status}; "
                     f"the end of its log:\n{feed.log_tail}"
                 )
             for message in consumer.read(0.2):

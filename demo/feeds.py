@@ -128,8 +128,8 @@ def replay(
     """
     if speed is not None and clicks.timestamp_ms is None:
         raise PermanentError(
-            "expected a column of times for a speed, found only the order of the clicks; "
-            "name it with --time, or use --speed max"
+            "a speed needs times, and these clicks have only an order; name the column of times with --time, "
+            "or use --speed max"
         )
     started_s = time.monotonic()
     n_sent = 0
@@ -186,8 +186,8 @@ def send(
         elapsed_ms = (time.monotonic() - started_s) * 1000
     if answer is None:
         raise TemporaryError(
-            f"expected an answer in {settings.recommendations_topic!r} within {timeout_s:g} s, found none (the click "
-            f"is at partition and offset {source}); check that a worker is running (`nextclick stream`), "
+            f"no answer came in {settings.recommendations_topic!r} within {timeout_s:g} s (the click is at "
+            f" partition and offset {source}); check that a worker is running (`nextclick stream`), "
             f"that it has caught up, and that the click is not in {settings.rejected_topic!r}"
         )
     return answer, elapsed_ms
@@ -199,8 +199,8 @@ def _check_recommendations(settings: Settings, producer: ClickProducer) -> None:
         raise missing_topic(settings.recommendations_topic, settings)
     if n_partitions != producer.n_partitions:
         raise PermanentError(
-            f"expected {settings.recommendations_topic!r} to have as many partitions as {settings.clicks_topic!r} "
-            f"({producer.n_partitions}), found {n_partitions}; run `nextclick topics`"
+            f"{settings.recommendations_topic!r} has {n_partitions} partitions and {settings.clicks_topic!r} "
+            f"{producer.n_partitions}; run `nextclick topics`, which says what to do"
         )
 
 

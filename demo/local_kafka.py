@@ -155,14 +155,14 @@ class LocalKafka:
     @property
     def _started(self) -> KafkaProcess:
         if self._process is None:
-            raise RuntimeError("expected a broker that was started, found none; call start() first")
+            raise RuntimeError("there is no broker yet; call start() first")
         return self._process
 
     def _launch(self, port: int) -> None:
         if not is_free(port):
             raise PermanentError(
-                f"the local Apache Kafka expects port {port} of {HOST} to be free, found it in use; "
-                "choose another, or stop what listens there"
+                f"the local Apache Kafka cannot use port {port} of {HOST}: something listens there already; "
+                "choose another port, or stop it"
             )
         distribution = with_class_archives(find_distribution(self._cache, self._kafka_home), self._cache)
         if self._data_dir is None and self._temporary is None:

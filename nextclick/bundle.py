@@ -143,7 +143,7 @@ def verify_bundle(folder: Path) -> Manifest:
                 raise BundleError(f"bundle {folder}: {expected.name} is not what the manifest says; fetch it again")
     except (OSError, ValueError) as error:  # ValueError: a path with NUL
         found = getattr(error, "strerror", None) or error
-        raise BundleError(f"bundle {folder} expected to be readable, found: {found}; check it") from error
+        raise BundleError(f"bundle {folder} cannot be read: {found}; check it") from error
     return manifest
 
 

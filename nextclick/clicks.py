@@ -96,23 +96,14 @@ def click_decoder(fields: ClickFields) -> Decode:
     def decode(key: bytes | None, value: bytes | None, record_timestamp_ms: int) -> Click | Rejected:
         if key is None:
             return Rejected(RejectReason.NO_KEY, "expected the user id as the record's key, found none")
-        if value is None:
-            return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found no value")
-        if len(value) > MAX_VALUE_BYTES:
-            return Rejected(RejectReason.TOO_LARGE, f"expected at most {MAX_VALUE_BYTES} bytes, found {len(value)}")
-        try:
-            wire_click = decoder.decode(value)
-        except msgspec.ValidationError as error:
-            reason = RejectReason.MISSING_FIELD if "missing required" in str(error) else RejectReason.BAD_FIELD
-            return Rejected(reason, str(error))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found bytes that are not JSON")
-        user_id, item_id = str(wire_click.user), str(wire_click.item)  # many systems number their users and items
+        wire = _read_json(decoder, value)
+        if isinstance(wire, Rejected):
+            return wire
+        # Many systems number their users and items.
+        user_id, item_id = str(wire.user), str(wire.item)
         user_bytes = user_id.encode(errors="surrogatepass")
-        if (
-            not 0 < len(user_bytes) <= MAX_ID_BYTES
-            or not 0 < len(item_id.encode(errors="surrogatepass")) <= MAX_ID_BYTES
-        ):
+        item_bytes = item_id.encode(errors="surrogatepass")
+        if not 0 < len(user_bytes) <= MAX_ID_BYTES or not 0 < len(item_bytes) <= MAX_ID_BYTES:
             return Rejected(
                 RejectReason.BAD_FIELD, f"expected ids of 1 to {MAX_ID_BYTES} bytes, found a shorter or longer one"
             )
@@ -120,17 +111,32 @@ def click_decoder(fields: ClickFields) -> Decode:
             return Rejected(RejectReason.BAD_FIELD, "expected ids without the character NUL, found one with it")
         if key != user_bytes:
             return Rejected(RejectReason.WRONG_KEY, f"expected the key to equal the field {fields.user!r}")
-        timestamp_ms = wire_click.time if wire_click.time is not None else record_timestamp_ms
+        timestamp_ms = wire.time if wire.time is not None else record_timestamp_ms
         if not 0 <= timestamp_ms <= min(record_timestamp_ms + FUTURE_TOLERANCE_MS, MAX_TIMESTAMP_MS):
             return Rejected(
                 RejectReason.IN_THE_FUTURE if timestamp_ms > 0 else RejectReason.BAD_FIELD,
                 "expected an event time in ms since 1970, at most a day after the record's own timestamp",
             )
-        if wire_click.event == FORGET:
+        if wire.event == FORGET:
             return Rejected(RejectReason.FORGET_UNSUPPORTED, "this version cannot erase a user yet")
-        return Click(user_id, item_id, timestamp_ms, event_codes.get(wire_click.event, OTHER_EVENT))
+        return Click(user_id, item_id, timestamp_ms, event_codes.get(wire.event, OTHER_EVENT))
 
     return decode
+
+
+def _read_json(decoder: "msgspec.json.Decoder[Any]", value: bytes | None) -> Any:
+    """Give the fields of a click's JSON, or `Rejected`."""
+    if value is None:
+        return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found no value")
+    if len(value) > MAX_VALUE_BYTES:
+        return Rejected(RejectReason.TOO_LARGE, f"expected at most {MAX_VALUE_BYTES} bytes, found {len(value)}")
+    try:
+        return decoder.decode(value)
+    except msgspec.ValidationError as error:
+        reason = RejectReason.MISSING_FIELD if "missing required" in str(error) else RejectReason.BAD_FIELD
+        return Rejected(reason, str(error))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found bytes that are not JSON")
 
 
 def encode_click(fields: ClickFields, user_id: str, item_id: str, timestamp_ms: int, event_type: str = "view") -> bytes:

@@ -1,7 +1,7 @@
 """What can go wrong, split by what the caller should do about it.
 
 Expected cases (a bad click, a repeated click) are values, not exceptions. Everything here ends a program with one
-line for the user, which says what was expected, what was found, and what to do.
+line for the user, which says what is wrong, with the value, and what to do.
 """
 
 

@@ -224,19 +224,19 @@ class Settings:
         topics = (self.clicks_topic, self.recommendations_topic, self.rejected_topic, self.models_topic)
         if len(set(topics)) != len(topics):
             raise PermanentError(
-                "settings clicks_topic, recommendations_topic, rejected_topic and models_topic expect four different "
-                f"topics, found {', '.join(topics)}; correct one"
+                "clicks_topic, recommendations_topic, rejected_topic and models_topic must be four different topics, "
+                f"and are {', '.join(topics)}; correct one"
             )
         names = (self.user_field, self.item_field, self.time_field, self.event_field)
         if len(set(names)) != len(names):
             raise PermanentError(
-                "settings user_field, item_field, time_field and event_field expect four different names, "
-                f"found {', '.join(names)}; correct one"
+                "user_field, item_field, time_field and event_field must be four different names, "
+                f"and are {', '.join(names)}; correct one"
             )
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
             raise PermanentError(
-                f"security_protocol {self.security_protocol} expects sasl_username and sasl_password, "
-                "found one of them empty; set both"
+                f"security_protocol {self.security_protocol} needs sasl_username and sasl_password, "
+                "and one of them is empty; set both"
             )
 
     @classmethod

@@ -129,7 +129,7 @@ def decode_state(data: bytes) -> UserState:
         or not 0 <= last_click_ms <= MAX_TIMESTAMP_MS
     ):
         raise CorruptStateError(
-            f"a user's state expected flags, counts and times that a worker writes, found flags {flags}, "
+            f"a user's state has flags, counts or times that no worker writes: flags {flags}, "
             f"{hidden_bytes} bytes of hidden, {n_recent} recent of {sequence} clicks, partition {partition}, "
             f"offset {offset} and time {last_click_ms}; {DAMAGE_REMEDY}"
         )

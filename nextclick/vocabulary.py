@@ -50,8 +50,8 @@ class Vocabulary:
         """
         if len(item_ids) > MAX_ITEMS:
             raise BundleError(
-                f"a vocabulary expects at most {MAX_ITEMS} items, found {len(item_ids)}; train on fewer, for example "
-                "with a smaller recent_window_clicks and no bundle to go on from"
+                f"a vocabulary has at most {MAX_ITEMS} items, and this one {len(item_ids)}; train on fewer, for "
+                "example with a smaller recent_window_clicks and no bundle to go on from"
             )
         self.item_ids = tuple(item_ids)
         self.popularity = popularity
@@ -64,7 +64,7 @@ class Vocabulary:
         self.low_hashes = np.fromiter(self.index_of_hash, np.uint64, len(self.item_ids)).astype(np.uint32)
         if not np.all((popularity >= 0.0) & (popularity <= MAX_POPULARITY)):  # NaN neither
             raise BundleError(
-                f"a vocabulary expects popularities of 0 to {MAX_POPULARITY:g}, found others; train a new bundle"
+                f"a vocabulary has popularities that are not from 0 to {MAX_POPULARITY:g}; train a new bundle"
             )
 
     def __len__(self) -> int:

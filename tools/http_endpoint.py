@@ -129,6 +129,6 @@ def start_http(port: int, registry: CollectorRegistry, health: Health, ready: He
         return HttpEndpoint(port, registry, health, ready)
     except OSError as error:
         raise PermanentError(
-            f"expected port {port} to be free for /metrics, /healthz and /readyz, found: {error.strerror}; "
+            f"port {port} cannot be used for /metrics, /healthz and /readyz: {error.strerror}; "
             "choose another with --set worker_port=N or --set trainer_port=N, or 0 for any"
         ) from error

@@ -206,7 +206,7 @@ def test_a_missing_topic_is_named(broker: str, tmp_path: Path, command: str) -> 
 
     assert ended.returncode == 1
     message = _only_line(ended.stderr)
-    assert "expected a topic 'nowhere'" in message
+    assert "there is no topic 'nowhere'" in message
     assert "run `nextclick topics" in message
 
 
@@ -225,7 +225,7 @@ def test_a_broker_that_is_not_there_is_named(tmp_path: Path) -> None:
     for errors, status in ended:
         message = _only_line(errors)
         assert status == 1
-        assert "expected a Kafka broker at 127.0.0.1:1" in message
+        assert "no Kafka broker answers at 127.0.0.1:1" in message
         assert "--broker" in message
 
 

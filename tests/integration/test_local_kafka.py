@@ -195,7 +195,7 @@ def test_unpacked_distribution_is_run_as_it_is(kafka: LocalKafka, tmp_path: Path
 
 def test_folder_without_kafka_is_refused_as_kafka_home(tmp_path: Path) -> None:
     """A wrong KAFKA_HOME is named, instead of a failure of Java."""
-    with pytest.raises(PermanentError, match="KAFKA_HOME expects an unpacked Apache Kafka"):
+    with pytest.raises(PermanentError, match="KAFKA_HOME is no unpacked Apache Kafka"):
         LocalKafka(kafka_home=tmp_path).start()
 
 
@@ -246,7 +246,7 @@ def test_broker_that_dies_by_itself_ends_the_command(kafka: LocalKafka, tmp_path
         _, errors = process.communicate(timeout=DEADLINE_S)
 
     assert process.returncode == 1
-    assert "found that it ended with status -9" in errors
+    assert "ended by itself with status -9" in errors
     assert "Traceback" not in errors
 
 
@@ -260,8 +260,8 @@ def test_port_in_use_is_one_line(kafka: LocalKafka) -> None:
     assert process.returncode == 1
     assert not output
     assert errors.splitlines() == [
-        f"nextclick: the local Apache Kafka expects port {port} of 127.0.0.1 to be free, found it in use; "
-        "choose another, or stop what listens there"
+        f"nextclick: the local Apache Kafka cannot use port {port} of 127.0.0.1: something listens there already; "
+        "choose another port, or stop it"
     ]
 
 

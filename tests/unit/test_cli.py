@@ -67,7 +67,7 @@ def test_every_setting_is_listed() -> None:
         (["stream", "--set", "partitions=many"], {}, "setting partitions cannot be 'many': it takes a whole number"),
         (["stream", "--set", "partitions=0"], {}, "setting partitions cannot be 0: it takes a whole number from 1"),
         (["topics", "--set", "cell=x"], {}, "setting cell cannot be 'x': it takes one of gru, lstm, rnn"),
-        (["topics", "--set", "security_protocol=SASL_SSL"], {}, "expects sasl_username and sasl_password"),
+        (["topics", "--set", "security_protocol=SASL_SSL"], {}, "needs sasl_username and sasl_password"),
         (["stream", "--set", "data_dir=/dev/null/worker"], {}, "expects a folder that can be written"),
         (["send", "u1", "i1", "--set", "nope=1"], {}, "there is no setting 'nope'"),
     ],

@@ -163,7 +163,7 @@ def test_a_format_that_cannot_be_told_must_be_named(tmp_path: Path, content: str
 
 def test_an_empty_file_has_no_format(tmp_path: Path) -> None:
     """It is not taken for any."""
-    with pytest.raises(PermanentError, match="expected clicks, found an empty file"):
+    with pytest.raises(PermanentError, match="is empty; correct the path"):
         _recognise(_file(tmp_path, "\n"))
 
 
@@ -227,7 +227,7 @@ def test_a_folder_without_one_such_file_is_refused(
         (OTTO + '{"session": 1, "events": [{"aid": 1, "ts": 16612000', "line 3: expected a session of OTTO's JSON"),
         (OTTO.replace("orders", "likes"), "line 2: expected one of the types clicks, carts, orders, found 'likes'"),
         (OTTO.replace("1661200020000", "1661200020"), "line 2: expected `ts` in milliseconds .*, found 1661200020"),
-        ('{"session": 1, "events": []}\n', "expected clicks, found none"),
+        ('{"session": 1, "events": []}\n', "has no clicks"),
     ],
 )
 def test_a_line_that_is_not_as_described_is_named(tmp_path: Path, content: str, message: str) -> None:
@@ -250,7 +250,7 @@ def test_otto_takes_neither_columns_nor_conditions(tmp_path: Path) -> None:
         (ClickFile(path=path, file_format="otto", columns=ChosenColumns(user="session")), None),
         (ClickFile(path=path, file_format="otto"), {"type": "clicks"}),
     ):
-        with pytest.raises(PermanentError, match=r"for OTTO's JSON, found some; leave --.* away"):
+        with pytest.raises(PermanentError, match=r"OTTO's JSON has no columns to .*; leave --.* away"):
             read_clicks(file, mark)
 
 

@@ -112,7 +112,7 @@ def test_a_port_in_use_is_refused_and_says_what_to_do() -> None:
         start_http(http.port, CollectorRegistry(), lambda: (True, ""), lambda: (True, ""))
 
     message = str(refused.value)
-    assert f"expected port {http.port} to be free" in message
+    assert f"port {http.port} cannot be used" in message
     assert "--set worker_port=N" in message
     assert "\n" not in message
 

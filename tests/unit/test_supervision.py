@@ -62,7 +62,7 @@ def test_a_part_that_cannot_start_is_given_up_with_the_end_of_its_log(tmp_path: 
     with pytest.raises(PermanentError) as given_up:
         fail(405)
 
-    assert "the worker expects to run, found that it ended 5 times within 10 s of its start" in str(given_up.value)
+    assert "the worker ended 5 times within 10 s of its start" in str(given_up.value)
     assert "No such command 'no-such-command'" in str(given_up.value)
 
 

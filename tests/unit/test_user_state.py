@@ -140,5 +140,5 @@ def test_shown_items_are_known_by_their_low_bits() -> None:
 )
 def test_what_no_worker_writes_is_refused(change: dict[str, int | bytes]) -> None:
     """A flipped bit is noticed where it makes a state impossible, and the error says what to do."""
-    with pytest.raises(CorruptStateError, match=r"expected flags, counts and times .* found .*data_dir"):
+    with pytest.raises(CorruptStateError, match=r"flags, counts or times that no worker writes.*data_dir"):
         decode_state(encode_state(STATE._replace(**change)))

@@ -78,7 +78,7 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, content: bytes) ->
 @pytest.mark.parametrize("popularity", [-1.0, np.nan, np.inf, 1.7e308])
 def test_a_popularity_that_is_no_weight_is_refused(popularity: float) -> None:
     """It would be served as a share of all clicks."""
-    with pytest.raises(BundleError, match="popularities of 0 to"):
+    with pytest.raises(BundleError, match="popularities that are not from 0 to"):
         Vocabulary(("a", "b"), np.array([1.0, popularity]))
 
 
@@ -119,7 +119,7 @@ def test_more_items_than_can_be_ranked_are_refused(tmp_path: Path, monkeypatch: 
 
     with pytest.raises(BundleError, match="4 rows"):
         Vocabulary.load(path)
-    with pytest.raises(BundleError, match="at most 3 items, found 4"):
+    with pytest.raises(BundleError, match="at most 3 items, and this one 4"):
         Vocabulary(ITEMS, np.ones(4))
 
 

@@ -34,7 +34,7 @@ def read_otto(file: ClickFile) -> RecordedClicks:
     """
     if file.columns != ChosenColumns() or file.where:
         raise PermanentError(
-            f"{file.path.name}: expected neither columns nor conditions for OTTO's JSON, found some; "
+            f"{file.path.name}: OTTO's JSON has no columns to choose or to test; "
             "leave --user, --item, --time, --event and --where away"
         )
     decoder = msgspec.json.Decoder(_Session)

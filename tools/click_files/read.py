@@ -21,14 +21,12 @@ def read_clicks(file: ClickFile, mark: Mapping[str, str] | None = None) -> Recor
     """
     if file.file_format == OTTO:
         if mark:
-            raise PermanentError(
-                f"{file.path.name}: expected no conditions for OTTO's JSON, found some; leave --test-where away"
-            )
+            raise PermanentError(f"{file.path.name}: OTTO's JSON has no columns to test; leave --test-where away")
         clicks = read_otto(file)
     else:
         clicks = read_delimited(file, mark or {})
     if not len(clicks):
         conditions = " and ".join(f"{name}={value}" for name, value in file.where.items())
-        found = f"none with {conditions}; correct --where" if conditions else "none; correct the path"
-        raise PermanentError(f"{file.path.name}: expected clicks, found {found}")
+        which = f" with {conditions}; correct --where" if conditions else "; correct the path"
+        raise PermanentError(f"{file.path.name} has no clicks{which}")
     return clicks.by_time()

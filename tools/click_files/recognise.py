@@ -49,7 +49,7 @@ def _format_of(path: Path) -> str:
         if any(layout.first_line.match(line) for layout in layouts):
             return file_format
     if not line:
-        raise PermanentError(f"{path.name}: expected clicks, found an empty file; correct the path")
+        raise PermanentError(f"{path.name} is empty; correct the path")
     shown = repr(line.rstrip("\r\n")[:_SHOWN])
     raise PermanentError(
         f"{path.name}, line 1: expected the first line of one of {', '.join(FORMATS)}, found {shown}; "
