@@ -41,7 +41,7 @@ class Worst(NamedTuple):
 def worst(n_items: int, n_clicks: int) -> Worst:
     """Seed from a bundle of `n_items`, then click any of them, or a new one, in chunks."""
     draw = random.Random(0)
-    item_ids = [f"item-{number}" for number in range(n_items)]
+    item_ids = tuple(f"item-{number}" for number in range(n_items))  # no list: the garbage collector would go over it
     weights = (1.0 / (1.0 + np.random.default_rng(0).permutation(n_items))).astype(np.float64)
     popularity = Popularity(_HALF_LIFE_S)
     prepare_ms, seed = _timed_ms(partial(prepare_seed, item_ids, weights))

@@ -1,4 +1,4 @@
-"""What programs need beside the core: command-line options, HTTP endpoint, logs, client configuration, click files.
+"""What programs share beside the core: Kafka's facts, files, processes, HTTP endpoint, logs, options, click files.
 
 Stands above `nextclick` and below `stream` and `training`.
 """
