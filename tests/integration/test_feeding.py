@@ -84,7 +84,7 @@ def test_replay_without_times_sends_the_time_of_sending(place: list[str], tmp_pa
     assert [click["item_id"] for click in clicks] == ["b", "a"]
     assert abs(time.time() * 1000 - clicks[0]["timestamp_ms"]) < 600_000
     assert refused.returncode == 1
-    assert "name it with --time, or use --speed max" in _only_line(refused.stderr)
+    assert "name the column of times with --time, or use --speed max" in _only_line(refused.stderr)
 
 
 def test_an_interrupted_replay_says_how_much_arrived(place: list[str], tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_simulate_ends_after_n_clicks(place: list[str]) -> None:
 
 
 def test_simulate_keeps_the_rate_and_ends_with_a_summary(place: list[str]) -> None:
-    """One JSON object a line; SIGTERM is the usual end of an endless stream."""
-    with _running("simulate", "--rate", "300", *place) as process:
+    """One JSON object a line; SIGTERM is the usual end of an endless stream. A rate that a busy machine can keep."""
+    with _running("simulate", "--rate", "60", *place) as process:
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline()) for _ in range(2)]
 
@@ -147,7 +147,7 @@ def test_simulate_keeps_the_rate_and_ends_with_a_summary(place: list[str]) -> No
     summary = json.loads(output.splitlines()[-1])
     assert process.returncode == 0, errors
     assert lines[0]["clicks"] < lines[1]["clicks"] <= summary["clicks"]
-    assert 200 < lines[1]["rate"] < 400
+    assert 30 < lines[1]["rate"] < 80
     assert summary["done"]
     assert len(_read(place, summary["clicks"])) == summary["clicks"]
 
