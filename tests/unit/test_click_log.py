@@ -256,7 +256,7 @@ def test_a_writer_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path)
         for number in range(8):
             print(file=lives.stdin, flush=True)
             writer = int(lives.stdout.readline())
-            wait_for_changes(tmp_path / "partition=0", 15 + 9 * number)  # a different moment each time
+            wait_for_changes(tmp_path / "partition=0", 15 + 5 * number)  # a different moment each time
             os.kill(writer, signal.SIGKILL)
             assert lives.stdout.readline() == "ended\n"
 
