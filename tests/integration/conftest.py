@@ -163,9 +163,14 @@ class Playground:
             assert [line for line in lines if line["level"] in ("error", "fatal")] == []
 
     def stop(self) -> None:
-        """End every process, at once: what a test says of a clean end it has checked by now."""
+        """End every process, at once: what a test says of a clean end it has checked by now.
+
+        Prints how the logs end, which pytest shows when the test failed.
+        """
         for child in self.children:
+            status = child.exit_status
             child.kill()
+            print(f"--- {child.name}, status {status}, its last lines:\n{child.log_tail}")
 
 
 def make_playground(broker: str, name: str, folder: Path) -> Playground:

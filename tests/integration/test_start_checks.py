@@ -205,28 +205,25 @@ def test_something_else_in_the_place_of_the_note_is_refused(broker: str, topic_p
         Topics(settings).create()
 
 
-@pytest.mark.parametrize(
-    ("owner", "said"),
-    [
-        ("another worker", "expects one worker, found another that uses it"),
-        ("another application", "found states of 'other-app'"),
-        ("another cluster", "created anew, or is in another cluster"),
-    ],
-)
-def test_a_worker_refuses_a_folder_that_is_not_its_own(playground: Any, owner: str, said: str) -> None:
-    """One line that says what to do, and a status."""
+def test_a_worker_refuses_a_folder_with_states_of_another_cluster(playground: Any) -> None:
+    """One line that says what to do, and a status. The other folders that are refused are in the tests of `DataDir`."""
     settings = playground.settings
-    folder = DataDir(playground.folder / "worker", "other-app" if owner == "another application" else settings.app)
-    folder.claim_changelog(settings.changelog_topic, "of-another-cluster" if owner == "another cluster" else "mine")
-    if owner != "another worker":
-        os.close(folder._lock)  # as the end of its process does
+    folder = DataDir(playground.folder / "worker", settings.app)
+    folder.claim_changelog(settings.changelog_topic, "of-another-cluster")
+    os.close(folder._lock)  # as the end of its process does
     worker = playground.worker()
     worker.wait(30)
 
     assert worker.exit_status == 1
-    assert said in last_line(worker.log_tail)
+    assert "created anew, or is in another cluster" in last_line(worker.log_tail)
     assert "--set data_dir=PATH" in last_line(worker.log_tail)
     assert "Traceback" not in worker.log_tail
+
+
+def test_topics_that_do_not_exist_are_refused(broker: str, topic_prefix: str) -> None:
+    """The message names what creates them."""
+    with pytest.raises(PermanentError, match="nextclick topics"):
+        Topics(settings_of(broker, topic_prefix)).check()
 
 
 @pytest.mark.parametrize("session_timeout_s", ["1", "90"])

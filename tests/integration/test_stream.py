@@ -250,7 +250,6 @@ def test_health_and_metrics_answer_over_http(playground: Any) -> None:
     assert 'nextclick_clicks_total{outcome="applied"} 1.0' in fetch(port, "/metrics")
 
 
-@pytest.mark.xfail(strict=True, reason="the worker stops before the dead letters of the chunk are published")
 def test_too_many_rejects_stop_the_worker_with_the_dead_letters_written(playground: Any) -> None:
     """`max_reject_share` is judged over at least 1,000 records. At every start what the message points to is there."""
     playground.send_raw((b"u", b"{broken") for _ in range(2_000))
@@ -265,26 +264,19 @@ def test_too_many_rejects_stop_the_worker_with_the_dead_letters_written(playgrou
 
 
 @pytest.mark.parametrize(
-    ("name", "setting", "said"),
-    [
-        ("a broker that does not answer", "broker=127.0.0.1:1", "start one"),
-        ("an unknown setting", "no_such_setting=1", "there is no setting 'no_such_setting'"),
-        ("a wrong value", "list_length=many", "expects a whole number"),
-        ("a folder that cannot be written", "data_dir=/dev/null/worker", "choose another"),
-        ("a bundle that is not there", "bundle=/nowhere", "bundle /nowhere"),
-        ("topics that do not exist", "clicks_topic=no-such-topic", "nextclick topics"),
-    ],
+    ("setting", "said"),
+    [("broker=127.0.0.1:1", "start one"), ("bundle=/nowhere", "bundle /nowhere")],
+    ids=["a broker that does not answer", "a bundle that is not there"],
 )
-def test_a_mistake_at_start_is_one_line_and_a_status(playground: Any, name: str, setting: str, said: str) -> None:
-    """Expected, found, what to do; no stack trace."""
+def test_a_mistake_at_start_is_one_line_and_a_status(playground: Any, setting: str, said: str) -> None:
+    """What is wrong and what to do; no stack trace. Mistakes that need no broker are in the tests of the commands."""
     worker = playground.worker("worker", "--set", setting)
     worker.wait(30)
-    lines = playground.log("worker").read_text().splitlines()
+    [line] = playground.log("worker").read_text().splitlines()
 
     assert worker.exit_status == 1
-    assert len([line for line in lines if line.startswith("nextclick:")]) == 1
-    assert said in lines[-1]
-    assert "Traceback" not in playground.log("worker").read_text()
+    assert line.startswith("nextclick:")
+    assert said in line
 
 
 def test_a_full_disk_stops_the_worker_with_one_line_and_loses_nothing(playground: Any) -> None:

@@ -199,7 +199,6 @@ def test_start_latest_leaves_old_clicks_out_once(playground: Any) -> None:
         ("broker=127.0.0.1:9", "expected a broker at 127.0.0.1:9"),
         ("clicks_topic=no-such-topic", "run `nextclick topics`"),
         ("log_dir=/proc/nothing", "expected to write the click log /proc/nothing"),
-        ("trainer_port=1000000", "trainer_port"),
     ],
 )
 def test_a_start_that_cannot_work_is_one_line(playground: Any, setting: str, expected: str) -> None:
