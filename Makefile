@@ -26,8 +26,8 @@ $(VENV)/done: pyproject.toml constraints.txt
 demo: setup ## See it all at work (ARGS="--seconds 90" ends by itself)
 	@$(BIN)/nextclick demo $(ARGS)
 
-test: setup ## Run all tests (ARGS="-k name" runs some)
-	$(BIN)/pytest $(ARGS)
+test: setup ## Run all tests, several at once (ARGS="-k name" runs some)
+	$(BIN)/pytest -n auto --dist loadgroup $(ARGS)
 
 fuzz: setup ## Search longer for input that does harm: about ten minutes
 	$(BIN)/pytest tests/fuzz --hypothesis-profile=fuzz -o timeout=1800 $(ARGS)

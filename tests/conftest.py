@@ -13,6 +13,9 @@ from tests.shared_broker import BrokerKeeper, ask
 # would wait for each other. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+PROCESSES_PER_CORE = 2
+MAX_PROCESSES = 8  # with half a gigabyte each
+
 _KEEPER = pytest.StashKey[BrokerKeeper]()
 _KEEPER_ADDRESS = "broker_keeper"
 
@@ -28,6 +31,12 @@ def pytest_configure_node(node: Any) -> None:
     """Tell a process that runs a part of the tests where the keeper is."""
     if (keeper := node.config.stash.get(_KEEPER, None)) is not None:
         node.workerinput[_KEEPER_ADDRESS] = keeper.address
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Say how many processes `-n auto` is: most tests wait for others most of the time, and the rest shares the cores."""
+    return min(PROCESSES_PER_CORE * (os.cpu_count() or 1), MAX_PROCESSES)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -24,7 +24,7 @@ SHORT_CLICKS, SHORT_SECONDS = 6_000, 30.0
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--seed", "seeds", type=int, multiple=True, help="Run this seed; may be repeated. [default: 1]")
 @click.option("--seeds", "seed_list", metavar="N,N,...", default="", help="Run these seeds, one after another.")
-@click.option("--short", is_flag=True, help="The short schedule that the tests run.")
+@click.option("--short", is_flag=True, help="The short schedule that CI runs.")
 @click.option("--clicks", type=click.IntRange(1), help=f"Valid clicks to send. [default: {CLICKS:,}]")
 @click.option("--seconds", type=click.FloatRange(1), help=f"Time over which they are sent. [default: {SECONDS:.0f}]")
 @click.option("--schedule", "only_print", is_flag=True, help="Print the schedule of each seed and do nothing.")

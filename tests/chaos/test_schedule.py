@@ -37,7 +37,7 @@ def test_a_full_schedule_has_all_that_a_run_must_do(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_short_schedule_has_one_of_each(seed: int) -> None:
-    """It stands for the full one in the tests."""
+    """It stands for the full one in CI."""
     assert {step.action for step in make_schedule(seed, 30, SHORT)} == set(Action)
 
 

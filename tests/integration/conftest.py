@@ -15,6 +15,7 @@ from demo.children import Child
 from demo.local_kafka import LocalKafka
 from nextclick.advance import Limits, LoggedClick
 from nextclick.clicks import ClickFields, encode_click
+from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate
 from stream.topics.topics import Topics
@@ -27,6 +28,8 @@ from tests.shared_broker import BROKER_CONFIG
 from tools.client_config import producer_config
 
 DEADLINE_S = 60.0
+SESSION_TIMEOUT_S = 6.0  # long enough for a busy machine
+SHORT_SESSION_TIMEOUT_S = 3.0  # where the test waits until it is over
 # Tests that share something that takes long to make run in one process, one after the other.
 GROUPED_BY = ("broker_to_stop", "secure_broker")
 
@@ -173,7 +176,7 @@ class Playground:
             print(f"--- {child.name}, status {status}, its last lines:\n{child.log_tail}")
 
 
-def make_playground(broker: str, name: str, folder: Path) -> Playground:
+def make_playground(broker: str, name: str, folder: Path, session_timeout_s: float) -> Playground:
     """Topics of their own on a broker, and folders of their own; nothing runs yet."""
     settings = Settings(
         broker=broker,
@@ -187,16 +190,28 @@ def make_playground(broker: str, name: str, folder: Path) -> Playground:
         bundle_dir=folder / "bundles",
         worker_port=0,
         trainer_port=0,
-        session_timeout_s=6,  # the least that a broker takes by default: a killed worker's partitions are free sooner
+        session_timeout_s=session_timeout_s,
     )
-    Topics(settings).create()
+    create_topics(settings)
     return Playground(settings, folder)
+
+
+def create_topics(settings: Settings) -> None:
+    """Create all topics; on a busy machine a broker can take longer than a user would wait for it."""
+    end_s = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            Topics(settings).create()
+            return
+        except TemporaryError:
+            if time.monotonic() > end_s:
+                raise
 
 
 @pytest.fixture
 def playground(broker: str, topic_prefix: str, tmp_path: Path) -> Iterator[Playground]:
     """Topics of this test's own on the shared broker, folders of its own, and no process left behind."""
-    playground = make_playground(broker, topic_prefix, tmp_path)
+    playground = make_playground(broker, topic_prefix, tmp_path, SESSION_TIMEOUT_S)
     yield playground
     playground.stop()
 
@@ -211,7 +226,7 @@ def broker_to_stop() -> Iterator[LocalKafka]:
 @pytest.fixture
 def outage(broker_to_stop: LocalKafka, topic_prefix: str, tmp_path: Path) -> Iterator[Playground]:
     """A playground on `broker_to_stop`, which is there again at the end, whatever the test did to it."""
-    playground = make_playground(broker_to_stop.bootstrap, topic_prefix, tmp_path)
+    playground = make_playground(broker_to_stop.bootstrap, topic_prefix, tmp_path, SHORT_SESSION_TIMEOUT_S)
     yield playground
     playground.stop()
     broker_to_stop.resume()

@@ -1,4 +1,4 @@
-"""The chaos suite's short schedule, and that the suite notices when a mechanism is missing."""
+"""A schedule of the chaos suite, and that the suite notices when a mechanism is missing."""
 
 import os
 import signal
@@ -12,11 +12,26 @@ from demo.children import Child
 from demo.simulator import Law, Simulator
 from tests.chaos.broken_worker import broken
 from tests.chaos.run import Plan, run
-from tests.chaos.schedule import SHORT, Action, make_schedule
+from tests.chaos.schedule import Amounts, make_schedule
 from tools.client_config import consumer_config, producer_config
 
 NOW_MS = 1_700_000_000_000
 FEW_USERS = Law(active_users=60, resting_users=60)
+SECONDS = 10.0
+FEW = Amounts(
+    kills=1,
+    terms=1,
+    joins=0,
+    long_freezes=0,
+    short_freezes=1,
+    broker_stops=1,
+    broker_pauses=0,
+    long_outages=0,
+    swaps=1,
+    corrupt_bundles=1,
+    bad_clicks=1,
+    full_disks=1,
+)
 Playground = Any
 
 
@@ -41,17 +56,15 @@ def committed(playground: Playground) -> int:
         consumer.close()
 
 
-@pytest.mark.timeout(400)  # a schedule of half a minute, and a backlog on a slow machine
 def test_a_short_schedule_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """One of each kind of failure, on a broker of its own; `make chaos` runs the long schedule."""
-    steps = make_schedule(1, 30, SHORT)
+    """A few failures at once, on a broker of its own. `make chaos` runs the long schedule, CI one of half a minute."""
+    steps = make_schedule(1, SECONDS, FEW)
     lines: list[str] = []
-    result = run(Plan(1, 6_000, 30, steps), tmp_path, lines.append)
+    result = run(Plan(1, 2_000, SECONDS, steps), tmp_path, lines.append)
 
     assert result.problems == [], "\n".join(lines)
-    assert {step.action for step in steps} == set(Action)
-    assert result.kills + result.terms >= 4
-    assert result.report.clicks == 6_000
+    assert result.kills + result.terms >= 2
+    assert result.report.clicks == 2_000
 
 
 @pytest.mark.parametrize("mechanism", ["fence", None])

@@ -36,7 +36,7 @@ main()
 def test_a_broker_that_is_away_for_longer_than_the_session_is_waited_for(
     outage: Any, broker_to_stop: LocalKafka
 ) -> None:
-    """Stopped for 8 s and paused for 8 s with a session timeout of 6 s: the same process goes on."""
+    """Stopped, then paused, each time until the worker has lost its lease: the same process goes on."""
     worker = outage.worker()
     outage.send(simulated(2_000))
     outage.wait_until_answered()
