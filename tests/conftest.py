@@ -35,7 +35,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Say how many processes `-n auto` is: most tests wait for others most of the time, and the rest shares the cores."""
+    """Say how many processes `-n auto` is: most tests wait for others most of the time, the rest share the cores."""
     return min(PROCESSES_PER_CORE * (os.cpu_count() or 1), MAX_PROCESSES)
 
 
