@@ -254,10 +254,10 @@ def demo(seconds: float | None, rate: int, seed: int, settings: Settings) -> Non
     set_up_logs("demo")
 
     given = click.get_current_context().params
-    named = given["broker"] or any(assignment.startswith("broker=") for assignment in given["assignments"])
-    named = named or os.environ.get("KAFKA_BOOTSTRAP") or os.environ.get("NEXTCLICK_BROKER")
+    has_broker = given["broker"] or any(assignment.startswith("broker=") for assignment in given["assignments"])
+    has_broker = has_broker or os.environ.get("KAFKA_BOOTSTRAP") or os.environ.get("NEXTCLICK_BROKER")
     kafka_home = os.environ.get("KAFKA_HOME")
-    run = Demo(settings, not named, rate, seed, Path(kafka_home) if kafka_home else None)
+    run = Demo(settings, not has_broker, rate, seed, Path(kafka_home) if kafka_home else None)
     succeeded = run.run(seconds, os.environ)
     if seconds is not None and not succeeded:
         sys.exit(1)

@@ -140,13 +140,13 @@ def _fetch(jars: Sequence[LockedJar], folder: Path) -> None:
 
         def fetch(jar: LockedJar) -> None:
             group, artifact, version = jar.coordinate.split(":")
-            found: Path = repository.project(group, artifact).at_version(version).artifact().resolve()
-            if not jar.matches(found):
+            downloaded: Path = repository.project(group, artifact).at_version(version).artifact().resolve()
+            if not jar.matches(downloaded):
                 raise PermanentError(
                     f"what the network gave as {jar.file_name} has another sha256 than {jar.sha256}: something on the "
                     f"way alters downloads; use another network, {_OTHER_BROKERS}"
                 )
-            move_whole(found, folder / jar.file_name)  # nobody ever sees half a jar
+            move_whole(downloaded, folder / jar.file_name)  # nobody ever sees half a jar
 
         try:
             for _ in pool.map(fetch, jars):

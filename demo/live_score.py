@@ -26,7 +26,7 @@ _MAX_PAIRS = 1_000_000  # about 100 MB; beyond it counts are halved, and what wa
 _T = TypeVar("_T")
 
 
-class _SeenClick(NamedTuple):
+class _JudgedClick(NamedTuple):
     item_id: str
     popularity_hit: bool
     association_hit: bool
@@ -38,7 +38,7 @@ class HitRate:
     def __init__(self) -> None:
         self.judged = self.hits = self.popularity_hits = self.association_hits = 0
 
-    def count(self, hit: bool, click: _SeenClick) -> None:
+    def count(self, hit: bool, click: _JudgedClick) -> None:
         """Judge one click."""
         self.judged += 1
         self.hits += hit
@@ -79,7 +79,7 @@ class LiveScore:
         self._popularity = popularity
         self._association = LiveAssociation(k)
         self._k = k
-        self._clicks: dict[tuple[int, int], _SeenClick] = {}
+        self._clicks: dict[tuple[int, int], _JudgedClick] = {}
         self._early: dict[tuple[int, int], RecommendationUpdate] = {}
         self._shown: dict[str, RecommendationUpdate] = {}
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCY_WINDOW)
@@ -90,13 +90,13 @@ class LiveScore:
         popular = memoryview(shown).cast("I") if shown else ()
         popularity_hit = (item_hash(item_id) & _LOW_BITS) in popular
         association_hit = self._association.click(user_id, item_id, timestamp_ms)
-        seen = _SeenClick(item_id, popularity_hit, association_hit)
+        judged_click = _JudgedClick(item_id, popularity_hit, association_hit)
         self._popularity.add(item_id, timestamp_ms)
         early = self._early.pop(source, None)
         if early is not None:
-            self._judge(early, seen)
+            self._judge(early, judged_click)
         else:
-            _keep(self._clicks, source, seen)
+            _keep(self._clicks, source, judged_click)
 
     def update(self, update: RecommendationUpdate, received_ms: float) -> None:
         """Take an update of the topic."""
@@ -117,7 +117,7 @@ class LiveScore:
         ordered = sorted(self._latencies_ms)
         return [ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0 for share in shares]
 
-    def _judge(self, update: RecommendationUpdate, click: _SeenClick) -> None:
+    def _judge(self, update: RecommendationUpdate, click: _JudgedClick) -> None:
         before = self._shown.get(update.user_id)
         if before is not None and update.sequence <= before.sequence:
             return  # a repeated update, or one that was overtaken
@@ -151,15 +151,15 @@ class LiveAssociation:
         Returns:
             Whether it is among the k items that are most often near the user's last item; False if there is none.
         """
-        last_ms, near = self._sessions.get(user_id, (timestamp_ms, deque[str](maxlen=_MAX_DISTANCE)))
-        hit = bool(near) and item_id in self._best(near[0])
+        last_ms, session_items = self._sessions.get(user_id, (timestamp_ms, deque[str](maxlen=_MAX_DISTANCE)))
+        hit = bool(session_items) and item_id in self._best(session_items[0])
         if timestamp_ms - last_ms > _SESSION_GAP_MS:
-            near.clear()
-        for other in near:
-            self._count(item_id, other)
-            self._count(other, item_id)
-        near.appendleft(item_id)
-        self._sessions[user_id] = max(last_ms, timestamp_ms), near
+            session_items.clear()
+        for neighbour in session_items:
+            self._count(item_id, neighbour)
+            self._count(neighbour, item_id)
+        session_items.appendleft(item_id)
+        self._sessions[user_id] = max(last_ms, timestamp_ms), session_items
         if self._n_pairs > _MAX_PAIRS:
             self._forget_rare_pairs()
         return hit
@@ -168,14 +168,14 @@ class LiveAssociation:
         counts = self._counts.get(item_id, {})
         return heapq.nlargest(self._k, counts, key=counts.__getitem__)
 
-    def _count(self, item_id: str, other: str) -> None:
+    def _count(self, item_id: str, neighbour: str) -> None:
         counts = self._counts.setdefault(item_id, {})
-        self._n_pairs += other not in counts
-        counts[other] = counts.get(other, 0) + 1
+        self._n_pairs += neighbour not in counts
+        counts[neighbour] = counts.get(neighbour, 0) + 1
 
     def _forget_rare_pairs(self) -> None:
         halved = {
-            item_id: {other: count // 2 for other, count in counts.items() if count > 1}
+            item_id: {neighbour: count // 2 for neighbour, count in counts.items() if count > 1}
             for item_id, counts in self._counts.items()
         }
         self._counts = {item_id: counts for item_id, counts in halved.items() if counts}

@@ -140,11 +140,11 @@ def advance(
 
 def _waves(clicks: Sequence[LoggedClick]) -> list[list[int]]:
     """Split positions so that no user is twice in a wave and each user's clicks keep their order."""
-    seen: dict[UserKey, int] = {}
+    n_clicks_of: dict[UserKey, int] = {}
     waves: list[list[int]] = []
     for position, logged in enumerate(clicks):
-        depth = seen.get(logged.user, 0)
-        seen[logged.user] = depth + 1
+        depth = n_clicks_of.get(logged.user, 0)
+        n_clicks_of[logged.user] = depth + 1
         if depth == len(waves):
             waves.append([])
         waves[depth].append(position)

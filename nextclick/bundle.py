@@ -142,8 +142,8 @@ def verify_bundle(folder: Path) -> Manifest:
             if _describe(folder / expected.name, expected.name, expected.size_bytes) != expected:
                 raise BundleError(f"bundle {folder}: {expected.name} is not what the manifest says; fetch it again")
     except (OSError, ValueError) as error:  # ValueError: a path with NUL
-        found = getattr(error, "strerror", None) or error
-        raise BundleError(f"bundle {folder} cannot be read: {found}; check it") from error
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"bundle {folder} cannot be read: {reason}; check it") from error
     return manifest
 
 
@@ -212,10 +212,10 @@ def _read_weights(path: Path, config: NetworkConfig) -> dict[str, torch.Tensor]:
             missing, unexpected = sorted(set(expected) - names), sorted(names - set(expected))
             raise BundleError(f"weights missing: {missing[:3]}, unexpected: {unexpected[:3]!r:.200}")
         for name, (kind, shape) in expected.items():
-            found = file.get_slice(name)
-            if found.get_dtype() != kind or tuple(found.get_shape()) != shape:
+            tensor = file.get_slice(name)
+            if tensor.get_dtype() != kind or tuple(tensor.get_shape()) != shape:
                 raise BundleError(
-                    f"expected {name} of {kind} {shape}, found {found.get_dtype()} {tuple(found.get_shape())!r:.200}"
+                    f"expected {name} of {kind} {shape}, found {tensor.get_dtype()} {tuple(tensor.get_shape())!r:.200}"
                 )
         return {name: file.get_tensor(name) for name in expected}
 

@@ -137,9 +137,9 @@ class Popularity:
         """
         weights = self._weights
         for _ in range(_LOOKS_PER_CLICK):
-            known, item_id = weights.least[0]
+            last_seen_weight, item_id = weights.least[0]
             log_weight = weights.log_weight[item_id]
-            if log_weight > known:
+            if log_weight > last_seen_weight:
                 heapq.heapreplace(weights.least, (log_weight, item_id))
                 continue
             heapq.heappop(weights.least)
