@@ -147,7 +147,9 @@ class Settings:
 
     # The trainer.
     log_dir: Path = _setting(Path("data/click-log"), "the click log (Parquet)", unit="path")
-    bundle_dir: Path = _setting(Path("data/bundles"), "where bundles are published; workers read it", unit="path")
+    bundle_dir: Path = _setting(
+        Path("data/bundles"), "where bundles are published: one folder that trainer and workers share", unit="path"
+    )
     trainer_port: int = _setting(
         9465,
         "metrics, /healthz and /readyz of the trainer; 0 picks a free port",

@@ -22,8 +22,8 @@ from nextclick.errors import PermanentError
 
 Health = Callable[[], tuple[bool, str]]
 
-MAX_CLIENTS = 32  # at once, each with a thread: a few scrapers and probes; one more, and the oldest is cut off
-CLIENT_S = 10.0  # an answer takes milliseconds: a client that takes longer is cut off
+MAX_CLIENTS = 32  # at once, each with a thread: a few scrapers and probes; when one more comes, the oldest is cut off
+CLIENT_S = 10.0  # an answer takes milliseconds: a client that takes longer than this is cut off
 
 _log = logging.getLogger(__name__)
 
