@@ -25,7 +25,7 @@ def counted(clicks: list[tuple[int, int, int]], n_items: int = 4) -> Association
 
 
 def by_pair(counts: AssociationCounts) -> dict[tuple[int, int], float]:
-    return dict(zip(zip(counts.item.tolist(), counts.neighbour.tolist(), strict=True), counts.count, strict=True))
+    return dict(zip(zip(counts.item_index.tolist(), counts.neighbour.tolist(), strict=True), counts.count, strict=True))
 
 
 def random_log(n_clicks: int = 400, n_items: int = 12, unknown_share: float = 0.2) -> Sequences:
@@ -79,8 +79,8 @@ def test_an_item_is_no_neighbour_of_itself() -> None:
 @pytest.mark.parametrize(("gap_s", "n_pairs"), [(SESSION_GAP_S, 2), (SESSION_GAP_S + 1, 0)])
 def test_clicks_of_two_sessions_or_users_are_no_pair(gap_s: int, n_pairs: int) -> None:
     """A session ends with a pause of more than half an hour, and with the user."""
-    assert len(counted([(0, 0, 0), (0, 1, gap_s)]).item) == n_pairs
-    assert len(counted([(0, 0, 0), (1, 1, 0)]).item) == 0
+    assert len(counted([(0, 0, 0), (0, 1, gap_s)]).item_index) == n_pairs
+    assert len(counted([(0, 0, 0), (1, 1, 0)]).item_index) == 0
 
 
 def test_sessions_begin_at_users_first_clicks_and_after_pauses() -> None:

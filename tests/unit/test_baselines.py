@@ -8,7 +8,7 @@ import pytest
 from training.evaluation.baselines import item_pairs
 from training.evaluation.baselines.item_pairs import Association, MarkovChain
 from training.evaluation.baselines.popularity import Popularity, SessionPopularity
-from training.evaluation.baselines.session_neighbours import SessionIndex, SessionKnn, Stan, history_before
+from training.evaluation.baselines.session_neighbours import SessionIndex, SessionKnn, Stan, context_before
 from training.evaluation.models import MODELS
 from training.evaluation.recommender import Recommender
 from training.learning.sequences import ClickColumns, Sequences, group_by_user
@@ -159,20 +159,20 @@ def test_stan_chooses_by_age_too() -> None:
 def test_the_index_finds_the_newest_sessions_with_a_shared_item(sample_size: int) -> None:
     """As a search through all of them does, with the overlap of each."""
     train, present = random_sessions(60, 12, 2), sessions([3, 5, 3, 1, 0])
-    history = history_before(present, 4)
+    context = context_before(present, 4)
     weight = np.array([0.5, 1.0, 0.25])
     index = SessionIndex(train, 12)
 
-    found = index.matches(history, weight, sample_size)
+    found = index.matches(context, weight, sample_size)
 
     past = [
         set(train.item_index[begin:end].tolist())
         for begin, end in zip(train.user_starts, train.user_starts[1:], strict=False)
     ]
     sharing = [number for number, items in enumerate(past) if items & {1, 3, 5}][-sample_size:]
-    weight_of = dict(zip(history.item.tolist(), weight.tolist(), strict=True))
-    assert history.item.tolist() == [5, 3, 1]
-    assert history.place.tolist() == [2, 3, 4]
+    weight_of = dict(zip(context.item_index.tolist(), weight.tolist(), strict=True))
+    assert context.item_index.tolist() == [5, 3, 1]
+    assert context.place.tolist() == [2, 3, 4]
     assert found.session.tolist() == sharing
     assert found.overlap.tolist() == [sum(weight_of[item] for item in past[number] & {1, 3, 5}) for number in sharing]
 

@@ -1,10 +1,12 @@
 """The example of three users: what a new user is recommended, and that its page shows what the command prints."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from nextclick.network import Network
 from training.fruit_example import DECISION, FORMS, Form, probabilities, report, trained
 
 PAGE = Path(__file__).parents[2] / "docs/fruit-example.md"
@@ -17,10 +19,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@cache
+def network_after(form: Form, passes: int) -> Network:
+    """Train once what several tests look at."""
+    return trained(form, passes)[0]
+
+
 @BY_CELL
 def test_at_first_the_two_items_that_followed_banana_lead_and_neither_is_sure(form: Form) -> None:
     """Banana was followed by orange once and by kiwi once."""
-    network, _ = trained(form, form.passes[0])
+    network = network_after(form, form.passes[0])
 
     first, second, third, *_ = probabilities(network, form, ["banana"])
 
@@ -32,7 +40,7 @@ def test_at_first_the_two_items_that_followed_banana_lead_and_neither_is_sure(fo
 @pytest.mark.parametrize(("clicked", "item_id"), [(["banana"], "kiwi"), (["apple", "banana"], "orange")])
 def test_in_the_end_the_state_decides_what_follows_banana(form: Form, clicked: list[str], item_id: str) -> None:
     """From the zero state kiwi, as for user 2; after an apple orange, as for user 1; nothing else is recommended."""
-    network, _ = trained(form, form.passes[1])
+    network = network_after(form, form.passes[1])
 
     ranked = probabilities(network, form, clicked)
 
@@ -52,7 +60,7 @@ def test_probabilities_of_the_softmax_compete_and_those_of_sigmoids_do_not() -> 
     """The first add up to 1, the second need not."""
     sums = []
     for form in FORMS:
-        network, _ = trained(form, form.passes[0])
+        network = network_after(form, form.passes[0])
         sums.append(sum(p for _, p in probabilities(network, form, ["banana"])))
 
     assert sums[0] == pytest.approx(1.0)

@@ -177,11 +177,11 @@ def test_validation_of_many_sessions_keeps_all_but_what_rules_drop() -> None:
 @pytest.mark.parametrize(
     ("has_times", "rule", "message"),
     [
-        (False, SplitRule(test_hours=1), "expected times for a test part of the last 1 hours, found only the order"),
-        (False, SplitRule(test_share=0.5, session_gap_minutes=30), "expected times for --session-gap-minutes"),
-        (True, SplitRule(test_hours=99), "expected clicks for training, found all in the test part"),
-        (True, SplitRule(test_hours=0.5), "expected test sessions with two clicks on items of the training part"),
-        (True, SplitRule(test_hours=1, events=("cart",)), "expected event types cart, found none; correct --events"),
+        (False, SplitRule(test_hours=1), "have no times, so the last 1 hours cannot be the test part"),
+        (False, SplitRule(test_share=0.5, session_gap_minutes=30), "have no times, so --session-gap-minutes cannot"),
+        (True, SplitRule(test_hours=99), "all clicks are in the test part"),
+        (True, SplitRule(test_hours=0.5), "no session of the test part has two clicks on items of the training part"),
+        (True, SplitRule(test_hours=1, events=("cart",)), "--events cart: the event types of these clicks are: none"),
     ],
 )
 def test_a_rule_that_the_clicks_cannot_follow_is_refused(has_times: bool, rule: SplitRule, message: str) -> None:
@@ -196,16 +196,16 @@ def test_events_that_the_file_lacks_are_refused() -> None:
     """A misspelt one would leave clicks out in silence."""
     clicks = _recorded([("a", "x", 0), ("b", "x", 9)], events=["view", "view"])
 
-    with pytest.raises(PermanentError, match="expected event types view, carts, found view"):
+    with pytest.raises(PermanentError, match="--events view,carts: the event types of these clicks are: view"):
         split(clicks, SplitRule(test_hours=1, events=("view", "carts")))
 
 
-@pytest.mark.parametrize(("marked", "word"), [([0, 0], "have"), ([1, 1], "lack")])
+@pytest.mark.parametrize(("marked", "word"), [([0, 0], "no"), ([1, 1], "every")])
 def test_a_column_that_chooses_nothing_is_refused(marked: list[int], word: str) -> None:
     """All or none: the condition is not what was meant."""
     clicks = _recorded([("a", "x", 0), ("b", "x", 9)], marked=marked)
 
-    with pytest.raises(PermanentError, match=f"expected clicks that {word} the values of --test-where"):
+    with pytest.raises(PermanentError, match=f"{word} click has the values of --test-where"):
         split(clicks, SplitRule(test_where={"split": "test"}))
 
 

@@ -80,10 +80,10 @@ def test_the_file_options_reach_the_file(tmp_path: Path) -> None:
         (["--test-share", "1"], "--test-share"),
         (["--test-hours", "0"], "--test-hours"),
         (["--train-share", "0"], "--train-share"),
-        (["--test-share", "nan"], "expected a number, found 'nan'"),
-        (["--test-hours", "nan"], "expected a number, found 'nan'"),
-        (["--train-share", "nan"], "expected a number, found 'nan'"),
-        (["--session-gap-minutes", "nan"], "expected a number, found 'nan'"),
+        (["--test-share", "nan"], "'nan' is not a number"),
+        (["--test-hours", "nan"], "'nan' is not a number"),
+        (["--train-share", "nan"], "'nan' is not a number"),
+        (["--session-gap-minutes", "nan"], "'nan' is not a number"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: list[str], message: str) -> None:

@@ -33,7 +33,7 @@ def test_with_few_items_all_are_candidates_and_the_loss_is_the_full_cross_entrop
     targets = torch.randint(30, (8,))
 
     candidates = sampler(torch.ones(30), 20).candidates(targets)
-    found = head_gradients(LOSSES["cross_entropy"], outputs, items[candidates.items], bias, candidates, 1)
+    found = head_gradients(LOSSES["cross_entropy"], outputs, items[candidates.item_index], bias, candidates, 1)
 
     assert found.loss == pytest.approx(functional.cross_entropy(outputs @ items.T + bias, targets).item(), rel=1e-5)
 
@@ -47,7 +47,7 @@ def test_when_the_sample_holds_all_items_the_sampled_loss_equals_the_full_one() 
     drawing._n_negatives = 30_000
 
     candidates = drawing.candidates(targets)
-    chosen = candidates.items
+    chosen = candidates.item_index
     found = head_gradients(LOSSES["cross_entropy"], outputs, items[chosen], bias[chosen], candidates, 1)
 
     assert chosen.tolist() == list(range(n_items))
@@ -61,8 +61,8 @@ def test_candidates_are_distinct_and_hold_every_target_once() -> None:
 
     candidates = sampler(counts, 100).candidates(targets)
 
-    assert len(candidates.items.unique()) == len(candidates.items)
-    assert candidates.items[candidates.target].tolist() == targets.tolist()
+    assert len(candidates.item_index.unique()) == len(candidates.item_index)
+    assert candidates.item_index[candidates.target].tolist() == targets.tolist()
 
 
 def test_the_correction_makes_up_for_how_likely_an_item_is_in_the_sample() -> None:
@@ -76,7 +76,7 @@ def test_the_correction_makes_up_for_how_likely_an_item_is_in_the_sample() -> No
     sums = []
     for targets in targets_by_popularity:
         candidates = drawing.candidates(targets)
-        sums.append((weights[candidates.items] * candidates.correction.exp()).sum())
+        sums.append((weights[candidates.item_index] * candidates.correction.exp()).sum())
 
     assert torch.stack(sums).mean().item() == pytest.approx(weights.sum().item(), rel=0.03)
 
@@ -87,7 +87,7 @@ def test_the_same_seed_draws_the_same() -> None:
 
     first, second = (sampler(torch.ones(5_000), 50, seed=4).candidates(targets) for _ in range(2))
 
-    assert first.items.tolist() == second.items.tolist()
+    assert first.item_index.tolist() == second.item_index.tolist()
 
 
 def slow_cross_entropy(row: list[float], target: int) -> float:

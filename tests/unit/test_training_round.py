@@ -20,8 +20,8 @@ from training.learning.training_round import Champion, Round, train_round
 from training.service.bundle_store import KEPT_BUNDLES, load_champion, remove_old_bundles, store_bundle
 from training.service.publication import judge
 
-N_ITEMS = 80
-SETTINGS = Settings(hidden_size=32, epochs=6)
+N_ITEMS = 60
+SETTINGS = Settings(hidden_size=32, epochs=4)
 
 
 def ring_clicks(count: int, n_items: int = N_ITEMS) -> TrainingData:
@@ -59,21 +59,21 @@ def stored(folder: Path, outcome: Round) -> Champion:
 
 def test_the_first_training_beats_popularity() -> None:
     """From nothing, on a few thousand clicks with structure."""
-    outcome = run(ring_clicks(3_000))
+    outcome = run(ring_clicks(2_000))
 
     assert is_published(outcome)
     assert outcome.new.recall > 0.7 > outcome.popularity.recall
     assert (outcome.champion, outcome.parent) == (None, "")
-    assert outcome.n_clicks == 2_700
-    assert outcome.new.n_predictions > 250
+    assert outcome.n_clicks == 1_800
+    assert outcome.new.n_predictions > 150
 
 
 def test_the_next_training_goes_on_from_the_bundle_and_is_compared_with_it(tmp_path: Path) -> None:
     """Items keep their rows, new ones are appended; all three figures are in the metrics."""
-    data = ring_clicks(6_000)
+    data = ring_clicks(3_000)
     columns = data.clicks
     short = data._replace(
-        clicks=ClickColumns(*(column[:4_000] for column in columns[:4]), columns.item_ids), n_recent=4_000
+        clicks=ClickColumns(*(column[:2_000] for column in columns[:4]), columns.item_ids), n_recent=2_000
     )
     champion = stored(tmp_path, run(short))
     ids = [*columns.item_ids[:-1], "an item of its own"]
@@ -90,9 +90,9 @@ def test_the_next_training_goes_on_from_the_bundle_and_is_compared_with_it(tmp_p
 
 def test_a_bundle_that_saw_little_is_replaced_and_not_trained_on(tmp_path: Path) -> None:
     """Starting anew is better then; it is still what the new one must not be worse than."""
-    champion = stored(tmp_path, run(ring_clicks(1_000)))
+    champion = stored(tmp_path, run(ring_clicks(500)))
 
-    outcome = run(ring_clicks(4_000), champion)
+    outcome = run(ring_clicks(1_500), champion)
 
     assert outcome.parent == ""
     assert outcome.champion is not None
@@ -100,9 +100,9 @@ def test_a_bundle_that_saw_little_is_replaced_and_not_trained_on(tmp_path: Path)
 
 def test_a_bundle_of_another_shape_is_compared_but_not_trained_on(tmp_path: Path) -> None:
     """Changed settings take effect with the next training."""
-    champion = stored(tmp_path, run(ring_clicks(3_000)))
+    champion = stored(tmp_path, run(ring_clicks(800)))
 
-    outcome = run(ring_clicks(3_000), champion, Settings(hidden_size=16, epochs=2))
+    outcome = run(ring_clicks(800), champion, Settings(hidden_size=16, epochs=2))
 
     assert outcome.parent == ""
     assert outcome.network.config.hidden_size == 16
@@ -124,7 +124,7 @@ def test_items_that_appear_only_in_the_newest_part_are_not_in_the_bundle() -> No
 
 def test_the_same_clicks_and_seed_give_the_same_network() -> None:
     """A whole round repeats itself to the last bit."""
-    first, second = (run(ring_clicks(1_500)).network.state_dict() for _ in range(2))
+    first, second = (run(ring_clicks(800)).network.state_dict() for _ in range(2))
 
     assert all(torch.equal(first[name], second[name]) for name in first)
 

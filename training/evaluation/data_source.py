@@ -69,7 +69,7 @@ class NumberRange(click.FloatRange):
         """Read a number, as `FloatRange`."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
-            self.fail(f"expected a number, found {value!r}", param, ctx)
+            self.fail(f"{value!r} is not a number", param, ctx)
         return number
 
 

@@ -28,13 +28,15 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
     except ValueError:
         seeds = []
     if seeds is not None and (not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds)):
-        raise click.BadParameter(f"expected different whole numbers with commas between them, found {text!r}")
+        raise click.BadParameter(
+            f"{text!r} is not a list of different whole numbers with commas between them, like 0,1,2"
+        )
     return seeds
 
 
 def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
     if path is not None and path.suffix not in (".png", ".svg"):
-        raise click.BadParameter(f"expected a file that ends with .png or .svg, found {str(path)!r}")
+        raise click.BadParameter(f"{str(path)!r} does not end with .png or .svg")
     return path
 
 
@@ -83,8 +85,8 @@ def evaluate(source: "DataSource", assignments: tuple[str, ...], tune: bool, **o
     if tune:
         if any(options[name] for name in ("json_file", "plot", "seeds", "save_bundle", "save_test", "validation")):
             raise click.UsageError(
-                "--tune compares no models: expected it without --json, --plot, --seeds, --save-bundle, --save-test "
-                "and --validation"
+                "--tune compares no models: use it without --json, --plot, --seeds, --save-bundle, --save-test and "
+                "--validation"
             )
         _tune(source, settings, presets, options)
     else:
@@ -145,7 +147,7 @@ def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Paramete
     name_of_data = source.file.path.name.split(".")[0]
     out = Path(options["preset_out"] or FOLDER / f"{name_of_data}.toml")
     if out.suffix != ".toml":
-        raise click.BadParameter(f"expected a file that ends with .toml, found {str(out)!r}", param_hint="--preset-out")
+        raise click.BadParameter(f"{str(out)!r} does not end with .toml", param_hint="--preset-out")
     found = load_preset(str(out)) if out.exists() else {}
     _require_devices(Plan(names, [settings.seed], settings, presets))
     make_place(out)
@@ -248,9 +250,9 @@ def _check_before_work(plan: "Plan", options: dict[str, Any]) -> None:
 def _require_place(option: str, path: Path) -> None:
     folder, is_bundle = path.absolute().parent, option == "--save-bundle"
     if not folder.is_dir():
-        raise PermanentError(f"{option} expects a file in a folder that exists, found {str(path)!r}; make the folder")
+        raise PermanentError(f"{option} {path}: the folder {folder} does not exist; make it, or give another place")
     if path.exists() and path.is_dir() != is_bundle:
-        expected, found = ("a folder", "a file") if is_bundle else ("a file", "a folder")
-        raise PermanentError(f"{option} expects {expected}, found {found}: {str(path)!r}; give another name")
+        found, wanted = ("a file", "a folder") if is_bundle else ("a folder", "a file")
+        raise PermanentError(f"{option} {path}: this is {found}, and {wanted} is to be written; give another name")
     if not os.access(path if path.exists() else folder, os.W_OK):
-        raise PermanentError(f"{option} expects a place that can be written, found {str(path)!r}; give another")
+        raise PermanentError(f"{option} {path}: there is no right to write there; give another place")

@@ -42,7 +42,7 @@ def save_network(store: Path, trained: NetworkRecommender, data: OfflineData, ou
     try:
         manifest = save_bundle(store, trained.network, vocabulary, created_ms=created_ms, metrics=metrics)
     except OSError as error:
-        raise PermanentError(f"--save-bundle expects a folder that can be written, found {store}: {error}") from None
+        raise PermanentError(f"--save-bundle: the bundle cannot be written to {store}: {error}") from None
     return store / manifest.bundle_id
 
 
@@ -64,4 +64,4 @@ def save_test_clicks(path: Path, data: OfflineData) -> None:
                 row = (f"session-{session}", clicks.item_ids[item], timestamp_ms / 1000, events[event_type])
                 writer.writerow(row)
     except OSError as error:
-        raise PermanentError(f"--save-test expects a file that can be written, found {path}: {error}") from None
+        raise PermanentError(f"--save-test: {path} cannot be written: {error}") from None

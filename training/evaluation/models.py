@@ -106,7 +106,7 @@ def model_names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     for number, name in enumerate(names):
         if name not in MODELS:
-            raise PermanentError(f"--models expects some of {', '.join(MODELS)}, found {name!r}; correct it")
+            raise PermanentError(f"--models: there is no model {name!r}; choose some of {', '.join(MODELS)}")
         if name in names[:number]:
-            raise PermanentError(f"--models expects each model once, found {name!r} twice; remove one")
+            raise PermanentError(f"--models names {name!r} twice; remove one of them")
     return names

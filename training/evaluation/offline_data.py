@@ -67,11 +67,14 @@ def split(recorded: RecordedClicks, rule: SplitRule) -> OfflineData:
     clicks = _columns(recorded, chosen, session)
     if recorded.is_marked is not None:
         is_test = recorded.is_marked[chosen]
-        for word, is_there in (("have", is_test.any()), ("lack", not is_test.all())):
-            if not is_there:
-                raise PermanentError(
-                    f"expected clicks that {word} the values of --test-where, found none; correct them"
-                )
+        if not is_test.any():
+            raise PermanentError(
+                "no click has the values of --test-where, so there is nothing to test on; correct them"
+            )
+        if is_test.all():
+            raise PermanentError(
+                "every click has the values of --test-where, so there is nothing to train on; correct them"
+            )
     else:
         is_test = session >= _first_test_session(clicks, recorded.timestamp_ms is not None, rule)
     train = _newest(rows_where(clicks, ~is_test), rule.train_share)
@@ -103,8 +106,10 @@ def _chosen_events(recorded: RecordedClicks, events: tuple[str, ...]) -> Ints:
         return np.arange(len(recorded))
     unknown = [name for name in events if name not in recorded.event_types]
     if recorded.event_index is None or unknown:
-        found = ", ".join(recorded.event_types) or "none"
-        raise PermanentError(f"expected event types {', '.join(events)}, found {found}; correct --events")
+        there = ", ".join(recorded.event_types) or "none"
+        raise PermanentError(
+            f"--events {','.join(events)}: the event types of these clicks are: {there}; choose among them"
+        )
     is_chosen = np.isin(np.array(recorded.event_types), events)
     return np.flatnonzero(is_chosen[recorded.event_index])
 
@@ -116,7 +121,7 @@ def _sessions(recorded: RecordedClicks, chosen: Ints, gap_minutes: float) -> Int
         return numbered_by_end(user)
     if recorded.timestamp_ms is None:
         raise PermanentError(
-            "expected times for --session-gap-minutes, found only the order of the clicks; leave it away"
+            "these clicks have no times, so --session-gap-minutes cannot cut them into sessions; leave it away"
         )
     by_user = np.argsort(user, kind="stable")
     pause_ms = np.diff(recorded.timestamp_ms[chosen][by_user])
@@ -142,8 +147,8 @@ def _first_test_session(clicks: ClickColumns, has_times: bool, rule: SplitRule) 
         return _n_before_last(clicks.user, rule.test_share or 0.0)
     if not has_times:
         raise PermanentError(
-            f"expected times for a test part of the last {rule.test_hours:g} hours, found only the order of the "
-            "clicks; name their column with --time, or choose the test part with --test-share or --test-where"
+            f"these clicks have no times, so the last {rule.test_hours:g} hours cannot be the test part; name "
+            "their column with --time, or choose the test part with --test-share or --test-where"
         )
     end_ms = np.zeros(clicks.user.max() + 1, dtype=np.int64)
     np.maximum.at(end_ms, clicks.user, clicks.timestamp_ms)
@@ -176,7 +181,9 @@ def offline_data(train: ClickColumns, test: ClickColumns) -> OfflineData:
         PermanentError: nothing is left of a part.
     """
     if not len(train.item_index):
-        raise PermanentError("expected clicks for training, found all in the test part; make the test part smaller")
+        raise PermanentError(
+            "all clicks are in the test part, so there is nothing to train on; make the test part smaller"
+        )
     items = np.unique(train.item_index)
     new_index = np.full(len(train.item_ids), -1, dtype=np.int64)
     new_index[items] = np.arange(len(items))
@@ -185,7 +192,7 @@ def offline_data(train: ClickColumns, test: ClickColumns) -> OfflineData:
     test = rows_where(test, n_clicks[session] >= 2)
     if not len(test.item_index):
         raise PermanentError(
-            "expected test sessions with two clicks on items of the training part, found none; "
+            "no session of the test part has two clicks on items of the training part, so there is nothing to predict; "
             "make the test part larger"
         )
     trained, tested = _sequences(train, new_index), _sequences(test, new_index)

@@ -36,12 +36,10 @@ def load_preset(name_or_file: str) -> dict[str, Parameters]:
     except FileNotFoundError:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.toml"))) or "none yet"
         raise PermanentError(
-            f"--preset expects a file that ends with .toml or one of these names: {known}; found {name_or_file!r}"
+            f"--preset: there is no preset {name_or_file!r}; give a file that ends with .toml, or one of: {known}"
         ) from None
     except (OSError, ValueError) as error:
-        raise PermanentError(
-            f"preset {path}: expected a TOML file that can be read, found: {error}; correct it"
-        ) from None
+        raise PermanentError(f"the preset {path} cannot be read: {error}; correct it") from None
     for model, parameters in tables.items():
         _check(path, model, parameters)
     return tables
@@ -87,38 +85,35 @@ def save_preset(path: Path, comment: str, preset: Mapping[str, Parameters]) -> N
 
 
 def _not_written(path: Path, found: str) -> PermanentError:
-    return PermanentError(f"expected to write the preset {path}, found: {found}; give another place with --preset-out")
+    return PermanentError(f"the preset {path} cannot be written: {found}; give another place with --preset-out")
 
 
 def _check(path: Path, model: str, parameters: object) -> None:
     if model not in MODELS or not isinstance(parameters, dict):
-        raise PermanentError(
-            f"preset {path} expects tables that are named {', '.join(MODELS)}, found {model!r}; correct it"
-        )
+        raise PermanentError(f"preset {path}: {model!r} is no table of parameters; the models are {', '.join(MODELS)}")
     defaults, fixed = MODELS[model].parameters(Settings()), MODELS[model].fixed
     for name, value in parameters.items():
         if name in fixed:
             raise PermanentError(
-                f"preset {path}, table {model}, expects no {name}, found {json.dumps(value, default=str)}; remove it: "
-                f"it is always {json.dumps(defaults[name])} in this model"
+                f"preset {path}, table {model}: {name} cannot be set, it is always {json.dumps(defaults[name])} in "
+                "this model; remove it"
             )
         if name == "seed" and MODELS[model].is_seeded:
             raise PermanentError(
-                f"preset {path}, table {model}, expects no seed, found {json.dumps(value, default=str)}; remove it and "
-                "give --seeds or --set seed=N"
+                f"preset {path}, table {model}: a preset has no seed; remove it and give --seeds or --set seed=N"
             )
         if name not in defaults:
             known = ", ".join(known for known in defaults if known not in fixed)
             raise PermanentError(
-                f"preset {path}, table {model}, expects some of {known or 'nothing'}, found {name!r}; correct it"
+                f"preset {path}, table {model}: {name!r} is no parameter of this model; it has {known or 'none'}"
             )
         if not _is_like(value, defaults[name]):
             raise PermanentError(
-                f"preset {path}, table {model}, expects {name} like {json.dumps(defaults[name])} and not negative, "
-                f"found {json.dumps(value, default=str)}; correct it"
+                f"preset {path}, table {model}: {name} is {json.dumps(value, default=str)}; give a value like "
+                f"{json.dumps(defaults[name])}, and no negative one"
             )
         if name in _ABOVE_ZERO and not value:
-            raise PermanentError(f"preset {path}, table {model}, expects {name} above 0, found {value}; correct it")
+            raise PermanentError(f"preset {path}, table {model}: {name} is {value}; give a value above 0")
     if MODELS[model].is_seeded:
         _check_ranges(path, model, parameters)
 

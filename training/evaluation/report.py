@@ -126,7 +126,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     try:
         path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     except OSError as error:
-        raise PermanentError(f"--json expects a file that can be written, found {path}: {error.strerror}") from None
+        raise PermanentError(f"--json: {path} cannot be written: {error.strerror}") from None
 
 
 def processor_name() -> str:
@@ -149,7 +149,7 @@ def require_matplotlib() -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise PermanentError(
-            "--plot expects matplotlib, found that it is not installed; run pip install 'nextclick[evaluate]'"
+            "--plot needs matplotlib, which is not installed; run pip install 'nextclick[evaluate]'"
         ) from None
 
 
@@ -181,4 +181,4 @@ def plot_recall_by_position(summary: Summary, title: str, path: Path) -> None:
     try:
         figure.savefig(path)
     except OSError as error:
-        raise PermanentError(f"--plot expects a file that can be written, found {path}: {error.strerror}") from None
+        raise PermanentError(f"--plot: {path} cannot be written: {error.strerror}") from None

@@ -93,14 +93,14 @@ def require_search(names: list[str], presets: Mapping[str, Parameters], settings
     for name in names:
         if name not in SEARCH:
             raise PermanentError(
-                f"--tune expects --models to be some of {', '.join(SEARCH)}, found {name!r}; remove it"
+                f"--tune: {name!r} has no parameters to tune; choose --models among {', '.join(SEARCH)}"
             )
         search_space(name, {**MODELS[name].parameters(settings), **presets.get(name, {})})
     try:
         import optuna  # noqa: F401
     except ImportError:
         raise PermanentError(
-            "--tune expects Optuna, found that it is not installed; run pip install 'nextclick[evaluate]'"
+            "--tune needs Optuna, which is not installed; run pip install 'nextclick[evaluate]'"
         ) from None
 
 
@@ -117,10 +117,10 @@ def _holding(parameter: str, among: Between | OneOf, start: Value) -> Between | 
     if isinstance(among, OneOf):
         return among if start in among.values else OneOf((*among.values, start))
     if not isinstance(start, int | float):
-        raise TypeError(f"expected {parameter} to be a number, found {start!r}")
+        raise TypeError(f"{parameter} is {start!r}, which is not a number")
     if among.log and start <= 0:
         raise PermanentError(
-            f"--tune expects {parameter} above 0 at its start, found {start}; correct it in --set or in the preset"
+            f"--tune: the search cannot begin with {parameter}={start}; give more than 0 with --set or in the preset"
         )
     return among._replace(low=min(among.low, start), high=max(among.high, start))
 

@@ -44,13 +44,13 @@ class _Pairs(NamedTuple):
     """Pairs of clicks of a session at one distance, in one direction.
 
     Attributes:
-        item: int64 (n_pairs,), whose neighbour is counted.
+        item_index: int64 (n_pairs,), whose neighbour is counted.
         neighbour: int64 (n_pairs,).
         age_rank: int64 (n_pairs,), of the later click.
         weight: of a pair of now.
     """
 
-    item: Ints
+    item_index: Ints
     neighbour: Ints
     age_rank: Ints
     weight: float
@@ -61,7 +61,7 @@ class AssociationCounts:
 
     Attributes:
         n_items: rows.
-        item: int64 (n_pairs,), rising; with `neighbour` and `count` the counts at the end, pair by pair.
+        item_index: int64 (n_pairs,), rising; with `neighbour` and `count` the counts at the end, pair by pair.
         neighbour: int64 (n_pairs,).
         count: float64 (n_pairs,), faded.
         total: float64 (n_items,), sum of an item's counts.
@@ -84,35 +84,35 @@ class AssociationCounts:
         for pairs in _pairs(sequences.masked_from(n_clicks)):
             # Old counts do not shrink: new ones weigh more, and what is read is divided by the weight of the time.
             weight = pairs.weight * np.exp2(pairs.age_rank / half_life) * fading
-            self._add(pairs.item * n_items + pairs.neighbour, weight)
-        self.item, self.neighbour = self._codes // n_items, self._codes % n_items
-        self.total: Doubles = np.bincount(self.item, self.count, minlength=n_items).astype(np.float64)
+            self._add(pairs.item_index * n_items + pairs.neighbour, weight)
+        self.item_index, self.neighbour = self._codes // n_items, self._codes % n_items
+        self.total: Doubles = np.bincount(self.item_index, self.count, minlength=n_items).astype(np.float64)
 
     def _add(self, codes: Ints, weight: Doubles) -> None:
         self._codes, place = np.unique(np.concatenate([self._codes, codes]), return_inverse=True)
         self.count = np.bincount(place, np.concatenate([self.count, weight])).astype(np.float64)
 
-    def known(self, item: Ints, neighbour: Ints) -> tuple[Doubles, Doubles]:
+    def known(self, item_index: Ints, neighbour: Ints) -> tuple[Doubles, Doubles]:
         """Give what is known of pairs at the end.
 
         Args:
-            item: int64 (n,).
+            item_index: int64 (n,).
             neighbour: int64 (n,).
 
         Returns:
-            The share of `neighbour` in the row of `item`, and the row's support, float64 (n,) each.
+            The share of `neighbour` in the row of `item_index`, and the row's support, float64 (n,) each.
         """
-        total, count = self.total[item], np.zeros(len(item))
+        total, count = self.total[item_index], np.zeros(len(item_index))
         if len(self._codes):
-            code = item * self.n_items + neighbour
+            code = item_index * self.n_items + neighbour
             place = np.searchsorted(self._codes, code).clip(max=len(self._codes) - 1)
             count = np.where(self._codes[place] == code, self.count[place], 0.0)
         return count / (total + _SHRINKAGE), np.log1p(total)
 
     def neighbour_lists(self, n_neighbours: int) -> NeighbourLists:
         """Give each item's best neighbours, as they stand at the end."""
-        order = np.lexsort((-self.count, self.item))
-        item = self.item[order]
+        order = np.lexsort((-self.count, self.item_index))
+        item = self.item_index[order]
         first = np.searchsorted(item, np.arange(self.n_items))
         place = np.arange(len(item)) - first[item]
         kept = place < n_neighbours
@@ -134,10 +134,11 @@ def session_starts(sequences: Sequences) -> Ints:
 def _pairs(sequences: Sequences) -> Iterator[_Pairs]:
     """Pair clicks that are near each other; those without an item are passed over, as everywhere."""
     rows = np.flatnonzero(sequences.item_index >= 0)
-    item, session, age_rank = sequences.item_index[rows], session_starts(sequences)[rows], sequences.age_rank[rows]
+    item_index, age_rank = sequences.item_index[rows], sequences.age_rank[rows]
+    session = session_starts(sequences)[rows]
     for distance in range(1, min(MAX_DISTANCE + 1, max(len(rows), 1))):
         earlier, later = slice(None, -distance), slice(distance, None)
-        near = (session[earlier] == session[later]) & (item[earlier] != item[later])
-        earlier_item, later_item, counted_at = item[earlier][near], item[later][near], age_rank[later][near]
+        near = (session[earlier] == session[later]) & (item_index[earlier] != item_index[later])
+        earlier_item, later_item, counted_at = item_index[earlier][near], item_index[later][near], age_rank[later][near]
         yield _Pairs(earlier_item, later_item, counted_at, 1.0 / distance)
         yield _Pairs(later_item, earlier_item, counted_at, _BACKWARD / distance)

@@ -186,8 +186,8 @@ def spectral_item_vectors(counts: AssociationCounts, size: int, seed: int) -> Te
     """
     n_items = counts.n_items
     degree = counts.total + _DIRECTION_SUPPORT
-    value = counts.count / np.sqrt(degree[counts.item] * degree[counts.neighbour])
-    rows = torch.from_numpy(np.stack([counts.item, counts.neighbour]))
+    value = counts.count / np.sqrt(degree[counts.item_index] * degree[counts.neighbour])
+    rows = torch.from_numpy(np.stack([counts.item_index, counts.neighbour]))
     matrix = torch.sparse_coo_tensor(rows, torch.from_numpy(value).float(), (n_items, n_items), check_invariants=False)
     n_directions = min(size + _EXTRA_DIRECTIONS, n_items)
     generator = torch.Generator().manual_seed(seed)

@@ -29,18 +29,18 @@ from training.learning.validation import (
     score_parts,
 )
 
-# Of the search: what the network's scores are multiplied with, and all weights of neighbours and of re-clicks. The
+# The search tries factors of the network's scores, of all weights of neighbours, and of all weights of re-clicks. The
 # first of each was best on three data sets together, where the network learnt the newest clicks after the gate was
-# fitted: another must be better by more than chance.
+# fitted. So another one is only taken when it is better by more than chance.
 _SHARPNESS = (0.85, 0.7, 0.55)
 _NEIGHBOURS = (2.0, 1.0, 4.0)
 _RECLICKS = (1.0, 2.0, 0.5)
-_MARGIN = 0.002  # of recall and MRR together
-_SEARCH_PREDICTIONS = 4_000  # at least, where there are so many: fewer are chance
-_SEARCH_SCORES = 200_000_000  # of items, for each factor that is tried: with a small catalogue, more predictions
-_PENALTY = 10.0  # of the squared gate's weights, in predictions: with few the gate stays as it began
-_ITERATIONS = 60
-_LEAST = 1e-9  # probability of what no source expects
+_MARGIN = 0.002  # of the sum of recall and MRR
+_SEARCH_PREDICTIONS = 4_000  # at least so many are looked at, where there are so many: what fewer show may be chance
+_SEARCH_SCORES = 200_000_000  # of items are computed for each factor: with a small catalogue, of more predictions
+_PENALTY = 10.0  # on how far the gate moves, worth so many predictions: with few, the gate stays as it began
+_ITERATIONS = 60  # of L-BFGS
+_LEAST = 1e-9  # probability of an item that no source expects
 _log = logging.getLogger(__name__)
 
 
@@ -157,9 +157,9 @@ def _searched(predictions: Predictions, n_items: int) -> Predictions:
 
 @torch.no_grad()
 def _search(mixture: Mixture, quality: Callable[[], float]) -> None:
-    """Bring out what is ranked: the most probable gate trusts the network for what it is surest of, too far for a list.
+    """Search the factors that make recall and MRR best, one after the other.
 
-    One factor after the other takes the value that makes recall and MRR best.
+    The most probable gate trusts the network for the one item that it is surest of, which is too far for a list of 20.
     """
     fitted, factors = mixture.of_term.clone(), torch.ones(N_TERMS)
     neighbours, reclicks = slice(1, 1 + N_AGES), slice(1 + N_AGES, N_TERMS)

@@ -27,12 +27,12 @@ class Candidates(NamedTuple):
     """The items that a batch's clicks are told apart from.
 
     Attributes:
-        items: int64 (n_candidates,), rising, each once.
+        item_index: int64 (n_candidates,), rising, each once.
         correction: float32 (n_candidates,), added to the scores.
-        target: int64 (n_targets,), where each target stands in `items`.
+        target: int64 (n_targets,), where each target stands among the candidates.
     """
 
-    items: Tensor
+    item_index: Tensor
     correction: Tensor
     target: Tensor
 

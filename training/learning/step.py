@@ -108,7 +108,7 @@ class Learner:
         inputs = functional.embedding(places, clicked_vectors)
         queries = self._queries(windows, rows, inputs)[self._on_device(is_real)]
         candidate_vectors, candidate_bias = (
-            optimizer.rows(candidates.items) for optimizer in (self._output_rows, self._bias_rows)
+            optimizer.rows(candidates.item_index) for optimizer in (self._output_rows, self._bias_rows)
         )
         with torch.autocast(queries.device.type, torch.bfloat16, enabled=self._in_bfloat16):
             head = head_gradients(
@@ -120,8 +120,8 @@ class Learner:
             parameter.grad = None
         # An item that was clicked and is a candidate moves twice.
         self._item_rows.step(clicked, _gradient(clicked_vectors))
-        self._output_rows.step(candidates.items, head.item_vectors)
-        self._bias_rows.step(candidates.items, head.item_bias)
+        self._output_rows.step(candidates.item_index, head.item_vectors)
+        self._bias_rows.step(candidates.item_index, head.item_bias)
         return head.loss, len(targets)
 
     def _queries(self, windows: Windows, rows: Tensor, item_vectors: Tensor) -> Tensor:

@@ -24,12 +24,12 @@ class ItemPairs(NamedTuple):
 
     Attributes:
         starts: int64 (n_items + 1,), where each item's entries begin.
-        item: int32 (n_pairs,).
+        item_index: int32 (n_pairs,).
         weight: float32 (n_pairs,), how often the pair was seen.
     """
 
     starts: Ints
-    item: npt.NDArray[np.int32]
+    item_index: npt.NDArray[np.int32]
     weight: Floats
 
     @classmethod
@@ -49,7 +49,7 @@ class ItemPairs(NamedTuple):
         scores = np.full((len(items), len(self.starts) - 1), -np.inf, dtype=np.float32)
         first, length = self.starts[items], self.starts[items + 1] - self.starts[items]
         entries = flat_ranges(first, length)
-        scores[np.repeat(np.arange(len(items)), length), self.item[entries]] = self.weight[entries]
+        scores[np.repeat(np.arange(len(items)), length), self.item_index[entries]] = self.weight[entries]
         return scores
 
 

@@ -12,19 +12,19 @@ import numpy.typing as npt
 from training.evaluation.recommender import Floats
 from training.learning.sequences import Ints, Sequences, flat_ranges
 
-_MAX_HISTORY = 20  # clicks; what is older in a long session is not looked at, which bounds the time of a prediction
+_MAX_CONTEXT = 20  # clicks; what is older in a long session is not looked at, which bounds the time of a prediction
 
 
-class History(NamedTuple):
+class Context(NamedTuple):
     """A session until now.
 
     Attributes:
-        item: int64 (n,), each once, in the order of their last clicks.
+        item_index: int64 (n,), each once, in the order of their last clicks.
         place: int64 (n,), of an item's last click: 1 is the session's first click.
         length: clicks of the session.
     """
 
-    item: Ints
+    item_index: Ints
     place: Ints
     length: int
 
@@ -79,24 +79,24 @@ class SessionIndex:
         clicks = np.bincount(train.item_index, minlength=n_items)
         self.idf = np.log(n_sessions / np.maximum(clicks, 1)) * (clicks > 0)
 
-    def matches(self, history: History, weight: npt.NDArray[np.float64], sample_size: int) -> Matches:
+    def matches(self, context: Context, weight: npt.NDArray[np.float64], sample_size: int) -> Matches:
         """Find the newest past sessions that share an item.
 
         Args:
-            history: the present session.
-            weight: float64 (n,), of each item of the history.
+            context: the present session.
+            weight: float64 (n,), of each item of the context.
             sample_size: how many to give, at most.
         """
-        ends = [self._item_starts[item + 1] for item in history.item]
+        ends = [self._item_starts[item + 1] for item in context.item_index]
         parts = [
             slice(max(self._item_starts[item], end - sample_size), end)
-            for item, end in zip(history.item, ends, strict=True)
+            for item, end in zip(context.item_index, ends, strict=True)
         ]
         n_of_item = [part.stop - part.start for part in parts]
         session, place = np.unique(np.concatenate([self._session_of_item[part] for part in parts]), return_inverse=True)
         overlap = np.bincount(place, np.repeat(weight, n_of_item), minlength=len(session)).astype(np.float64)
         place_here, place_there = np.zeros(len(session), np.int64), np.zeros(len(session), np.int64)
-        np.maximum.at(place_here, place, np.repeat(history.place, n_of_item))
+        np.maximum.at(place_here, place, np.repeat(context.place, n_of_item))
         np.maximum.at(place_there, place, np.concatenate([self._place_of_item[part] for part in parts]))
         newest = slice(max(0, len(session) - sample_size), None)
         return Matches(session[newest], overlap[newest], place_here[newest], place_there[newest])
@@ -113,15 +113,15 @@ class SessionIndex:
         return np.repeat(np.arange(len(sessions)), length), self._item[entries], self._place[entries]
 
 
-def history_before(clicks: Sequences, row: int) -> History:
+def context_before(clicks: Sequences, row: int) -> Context:
     """Give the session of a click as it was before it."""
     first = int(clicks.user_starts[np.searchsorted(clicks.user_starts, row, side="right") - 1])
-    first = max(first, row - _MAX_HISTORY)
+    first = max(first, row - _MAX_CONTEXT)
     place_of: dict[int, int] = {}
     for place, item in enumerate(clicks.item_index[first:row].tolist(), 1):
         place_of.pop(item, None)  # so that the order is that of the last clicks
         place_of[item] = place
-    return History(np.array(list(place_of), np.int64), np.array(list(place_of.values()), np.int64), row - first)
+    return Context(np.array(list(place_of), np.int64), np.array(list(place_of.values()), np.int64), row - first)
 
 
 def nearest(similarity: npt.NDArray[np.float64], k: int) -> Ints:
@@ -163,11 +163,11 @@ class SessionKnn:
         """Let the neighbours vote, as `Recommender`."""
         scores = np.full((len(rows), len(self._item_weight)), -np.inf, dtype=np.float32)
         for row_scores, row in zip(scores, rows.tolist(), strict=True):
-            history = history_before(clicks, row)
-            weight = (history.place / history.length) ** self.place_power
-            matches = self._index.matches(history, weight, self.sample_size)
+            context = context_before(clicks, row)
+            weight = (context.place / context.length) ** self.place_power
+            matches = self._index.matches(context, weight, self.sample_size)
             chosen = nearest(matches.overlap, self.k)
-            from_end = history.length - matches.place_here[chosen] + 1
+            from_end = context.length - matches.place_here[chosen] + 1
             vote = matches.overlap[chosen] * from_end.astype(np.float64) ** -self.match_power
             voter, item, _ = self._index.items_of(matches.session[chosen])
             votes = np.bincount(item, vote[voter], minlength=len(row_scores))
@@ -214,9 +214,9 @@ class Stan:
         """Let the neighbours vote, as `Recommender`."""
         scores = np.full((len(rows), self._n_items), -np.inf, dtype=np.float32)
         for row_scores, row in zip(scores, rows.tolist(), strict=True):
-            history = history_before(clicks, row)
-            weight = np.exp((history.place - history.length) / self.place_decay)
-            matches = self._index.matches(history, weight, self.sample_size)
+            context = context_before(clicks, row)
+            weight = np.exp((context.place - context.length) / self.place_decay)
+            matches = self._index.matches(context, weight, self.sample_size)
             similarity = matches.overlap * self._session_weight[matches.session]
             chosen = nearest(similarity, self.k)
             voter, item, place = self._index.items_of(matches.session[chosen])
