@@ -1,10 +1,21 @@
 """Recall@k, MRR@k and NDCG@k of next-click prediction: one relevant item per prediction, ties against the model."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 Ranks = npt.NDArray[np.int64]
 Gains = npt.NDArray[np.float64]
+
+
+class Quality(NamedTuple):
+    """How good predictions were; each figure is a mean over predictions, from 0 to 1."""
+
+    recall: float
+    mrr: float
+    ndcg: float
+    n_predictions: int
 
 
 def ranks_of_targets(scores: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> Ranks:

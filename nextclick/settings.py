@@ -177,6 +177,13 @@ class Settings:
     train_every_clicks: int = _setting(
         1_000_000, "train again after so many new clicks, even before the time is over", unit="clicks", at_least=100
     )
+    training_stall_s: float = _setting(
+        600.0,
+        "a training that gives no sign of life for so long is killed, and counts as failed; it gives one a second, and "
+        "its longest step without one, reading the clicks, takes a minute at worst",
+        unit="s",
+        at_least=1,
+    )
     recent_window_clicks: int = _setting(
         500_000, "newest clicks of the log that every training uses", unit="clicks", at_least=100
     )

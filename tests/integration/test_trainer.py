@@ -1,11 +1,9 @@
 """The trainer as a user runs it, on a real broker: the log is complete, the bundle is announced and loads."""
 
 import re
-import socket
 import time
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from nextclick.bundle import load_bundle
-from nextclick.manifest import CHAMPION, Manifest, decode_manifest
+from tests.trainers import announced, click_offsets, free_port, logged_offsets
 from training.service.click_log import ClickLog
 
 NOW_MS = 1_700_000_000_000
@@ -39,24 +37,6 @@ def run_trainer(playground: Any, name: str, *arguments: str) -> int | None:
     child = playground.start(name, "train", *arguments)
     child.wait(ANSWER_S)
     return child.exit_status  # type: ignore[no-any-return]
-
-
-def announced(playground: Any) -> list[Manifest]:
-    """Every announcement on the topic `models`."""
-    messages = playground.read(playground.settings.models_topic)
-    return [decode_manifest(message.value()) for message in messages if message.key() == CHAMPION.encode()]
-
-
-def logged_offsets(log_dir: Path) -> list[tuple[int, int]]:
-    """(partition, offset) of every row of a click log, as it is on disk."""
-    log = ClickLog(log_dir)
-    table = log.read(log.files)
-    return sorted(zip(table["partition"].to_pylist(), table["offset"].to_pylist(), strict=True))
-
-
-def click_offsets(playground: Any) -> list[tuple[int, int]]:
-    """(partition, offset) of every valid click of the topic."""
-    return sorted((click.user[0], click.offset) for click in playground.clicks())
 
 
 def test_once_trains_from_nothing_and_announces_a_bundle_that_loads(playground: Any) -> None:
@@ -91,7 +71,7 @@ def test_a_second_run_reads_on_and_doubles_no_row(playground: Any) -> None:
     first_bundle, *more = announced(playground)
     log = playground.log("second").read_text()
     assert f'"parent":"{first_bundle.bundle_id}"' in log
-    assert "current none" not in log
+    assert "champion none" not in log
     assert [manifest.bundle_id for manifest in more] == re.findall(r'"bundle":"(\w+)"', log)
     assert all(manifest.metrics["recall@20"] >= manifest.metrics["current_recall@20"] for manifest in more)
 
@@ -126,8 +106,7 @@ def test_sigterm_in_a_training_writes_the_log_and_leaves_at_once(playground: Any
 
 def test_it_trains_again_when_the_log_has_doubled_and_serves_its_metrics(playground: Any) -> None:
     """Two bundles while it runs; /metrics and /healthz tell of them."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     playground.send(structured_clicks(3_200))
     playground.start("trainer", "train", "--set", "log_flush_s=0.5", "--set", f"trainer_port={port}")
     wait_until(lambda: len(announced(playground)) == 1, "the first bundle")

@@ -4,10 +4,9 @@ import dataclasses
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -16,23 +15,34 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from demo.local_kafka import LocalKafka
-from nextclick.bundle import save_bundle, verify_bundle
+from nextclick.bundle import verify_bundle
 from nextclick.clicks import ClickFields, encode_click
-from nextclick.manifest import CHAMPION, Manifest, decode_manifest, encode_manifest
-from nextclick.network import Network, NetworkConfig
-from nextclick.vocabulary import Vocabulary
+from nextclick.manifest import encode_manifest
 from stream.topics.topics import Topics
+from tests.trainers import (
+    NO_TRAINING,
+    NOW_MS,
+    PATIENCE_S,
+    QUICK,
+    SMALL,
+    announce,
+    announced,
+    announcer,
+    click_offsets,
+    clicks,
+    free_port,
+    go_on,
+    logged_offsets,
+    metric,
+    run_once,
+    small_bundle,
+    start_logging,
+    wait_until_logged,
+)
 from tools.client_config import producer_config
-from training.service.broker_presence import BrokerPresence
 from training.service.click_log import ClickLog
 from training.service.log_files import read_rows, write_file
-from training.service.trainer_role import TrainerRole
 
-NOW_MS = 1_700_000_000_000
-PATIENCE_S = 60.0
-NO_TRAINING = ("--set", "min_clicks=1000000000")
-QUICK = ("--set", "log_flush_s=0.1", *NO_TRAINING)
-SMALL = ("--set", "min_clicks=800", "--set", "hidden_size=16", "--set", "epochs=2", "--set", "log_flush_s=0.2")
 SEED = 1
 
 
@@ -43,50 +53,6 @@ def trainers(playground: Any) -> Any:
     return playground
 
 
-def clicks(first: int, count: int) -> list[tuple[str, str, int]]:
-    """Users who walk along a ring of items, two steps at a time: easy to learn."""
-    numbers = range(first, first + count)
-    return [(f"user-{n % 97}", f"item-{(n % 97 * 7 + n // 97 * 2) % 60}", NOW_MS + n * 1_000) for n in numbers]
-
-
-def logged_offsets(log_dir: Path) -> list[tuple[int, int]]:
-    """(partition, offset) of every row of a click log."""
-    log = ClickLog(log_dir)
-    table = log.read(log.files)
-    return sorted(zip(table["partition"].to_pylist(), table["offset"].to_pylist(), strict=True))
-
-
-def click_offsets(playground: Any) -> list[tuple[int, int]]:
-    """(partition, offset) of every valid click of the topic."""
-    return sorted((click.user[0], click.offset) for click in playground.clicks())
-
-
-def announced(playground: Any) -> list[Manifest]:
-    """Every announcement on the topic `models`."""
-    messages = playground.read(playground.settings.models_topic)
-    return [decode_manifest(message.value()) for message in messages if message.key() == CHAMPION.encode()]
-
-
-def run_once(playground: Any, name: str, *arguments: str) -> tuple[int | None, list[str]]:
-    """Run `nextclick train --once` to its end; gives its exit status and its log."""
-    child = playground.start(name, "train", "--once", *arguments)
-    child.wait(PATIENCE_S)
-    return child.exit_status, playground.log(name).read_text().splitlines()
-
-
-def start_logging(playground: Any, name: str, *arguments: str) -> Any:
-    """Start a trainer and wait until it has the role."""
-    child = playground.start(name, "train", *arguments)
-    playground.wait_for_log(name, "logging clicks")
-    return child
-
-
-def wait_until_logged(playground: Any, count: int) -> None:
-    playground.wait_for(
-        lambda: len(logged_offsets(playground.settings.log_dir)) == count, f"{count} clicks in the log", PATIENCE_S
-    )
-
-
 def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(trainers: Any) -> None:
     """SIGKILL while it logs, trains and publishes, at random moments: nothing lost, doubled, or announced in half."""
     rng = np.random.default_rng(SEED)
@@ -95,7 +61,8 @@ def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(trainer
     for number, moment in enumerate(("logging", "logging", "publishing", "logging", "training", "logging")):
         name = f"killed-{number}"
         sent += trainers.send(clicks(sent, 500))
-        child = trainers.start(name, "train", "--verbose", *(QUICK if moment == "logging" else SMALL))
+        often = (*SMALL, "--set", "train_every_s=1")
+        child = trainers.start(name, "train", "--verbose", *(QUICK if moment == "logging" else often))
         wait_for_moment(trainers, name, moment)
         sent += trainers.send(clicks(sent, 50))
         end_s = time.monotonic() + float(rng.uniform(0, 0.3 if moment == "logging" else 0.02))
@@ -103,6 +70,9 @@ def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(trainer
             pass
         child.kill()
     (settings.bundle_dir / ".draft-1").mkdir(parents=True, exist_ok=True)  # whether or not a kill left one
+    for draft in settings.bundle_dir.glob(".draft-*"):  # an hour has passed
+        for path in (*draft.rglob("*"), draft):
+            os.utime(path, (time.time() - 2 * 3600,) * 2)
 
     status, _ = run_once(trainers, "last", *SMALL)
 
@@ -165,56 +135,60 @@ def test_a_trainer_that_slept_past_its_session_finds_another_at_work_and_waits(t
     assert first.exit_status == 0
 
 
-_ROLE_HOLDER = """
-import os, sys, threading
-from nextclick.errors import TemporaryError
-from nextclick.settings import Settings
-from training.service.broker_presence import BrokerPresence
-from training.service.trainer_role import TrainerRole
-from training.learning.cancellation import Cancellation
-settings = Settings.load(os.environ)
-role = TrainerRole(settings, BrokerPresence(settings.broker))
-while not role.wait(0.1):
-    pass
-print("held", flush=True)
-sys.stdin.readline()
-def confirm():
-    try:
-        role.confirm(Cancellation(threading.Event()))
-        print("confirmed", flush=True)
-    except TemporaryError as error:
-        print(error, flush=True)
-thread = threading.Thread(target=confirm)
-thread.start()
-while thread.is_alive():
-    role.is_held()
-"""
+def test_an_announcement_whose_answer_is_lost_is_looked_for_before_anything_is_said(
+    outage: Any, broker_to_stop: LocalKafka
+) -> None:
+    """The broker hangs at the commit for longer than the transaction is waited for: it was made, or made again."""
+    outage.settings = dataclasses.replace(outage.settings, session_timeout_s=2)
+    with announcer(outage, "before the commit") as (holder, manifest):
+        broker_to_stop.pause()
+        resumption = Timer(5, broker_to_stop.resume)
+        resumption.start()
+
+        answer = go_on(holder)
+
+        resumption.join()
+    assert announced(outage) in ([], [manifest])
+    assert (answer == "announced") == (announced(outage) == [manifest]), answer
 
 
-@pytest.mark.parametrize("sleeps", [False, True])
-def test_who_slept_past_its_session_cannot_publish(trainers: Any, sleeps: bool) -> None:
-    """The broker is asked before an announcement: a process that wakes up does not know yet that it lost the role."""
-    environment = os.environ | trainers.settings.as_environment()
-    command = [sys.executable, "-c", _ROLE_HOLDER]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as holder:
-        assert holder.stdin is not None
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        if sleeps:
-            os.kill(holder.pid, signal.SIGSTOP)
-            role = TrainerRole(trainers.settings, BrokerPresence(trainers.settings.broker))
-            trainers.wait_for(lambda: role.wait(0.1), "the role", PATIENCE_S)
-        holder.stdin.write("\n")
-        holder.stdin.flush()
-        os.kill(holder.pid, signal.SIGCONT)
-        answer = holder.stdout.readline()
-        holder.stdin.close()
-        assert holder.wait(PATIENCE_S) == 0
-        if sleeps:
-            role.close()
+def test_once_says_by_its_status_that_the_broker_hung(outage: Any, broker_to_stop: LocalKafka) -> None:
+    """The clicks are logged, and nothing was published."""
+    outage.send(clicks(0, 1_500))
+    trainer = outage.start("trainer", "train", "--once", "--verbose", *SMALL)
+    outage.wait_for_log("trainer", "pass 1")
+    broker_to_stop.pause()
 
-    assert answer.startswith("expected to be the one trainer" if sleeps else "confirmed"), answer
+    trainer.wait(2 * PATIENCE_S)
+
+    broker_to_stop.resume()
+    line = outage.log("trainer").read_text().splitlines()[-1]
+    assert trainer.exit_status == 1
+    assert "nothing was published" in line
+    assert announced(outage) == []
+
+
+def test_a_write_that_hangs_does_not_hold_up_the_end(trainers: Any) -> None:
+    """As to a network folder that is away: status 1 soon after SIGTERM, and the clicks are read again."""
+    settings = trainers.settings
+    port = free_port()
+    trainer = start_logging(
+        trainers, "trainer", *NO_TRAINING, "--set", "log_flush_s=1000", "--set", f"trainer_port={port}"
+    )
+    trainers.send_raw([(None, b"rejected, but read")])
+    [message] = trainers.read(settings.clicks_topic)
+    folder = settings.log_dir / f"partition={message.partition()}"
+    folder.mkdir()
+    os.mkfifo(
+        folder / f".writing-{0:020d}-{0:020d}.parquet.{trainer.pid}"
+    )  # who opens it for writing waits for a reader
+    rejected = 'nextclick_trainer_clicks_rejected_total{reason="no_key"}'
+    trainers.wait_for(lambda: metric(port, rejected) == 1, "the record to be read")
+
+    trainer.stop(PATIENCE_S)
+
+    assert trainer.exit_status == 1
+    assert "cut off" in trainers.log("trainer").read_text()
 
 
 def test_a_bundle_that_was_announced_meanwhile_is_not_overwritten(trainers: Any) -> None:
@@ -222,52 +196,14 @@ def test_a_bundle_that_was_announced_meanwhile_is_not_overwritten(trainers: Any)
     trainers.send(clicks(0, 1_500))
     trainer = trainers.start("trainer", "train", "--verbose", *SMALL, "--set", "epochs=40")
     trainers.wait_for_log("trainer", "pass 1")
-    rival = save_bundle(
-        trainers.settings.bundle_dir,
-        Network(NetworkConfig(n_items=1, hidden_size=4)),
-        Vocabulary(["item-0"], np.ones(1)),
-        created_ms=1,
-        metrics={},
-    )
-    producer = Producer(producer_config(trainers.settings))
-    producer.produce(trainers.settings.models_topic, encode_manifest(rival), CHAMPION)
-    assert producer.flush(PATIENCE_S) == 0
+    rival = small_bundle(trainers.settings.bundle_dir, 1)
+    announce(trainers, encode_manifest(rival))
 
-    trainers.wait_for_log("trainer", "another was announced meanwhile")
+    trainers.wait_for_log("trainer", "another bundle was announced")
     trainer.stop(PATIENCE_S)
 
     assert trainer.exit_status == 0
     assert announced(trainers) == [rival]
-
-
-def test_sigterm_ends_it_in_time_though_the_training_hangs(trainers: Any) -> None:
-    """In a read that does not come back, as from a network folder: the clicks are written, the process is cut off."""
-    settings = trainers.settings
-    trainers.send(clicks(0, 1_000))
-    pipe = trainers.folder / "pipe"
-    os.mkfifo(pipe)
-    (trainers.folder / "torch.py").write_text(f"open({str(pipe)!r}).read()")  # what the training thread imports first
-    trainer = trainers.start("trainer", "train", *SMALL, "--set", "log_flush_s=1000", PYTHONPATH=str(trainers.folder))
-    descriptor = trainers.wait_for(lambda: open_if_read(pipe), "the training to hang", PATIENCE_S)
-    trainers.send(clicks(1_000, 100))
-    began_s = time.monotonic()
-
-    trainer.stop(PATIENCE_S)
-
-    os.close(descriptor)
-    assert time.monotonic() - began_s < 5
-    assert trainer.exit_status == 0
-    assert "cut off" in trainers.log("trainer").read_text()
-    assert set(logged_offsets(settings.log_dir)) <= set(click_offsets(trainers))
-    assert len(logged_offsets(settings.log_dir)) >= 1_000
-
-
-def open_if_read(pipe: Path) -> int | None:
-    """Open a pipe for writing, once somebody reads it."""
-    try:
-        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
 
 
 def test_old_clicks_go_and_the_trainer_reads_on(trainers: Any) -> None:

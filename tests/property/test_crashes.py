@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextclick.bundle import verify_bundle
+from nextclick.bundle import save_bundle, verify_bundle
 from nextclick.clicks import Click
 from nextclick.network import Network, NetworkConfig
 from nextclick.vocabulary import Vocabulary
 from tools.kafka import TopicIdentity
 from training.service import click_log
-from training.service.bundle_store import remove_drafts, store_bundle
+from training.service.bundle_store import BundleStore
 from training.service.click_log import ClickLog, LogRow
 from training.service.log_owner import LogOwner
 
@@ -281,22 +282,26 @@ def live(folder: Path, lives: list[tuple[list[tuple[Any, ...]], int, bool]], cho
 @settings(max_examples=60, deadline=None)
 @given(n_steps=st.integers(0, 16) | st.just(NEVER), loses_power=st.booleans(), data=st.data())
 def test_a_bundle_is_whole_before_it_can_be_announced(n_steps: int, loses_power: bool, data: st.DataObject) -> None:
-    """What was stored outlives a power cut; a kill leaves a whole bundle or a draft, and drafts are removed."""
+    """What was kept outlives a power cut; a kill leaves a whole bundle or a draft, and old drafts are removed."""
     network = Network(NetworkConfig(n_items=2, hidden_size=4))
     vocabulary = Vocabulary(["a", "b"], np.ones(2))
     folder = Path(tempfile.mkdtemp())
-    disk = Disk(folder)
-    is_stored = False
+    disk, store = Disk(folder), BundleStore(folder)
+    is_kept = False
     try:
-        with disk.watching(n_steps), torch.no_grad():
-            store_bundle(folder, network, vocabulary, created_ms=1, metrics={}, parent="", log_range={})
-            is_stored = True
+        with disk.watching(n_steps), torch.no_grad(), store.draft() as draft:
+            store.keep(draft, save_bundle(draft, network, vocabulary, created_ms=1, metrics={}).bundle_id)
+            is_kept = True
         disk.end(lambda most: data.draw(st.integers(0, most)), loses_power=loses_power)
-        remove_drafts(folder)
+        for draft in folder.glob(".draft-*"):  # two hours later
+            for path in (draft, *draft.rglob("*")):
+                os.utime(path, (time.time() - 7_200,) * 2)
+        with store.draft():
+            pass
 
         bundles = list(folder.iterdir())
-        assert len(bundles) == 1 or not is_stored
-        if is_stored or not loses_power:
+        assert len(bundles) == 1 or not is_kept
+        if is_kept or not loses_power:
             for bundle in bundles:
                 assert verify_bundle(bundle).bundle_id == bundle.name
     finally:

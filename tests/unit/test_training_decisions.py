@@ -3,17 +3,18 @@
 import pytest
 
 from nextclick.errors import PermanentError
+from nextclick.ranking_metrics import Quality
 from nextclick.settings import Settings
-from training.learning.validation import Quality
-from training.service.publication import judge
-from training.service.schedule import Progress, training_is_due
-from training.service.start_position import (
+from tools.kafka import OffsetRange
+from training.service.decisions import (
     LostClicks,
-    Span,
+    Progress,
     check_same_topic,
+    judge,
     lost_clicks,
     lost_clicks_error,
     start_positions,
+    training_is_due,
 )
 
 
@@ -22,7 +23,7 @@ def quality(recall: float, n_predictions: int = 100) -> Quality:
 
 
 @pytest.mark.parametrize(
-    ("new", "current", "popularity", "publish"),
+    ("new", "champion", "popularity", "publish"),
     [
         (0.30, None, 0.20, True),
         (0.20, None, 0.20, False),
@@ -30,13 +31,14 @@ def quality(recall: float, n_predictions: int = 100) -> Quality:
         (0.29, 0.30, 0.20, False),
         (0.19, 0.10, 0.20, False),
         (0.31, 0.30, 0.32, False),
+        (float("nan"), None, 0.20, False),
     ],
 )
-def test_published_is_what_beats_popularity_and_is_not_worse_than_the_current_bundle(
-    new: float, current: float | None, popularity: float, publish: bool
+def test_published_is_what_beats_popularity_and_is_not_worse_than_the_champion(
+    new: float, champion: float | None, popularity: float, publish: bool
 ) -> None:
-    """A tie with popularity is not better; a tie with the current bundle is not worse."""
-    decision = judge(quality(new), None if current is None else quality(current), quality(popularity))
+    """A tie with popularity is not better; a tie with the champion is not worse."""
+    decision = judge(quality(new), None if champion is None else quality(champion), quality(popularity))
 
     assert decision.publish is publish
     assert decision.reason
@@ -68,43 +70,52 @@ def test_training_is_due_by_clicks_by_time_and_when_the_log_has_doubled(progress
     assert training_is_due(progress, Settings()) is due
 
 
-def test_reading_goes_on_where_the_log_ends_and_new_partitions_begin_where_the_settings_say() -> None:
-    """The file names are the position, whatever `start` says."""
-    spans = {0: Span(5, 20), 1: Span(4, 8)}
+def test_reading_goes_on_where_the_log_ends_and_other_partitions_begin_at_one_of_their_ends() -> None:
+    """The log's position counts in any case."""
+    ranges = {0: OffsetRange(5, 20), 1: OffsetRange(4, 8)}
 
-    assert start_positions({0: 10}, spans, "earliest") == {0: 10, 1: 4}
-    assert start_positions({0: 10}, spans, "latest") == {0: 10, 1: 8}
+    assert start_positions({0: 10}, ranges, from_end=False) == {0: 10, 1: 4}
+    assert start_positions({0: 10}, ranges, from_end=True) == {0: 10, 1: 8}
 
 
 def test_clicks_that_were_removed_before_they_were_logged_are_found_in_every_partition() -> None:
     """Also where a partition is empty now; not in one that the log does not know, or that has what comes next."""
-    spans = {0: Span(10, 20), 1: Span(0, 9), 2: Span(15, 20), 3: Span(30, 30), 4: Span(7, 9)}
+    ranges = {
+        0: OffsetRange(10, 20),
+        1: OffsetRange(0, 9),
+        2: OffsetRange(15, 20),
+        3: OffsetRange(30, 30),
+        4: OffsetRange(7, 9),
+    }
 
-    assert lost_clicks({0: 10, 1: 9, 2: 10, 3: 29}, spans) == [LostClicks(2, 10, 14), LostClicks(3, 29, 29)]
+    assert lost_clicks({0: 10, 1: 9, 2: 10, 3: 29}, ranges) == [LostClicks(2, 10, 14), LostClicks(3, 29, 29)]
 
 
 def test_the_error_names_every_range_and_what_to_do() -> None:
     """One line for all partitions."""
     text = str(lost_clicks_error("clicks", [LostClicks(2, 10, 14), LostClicks(3, 29, 29)]))
 
-    assert "the clicks 10 to 14 of partition 2, 29 to 29 of partition 3" in text
+    assert "10 to 14 of partition 2, 29 to 29 of partition 3" in text
     assert "--skip-lost" in text
     assert "retention.ms" in text
 
 
 @pytest.mark.parametrize(
-    ("spans", "expected"),
+    ("ranges", "expected"),
     [
-        ({0: Span(0, 10), 1: Span(0, 3)}, "partition 1 of clicks to reach offset 4, .* found that it ends at 3"),
-        ({0: Span(0, 10)}, "clicks to have partition 1, .* found partitions 0;"),
+        (
+            {0: OffsetRange(0, 10), 1: OffsetRange(0, 3)},
+            "reaches offset 4 of partition 1 of the topic clicks, which ends at 3",
+        ),
+        ({0: OffsetRange(0, 10)}, "partition 1 of the topic clicks, which has only the partitions 0;"),
     ],
 )
-def test_a_topic_that_ends_before_the_log_does_is_another_topic(spans: dict[int, Span], expected: str) -> None:
+def test_a_topic_that_ends_before_the_log_does_is_another_topic(ranges: dict[int, OffsetRange], expected: str) -> None:
     """Offsets that count anew would be taken for clicks that are known."""
     with pytest.raises(PermanentError, match=f"{expected}.*created anew. Move the click log away"):
-        check_same_topic("clicks", {0: 10, 1: 4}, spans)
+        check_same_topic("clicks", {0: 10, 1: 4}, ranges)
 
 
 def test_a_topic_that_ends_where_the_log_does_is_the_same() -> None:
     """More partitions are no new topic."""
-    check_same_topic("clicks", {0: 10}, {0: Span(10, 10), 1: Span(0, 0)})
+    check_same_topic("clicks", {0: 10}, {0: OffsetRange(10, 10), 1: OffsetRange(0, 0)})

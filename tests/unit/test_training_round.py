@@ -1,24 +1,18 @@
-"""One whole training without a broker, and the folder of bundles."""
+"""One whole training, without a broker."""
 
-import os
 from pathlib import Path
 from threading import Event
 
 import numpy as np
-import pytest
 import torch
 
 from nextclick.bundle import load_network, save_bundle
-from nextclick.errors import PermanentError
-from nextclick.network import Network, NetworkConfig
 from nextclick.settings import Settings
-from nextclick.vocabulary import Vocabulary
 from training.learning.cancellation import Cancellation
 from training.learning.sequences import ClickColumns
 from training.learning.training_data import TrainingData
 from training.learning.training_round import Champion, Round, train_round
-from training.service.bundle_store import KEPT_BUNDLES, load_champion, remove_old_bundles, store_bundle
-from training.service.publication import judge
+from training.service.decisions import judge
 
 N_ITEMS = 60
 SETTINGS = Settings(hidden_size=32, epochs=4)
@@ -51,9 +45,7 @@ def is_published(outcome: Round) -> bool:
 
 def stored(folder: Path, outcome: Round) -> Champion:
     """Store a round's bundle and load it again."""
-    manifest = store_bundle(
-        folder, outcome.network, outcome.vocabulary, created_ms=1, metrics=outcome.metrics(), parent="", log_range={}
-    )
+    manifest = save_bundle(folder, outcome.network, outcome.vocabulary, created_ms=1, metrics=outcome.metrics())
     return Champion(*load_network(folder / manifest.bundle_id))
 
 
@@ -137,42 +129,6 @@ def test_users_with_one_click_each_give_nothing_to_publish() -> None:
     outcome = run(lonely)
 
     assert not is_published(outcome)
-
-
-def test_an_announced_bundle_that_is_gone_or_damaged_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The trainer starts from nothing, and says so."""
-    manifest = stored(tmp_path, run(ring_clicks(500))).manifest
-    (tmp_path / manifest.bundle_id / "model.safetensors").write_bytes(b"damaged")
-
-    assert load_champion(tmp_path, manifest) is None
-    assert load_champion(tmp_path / "elsewhere", manifest) is None
-    assert load_champion(tmp_path, None) is None
-    assert caplog.text.count("starting from nothing") == 2
-
-
-def test_old_bundles_go_but_never_the_champion_nor_other_folders(tmp_path: Path) -> None:
-    """The newest few stay."""
-    network, vocabulary = Network(NetworkConfig(1, 4)), Vocabulary(["a"], np.ones(1))
-    ids = []
-    for number in range(KEPT_BUNDLES + 3):
-        ids.append(save_bundle(tmp_path, network, vocabulary, created_ms=number, metrics={}).bundle_id)
-        os.utime(tmp_path / ids[-1], (number, number))
-    (tmp_path / "mine").mkdir()
-
-    remove_old_bundles(tmp_path, champion=ids[0])
-
-    assert {path.name for path in tmp_path.iterdir()} == {ids[0], *ids[-KEPT_BUNDLES:], "mine"}
-
-
-def test_a_bundle_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    """With the setting that says where else."""
-    (tmp_path / "file").touch()
-    network, vocabulary = Network(NetworkConfig(1, 4)), Vocabulary(["a"], np.ones(1))
-
-    with pytest.raises(PermanentError, match="--set bundle_dir=PATH") as error:
-        store_bundle(tmp_path / "file", network, vocabulary, created_ms=1, metrics={}, parent="", log_range={})
-
-    assert "\n" not in str(error.value)
 
 
 def test_the_newest_part_judges_and_is_not_learnt() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from nextclick.manifest import Manifest
 from nextclick.network import Network, NetworkConfig
+from nextclick.ranking_metrics import Quality
 from nextclick.settings import Settings
 from nextclick.vocabulary import Vocabulary
 from training.learning.cancellation import Cancellation
@@ -20,7 +21,6 @@ from training.learning.fit import Fitted, fit, network_config
 from training.learning.sequences import ClickColumns, Ints, Sequences, TrainingSet, group_by_user
 from training.learning.training_data import TrainingData
 from training.learning.validation import (
-    Quality,
     choose_predictions,
     network_ranks,
     popularity_ranks,

@@ -13,7 +13,7 @@ import torch
 
 from nextclick.mixture import MAX_SESSION_CLICKS, N_AGES, Context
 from nextclick.network import Network
-from nextclick.ranking_metrics import Ranks, mrr_at, ndcg_at, ranks_of_targets, recall_at
+from nextclick.ranking_metrics import Quality, Ranks, mrr_at, ndcg_at, ranks_of_targets, recall_at
 from training.learning.associations import session_starts
 from training.learning.cancellation import Cancellation
 from training.learning.sequences import ClickColumns, Ints, Sequences, padded_rows
@@ -23,15 +23,6 @@ MISSED = np.iinfo(np.int64).max  # the rank of an item that the model does not k
 _BATCH_WINDOWS = 128
 _BATCH_SCORES = 20_000_000  # numbers in a score matrix (float32: 80 MB)
 _WINDOW_PREDICTIONS = 50  # a user with more of them is cut, which bounds the padding
-
-
-class Quality(NamedTuple):
-    """How good predictions were; each figure is a mean over predictions, from 0 to 1."""
-
-    recall: float
-    mrr: float
-    ndcg: float
-    n_predictions: int
 
 
 class Predictions(NamedTuple):

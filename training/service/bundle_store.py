@@ -1,84 +1,93 @@
-"""The folder of bundles: writes a new one, finds the one that is served, removes those that nobody needs."""
+"""The folder of bundles, which trainers and workers share: drafts, whole bundles, and the removal of old ones.
 
-import logging
+A bundle is written in a draft's folder, and takes its place when it is whole and is to be published. Other trainers may
+do the same in the same folder: one that was paused, say, and does not know yet that another took its place.
+"""
+
+import contextlib
 import shutil
+import time
+import uuid
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from nextclick.bundle import load_network, save_bundle
-from nextclick.errors import BundleError, PermanentError
-from nextclick.manifest import Manifest, TrainedFrom
-from nextclick.network import Network
-from nextclick.vocabulary import Vocabulary
+from nextclick.errors import PermanentError
 from tools.files import make_folder, sync
-from training.learning.training_round import Champion
 
-DRAFT_PREFIX = ".draft-"  # what `nextclick.bundle` writes under until a bundle is complete
-KEPT_BUNDLES = 5  # a worker that is slow to fetch, or a way back
-_log = logging.getLogger(__name__)
-
-
-def load_champion(store: Path, announced: Manifest | None) -> Champion | None:
-    """Load the bundle that was announced last; None when there is none that can be used."""
-    if announced is None:
-        return None
-    try:
-        return Champion(*load_network(store / announced.bundle_id))
-    except BundleError as error:
-        _log.warning("the announced bundle cannot be trained on, starting from nothing: %s", error)
-        return None
+DRAFT_PREFIX = ".draft-"
+KEPT_BUNDLES = 5  # for a worker that is slow to fetch, and as a way back
+_DRAFT_AGE_S = 3600.0  # a draft is written and gone within minutes: after an hour nobody writes it any more
 
 
-def store_bundle(
-    store: Path,
-    network: Network,
-    vocabulary: Vocabulary,
-    *,
-    created_ms: int,
-    metrics: dict[str, float],
-    parent: str,
-    log_range: dict[str, tuple[int, int]],
-) -> Manifest:
-    """Write a bundle; on return it outlives a power cut.
+class BundleStore:
+    """The bundles below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextlib.contextmanager
+    def draft(self) -> Iterator[Path]:
+        """Give a folder to write a bundle in. It goes when the block ends, with everything that was not kept.
+
+        Raises:
+            PermanentError: the store cannot be written.
+        """
+        folder = self.folder / f"{DRAFT_PREFIX}{uuid.uuid4().hex}"
+        with store_errors(self.folder):
+            make_folder(self.folder)
+            self._remove_old_drafts()
+            folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keep(self, draft: Path, bundle_id: str) -> None:
+        """Let a bundle of a draft take its place; on return it outlives a power cut.
+
+        Raises:
+            PermanentError: the store cannot be written.
+        """
+        bundle = draft / bundle_id
+        with store_errors(self.folder):
+            for path in (*bundle.iterdir(), bundle):
+                sync(path)
+            bundle.rename(self.folder / bundle_id)
+            for folder in (self.folder, draft):
+                sync(folder)
+
+    def remove_old(self, in_use: Collection[str]) -> None:
+        """Keep the newest bundles, and those in use, however old. What cannot be removed is left for the next time."""
+        with contextlib.suppress(OSError):
+            bundles = [path for path in self.folder.iterdir() if path.is_dir() and _is_bundle_id(path.name)]
+            newest_first = sorted(bundles, key=lambda path: path.stat().st_mtime, reverse=True)
+            for bundle in newest_first[KEPT_BUNDLES:]:
+                if bundle.name not in in_use:
+                    shutil.rmtree(bundle, ignore_errors=True)
+
+    def _remove_old_drafts(self) -> None:
+        """Remove what a trainer left behind that was killed; never what another writes now."""
+        before_s = time.time() - _DRAFT_AGE_S
+        for draft in self.folder.glob(f"{DRAFT_PREFIX}*"):
+            with contextlib.suppress(FileNotFoundError):  # another trainer has just finished it
+                if all(path.lstat().st_mtime < before_s for path in (draft, *draft.rglob("*"))):
+                    shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def store_errors(folder: Path) -> Iterator[None]:
+    """Say in one line what keeps bundles from being written below a folder.
 
     Raises:
-        PermanentError: the folder cannot be written.
+        PermanentError: in the place of an `OSError`.
     """
     try:
-        make_folder(store)
-        manifest = save_bundle(
-            store,
-            network,
-            vocabulary,
-            created_ms=created_ms,
-            metrics=metrics,
-            trained_from=TrainedFrom(parent, log_range),
-        )
-        folder = store / manifest.bundle_id
-        for path in (*folder.iterdir(), folder, store):
-            sync(path)
-        return manifest
+        yield
     except OSError as error:
         raise PermanentError(
-            f"expected to write a bundle below {store}, found: {error.strerror or error}; make room or correct the "
-            "permissions, or choose another folder with --set bundle_dir=PATH. Nothing was announced"
+            f"no bundle can be written below {folder}: {error.strerror or error}; make room or correct the "
+            "permissions, or choose another folder with --set bundle_dir=PATH"
         ) from error
-
-
-def remove_drafts(store: Path) -> None:
-    """Remove bundles that were never finished. Only for the one trainer that writes here, and not while it does."""
-    for draft in store.glob(f"{DRAFT_PREFIX}*"):
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def remove_old_bundles(store: Path, champion: str) -> None:
-    """Keep the newest bundles, and the champion."""
-    if not store.exists():
-        return
-    bundles = [path for path in store.iterdir() if path.is_dir() and _is_bundle_id(path.name)]
-    newest_first = sorted(bundles, key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in newest_first[KEPT_BUNDLES:]:
-        if old.name != champion:
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_bundle_id(name: str) -> bool:

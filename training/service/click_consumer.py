@@ -7,23 +7,30 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from nextclick.clicks import Click, ClickFields, Rejected, click_decoder
+from nextclick.clicks import FORWARDED_HEADER, Click, ClickFields, Rejected, click_decoder
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, librdkafka_config
-from tools.kafka import Failure, TopicIdentity, describe_topic, failure_of
-from training.service.broker_presence import BrokerPresence
+from tools.kafka import (
+    Failure,
+    OffsetRange,
+    TopicIdentity,
+    describe_topic,
+    failure_of,
+    is_partition_end,
+    offset_ranges,
+)
+from training.service.decisions import check_same_topic, lost_clicks, lost_clicks_error
 from training.service.log_owner import refuse_other_topic
-from training.service.start_position import Span, check_same_topic, lost_clicks, lost_clicks_error
+from training.service.trainer_role import GONE_AFTER_S, BrokerPresence
 
 _ANSWER_S = 6.0  # for the first answer of the broker
 _CONFIRMATION_S = 1.0  # for an answer that can also be asked for later
-_GONE_AFTER_S = 10.0  # a broker that has just started knows no topic for a moment
 _MAX_RECORDS = 500  # of one poll; so that even records of a megabyte each do not fill the memory
 _log = logging.getLogger(__name__)
 
@@ -32,7 +39,8 @@ class ReadRecord(NamedTuple):
     """A record that was read.
 
     Attributes:
-        click: None for offsets up to this one that hold nothing to be read: the end of a transaction, say.
+        click: None for offsets up to this one that hold nothing to be logged: the end of a transaction, or a copy that
+            `nextclick repartition` made of a click in another partition.
     """
 
     partition: int
@@ -71,23 +79,24 @@ class ClickConsumer:
         self._admin = AdminClient(librdkafka_config(settings))
         self._topic: TopicIdentity | None = None
         try:
-            self._partitions = self._check_topics()
+            self._check_topics()
         except BaseException:
             self.close()
             raise
 
-    def spans(self) -> dict[int, Span]:
+    @property
+    def n_partitions(self) -> int:
+        """How many partitions are read."""
+        return len(self._next)
+
+    def offset_ranges(self, topic: TopicIdentity) -> dict[int, OffsetRange]:
         """Ask the broker which offsets each partition holds now.
 
         Raises:
             TemporaryError: the broker does not answer.
         """
-        topic = self._settings.clicks_topic
         try:
-            return {
-                partition: Span(*self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _ANSWER_S))
-                for partition in self._partitions
-            }
+            return offset_ranges(self._admin, topic.topic, range(topic.partitions))
         except KafkaException as error:
             raise self._no_answer(error) from error
 
@@ -102,11 +111,14 @@ class ClickConsumer:
         except KafkaException as error:
             raise self._no_answer(error) from error
 
-    def confirm_topic(self) -> None:
+    def confirm_topic(self) -> TopicIdentity:
         """Make sure that all records so far came from the topic that reading began with. Blocks for a second at most.
 
         A topic can be deleted and created anew at any time, and the client reads on. Its id never comes again: if it
         is still the one of the beginning, nothing that was read until now is another topic's.
+
+        Returns:
+            The topic as it is now: it can have more partitions.
 
         Raises:
             TemporaryError: the broker does not say so now; ask again later.
@@ -130,6 +142,7 @@ class ClickConsumer:
         self._presence.answered()
         if self._topic is not None:
             refuse_other_topic(self._settings.log_dir, self._topic, now)
+        return now
 
     def start(self, positions: Mapping[int, int], identity: TopicIdentity) -> None:
         """Read from these offsets on, one for each partition, of this topic and of no other."""
@@ -152,7 +165,6 @@ class ClickConsumer:
 
         Raises:
             PermanentError: the topic is gone, or records that are next to be read are.
-            TemporaryError: the broker does not answer, just when it should say what is gone.
         """
         while self._failures:
             self._handle(*self._failures.pop(0))
@@ -161,15 +173,14 @@ class ClickConsumer:
         records = []
         for message in self._consumer.consume(_MAX_RECORDS, timeout_s):
             partition, error, offset = message.partition(), message.error(), message.offset()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            if error is not None and not is_partition_end(error):
                 # Looked at by the next poll, which may raise: what was read beside it is handed out first.
                 self._failures.append((error, partition))
                 continue
             assert partition is not None
             assert offset is not None
             if error is None:
-                click = self._decode(message.key(), message.value(), message.timestamp()[1])
-                records.append(ReadRecord(partition, offset, click))
+                records.append(ReadRecord(partition, offset, self._click(message)))
                 self._next[partition] = offset + 1
                 self._at_end.discard(partition)
             else:
@@ -181,11 +192,11 @@ class ClickConsumer:
             self._presence.answered()
         return records
 
-    def has_read(self, spans: Mapping[int, Span]) -> bool:
-        """Tell whether everything up to the ends of `spans` was read."""
+    def has_read(self, ranges: Mapping[int, OffsetRange]) -> bool:
+        """Tell whether everything up to the ends of some ranges was read."""
         return all(
-            partition in self._at_end or self._next[partition] >= span.end or span.first == span.end
-            for partition, span in spans.items()
+            partition in self._at_end or self._next[partition] >= offsets.end or offsets.first == offsets.end
+            for partition, offsets in ranges.items()
         )
 
     def lag(self) -> int:
@@ -201,7 +212,13 @@ class ClickConsumer:
         """Disconnect."""
         self._consumer.close()
 
-    def _check_topics(self) -> list[int]:
+    def _click(self, message: Message) -> Click | Rejected | None:
+        """Decode a record; of a copy nothing, for the click that it is a copy of is logged where it stands."""
+        if any(name == FORWARDED_HEADER for name, _ in message.headers() or ()):
+            return None
+        return self._decode(message.key(), message.value(), message.timestamp()[1])
+
+    def _check_topics(self) -> None:
         try:
             topics = self._consumer.list_topics(timeout=_ANSWER_S).topics
         except KafkaException as error:
@@ -212,7 +229,6 @@ class ClickConsumer:
                     f"expected the topic {name} at {self._settings.broker}, found none of that name; "
                     "run `nextclick topics`"
                 )
-        return sorted(topics[self._settings.clicks_topic].partitions)
 
     def _no_answer(self, error: KafkaException) -> TemporaryError:
         found = self._last_error or error.args[0].str()
@@ -226,23 +242,20 @@ class ClickConsumer:
             self._presence.on_error(error)
 
     def _handle(self, error: KafkaError, partition: int | None) -> None:
-        topic = self._settings.clicks_topic
+        failure = failure_of(error)
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             self._explain_missing_offset(partition)
-        elif error.code() in (
-            KafkaError.UNKNOWN_TOPIC_OR_PART,
-            KafkaError._UNKNOWN_TOPIC,
-            KafkaError._UNKNOWN_PARTITION,
-        ):
+        if failure is Failure.GONE:
             self._suspect_gone()
-        elif error.fatal() or not error.retriable():
-            _log.warning("reading %s: %s", topic, error.str(), extra={"fields": {"partition": partition}})
+        elif failure is Failure.REFUSED:
+            fields = {"partition": partition}
+            _log.warning("reading %s: %s", self._settings.clicks_topic, error.str(), extra={"fields": fields})
 
     def _suspect_gone(self) -> None:
         """Tell a topic that is gone from one that the broker does not know yet, and go on with it once it does."""
         now_s = time.monotonic()
         self._unknown_since_s = self._unknown_since_s or now_s
-        if now_s < self._unknown_since_s + _GONE_AFTER_S:
+        if now_s < self._unknown_since_s + GONE_AFTER_S:
             return
         self._unknown_since_s = now_s
         with contextlib.suppress(TemporaryError):  # no answer: the next look is as long again from now
@@ -252,14 +265,16 @@ class ClickConsumer:
             assert self._topic is not None
             self.start(self._next, self._topic)
 
-    def _explain_missing_offset(self, partition: int | None) -> NoReturn:
-        self.confirm_topic()
-        topic, spans = self._settings.clicks_topic, self.spans()
-        lost = lost_clicks(self._next, spans)
+    def _explain_missing_offset(self, partition: int | None) -> None:
+        """Say why the broker does not have what should be read next, if it can be said; else it is tried again soon."""
+        try:
+            topic = self.confirm_topic()
+            ranges = self.offset_ranges(topic)
+        except TemporaryError:
+            return
+        lost = lost_clicks(self._next, ranges)
         if lost:
-            raise lost_clicks_error(topic, lost)
-        check_same_topic(topic, self._next, spans)
-        raise TemporaryError(
-            f"expected offset {self._next.get(partition or 0)} of partition {partition} of {topic}, found that the "
-            "broker does not give it; start the trainer again"
-        )
+            raise lost_clicks_error(topic.topic, lost)
+        check_same_topic(topic.topic, self._next, ranges)
+        text = "the broker does not give offset %s of partition %s of %s though it should be there: tried again"
+        _log.warning(text, self._next.get(partition or 0), partition, topic.topic)

@@ -31,6 +31,11 @@ class TrainerMetrics:
             ["result"],
             registry=registry,
         )
+        self.undecodable = Counter(
+            "nextclick_trainer_announcements_undecodable",
+            "Records on the topic models that are no announcement; the champion stays the one before.",
+            registry=registry,
+        )
         self.round = Histogram(
             "nextclick_trainer_round_seconds",
             "Time of one training, from reading the log to the announcement.",

@@ -1,35 +1,104 @@
-"""Decides when to train. Pure: the clock and the counts arrive as arguments."""
+"""When the last training began and how many clicks there were then, kept with the click log: it outlives a restart."""
 
-from typing import NamedTuple
+import logging
+import time
+from pathlib import Path
 
+import msgspec
+
+from nextclick.errors import PermanentError
 from nextclick.settings import Settings
+from tools.files import write_whole
+from training.service.decisions import Progress, training_is_due
+
+NOTE = "last-training.json"
+_log = logging.getLogger(__name__)
 
 
-class Progress(NamedTuple):
-    """Where the trainer stands.
+class LastTraining(msgspec.Struct, frozen=True):
+    """The training that began last.
 
     Attributes:
-        clicks: in the log, with those that wait to be written.
-        clicks_at_last_training: those of them that were there when the last training began; 0 before the first.
-        s_since_last_training: since the last training began.
+        began_ms: when, in ms since 1970; 0 if there was none.
+        n_clicks: that the log had then, as far as it still has them.
     """
 
-    clicks: int
-    clicks_at_last_training: int
-    s_since_last_training: float
+    began_ms: int = 0
+    n_clicks: int = 0
 
 
-def training_is_due(progress: Progress, settings: Settings) -> bool:
-    """Train as soon as there are enough clicks, then by time and by new clicks.
+class Schedule:
+    """Says when to train. One process at a time may use that of a click log."""
 
-    A log that has doubled is trained on at once, so that a young model learns quickly, and a backlog that is still
-    being read does not leave the model of its first clicks in use for long.
-    """
-    if progress.clicks < settings.min_clicks:
-        return False
-    new_clicks = progress.clicks - progress.clicks_at_last_training
-    return (
-        (new_clicks > 0 and progress.s_since_last_training >= settings.train_every_s)
-        or new_clicks >= settings.train_every_clicks
-        or new_clicks >= progress.clicks_at_last_training
-    )
+    def __init__(self, log_dir: Path, settings: Settings, n_clicks: int) -> None:
+        """Read the note of the last training; without one, or with one that is damaged, there was none.
+
+        Args:
+            log_dir: the click log's folder, where the note is.
+            settings: of the trainer.
+            n_clicks: in the log now. A log that was restored can have fewer than the note says.
+        """
+        self._note = log_dir / NOTE
+        self._settings = settings
+        last = self._read()
+        self._last = self._before = LastTraining(last.began_ms, min(last.n_clicks, n_clicks))
+        # From here on by the clock that nobody sets. What began in the future began just now.
+        age_s = time.time() - last.began_ms / 1000
+        self._began_s = time.monotonic() - max(0.0, age_s)
+
+    def is_due(self, n_clicks: int) -> bool:
+        """Tell whether to train now, with so many clicks."""
+        progress = Progress(n_clicks, self._last.n_clicks, time.monotonic() - self._began_s)
+        return training_is_due(progress, self._settings)
+
+    def begin(self, n_clicks: int) -> None:
+        """Note that a training begins, before it does: one that takes the machine down is not repeated at once.
+
+        Raises:
+            PermanentError: the note cannot be written.
+        """
+        self._before = self._last
+        self._began_s = time.monotonic()
+        self._write(LastTraining(time.time_ns() // 1_000_000, n_clicks))
+
+    def take_back(self) -> None:
+        """The training that began last was stopped halfway: it is as if it had never begun.
+
+        Raises:
+            PermanentError: the note cannot be written.
+        """
+        self._write(self._before)
+
+    def removed(self, n_clicks: int) -> None:
+        """The log removed so many of its oldest clicks.
+
+        Raises:
+            PermanentError: the note cannot be written.
+        """
+        self._before = _without(self._before, n_clicks)
+        self._write(_without(self._last, n_clicks))
+
+    def _read(self) -> LastTraining:
+        try:
+            return msgspec.json.decode(self._note.read_bytes(), type=LastTraining)
+        except FileNotFoundError:
+            return LastTraining()
+        except (OSError, msgspec.DecodeError) as error:
+            _log.warning(
+                "%s cannot be read, so the next training is made as if there had been none: %s", self._note, error
+            )
+            return LastTraining()
+
+    def _write(self, last: LastTraining) -> None:
+        self._last = last
+        try:
+            write_whole(self._note, msgspec.json.encode(last))
+        except OSError as error:
+            raise PermanentError(
+                f"{self._note} cannot be written: {error.strerror or error}; make room or correct the permissions. No "
+                "click is lost: the next start goes on where the log ends"
+            ) from error
+
+
+def _without(last: LastTraining, n_clicks: int) -> LastTraining:
+    return LastTraining(last.began_ms, max(0, last.n_clicks - n_clicks))

@@ -1,72 +1,101 @@
-"""Runs the trainer: clicks go from the topic to the click log without pause; a training runs beside it in a thread.
+"""Runs the trainer: clicks go from the topic to the click log without pause; trainings run beside it, in processes.
 
 It works while it holds the role of its application's trainer, and waits while it does not.
 """
 
+import contextlib
 import logging
 import os
 import signal
+import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Event, Thread
 
 from prometheus_client import CollectorRegistry
 
 from nextclick.clicks import Rejected
-from nextclick.errors import TemporaryError
+from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.http_endpoint import start_http
-from training.learning.cancellation import Cancellation
-from training.service.broker_presence import BrokerPresence
+from tools.kafka import OffsetRange, TopicIdentity
 from training.service.click_consumer import ClickConsumer
 from training.service.click_log import ClickBuffer, ClickLog
-from training.service.log_files import LogFile
+from training.service.decisions import check_same_topic, lost_clicks, lost_clicks_error, start_positions
 from training.service.log_owner import LogOwner, lock_of, refuse_other_owner
 from training.service.metrics import TrainerMetrics
-from training.service.schedule import Progress, training_is_due
-from training.service.start_position import Span, check_same_topic, lost_clicks, lost_clicks_error, start_positions
-from training.service.trainer_role import TrainerRole
+from training.service.rounds import Result, Rounds
+from training.service.schedule import Schedule
+from training.service.trainer_role import BrokerPresence, TrainerRole
 
 _POLL_S = 0.2  # so a stop is seen soon
 _MAX_BUFFERED_CLICKS = 100_000  # while a backlog is read: bounds the memory
 _SILENCE_S = 60.0  # a loop that has not turned for so long is stuck
-_STOP_PATIENCE_S = 2.5  # for a training that was asked to end: between two looks it may read or write a large file
+_PARTITIONS_EVERY_S = 20.0  # how often new partitions are looked for
+_STOP_PATIENCE_S = 2.5  # for a training that was asked to end: its process is killed, or an announcement given up
 _LEAVE_S = 0.5  # at least, to leave the group
+_LAST_RESORT_S = 8.0  # after a signal, whatever hangs; `docker stop` kills after 10 s
 _DAY_S = 24 * 3600
 _log = logging.getLogger(__name__)
 
 
-def run_trainer(settings: Settings, *, once: bool, skip_lost: bool) -> None:
-    """Log clicks and train until SIGTERM or SIGINT.
+def run_trainer(settings: Settings, *, once: bool, skip_lost: bool, given_up: str) -> None:
+    """Log clicks and train until SIGTERM or SIGINT. Only for the main thread.
 
     Args:
         settings: of the trainer.
         once: read the topic to its present end, train once if there are enough clicks, and return.
         skip_lost: go on past clicks that the topic's retention removed before they were logged.
+        given_up: id of a champion that is replaced as if there were none; or empty.
 
     Raises:
-        NextclickError: it cannot start, or had to stop. Every click that was read is in the log or is read again.
+        NextclickError: it cannot start, or had to stop; and with `once` also that the training failed or was stopped.
+            Every click that was read is in the log or is read again.
     """
     stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    _stop_on_signals(stop)
     with lock_of(settings.log_dir, settings.app, stop) as held:
         if held:
-            trainer = Trainer(settings, stop, skip_lost=skip_lost)
+            trainer = Trainer(settings, stop, skip_lost=skip_lost, given_up=given_up)
             try:
                 trainer.run(once=once)
             finally:
-                has_ended = trainer.close()
-            if not has_ended:
-                _log.warning("a training, or leaving the group, takes more than %g s: cut off", _STOP_PATIENCE_S)
-                logging.shutdown()
-                os._exit(0)  # a kill at any moment does no harm
+                if not trainer.close():
+                    _leave_at_once(sys.exception())
+
+
+def _stop_on_signals(stop: Event) -> None:
+    """Let SIGTERM and SIGINT end the trainer, also where the loop that should answer hangs in a write."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def leave_in_time() -> None:
+        os.read(reading, 1)
+        time.sleep(_LAST_RESORT_S)
+        _log.error("the trainer hangs and cannot end: cut off. Clicks that were not written are read again")
+        logging.shutdown()
+        os._exit(1)
+
+    Thread(target=leave_in_time, name="last-resort", daemon=True).start()
+
+
+def _leave_at_once(error: BaseException | None) -> None:
+    """End the process though a thread of it hangs. A kill at any moment does no harm; the status is the usual one."""
+    _log.warning("a training, or leaving the group, takes more than %g s: cut off", _STOP_PATIENCE_S)
+    if isinstance(error, NextclickError):
+        print(f"nextclick: {error}", file=sys.stderr)
+    elif error is not None:
+        _log.error("the trainer failed", exc_info=error)
+    logging.shutdown()
+    os._exit(0 if error is None else 1)
 
 
 class Trainer:
     """One running trainer. The caller holds the lock of the click log."""
 
-    def __init__(self, settings: Settings, stop: Event, *, skip_lost: bool) -> None:
+    def __init__(self, settings: Settings, stop: Event, *, skip_lost: bool, given_up: str) -> None:
         """Open the click log and connect.
 
         Raises:
@@ -75,51 +104,56 @@ class Trainer:
         self._settings = settings
         self._stop = stop
         self._skip_lost = skip_lost
+        self._last_turn_s = self._last_flush_s = self._looked_s = time.monotonic()
+        self._works = False
         self._registry = CollectorRegistry()
         self._metrics = TrainerMetrics(self._registry)
         self._presence = BrokerPresence(settings.broker)
         self._log = ClickLog(settings.log_dir)
+        self._schedule = Schedule(settings.log_dir, settings, self._log.n_clicks)
         self._consumer = ClickConsumer(settings, self._presence)
-        self._role = TrainerRole(settings, self._presence)
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="training")
-        self._running: Future[None] | None = None
-        self._last_turn_s = self._last_flush_s = self._last_training_s = time.monotonic()
-        self._clicks_at_last_training = 0
-        self._works = False
         self._http = start_http(settings.trainer_port, self._registry, self._health, self._ready)
+        # Last: a member of a group that is not closed keeps the process from ending.
+        self._role = TrainerRole(settings, self._presence)
+        self._rounds = Rounds(settings, self._role, self._metrics, given_up)
 
     def run(self, *, once: bool) -> None:
-        """Read, log and train until `stop` is set, or once."""
+        """Read, log and train until `stop` is set, or once.
+
+        Raises:
+            NextclickError: as `run_trainer` does.
+        """
         is_done = False
         while not is_done and self._wait_for_role():
-            spans = self._begin()
+            ranges = self._begin()
             try:
-                is_done = self._run_once(spans) if once else self._run_until_stopped()
+                is_done = self._run_once(ranges) if once else self._run_until_stopped()
             finally:
                 self._end()
-        if once and self._running is not None:
-            while not self._running.done() and not self._stop.is_set():
-                self._last_turn_s = time.monotonic()
-                self._role.is_held()
-                wait([self._running], _POLL_S)
-            if self._running.done():
-                self._running.result()
+        if once:
+            self._wait_for_training()
+            if self._stop.is_set():
+                raise TemporaryError("stopped before the clicks were read and trained on")
 
     def close(self) -> bool:
-        """Ask the training to end, leave the group, and stop answering.
+        """End the training that goes on, leave the group, and stop answering.
 
         Returns:
             Whether all of it was done in time.
         """
         end_s = time.monotonic() + _STOP_PATIENCE_S
         self._stop.set()
-        has_ended = self._running is None or not wait([self._running], _STOP_PATIENCE_S).not_done
+        ended = self._rounds.stop(_STOP_PATIENCE_S)
+        if ended is not None and ended.result is Result.STOPPED:
+            _log.info("the training was stopped, nothing of it is kept")
+            with contextlib.suppress(PermanentError):  # then the next training is a later one
+                self._schedule.take_back()
         # Only now may another trainer begin: an announcement that was on its way has been made or given up.
         leaving = Thread(target=self._leave, name="leave", daemon=True)
         leaving.start()
         leaving.join(max(_LEAVE_S, end_s - time.monotonic()))
         self._http.close()
-        return has_ended and not leaving.is_alive()
+        return not self._rounds.is_running and not leaving.is_alive()
 
     def _leave(self) -> None:
         """Tell the broker; it is waited for in vain while it is away."""
@@ -133,19 +167,18 @@ class Trainer:
                 return True
         return False
 
-    def _begin(self) -> dict[int, Span]:
+    def _begin(self) -> dict[int, OffsetRange]:
         """Go on where the log ends. It is opened anew: while the role was another's, so may have been the log."""
         self._log = ClickLog(self._settings.log_dir)
+        is_new = self._log.owner is None and not self._log.ends
         owner = LogOwner(self._settings.app, self._consumer.identity())
         refuse_other_owner(self._log.folder, self._log.owner, owner)
-        spans = self._consumer.spans()
-        check_same_topic(self._settings.clicks_topic, self._log.ends, spans)
+        ranges = self._consumer.offset_ranges(owner.clicks)
+        check_same_topic(self._settings.clicks_topic, self._log.ends, ranges)
         self._log.claim(owner)
-        self._pass_over_lost(spans)
-        positions = start_positions(self._log.ends, spans, self._settings.start)
-        self._remember_start(positions)
-        self._buffer = ClickBuffer(positions)
-        self._consumer.start(positions, owner.clicks)
+        self._pass_over_lost(ranges)
+        # What is added to the topic of a log that is not new is read from its first click.
+        self._read_from(ranges, owner.clicks, from_end=is_new and self._settings.start == "latest")
         self._works = True
         _log.info(
             "logging clicks of %s to %s, metrics at http://127.0.0.1:%d/metrics",
@@ -154,7 +187,17 @@ class Trainer:
             self._http.port,
             extra={"fields": {"clicks": self._log.n_clicks}},
         )
-        return spans
+        return ranges
+
+    def _read_from(self, ranges: dict[int, OffsetRange], identity: TopicIdentity, *, from_end: bool) -> None:
+        """Read on where the log ends, and new partitions from one of their ends."""
+        positions = start_positions(self._log.ends, ranges, from_end=from_end)
+        for partition, position in positions.items():
+            if from_end and position > 0:  # noted, so that the next start does not leave out more
+                self._log.append(partition, 0, position - 1, [])
+        self._buffer = ClickBuffer(positions)
+        self._consumer.start(positions, identity)
+        self._looked_s = time.monotonic()
 
     def _end(self) -> None:
         """Write what was read, unless it may be another's to write; then it is read again."""
@@ -168,9 +211,9 @@ class Trainer:
             _log.warning("lost the role of trainer of the application %s: nothing more is logged", self._settings.app)
         self._consumer.stop()
 
-    def _pass_over_lost(self, spans: dict[int, Span]) -> None:
+    def _pass_over_lost(self, ranges: dict[int, OffsetRange]) -> None:
         topic = self._settings.clicks_topic
-        lost = lost_clicks(self._log.ends, spans)
+        lost = lost_clicks(self._log.ends, ranges)
         if lost and not self._skip_lost:
             raise lost_clicks_error(topic, lost)
         for partition, first, last in lost:
@@ -186,16 +229,24 @@ class Trainer:
             now_s = time.monotonic()
             if now_s >= self._last_flush_s + self._settings.log_flush_s:
                 self._flush()
-            if self._running is not None and self._running.done():
-                self._running.result()  # raises what the training raised
-                self._running = None
-            if self._running is None and training_is_due(self._progress(now_s), self._settings):
-                self._flush()
-                self._start_training()
+            if now_s >= self._looked_s + _PARTITIONS_EVERY_S:
+                self._look_for_partitions()
+            self._look_at_training()
         return True
 
-    def _run_once(self, spans: dict[int, Span]) -> bool:
-        while not self._stop.is_set() and not self._consumer.has_read(spans):
+    def _look_at_training(self) -> None:
+        """Take note of one that has ended, and begin one that is due."""
+        ended = self._rounds.ended()
+        if ended is not None and ended.result is Result.FAILED:
+            _log.error(
+                "the training failed: %s. Clicks are logged on, and the next one is made when it is due", ended.reason
+            )
+        if not self._rounds.is_running and self._schedule.is_due(self._log.n_clicks + self._buffer.n_clicks):
+            self._flush()
+            self._start_training()
+
+    def _run_once(self, ranges: dict[int, OffsetRange]) -> bool:
+        while not self._stop.is_set() and not self._consumer.has_read(ranges):
             if not self._role.is_held():
                 return False
             self._read()
@@ -206,6 +257,26 @@ class Trainer:
         elif not self._stop.is_set():
             self._start_training()
         return True
+
+    def _wait_for_training(self) -> None:
+        while self._rounds.is_running and not self._stop.is_set():
+            self._last_turn_s = time.monotonic()
+            self._role.is_held()
+            ended = self._rounds.ended(_POLL_S)
+            if ended is not None and ended.result is Result.FAILED:
+                raise TemporaryError(f"the training failed, and nothing was published: {ended.reason}")
+
+    def _look_for_partitions(self) -> None:
+        """Begin to read partitions that were added to the topic. A broker that does not answer is asked again later."""
+        self._looked_s = time.monotonic()
+        with contextlib.suppress(TemporaryError):
+            topic = self._consumer.confirm_topic()
+            n_new = topic.partitions - self._consumer.n_partitions
+            if n_new > 0:
+                ranges = self._consumer.offset_ranges(topic)
+                self._write()  # from here on the log ends where the consumer is
+                self._read_from(ranges, topic, from_end=False)
+                _log.info("%d new partitions of %s: they are logged, too", n_new, topic.topic)
 
     def _read(self) -> None:
         """Take what comes. A buffer that is full is written first, however long that takes."""
@@ -233,7 +304,7 @@ class Trainer:
         before = self._log.n_clicks
         self._buffer.write_to(self._log)
         self._metrics.logged.inc(self._log.n_clicks - before)
-        if self._running is None:  # a training reads the files that were there when it began
+        if not self._rounds.is_running:  # a training reads the files that were there when it began
             self._remove_old_clicks()
         self._metrics.log_clicks.set(self._log.n_clicks)
         self._metrics.lag.set(self._consumer.lag())
@@ -243,30 +314,13 @@ class Trainer:
         removed = self._log.remove_old(before_s, self._settings.log_keep_bytes)
         if removed:
             _log.info("removed the oldest clicks from the log", extra={"fields": {"clicks": removed}})
-        self._clicks_at_last_training = max(0, self._clicks_at_last_training - removed)
-
-    def _progress(self, now_s: float) -> Progress:
-        clicks = self._log.n_clicks + self._buffer.n_clicks
-        return Progress(clicks, self._clicks_at_last_training, now_s - self._last_training_s)
+            self._schedule.removed(removed)
 
     def _start_training(self) -> None:
         # Files are merged here, while no training reads them; afterwards files are only added.
         self._log.merge_small_files()
-        self._clicks_at_last_training = self._log.n_clicks
-        self._last_training_s = time.monotonic()
-        self._running = self._threads.submit(self._train, self._log, self._log.files)
-
-    def _train(self, log: ClickLog, files: list[LogFile]) -> None:
-        # Torch takes seconds to load: the first training does it, while the loop goes on reading.
-        from training.service.training_job import train_and_publish
-
-        train_and_publish(self._settings, log, files, self._metrics, self._role, Cancellation(self._stop))
-
-    def _remember_start(self, positions: dict[int, int]) -> None:
-        """Note in the log what a new log leaves out, so that the next start does not leave out more."""
-        for partition, position in positions.items():
-            if self._settings.start == "latest" and partition not in self._log.ends and position > 0:
-                self._log.append(partition, 0, position - 1, [])
+        self._schedule.begin(self._log.n_clicks)
+        self._rounds.begin(self._log.files)
 
     def _health(self) -> tuple[bool, str]:
         silent_s = time.monotonic() - self._last_turn_s
@@ -274,7 +328,7 @@ class Trainer:
             return False, f"the loop has been silent for {silent_s:.0f} s"
         if not self._works:
             return True, "waiting for the broker, or for the trainer that works now to end"
-        return True, "training" if self._running is not None else "logging clicks"
+        return True, "training" if self._rounds.is_running else "logging clicks"
 
     def _ready(self) -> tuple[bool, str]:
         healthy, text = self._health()

@@ -1,37 +1,59 @@
 """One trainer per application: the one that holds the single partition of `models` in the group `<app>-trainer`.
 
 The broker gives the partition to one member at a time, wherever the members run. A member that is silent for the
-session timeout loses it, and another that waits gets it. A process that is paused for longer finds out when it wakes:
-`confirm` asks the broker itself. Nothing is read here, and the group's offset means nothing.
+session timeout loses it, and another that waits gets it. A process that is paused for longer finds out when it wakes;
+what it announces before it does is refused by the broker, because an announcement carries the membership that it is
+made with (`training.service.models_topic`). Nothing is read here, and the group's offset means nothing.
 """
 
 import logging
 import time
-from queue import Empty, SimpleQueue
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import consumer_config
-from training.learning.cancellation import Cancellation
-from training.service.broker_presence import BrokerPresence
+from tools.kafka import Failure, failure_of, is_partition_end
 
 # After so much of the session timeout without the role: what is the matter? 4 s of 10 by default: a broker lets a new
 # group wait for 3 s before it gives anything to its members.
 _ASK_AFTER = 0.4
 _ANSWER_S = 1.0
-_GONE_AFTER_S = 10.0  # a broker that has just started knows no topic for a moment
-_POLL_S = 0.2  # so a stop is seen soon
-_PASSING_ERRORS = (KafkaError._MAX_POLL_EXCEEDED, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._PARTITION_EOF)
+GONE_AFTER_S = 10.0  # a broker that has just started knows no topic for a moment
 _log = logging.getLogger(__name__)
 
 
+class BrokerPresence:
+    """Whether the broker answers, as far as the trainer's clients have noticed. Says so once when that changes."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._is_away = False
+
+    def on_error(self, error: KafkaError) -> None:
+        """Take what a client reports by itself."""
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.missed()
+
+    def missed(self) -> None:
+        """The broker did not answer."""
+        if not self._is_away:
+            self._is_away = True
+            _log.warning("waiting: the broker at %s does not answer", self._address)
+
+    def answered(self) -> None:
+        """The broker did."""
+        if self._is_away:
+            self._is_away = False
+            _log.info("the broker is back")
+
+
 class TrainerRole:
-    """Membership in the group of an application's trainers. Polled by one thread; `confirm` may be another's."""
+    """Membership in the group of an application's trainers. Polled by one thread; `membership` is for others, too."""
 
     def __init__(self, settings: Settings, presence: BrokerPresence) -> None:
-        """Join the group.
+        """Join the group. Does not block.
 
         Args:
             settings: of the trainer.
@@ -39,12 +61,10 @@ class TrainerRole:
         """
         self._settings = settings
         self._presence = presence
-        self._token = TopicPartition(settings.models_topic, 0, 0)
         self._held = False
         self._said = False
         self._asked_s = time.monotonic()
         self._unknown_since_s: float | None = None
-        self._answers: SimpleQueue[KafkaError | None] = SimpleQueue()
         session_ms = int(settings.session_timeout_s * 1000)
         config = consumer_config(settings, f"{settings.app}-trainer") | {
             # The eager assignors would give the role to whoever comes first in the alphabet.
@@ -52,9 +72,9 @@ class TrainerRole:
             "session.timeout.ms": session_ms,
             "heartbeat.interval.ms": session_ms // 4,
             "error_cb": presence.on_error,
-            "on_commit": lambda error, _: self._answers.put(error),
         }
         self._consumer = Consumer(config)
+        self._no_membership: bytes = self._consumer.consumer_group_metadata()
         self._consumer.subscribe(
             [settings.models_topic], on_assign=self._given, on_revoke=self._taken, on_lost=self._taken
         )
@@ -78,56 +98,39 @@ class TrainerRole:
         return self._held
 
     def is_held(self) -> bool:
-        """Tell whether the role is held, as far as this process knows. Call it often: it keeps the membership."""
+        """Tell whether the role is held, as far as this process knows. Call it often: it keeps the membership.
+
+        Raises:
+            PermanentError: as `wait` does.
+        """
         self._poll(0)
         return self._held
 
-    def confirm(self, cancellation: Cancellation) -> None:
-        """Ask the broker whether the role is held: a commit, which it takes from the partition's owner alone.
+    def membership(self) -> bytes:
+        """Give the membership with which the role is held, for a transaction that shall succeed with it alone.
 
-        On return nobody else gets the role for the length of the session timeout. Another thread must keep polling.
+        Blocks for no time; from any thread. The broker refuses it as soon as the role is another's.
 
         Raises:
-            TemporaryError: it is not held, or the broker does not answer.
-            TrainingCancelled: the trainer is to end.
+            TemporaryError: the role is not held.
         """
-        self._answers = SimpleQueue()
-        found = "that the role was lost"
-        if self._held:
-            try:
-                self._consumer.commit(offsets=[self._token], asynchronous=True)
-                error = self._answer(cancellation)
-                if error is None and self._held:
-                    return
-                found = error.str() if error is not None else found
-            except KafkaException as raised:
-                found = raised.args[0].str()
-            except Empty:
-                found = "no answer from the broker"
-        raise TemporaryError(
-            f"expected to be the one trainer of the application {self._settings.app} still, found: {found}"
-        )
+        # In this order: a member that lost the role joins again only after `_taken` was called. And never without a
+        # membership, which a member has that was put out and was not told yet: the broker takes that from anybody.
+        membership: bytes = self._consumer.consumer_group_metadata()
+        if membership == self._no_membership or not self._held:
+            raise TemporaryError(f"this is not the trainer of the application {self._settings.app} any more")
+        return membership
 
     def close(self) -> None:
-        """Leave the group, so that another gets the role at once."""
+        """Leave the group, so that another gets the role at once. Blocks while the broker is away."""
         self._consumer.close()
-
-    def _answer(self, cancellation: Cancellation) -> KafkaError | None:
-        end_s = time.monotonic() + self._settings.session_timeout_s
-        while True:
-            cancellation.check()
-            try:
-                return self._answers.get(timeout=_POLL_S)
-            except Empty:
-                if time.monotonic() >= end_s:
-                    raise
 
     def _poll(self, timeout_s: float) -> None:
         message = self._consumer.poll(timeout_s)
         error = message.error() if message is not None else None
-        if error is not None and not error.retriable() and error.code() not in _PASSING_ERRORS:
+        if error is not None and not is_partition_end(error) and failure_of(error) is Failure.REFUSED:
             raise PermanentError(
-                f"expected to join the group {self._settings.app}-trainer at {self._settings.broker}, found: "
+                f"the broker at {self._settings.broker} refuses this member of the group {self._settings.app}-trainer: "
                 f"{error.str()}; correct the rights of the trainer's user, or session_timeout_s"
             )
 
@@ -161,7 +164,5 @@ class TrainerRole:
     def _doubt_topic(self) -> None:
         now_s = time.monotonic()
         self._unknown_since_s = self._unknown_since_s or now_s
-        if now_s >= self._unknown_since_s + _GONE_AFTER_S:
-            raise PermanentError(
-                f"expected the topic {self._settings.models_topic}, found that it is gone; run `nextclick topics`"
-            )
+        if now_s >= self._unknown_since_s + GONE_AFTER_S:
+            raise PermanentError(f"the topic {self._settings.models_topic} is gone; run `nextclick topics`")

@@ -1,0 +1,133 @@
+"""The topic `models`: what its readers see of transactions, and who can announce a bundle in one."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from nextclick.manifest import CHAMPION, BundleFile, Manifest, bundle_id_of, encode_manifest
+from stream.faust_adapter.announcements import follow_models
+from tests.trainers import PATIENCE_S, announced, announcer, go_on, models_of, small_bundle
+from tools.client_config import producer_config
+from training.service.trainer_role import BrokerPresence, TrainerRole
+
+ANSWER_S = 30.0
+
+
+def manifest(number: int) -> Manifest:
+    """A manifest without a bundle."""
+    files = (BundleFile("model.safetensors", "", number),)
+    return Manifest(bundle_id=bundle_id_of(files, {}, number), created_ms=number, network={}, files=files, metrics={})
+
+
+FIRST, SECOND = manifest(1), manifest(2)
+
+
+def announce_twice(playground: Any, ends: str) -> Producer:
+    """Announce the first bundle, and the second in a transaction that ends somehow."""
+    settings = playground.settings
+    producer = Producer(producer_config(settings) | {"transactional.id": f"{settings.app}-test"})
+    producer.init_transactions(ANSWER_S)
+    for bundle, end in ((FIRST, "committed"), (SECOND, ends)):
+        producer.begin_transaction()
+        producer.produce(settings.models_topic, encode_manifest(bundle), CHAMPION)
+        producer.flush(ANSWER_S)
+        if end == "committed":
+            producer.commit_transaction(ANSWER_S)
+        elif end == "aborted":
+            producer.abort_transaction(ANSWER_S)
+    return producer
+
+
+class Served:
+    """Notes what the worker's reader hands on."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+
+    async def announced(self, value: bytes) -> None:
+        self.values.append(value)
+
+
+async def follow(playground: Any) -> Served:
+    """Follow `models` until the worker would begin to serve, and through one more announcement."""
+    served, caught_up = Served(), asyncio.Event()
+    follower = asyncio.create_task(follow_models(playground.settings, served, caught_up))  # type: ignore[arg-type]
+    try:
+        await asyncio.wait_for(caught_up.wait(), ANSWER_S)
+    finally:
+        follower.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await follower
+    return served
+
+
+@pytest.mark.parametrize(("ends", "champion"), [("committed", SECOND), ("aborted", FIRST), ("open", FIRST)])
+def test_readers_of_models_come_to_its_end_and_see_what_was_committed(
+    playground: Any, ends: str, champion: Manifest
+) -> None:
+    """The topic ends with a marker, or with a transaction that nobody has ended yet."""
+    producer = announce_twice(playground, ends)
+
+    trainer_sees = models_of(playground).champion()
+    worker_sees = asyncio.run(follow(playground)).values
+
+    assert trainer_sees == champion
+    assert worker_sees[-1] == encode_manifest(champion)
+    if ends == "open":
+        producer.abort_transaction(ANSWER_S)
+
+
+@pytest.fixture
+def trainers(playground: Any) -> Any:
+    """The playground, where a sleeping trainer is forgotten after 2 s."""
+    playground.settings = dataclasses.replace(playground.settings, session_timeout_s=2)
+    return playground
+
+
+@contextlib.contextmanager
+def other_trainer(playground: Any) -> Iterator[TrainerRole]:
+    """Another trainer of the same application, in this process."""
+    role = TrainerRole(playground.settings, BrokerPresence(playground.settings.broker))
+    try:
+        yield role
+    finally:
+        role.close()
+
+
+@pytest.mark.parametrize("moment", ["before the transaction", "before the commit"])
+def test_who_slept_past_its_session_cannot_publish(trainers: Any, moment: str) -> None:
+    """It wakes up in the middle of its announcement and does not know yet that it lost the role."""
+    with announcer(trainers, moment) as (sleeper, _), other_trainer(trainers) as successor:
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        trainers.wait_for(lambda: successor.wait(0.1), "the role", PATIENCE_S)
+        models = models_of(trainers)
+        models.settle()  # as a round begins
+        os.kill(sleeper.pid, signal.SIGCONT)
+
+        answer = go_on(sleeper)
+
+        assert "not the trainer of the application" in answer
+        assert announced(trainers) == []
+        manifest = small_bundle(trainers.settings.bundle_dir, 2)
+        models.announce(manifest, None, successor)
+        assert announced(trainers) == [manifest]
+
+
+def test_a_trainer_that_joins_and_waits_does_not_keep_the_other_from_publishing(trainers: Any) -> None:
+    """Every member's membership changes then: the announcement is made with the new one."""
+    with announcer(trainers, "before the transaction") as (holder, manifest), other_trainer(trainers) as other:
+        nobody = other._no_membership
+        trainers.wait_for(
+            lambda: other.wait(0.1) or other._consumer.consumer_group_metadata() != nobody, "a membership", PATIENCE_S
+        )
+
+        assert go_on(holder) == "announced"
+        assert not other.is_held()
+        assert announced(trainers) == [manifest]
