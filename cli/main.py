@@ -34,6 +34,12 @@ def _topics() -> click.Command:
     return topics
 
 
+def _repartition() -> click.Command:
+    from stream.cli import repartition
+
+    return repartition
+
+
 def _replay() -> click.Command:
     from demo.cli import replay
 
@@ -74,6 +80,7 @@ COMMANDS: dict[str, tuple[Callable[[], click.Command], str]] = {
     "train": (_train, "Run the trainer: logs clicks, fine-tunes, publishes bundles."),
     "evaluate": (_evaluate, "Train and compare models on recorded clicks."),
     "topics": (_topics, "Create the topics, or check those that exist."),
+    "repartition": (_repartition, "After the clicks topic has grown: move the states to their users' partitions."),
     "replay": (_replay, "Send the clicks of a data set."),
     "simulate": (_simulate, "Send an endless, realistic stream of clicks."),
     "send": (_send, "Send one click and print the list that comes back."),

@@ -58,6 +58,7 @@ class LoggedClick(NamedTuple):
         record_timestamp_ms: the record's own timestamp.
         click: what the record says.
         item_hash: of the click's item.
+        is_applied: whether the user's state contains the click already, whatever its fence: only its answer is due.
     """
 
     user: UserKey
@@ -65,6 +66,7 @@ class LoggedClick(NamedTuple):
     record_timestamp_ms: int
     click: Click
     item_hash: int
+    is_applied: bool = False
 
 
 class Advanced(NamedTuple):
@@ -166,7 +168,7 @@ class _Step(NamedTuple):
 def _step(model: Model | None, before: UserState, logged: LoggedClick, keep: int) -> _Step:
     partition, offset, click = logged.user[0], logged.offset, logged.click
     _, sequence, last_partition, last_offset, last_click_ms, _, recent, _, _ = before
-    if last_partition == partition and offset <= last_offset:
+    if (last_partition == partition and offset <= last_offset) or (logged.is_applied and sequence):
         return _Step(sequence, last_partition, last_offset, last_click_ms, recent, True, None)
     # Clicks can arrive out of order in event time: the gap is then 0 and the clock does not go back.
     now_ms = max(last_click_ms, click.timestamp_ms)

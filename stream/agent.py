@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple, assert_never
 
 from nextclick.advance import Advanced, Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
-from nextclick.clicks import ClickFields, Rejected, RejectReason, click_decoder
+from nextclick.clicks import APPLIED_HEADER, ClickFields, Rejected, RejectReason, click_decoder
 from nextclick.errors import PermanentError
 from nextclick.hashing import item_hash, partition_of
 from nextclick.popularity import Popularity
@@ -148,8 +148,10 @@ class ClickAgent:
                     continue
                 self._popularity.add(click.item_id, click.timestamp_ms)
                 assert record.key is not None  # else it was rejected
-                user = (number, record.key)
-                read.clicks.append(LoggedClick(user, record.offset, record.timestamp, click, item_hash(click.item_id)))
+                user, is_applied = (number, record.key), any(name == APPLIED_HEADER for name, _ in record.headers)
+                read.clicks.append(
+                    LoggedClick(user, record.offset, record.timestamp, click, item_hash(click.item_id), is_applied)
+                )
         return read
 
     def _states(self, number: int, partition: Partition, keys: Collection[bytes]) -> dict[bytes, UserState]:

@@ -1,4 +1,4 @@
-"""The commands `nextclick stream` and `nextclick topics`."""
+"""The commands `nextclick stream`, `nextclick topics` and `nextclick repartition`."""
 
 from typing import Literal
 
@@ -38,3 +38,29 @@ def topics(settings: Settings) -> None:
     set_up_logs("topics")
     created = Topics(settings).create()
     click.echo(f"created: {', '.join(created) or 'nothing, all were there'}")
+
+
+@click.command()
+@click.option(
+    "--producers-refresh-s",
+    type=click.FloatRange(0),
+    default=300.0,
+    show_default=True,
+    help="How long producers may go on with the old number (their metadata.max.age.ms); 0: all know the new one.",
+)
+@settings_options
+def repartition(settings: Settings, producers_refresh_s: float) -> None:
+    """Bring states and unanswered clicks to their users' new partitions after the clicks topic has grown.
+
+    Stop all workers first, and give the producers time to hear of the new partitions. Interrupted, it is to be run
+    again, and goes on; workers refuse to start until it has ended. data_dir must have room for the states of one
+    partition.
+    """
+    from stream.repartition.command import repartition as run
+    from tools.logs import set_up_logs
+
+    set_up_logs("repartition")
+    done = run(settings, producers_refresh_s)
+    for before, after, n_clicks, n_states in done:
+        click.echo(f"{before} -> {after} partitions: {n_clicks:,} clicks copied, {n_states:,} states written anew")
+    click.echo("done: start the workers" if done else f"nothing to do: {settings.clicks_topic} has not grown")

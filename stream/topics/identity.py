@@ -11,11 +11,12 @@ changelog is new: `nextclick repartition` writes the next note there, as its las
 the newest is found by following the counts.
 """
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from nextclick.errors import PermanentError, TemporaryError
@@ -27,6 +28,7 @@ IDENTITY_KEY = b"\xfforigin"  # of the note
 REPARTITION_KEY = b"\xffrepartition"  # what `nextclick repartition` has in hand: for itself alone
 TIMEOUT_S = 10.0  # for one answer of the broker
 _BATCH = 5_000
+_POLL_S = 0.2  # a batch that is not full is waited for so long
 
 
 def is_note(key: bytes | None) -> bool:
@@ -125,23 +127,52 @@ class _Changelog:
         self.partitions = describe_topic(self._admin, self._topic).partitions
 
     def find(self, partition: int) -> tuple[TopicIdentity | None, int]:
-        """Give a partition's first note of a topic, if it has one, and how many records stand before it."""
+        """Give a partition's note of a topic, if it has one, and how many offsets stand before it."""
         first, end = offset_ranges(self._admin, self._topic, [partition])[partition]
         if first == end:
             return None, 0
+        note = next(self._from(partition, first, 1), None)
+        if note is not None and note.key() != IDENTITY_KEY:
+            note = self._behind_states(partition, first)
+        if note is None:
+            return None, end - first
+        return self._decode(note.value()), note.offset() - first
+
+    def _behind_states(self, partition: int, first: int) -> Message | None:
+        """Find a note that is not the first record: where it was found the last time, for it is never written again."""
+        for start in dict.fromkeys((max(first, self._remembered(partition)), first)):
+            for message in self._from(partition, start, _BATCH):
+                if message.key() == IDENTITY_KEY:
+                    self._remember(partition, message.offset())
+                    return message
+        return None
+
+    def _from(self, partition: int, first: int, size: int) -> Iterator[Message]:
+        """Give the records from an offset to the partition's end, taken so many at a time."""
         self._consumer.assign([TopicPartition(self._topic, partition, first)])
-        n_read = 0
-        while messages := self._consumer.consume(_BATCH if n_read else 1, TIMEOUT_S):
-            for message in messages:
+        heard_s = time.monotonic()
+        while time.monotonic() < heard_s + TIMEOUT_S:
+            for message in self._consumer.consume(size, _POLL_S):
+                heard_s = time.monotonic()
                 error = message.error()
                 if is_partition_end(error):
-                    return None, n_read
+                    return
                 if error is not None:
                     raise KafkaException(error)
-                if message.key() == IDENTITY_KEY:
-                    return self._decode(message.value()), n_read
-                n_read += 1
+                yield message
         raise _no_answer(self._settings, f"no answer within {TIMEOUT_S:.0f} s")
+
+    def _remembered(self, partition: int) -> int:
+        """Give the offset of the note if it is remembered, as the committed offset of a group that nobody is in."""
+        try:
+            [place] = self._consumer.committed([TopicPartition(self._topic, partition)], TIMEOUT_S)
+        except KafkaException:  # no right to: then it is looked for
+            return -1
+        return int(place.offset)
+
+    def _remember(self, partition: int, offset: int) -> None:
+        with suppress(KafkaException):
+            self._consumer.commit(offsets=[TopicPartition(self._topic, partition, offset)], asynchronous=False)
 
     def _decode(self, value: bytes | None) -> TopicIdentity:
         try:

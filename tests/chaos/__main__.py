@@ -83,7 +83,7 @@ def _print_table(results: dict[int, Result]) -> None:
     rows: list[tuple[str, list[Any]]] = [("seed", list(results))]
     reports = [result.report for result in results.values()]
     for field in dataclasses.fields(Report):
-        if field.name != "examples":
+        if field.type == "int" or field.type is int:
             rows.append((field.name.replace("_", " "), [getattr(report, field.name) for report in reports]))
     for name in ("kills", "terms"):
         rows.append((name, [getattr(result, name) for result in results.values()]))

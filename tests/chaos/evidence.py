@@ -1,27 +1,31 @@
 """What the topics hold, read to their present end. Judges nothing."""
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+import msgspec
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from nextclick.advance import LoggedClick, UserKey
 from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.errors import CorruptStateError
-from nextclick.hashing import item_hash, partition_of
+from nextclick.hashing import item_hash
 from nextclick.settings import Settings
-from nextclick.updates import RecommendationUpdate, decode_update
+from nextclick.updates import RecommendationUpdate, Source, decode_update
 from nextclick.user_state import UserState, decode_state
 from stream.topics.identity import is_note
+from tests.chaos.eras import ERA, Eras, Place
 from tools.client_config import consumer_config
 
 ANSWER_S = 30.0  # a broker that has just come back takes a while until it leads its partitions again
 
-Place = tuple[int, int]  # partition and offset of a record of the clicks topic
-
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is needed to judge a run; every list in log order per partition.
+    """All that is needed to judge a run; every list in log order per partition. Places of clicks, and fences, are those
+    of one log per user (see `eras`).
 
     Attributes:
         clicks: the valid ones.
@@ -30,6 +34,7 @@ class Evidence:
         states: every state in the changelog, not only the newest of a user.
         corrupt: places in the changelog of records that are no states.
         rejected: for each dead letter, where its original stands.
+        real: the records that places of the one log stand for, where they differ.
     """
 
     clicks: list[LoggedClick]
@@ -38,59 +43,116 @@ class Evidence:
     states: list[tuple[UserKey, UserState]]
     corrupt: list[Place]
     rejected: list[Place]
+    real: Mapping[Place, Place] = field(default_factory=dict)
 
 
 def gather(settings: Settings) -> Evidence:
     """Read everything."""
-    clicks, bad = read_clicks(settings)
-    states, corrupt = read_states(settings)
-    return Evidence(clicks, bad, read_updates(settings), states, corrupt, read_rejected(settings))
+    log = _Log(settings)
+    clicks, bad = log.clicks()
+    states, corrupt = log.states(clicks)
+    return Evidence(clicks, bad, log.updates(), states, corrupt, log.rejected(), log.eras.real_places)
 
 
 def read_clicks(settings: Settings) -> tuple[list[LoggedClick], list[Place]]:
     """Give the valid clicks, and where the others are."""
-    messages = read_topic(settings, settings.clicks_topic)
-    decode = click_decoder(ClickFields.of(settings))
-    n_partitions = _count_partitions(settings, settings.clicks_topic)
-    clicks: list[LoggedClick] = []
-    bad: list[Place] = []
-    for message in messages:
-        partition, offset, key = message.partition(), message.offset(), message.key()
-        timestamp_ms = message.timestamp()[1]
-        click = decode(key, message.value(), timestamp_ms)
-        at_home = not settings.check_partition or (
-            key is not None and partition_of(key, n_partitions, settings.partitioner) == partition
-        )
-        if isinstance(click, Rejected) or not at_home:
-            bad.append((partition, offset))
-        else:
-            clicks.append(LoggedClick((partition, key), offset, timestamp_ms, click, item_hash(click.item_id)))
-    return clicks, bad
+    return _Log(settings).clicks()
 
 
 def read_updates(settings: Settings) -> list[RecommendationUpdate]:
     """Give every update."""
-    return [decode_update(message.value()) for message in read_topic(settings, settings.recommendations_topic)]
+    return _Log(settings).updates()
 
 
-def read_states(settings: Settings) -> tuple[list[tuple[UserKey, UserState]], list[Place]]:
-    """Give every state in the changelog, and where the records are that are none."""
-    states: list[tuple[UserKey, UserState]] = []
-    corrupt: list[Place] = []
-    for message in read_topic(settings, settings.changelog_topic):
-        if is_note(message.key()):
-            continue
-        try:
-            states.append(((message.partition(), message.key()), decode_state(message.value())))
-        except CorruptStateError:
-            corrupt.append((message.partition(), message.offset()))
-    return states, corrupt
+class _Log:
+    """The topics of an application, with the places of the one log of each user."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clicks = read_topic(settings, settings.clicks_topic)
+        n_partitions = _count_partitions(settings, settings.clicks_topic)
+        self.eras = Eras.of(settings, n_partitions, read_heads(settings, settings.changelog_topic), self._clicks)
+
+    def clicks(self) -> tuple[list[LoggedClick], list[Place]]:
+        """Give the valid clicks, and where the others are."""
+        settings, eras = self._settings, self.eras
+        decode = click_decoder(ClickFields.of(settings))
+        clicks: list[LoggedClick] = []
+        bad: list[Place] = []
+        for message in self._clicks:
+            place, key = (message.partition(), message.offset()), message.key()
+            if eras.counted(place) != place:
+                continue
+            timestamp_ms = message.timestamp()[1]
+            click = decode(key, message.value(), timestamp_ms)
+            if isinstance(click, Rejected) or (settings.check_partition and not eras.is_home(place, key)):
+                bad.append(place)
+                continue
+            partition, offset = eras.lasting(place, key)
+            clicks.append(LoggedClick((partition, key), offset, timestamp_ms, click, item_hash(click.item_id)))
+        return sorted(clicks, key=lambda click: (click.user[0], click.offset)), bad
+
+    def updates(self) -> list[RecommendationUpdate]:
+        """Give every update, the eras one after another."""
+        updates = []
+        for message in read_topic(self._settings, self._settings.recommendations_topic):
+            update = decode_update(message.value())
+            source = (update.source.partition, update.source.offset)
+            partition, offset = self.eras.lasting(source, message.key())
+            lasting = msgspec.structs.replace(update, source=Source(partition, offset))
+            updates.append((self.eras.era(source), lasting))
+        return [update for _, update in sorted(updates, key=lambda each: each[0])]
+
+    def states(self, clicks: Sequence[LoggedClick]) -> tuple[list[tuple[UserKey, UserState]], list[Place]]:
+        """Give every state in the changelog, the eras one after another, and where the records are that are none.
+
+        A state that a repartition wrote has the fence of its user's last click before it: more it must not know.
+        """
+        states: list[tuple[int, UserKey, UserState]] = []
+        corrupt: list[Place] = []
+        offsets: defaultdict[bytes, list[int]] = defaultdict(list)
+        for click in clicks:
+            offsets[click.user[1]].append(click.offset)
+        for message in read_topic(self._settings, self._settings.changelog_topic):
+            key, value = message.key(), message.value()
+            if is_note(key) or value is None:
+                continue
+            try:
+                state = decode_state(value)
+            except CorruptStateError:
+                corrupt.append((message.partition(), message.offset()))
+                continue
+            era = self.eras.moved_in(key, state)
+            partition, offset = self.eras.lasting((state.partition, state.offset), key)
+            if era is not None:
+                known = bisect_left(offsets[key], era * ERA)
+                offset = offsets[key][known - 1] if known else -1
+            written = era if era is not None else self.eras.era((state.partition, state.offset))
+            states.append((written, (partition, key), state._replace(partition=partition, offset=offset)))
+        return [(user, state) for _, user, state in sorted(states, key=lambda each: each[0])], corrupt
+
+    def rejected(self) -> list[Place]:
+        """Give, for each dead letter, the place that its headers name."""
+        messages = read_topic(self._settings, self._settings.rejected_topic)
+        headers = [dict(message.headers()) for message in messages]
+        return [self.eras.counted((int(header["partition"]), int(header["offset"]))) for header in headers]
 
 
-def read_rejected(settings: Settings) -> list[Place]:
-    """Give, for each dead letter, the place that its headers name."""
-    headers = [dict(message.headers()) for message in read_topic(settings, settings.rejected_topic)]
-    return [(int(header["partition"]), int(header["offset"])) for header in headers]
+def read_heads(settings: Settings, topic: str) -> list[Message]:
+    """Give the first record of each partition that has one."""
+    consumer = Consumer(consumer_config(settings, "reader") | {"enable.partition.eof": True})
+    try:
+        partitions = set(consumer.list_topics(topic, ANSWER_S).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        heads: list[Message] = []
+        while partitions:
+            message = consumer.poll(ANSWER_S)
+            if message.partition() in partitions:
+                partitions.discard(message.partition())
+                heads += [message] if message.error() is None else []
+        return heads
+    finally:
+        consumer.close()
 
 
 def read_topic(settings: Settings, topic: str) -> list[Message]:

@@ -23,7 +23,8 @@ import numpy as np
 from nextclick.advance import Limits, LoggedClick, Model, UserKey, advance
 from nextclick.updates import RankedList, ranked_list
 from nextclick.user_state import NEW_USER, RecentClick, UserState
-from tests.chaos.evidence import Evidence, Place
+from tests.chaos.eras import Place
+from tests.chaos.evidence import Evidence
 from tests.chaos.report import Report
 
 HIDDEN_TOLERANCE = 5e-3  # float16 rounds after every click, and batches of other sizes add up in another order

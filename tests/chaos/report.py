@@ -1,10 +1,11 @@
 """What a verification found: what must not be, what is known to happen, and a few places of each."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos.evidence import Place
+from tests.chaos.eras import Place
 
 MAX_EXAMPLES = 3  # of each violation; partition and offset only, never a user
 
@@ -32,6 +33,7 @@ class Report:
         late_states: changelog records that stand after one with a higher fence.
         repeated_rejects: dead letters beyond the first of a record.
         examples: a few places in the clicks topic for each of these.
+        real: the records that places stand for, where they differ.
     """
 
     users: int = 0
@@ -56,6 +58,7 @@ class Report:
     late_states: int = 0
     repeated_rejects: int = 0
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    real: Mapping[Place, Place] = field(default_factory=dict)
 
     VIOLATIONS = (
         "lost",
@@ -80,8 +83,10 @@ class Report:
         if times:
             setattr(self, name, getattr(self, name) + times)
             if len(self.examples[name]) < MAX_EXAMPLES:
-                self.examples[name].append(f"{place[0]}/{place[1]}")
+                partition, offset = self.real.get(place, place)
+                self.examples[name].append(f"{partition}/{offset}")
 
     def as_dict(self) -> dict[str, Any]:
         """Figures and examples, for JSON."""
-        return {name: dict(value) if name == "examples" else value for name, value in vars(self).items()}
+        figures = {name: value for name, value in vars(self).items() if name != "real"}
+        return figures | {"examples": dict(self.examples)}

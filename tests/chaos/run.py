@@ -19,7 +19,8 @@ from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from stream.topics.topics import Topics
 from tests.chaos.bundles import corrupt, load_models, untrained_bundle
-from tests.chaos.evidence import Place, count_records, gather, read_clicks
+from tests.chaos.eras import Place
+from tests.chaos.evidence import count_records, gather, read_clicks
 from tests.chaos.feeder import Feeder
 from tests.chaos.fleet import Exit, Fleet, StartChild
 from tests.chaos.report import Report

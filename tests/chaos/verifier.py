@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from nextclick.advance import Limits, LoggedClick, Model, UserKey, advance
 from nextclick.updates import RecommendationUpdate, ranked_list
 from nextclick.user_state import UserState
-from tests.chaos.evidence import Evidence, Place
+from tests.chaos.eras import Place
+from tests.chaos.evidence import Evidence
 from tests.chaos.offline_hidden import OfflineRun
 from tests.chaos.report import Report
 
@@ -38,6 +39,7 @@ def verify_without_network(evidence: Evidence, limits: Limits) -> Report:
         bad_records=len(evidence.bad),
         updates=len(evidence.updates),
         states=len(evidence.states),
+        real=evidence.real,
     )
     expected = uninterrupted(evidence.clicks, limits)
     last = last_states(evidence.clicks, expected)

@@ -109,6 +109,21 @@ def test_a_repeated_click_in_the_same_batch_is_skipped() -> None:
     assert outcomes[3].state.sequence == 3
 
 
+def test_a_click_that_is_said_to_be_applied_is_only_answered() -> None:
+    """A copy of one behind another fence: offsets of its partition say nothing about it."""
+    model = _model()
+    (before,) = _advance(model, {}, [_click("u", "a", 4)])
+    copy = _click("u", "a", 9)._replace(is_applied=True)
+
+    answered, applied = _advance(model, _states("u", before), [copy, _click("u", "b", 10)])
+    (new,) = _advance(model, {}, [copy])
+
+    assert isinstance(answered, Skipped)
+    assert answered.state == before.state
+    assert (applied.state.sequence, applied.state.offset) == (2, 10)
+    assert isinstance(new, Advanced)  # who has no state knows no click
+
+
 def test_the_fence_counts_for_its_partition_only() -> None:
     """Offsets of two partitions cannot be compared."""
     (first,) = _advance(None, {}, [_click("u", "a", 100, partition=0)])
