@@ -131,3 +131,12 @@ def test_a_trainer_that_joins_and_waits_does_not_keep_the_other_from_publishing(
         assert go_on(holder) == "announced"
         assert not other.is_held()
         assert announced(trainers) == [manifest]
+
+
+def test_a_trainer_that_is_shut_out_by_one_that_woke_up_too_late_publishes_all_the_same(trainers: Any) -> None:
+    """The other believes to be the trainer and begins a round. It must not keep this one from announcing."""
+    with announcer(trainers, "before the commit") as (holder, manifest):
+        models_of(trainers).settle()  # takes the transaction back, and shuts its producer out
+
+        assert go_on(holder) == "announced"
+    assert announced(trainers) == [manifest]

@@ -41,7 +41,7 @@ def train(
     import dataclasses
 
     from tools.logs import set_up_logs
-    from training.service.trainer import run_trainer
+    from training.service.trainer_process import run_trainer
 
     set_up_logs("trainer", verbose=verbose)
     if start:

@@ -21,7 +21,7 @@ import msgspec
 from nextclick.errors import NextclickError
 from nextclick.manifest import Manifest
 from nextclick.ranking_metrics import Quality
-from nextclick.settings import Settings
+from nextclick.settings import ENVIRONMENT_PREFIX, Settings
 from tools.processes import dying_with_parent
 from training.learning.cancellation import Cancellation
 from training.service.log_files import LogFile
@@ -153,6 +153,7 @@ def _start(document: bytes) -> "subprocess.Popen[bytes]":
             dying_with_parent([sys.executable, "-P", "-m", "training.service.round_child"]),
             stdin=file,
             stdout=subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)},
             start_new_session=True,  # Ctrl-C on the terminal is the trainer's to answer
         )
     with contextlib.suppress(OSError):  # it has ended already

@@ -73,7 +73,7 @@ class Rounds:
         self._models = ModelsTopic(settings, metrics, self._cancellation)
         self._store = BundleStore(settings.bundle_dir)
         self._thread: Thread | None = None
-        self._ended: Ended | None = None
+        self._ended = Ended(Result.STOPPED, "there was none")
 
     @property
     def is_running(self) -> bool:
@@ -82,6 +82,7 @@ class Rounds:
 
     def begin(self, files: Sequence[LogFile]) -> None:
         """Begin a round on some files of the log, which must stay until it has ended. Does not block."""
+        self._ended = Ended(Result.FAILED, "its thread ended without a result")  # unless it says something else
         # A daemon: whatever it waits for, it does not keep the trainer from leaving.
         self._thread = Thread(target=self._run, args=(list(files),), name="round", daemon=True)
         self._thread.start()

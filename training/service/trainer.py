@@ -5,23 +5,20 @@ It works while it holds the role of its application's trainer, and waits while i
 
 import contextlib
 import logging
-import os
-import signal
-import sys
 import time
 from threading import Event, Thread
 
 from prometheus_client import CollectorRegistry
 
 from nextclick.clicks import Rejected
-from nextclick.errors import NextclickError, PermanentError, TemporaryError
+from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.http_endpoint import start_http
 from tools.kafka import OffsetRange, TopicIdentity
 from training.service.click_consumer import ClickConsumer
 from training.service.click_log import ClickBuffer, ClickLog
 from training.service.decisions import check_same_topic, lost_clicks, lost_clicks_error, start_positions
-from training.service.log_owner import LogOwner, lock_of, refuse_other_owner
+from training.service.log_owner import LogOwner, refuse_other_owner
 from training.service.metrics import TrainerMetrics
 from training.service.rounds import Result, Rounds
 from training.service.schedule import Schedule
@@ -33,63 +30,8 @@ _SILENCE_S = 60.0  # a loop that has not turned for so long is stuck
 _PARTITIONS_EVERY_S = 20.0  # how often new partitions are looked for
 _STOP_PATIENCE_S = 2.5  # for a training that was asked to end: its process is killed, or an announcement given up
 _LEAVE_S = 0.5  # at least, to leave the group
-_LAST_RESORT_S = 8.0  # after a signal, whatever hangs; `docker stop` kills after 10 s
 _DAY_S = 24 * 3600
 _log = logging.getLogger(__name__)
-
-
-def run_trainer(settings: Settings, *, once: bool, skip_lost: bool, given_up: str) -> None:
-    """Log clicks and train until SIGTERM or SIGINT. Only for the main thread.
-
-    Args:
-        settings: of the trainer.
-        once: read the topic to its present end, train once if there are enough clicks, and return.
-        skip_lost: go on past clicks that the topic's retention removed before they were logged.
-        given_up: id of a champion that is replaced as if there were none; or empty.
-
-    Raises:
-        NextclickError: it cannot start, or had to stop; and with `once` also that the training failed or was stopped.
-            Every click that was read is in the log or is read again.
-    """
-    stop = Event()
-    _stop_on_signals(stop)
-    with lock_of(settings.log_dir, settings.app, stop) as held:
-        if held:
-            trainer = Trainer(settings, stop, skip_lost=skip_lost, given_up=given_up)
-            try:
-                trainer.run(once=once)
-            finally:
-                if not trainer.close():
-                    _leave_at_once(sys.exception())
-
-
-def _stop_on_signals(stop: Event) -> None:
-    """Let SIGTERM and SIGINT end the trainer, also where the loop that should answer hangs in a write."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-
-    def leave_in_time() -> None:
-        os.read(reading, 1)
-        time.sleep(_LAST_RESORT_S)
-        _log.error("the trainer hangs and cannot end: cut off. Clicks that were not written are read again")
-        logging.shutdown()
-        os._exit(1)
-
-    Thread(target=leave_in_time, name="last-resort", daemon=True).start()
-
-
-def _leave_at_once(error: BaseException | None) -> None:
-    """End the process though a thread of it hangs. A kill at any moment does no harm; the status is the usual one."""
-    _log.warning("a training, or leaving the group, takes more than %g s: cut off", _STOP_PATIENCE_S)
-    if isinstance(error, NextclickError):
-        print(f"nextclick: {error}", file=sys.stderr)
-    elif error is not None:
-        _log.error("the trainer failed", exc_info=error)
-    logging.shutdown()
-    os._exit(0 if error is None else 1)
 
 
 class Trainer:
@@ -121,7 +63,7 @@ class Trainer:
         """Read, log and train until `stop` is set, or once.
 
         Raises:
-            NextclickError: as `run_trainer` does.
+            NextclickError: it had to stop; and with `once` also that the training failed, or was stopped.
         """
         is_done = False
         while not is_done and self._wait_for_role():
@@ -130,10 +72,14 @@ class Trainer:
                 is_done = self._run_once(ranges) if once else self._run_until_stopped()
             finally:
                 self._end()
-        if once:
-            self._wait_for_training()
-            if self._stop.is_set():
-                raise TemporaryError("stopped before the clicks were read and trained on")
+        while once and self._rounds.is_running and not self._stop.is_set():
+            self._last_turn_s = time.monotonic()
+            self._role.is_held()
+            ended = self._rounds.ended(_POLL_S)
+            if ended is not None and ended.result is Result.FAILED:
+                raise TemporaryError(f"the training failed, and nothing was published: {ended.reason}")
+        if once and (not is_done or self._rounds.is_running):
+            raise TemporaryError("stopped before the clicks were read and trained on")
 
     def close(self) -> bool:
         """End the training that goes on, leave the group, and stop answering.
@@ -241,30 +187,23 @@ class Trainer:
             _log.error(
                 "the training failed: %s. Clicks are logged on, and the next one is made when it is due", ended.reason
             )
-        if not self._rounds.is_running and self._schedule.is_due(self._log.n_clicks + self._buffer.n_clicks):
-            self._flush()
+        is_due = not self._rounds.is_running and self._schedule.is_due(self._log.n_clicks + self._buffer.n_clicks)
+        if is_due and self._flush():
             self._start_training()
 
     def _run_once(self, ranges: dict[int, OffsetRange]) -> bool:
-        while not self._stop.is_set() and not self._consumer.has_read(ranges):
-            if not self._role.is_held():
+        """Tells whether everything was read, and a training begun if there are enough clicks."""
+        while not self._consumer.has_read(ranges):
+            if self._stop.is_set() or not self._role.is_held():
                 return False
             self._read()
         self._write()
         if self._log.n_clicks < self._settings.min_clicks:
             needed = {"clicks": self._log.n_clicks, "min_clicks": self._settings.min_clicks}
             _log.info("not trained: too few clicks in the log", extra={"fields": needed})
-        elif not self._stop.is_set():
+        else:
             self._start_training()
         return True
-
-    def _wait_for_training(self) -> None:
-        while self._rounds.is_running and not self._stop.is_set():
-            self._last_turn_s = time.monotonic()
-            self._role.is_held()
-            ended = self._rounds.ended(_POLL_S)
-            if ended is not None and ended.result is Result.FAILED:
-                raise TemporaryError(f"the training failed, and nothing was published: {ended.reason}")
 
     def _look_for_partitions(self) -> None:
         """Begin to read partitions that were added to the topic. A broker that does not answer is asked again later."""
@@ -317,8 +256,11 @@ class Trainer:
             self._schedule.removed(removed)
 
     def _start_training(self) -> None:
-        # Files are merged here, while no training reads them; afterwards files are only added.
-        self._log.merge_small_files()
+        try:
+            # Here, while no training reads them; afterwards files are only added.
+            self._log.merge_small_files()
+        except PermanentError as error:  # a damaged file, say: the training will say so, too, and clicks are logged on
+            _log.error("small files of the click log were not merged: %s", error)
         self._schedule.begin(self._log.n_clicks)
         self._rounds.begin(self._log.files)
 
