@@ -13,6 +13,7 @@ from stream.faust_adapter.clients import faust_broker_options
 from stream.faust_adapter.clock import now_s
 from stream.faust_adapter.consumer import ChunkSchema, connect
 from stream.faust_adapter.port import FaustPort
+from stream.faust_adapter.producer import FOREVER_S
 from stream.faust_adapter.store import STORE_OPTIONS
 from stream.faust_adapter.tables import TABLE_NAME, StateTable, StateTables
 from stream.protocol.assignment import Assignments
@@ -139,6 +140,8 @@ def _app_options(settings: Settings, n_partitions: int, instance_id: str) -> dic
         "broker_session_timeout": settings.session_timeout_s,
         "broker_heartbeat_interval": settings.session_timeout_s / 10,  # also how soon a rebalance is noticed
         "broker_max_poll_records": settings.max_chunk_records,
+        # Who fetches nothing for a while restores, or waits for a broker: whether it stands still the watchdog judges.
+        "broker_max_poll_interval": FOREVER_S,
         "consumer_max_fetch_size": 4 * 1024**2,
         "producer_max_batch_size": MAX_BATCH_BYTES,
         "producer_max_request_size": 4 * MAX_BATCH_BYTES,

@@ -9,7 +9,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, NotCoordinatorForGroupError, for_code
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    KafkaTimeoutError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.group import SyncGroupRequest
 from aiokafka.structs import OffsetAndMetadata
@@ -29,6 +36,11 @@ QUIET_S = 0.2  # without a record for so long there is no traffic
 RETRY_S = 0.5  # between two questions that no broker answered
 GROUP_CHECK_S = 1.0  # how soon it is noticed that the group does not take this worker
 GATHER_BYTES = 64 * 1024  # with so much at the broker there is nothing to gather: a backlog is fetched at once
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Tell whether asking again is enough: of a broker that is away aiokafka's patience ends at some time."""
+    return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
 
 
 class ClientThread(driver.AIOKafkaConsumerThread):
@@ -154,10 +166,12 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         while not assignment.is_over:
             try:
                 committed = await consumer._coordinator.fetch_committed_offsets(partitions)
-                firsts = await consumer.beginning_offsets(partitions)
-                ends = await consumer.end_offsets(partitions)
+                # Together: a broker answers them behind the fetch that waits there, and one by one behind two of them.
+                firsts, ends = await asyncio.gather(
+                    consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+                )
             except KafkaError as error:
-                if not error.retriable:
+                if not is_passing(error):
                     raise
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -173,11 +187,14 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         return {tp.partition: end for tp, end in ends.items()}
 
     async def _commit_offsets(self, assignment: Assignment, offsets: Mapping[int, int]) -> bool:
-        if assignment.is_over:
+        consumer = self._ensure_consumer()
+        # Without a generation the client was evicted, and the broker takes a commit of it as of somebody outside of
+        # any group, if the group has no member left.
+        if assignment.is_over or consumer._coordinator.generation < 0:
             return False
         wanted = {TopicPartition(self.clicks_topic, n): OffsetAndMetadata(offset, "") for n, offset in offsets.items()}
         try:
-            await self._ensure_consumer().commit(wanted)
+            await consumer.commit(wanted)
         except (CommitFailedError, IllegalStateError):  # the broker, or the client, knows of another assignment
             return False
         return True

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from nextclick.settings import Settings
+from stream.faust_adapter.client_thread import is_passing
 from stream.faust_adapter.clock import now_s
 from stream.faust_adapter.consumer import ChunkConsumer
 from stream.faust_adapter.producer import LeasedProducer
@@ -111,7 +112,10 @@ class FaustPort:
     async def restore(self, partitions: Collection[int], on_progress: Callable[[int], None]) -> Mapping[int, Restored]:
         await self.stop_reading()
         stop = self._stop_reading
-        restored: Mapping[int, Restored] = await self._run(lambda: self._reader.restore(partitions, on_progress, stop))
+        # Shielded: when the caller is cancelled the thread goes on for a moment, and `stop_reading` waits for its end.
+        restored: Mapping[int, Restored] = await asyncio.shield(
+            self._run(lambda: self._reader.restore(partitions, on_progress, stop))
+        )
         return restored
 
     def follow(self, partitions: Collection[int], on_failure: Callable[[Exception], None]) -> None:
@@ -142,7 +146,7 @@ class FaustPort:
         except TimeoutError as error:
             raise BrokerAway from error
         except KafkaError as error:
-            if not error.retriable:
+            if not is_passing(error):
                 raise
             raise BrokerAway from error
 

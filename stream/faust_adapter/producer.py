@@ -6,6 +6,7 @@ are not acknowledged, and are read again by the partition's next owner. Uses aio
 """
 
 import asyncio
+import contextlib
 from collections.abc import Collection
 from typing import Any
 
@@ -37,8 +38,9 @@ class LeasedAccumulator(MessageAccumulator):
         Raises:
             Dropped: the assignment has ended when its turn comes.
         """
-        while waiting := self._batches.get(tp):
-            await waiting[-1].wait_drain(FOREVER_S)
+        while not assignment.is_over and (waiting := self._batches.get(tp)):
+            with contextlib.suppress(Dropped):  # left over from an assignment that has ended
+                await waiting[-1].wait_drain(FOREVER_S)
         if assignment.is_over:
             raise Dropped
         delivery: asyncio.Future[Any] = await self.add_batch(builder, tp, FOREVER_S)

@@ -103,7 +103,7 @@ class Port(Protocol):
         """
 
     async def places(self, assignment: Assignment) -> Mapping[int, Place]:
-        """Ask the broker for all active partitions of an assignment."""
+        """Ask the broker for all active partitions of an assignment; nothing is given for one that has ended."""
 
     async def seek(self, assignment: Assignment, positions: Mapping[int, int]) -> None:
         """Let the next fetch of an assignment begin at these offsets; does nothing for one that has ended."""
@@ -116,7 +116,8 @@ class Port(Protocol):
     ) -> Sequence[Delivery]:
         """Hand records over, in order per topic and partition; returns when they are queued.
 
-        They leave only while the assignment lasts and its lease is held.
+        Only one batch of a partition is queued at a time: it waits until the one before has left. Batches leave only
+        while the assignment lasts and its lease is held.
 
         Returns:
             The deliveries, batch by batch; one that nobody awaits may fail without a complaint.
@@ -135,7 +136,7 @@ class Port(Protocol):
 
         Args:
             partitions: of the changelog.
-            on_progress: told how many records are left; also from another thread.
+            on_progress: told how many offsets are left, down to 0; also from another thread.
 
         Raises:
             DamagedStore: the local store of a partition cannot be trusted.
@@ -144,7 +145,12 @@ class Port(Protocol):
         """
 
     def follow(self, partitions: Collection[int], on_failure: Callable[[Exception], None]) -> None:
-        """Keep the local states of standby partitions up to date, until `stop_reading`."""
+        """Keep the local states of standby partitions up to date, until `stop_reading`.
+
+        Args:
+            partitions: of the changelog.
+            on_failure: told once what ended it before.
+        """
 
     async def stop_reading(self) -> None:
         """Return when nothing reads the changelog any more: only then may a local store be closed."""
