@@ -28,15 +28,26 @@ class MemoryRecord(NamedTuple):
 
 @dataclass(slots=True)
 class Log:
-    """A partition of a topic. None stands for the marker of a transaction: an offset without a record."""
+    """A partition of a topic. None stands for the marker of a transaction: an offset without a record.
+
+    Attributes:
+        first: the oldest offset that is there.
+        open_from: where a transaction begins that has not ended; None without one.
+    """
 
     entries: list[MemoryRecord | None] = field(default_factory=list)
     first: int = 0
+    open_from: int | None = None
     has_leader: bool = True
 
     @property
     def end(self) -> int:
         return len(self.entries)
+
+    @property
+    def readable_end(self) -> int:
+        """The offset after the last one that may be read."""
+        return self.end if self.open_from is None else self.open_from
 
     def records(self, first: int, end: int) -> list[MemoryRecord]:
         return [entry for entry in self.entries[max(first, self.first) : end] if entry is not None]

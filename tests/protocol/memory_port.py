@@ -6,7 +6,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Assignments
 from stream.protocol.membership import Membership
-from stream.protocol.port import BrokerAway, Delivery, Dropped, Place, Record, Restored, Run, StateStore
+from stream.protocol.port import (
+    BrokerAway,
+    Delivery,
+    Dropped,
+    Place,
+    Record,
+    Restored,
+    Run,
+    StalledChangelog,
+    StateStore,
+)
 from stream.protocol.restoration import ChangelogRecord, RestoredPartition, apply_records, check_fence, first_offset
 from tests.protocol.memory_kafka import MemoryKafka
 
@@ -14,6 +24,7 @@ IDLE_WAIT_S = 5.0
 ANSWER_S = 5.0
 HEARTBEAT_S = 2.5
 RESTORE_RECORDS = 3  # read at once
+MAX_BATCH_RECORDS = 3
 
 
 _Batch = tuple[Assignment, list[Record], Delivery]
@@ -80,6 +91,7 @@ class MemoryPort:
         self._sought_for: Assignment | None = None
         self._positions: dict[int, int] = {}
         self._queues: dict[tuple[str, int], list[_Batch]] = {}
+        self._leaving: list[asyncio.Future[None]] = []  # who waits for a batch to leave
         self._on_wire: set[tuple[str, int]] = set()
         self._following: asyncio.Task[None] | None = None
         self._join_answer: asyncio.Future[tuple[Collection[int], Collection[int]]] | None = None
@@ -153,7 +165,7 @@ class MemoryPort:
                 continue
             log, position = self._kafka.log(self._kafka.clicks_topic, partition), self._positions[partition]
             first = position if log.first <= position <= log.end else log.first  # as a client that is sent on
-            end = min(log.end, first + self._settings.max_chunk_records)
+            end = max(first, min(log.readable_end, first + self._settings.max_chunk_records))
             if end > first or first != position:
                 runs[partition] = Run(first, log.records(first, end), end)
                 self._positions[partition] = end
@@ -162,8 +174,10 @@ class MemoryPort:
     async def places(self, assignment: Assignment) -> Mapping[int, Place]:
         await self._hang("places")
         await self._answered(self._kafka.clicks_topic, assignment.active)
+        if assignment.is_over:
+            return {}
         logs = {p: self._kafka.log(self._kafka.clicks_topic, p) for p in assignment.active}
-        return {p: Place(self._kafka.committed.get(p), log.first, log.end) for p, log in logs.items()}
+        return {p: Place(self._kafka.committed.get(p), log.first, log.readable_end) for p, log in logs.items()}
 
     async def seek(self, assignment: Assignment, positions: Mapping[int, int]) -> None:
         await self._hang("seek")
@@ -182,7 +196,7 @@ class MemoryPort:
 
     async def ends(self, assignment: Assignment) -> Mapping[int, int]:
         await self._in_time(assignment.active)
-        return {p: self._kafka.log(self._kafka.clicks_topic, p).end for p in assignment.active}
+        return {p: self._kafka.log(self._kafka.clicks_topic, p).readable_end for p in assignment.active}
 
     async def partition_count(self) -> int:
         await self._in_time(())
@@ -193,13 +207,31 @@ class MemoryPort:
     async def send(
         self, assignment: Assignment, topic: str, partition: int, records: Iterable[Record]
     ) -> Sequence[Delivery]:
-        if assignment.is_over:
-            raise Dropped
-        delivery: Delivery = self._loop.create_future()
-        delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._queues.setdefault((topic, partition), []).append((assignment, list(records), delivery))
-        self._send_next(topic, partition)
-        return [delivery]
+        rest, deliveries = list(records), []
+        while rest:
+            batch, rest = rest[:MAX_BATCH_RECORDS], rest[MAX_BATCH_RECORDS:]
+            while self._queues.get((topic, partition)) and not assignment.is_over:
+                await self._left()
+            if assignment.is_over:
+                raise Dropped
+            delivery: Delivery = self._loop.create_future()
+            delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._queues.setdefault((topic, partition), []).append((assignment, batch, delivery))
+            self._send_next(topic, partition)
+            deliveries.append(delivery)
+        return deliveries
+
+    async def _left(self) -> None:
+        """Return when a batch has left or is dropped."""
+        waiter = self._loop.create_future()
+        self._leaving.append(waiter)
+        await waiter
+
+    def _tell_left(self) -> None:
+        waiters, self._leaving = self._leaving, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def drop_unsent(self) -> None:
         for queue in self._queues.values():
@@ -207,6 +239,7 @@ class MemoryPort:
                 if not delivery.done():
                     delivery.set_exception(Dropped())
         self._queues.clear()
+        self._tell_left()
 
     def _send_next(self, topic: str, partition: int) -> None:
         """Put the next batch of a partition on the wire, if none is and the lease is held."""
@@ -217,6 +250,7 @@ class MemoryPort:
             self._loop.call_later(0.5, self._send_next, topic, partition)
             return
         assignment, records, delivery = queue.pop(0)
+        self._tell_left()
         self._on_wire.add((topic, partition))
         self._kafka.later(self.delay_s, lambda: self._arrive(topic, partition, (assignment, records, delivery)))
 
@@ -253,12 +287,18 @@ class MemoryPort:
         progress = {p: self._begin(p) for p in partitions}
         for partition, restored in progress.items():
             check_fence(self._settings, partition, restored)
-        while any(restored.left for restored in progress.values()):
-            on_progress(sum(restored.left for restored in progress.values()))
+        moved_s = self.now_s()
+        while left := sum(restored.left for restored in progress.values()):
+            on_progress(left)
             await self._answered(self._settings.changelog_topic, partitions)
             for partition, restored in progress.items():
                 self._read(partition, restored, min(restored.end, restored.next_offset + RESTORE_RECORDS))
             await asyncio.sleep(0.01)
+            if left != sum(restored.left for restored in progress.values()):
+                moved_s = self.now_s()
+            elif self.now_s() > moved_s + self._settings.stall_s:
+                raise StalledChangelog(next(p for p, r in progress.items() if r.left), "nothing came")
+        on_progress(0)
         return {p: Restored(restored.next_offset, restored.outdated) for p, restored in progress.items()}
 
     def _begin(self, partition: int) -> RestoredPartition:
@@ -273,6 +313,7 @@ class MemoryPort:
 
     def _read(self, partition: int, restored: RestoredPartition, end: int) -> None:
         log = self._kafka.log(self._settings.changelog_topic, partition)
+        end = min(end, log.readable_end)
         records = [
             ChangelogRecord(record.offset, record.key, record.value)
             for record in log.records(restored.next_offset, end)
@@ -283,7 +324,12 @@ class MemoryPort:
         restored.next_offset = max(restored.next_offset, end)
 
     def follow(self, partitions: Collection[int], on_failure: Callable[[Exception], None]) -> None:
+        def ended(following: "asyncio.Task[None]") -> None:
+            if not following.cancelled() and isinstance(error := following.exception(), Exception):
+                on_failure(error)
+
         self._following = asyncio.create_task(self._follow(partitions))
+        self._following.add_done_callback(ended)
 
     async def _follow(self, partitions: Collection[int]) -> None:
         progress = {p: self._begin(p) for p in partitions}
