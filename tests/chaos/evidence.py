@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import msgspec
@@ -157,28 +158,45 @@ def read_heads(settings: Settings, topic: str) -> list[Message]:
 
 def read_topic(settings: Settings, topic: str) -> list[Message]:
     """Give every record of a topic up to its present end, by partition and offset."""
-    consumer = Consumer(consumer_config(settings, "reader"))
-    try:
-        metadata = consumer.list_topics(topic, ANSWER_S).topics[topic]
-        partitions = [TopicPartition(topic, partition, 0) for partition in metadata.partitions]
-        ends = {tp.partition: consumer.get_watermark_offsets(tp, ANSWER_S)[1] for tp in partitions}
-        consumer.assign(partitions)
-        messages: list[Message] = []
-        while any(max(at.offset, 0) < ends[at.partition] for at in consumer.position(partitions)):
-            messages += [message for message in consumer.consume(5_000, 0.2) if message.error() is None]
-        return sorted(messages, key=lambda message: (message.partition(), message.offset()))
-    finally:
-        consumer.close()
+    with closing(TopicReader(settings)) as reader:
+        return reader.read(topic)
 
 
 def count_records(settings: Settings, topic: str) -> int:
     """Give the number of records that a topic has had so far."""
-    consumer = Consumer(consumer_config(settings, "reader"))
-    try:
-        partitions = consumer.list_topics(topic, ANSWER_S).topics[topic].partitions
-        return sum(consumer.get_watermark_offsets(TopicPartition(topic, p), ANSWER_S)[1] for p in partitions)
-    finally:
-        consumer.close()
+    with closing(TopicReader(settings)) as reader:
+        return reader.count(topic)
+
+
+class TopicReader:
+    """Reads topics with one client, which rides over an outage of the broker. Close it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._consumer = Consumer(consumer_config(settings, "reader") | {"reconnect.backoff.max.ms": 500})
+
+    def count(self, topic: str) -> int:
+        """Give the number of records that a topic has had so far."""
+        return sum(self._ends(topic).values())
+
+    def read(self, topic: str) -> list[Message]:
+        """Give every record of a topic up to its present end, by partition and offset."""
+        ends = self._ends(topic)
+        partitions = [TopicPartition(topic, partition, 0) for partition in ends]
+        self._consumer.assign(partitions)
+        messages: list[Message] = []
+        while any(max(at.offset, 0) < ends[at.partition] for at in self._consumer.position(partitions)):
+            messages += [message for message in self._consumer.consume(5_000, 0.2) if message.error() is None]
+        self._consumer.unassign()
+        return sorted(messages, key=lambda message: (message.partition(), message.offset()))
+
+    def close(self) -> None:
+        """Let go of the client."""
+        self._consumer.close()
+
+    def _ends(self, topic: str) -> dict[int, int]:
+        partitions = self._consumer.list_topics(topic, ANSWER_S).topics[topic].partitions
+        watermarks = {p: self._consumer.get_watermark_offsets(TopicPartition(topic, p), ANSWER_S) for p in partitions}
+        return {partition: end for partition, (_, end) in watermarks.items()}
 
 
 def _count_partitions(settings: Settings, topic: str) -> int:

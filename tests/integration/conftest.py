@@ -17,10 +17,10 @@ from nextclick.advance import Limits, LoggedClick
 from nextclick.clicks import ClickFields, encode_click
 from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
-from nextclick.updates import RecommendationUpdate
+from nextclick.updates import RecommendationUpdate, decode_update
 from stream.topics.topics import Topics
 from tests.chaos.bundles import load_models
-from tests.chaos.evidence import count_records, gather, read_clicks, read_topic, read_updates
+from tests.chaos.evidence import TopicReader, gather, read_clicks
 from tests.chaos.fleet import StartChild
 from tests.chaos.report import Report
 from tests.chaos.verifier import check_updates, uninterrupted, verify
@@ -50,6 +50,7 @@ class Playground:
     settings: Settings
     folder: Path
     children: list[Child] = field(default_factory=list)
+    _readers: dict[Settings, TopicReader] = field(default_factory=dict)
 
     @staticmethod
     def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
@@ -101,15 +102,15 @@ class Playground:
 
     def read(self, topic: str) -> list[Message]:
         """Give every record of a topic up to its present end, by partition and offset."""
-        return read_topic(self.settings, topic)
+        return self._reader().read(topic)
 
     def count(self, topic: str) -> int:
         """Give the number of records that a topic has had so far."""
-        return count_records(self.settings, topic)
+        return self._reader().count(topic)
 
     def updates(self) -> list[RecommendationUpdate]:
         """Give every update so far, in log order per partition."""
-        return read_updates(self.settings)
+        return [decode_update(message.value()) for message in self.read(self.settings.recommendations_topic)]
 
     def clicks(self) -> list[LoggedClick]:
         """Give every valid click so far, in log order per partition."""
@@ -174,6 +175,14 @@ class Playground:
             status = child.exit_status
             child.kill()
             print(f"--- {child.name}, status {status}, its last lines:\n{child.log_tail}")
+        for reader in self._readers.values():
+            reader.close()
+
+    def _reader(self) -> TopicReader:
+        """One client for all that is read: a test that waits for records looks again and again."""
+        if self.settings not in self._readers:
+            self._readers[self.settings] = TopicReader(self.settings)
+        return self._readers[self.settings]
 
 
 def make_playground(broker: str, name: str, folder: Path, session_timeout_s: float) -> Playground:

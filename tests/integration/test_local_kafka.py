@@ -36,8 +36,9 @@ def kafka(broker_to_stop: LocalKafka) -> Iterator[LocalKafka]:
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, kafka: LocalKafka) -> Path:
+def own_cache(tmp_path: Path) -> Path:
     """A copy of the downloaded jars, to be damaged; without class archives."""
+    find_distribution(default_cache(), None)
     shutil.copytree(default_cache() / "jars", tmp_path / "cache" / "jars")
     return tmp_path / "cache"
 
@@ -167,7 +168,7 @@ def test_lock_file_holds_no_address() -> None:
     assert len({jar.file_name for jar in jars}) == len(jars)
 
 
-def test_class_archives_are_used(kafka: LocalKafka) -> None:
+def test_class_archives_are_used() -> None:
     """Java really takes Kafka's classes from the archive; it would go on silently if it could not."""
     distribution = with_class_archives(find_distribution(default_cache(), None), default_cache())
 
@@ -182,8 +183,9 @@ def test_class_archives_are_used(kafka: LocalKafka) -> None:
     assert loaded.count("source: shared objects file (top)") > 1_000
 
 
-def test_unpacked_distribution_is_run_as_it_is(kafka: LocalKafka, tmp_path: Path) -> None:
+def test_unpacked_distribution_is_run_as_it_is(tmp_path: Path) -> None:
     """KAFKA_HOME's jars are used, and no cache is needed or made."""
+    find_distribution(default_cache(), None)
     (tmp_path / "kafka").mkdir()
     (tmp_path / "kafka" / "libs").symlink_to(default_cache() / "jars")
 
@@ -224,7 +226,7 @@ def test_two_first_starts_at_once_do_not_collide(own_cache: Path, tmp_path: Path
     assert not list(temporary.iterdir())
 
 
-def test_killed_parent_leaves_no_broker(kafka: LocalKafka, tmp_path: Path) -> None:
+def test_killed_parent_leaves_no_broker(tmp_path: Path) -> None:
     """SIGKILL of the command ends the broker too: nobody else would stop it."""
     with _command("kafka", "--data-dir", str(tmp_path / "data")) as process:
         _ready_address(process)
@@ -236,7 +238,7 @@ def test_killed_parent_leaves_no_broker(kafka: LocalKafka, tmp_path: Path) -> No
         _wait_until(lambda: not _is_alive(pid))
 
 
-def test_broker_that_dies_by_itself_ends_the_command(kafka: LocalKafka, tmp_path: Path) -> None:
+def test_broker_that_dies_by_itself_ends_the_command(tmp_path: Path) -> None:
     """Whoever runs `nextclick kafka` learns that it is gone, by the exit status and in words."""
     with _command("kafka", "--data-dir", str(tmp_path / "data")) as process:
         _ready_address(process)
@@ -250,7 +252,7 @@ def test_broker_that_dies_by_itself_ends_the_command(kafka: LocalKafka, tmp_path
     assert "Traceback" not in errors
 
 
-def test_port_in_use_is_one_line(kafka: LocalKafka) -> None:
+def test_port_in_use_is_one_line() -> None:
     """A taken port is named, with what to do, before anything starts."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
