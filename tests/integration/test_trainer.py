@@ -91,7 +91,7 @@ def test_rejected_records_at_the_end_of_a_partition_are_not_read_again(playgroun
 def test_sigterm_in_a_training_writes_the_log_and_leaves_at_once(playground: Any) -> None:
     """Exit status 0 within seconds, nothing announced, every click that was read in the log."""
     playground.send(structured_clicks(5_000))
-    endless = ("--set", "epochs=1000000", "--set", "hidden_size=512", "--set", "log_flush_s=1000")
+    endless = ("--set", "epochs=1000000", "--set", "log_flush_s=1000")
     child = playground.start("trainer", "train", "--verbose", *endless)
     playground.wait_for_log("trainer", "pass 1")
     began_s = time.monotonic()

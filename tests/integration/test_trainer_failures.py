@@ -88,13 +88,16 @@ def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(trainer
 
 
 def wait_for_moment(playground: Any, name: str, moment: str) -> None:
-    """Return as soon as a trainer is at work on something; busily, for the files of a bundle are there for ms only."""
+    """Return as soon as a trainer is at work on something; busily, for the files of a bundle are there for ms only.
+
+    Where this process sleeps through them, the moment after them must do.
+    """
+    text = {"logging": "logging clicks", "training": "pass 1", "publishing": "recall@20 new"}[moment]
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         if moment == "publishing" and list(playground.settings.bundle_dir.glob(".draft-*")):
             return
-        text = {"logging": "logging clicks", "training": "pass 1"}.get(moment)
-        if text is not None and text in playground.log(name).read_text():
+        if text in playground.log(name).read_text():
             return
     pytest.fail(f"expected {name} to be {moment} within {PATIENCE_S:.0f} s")
 
