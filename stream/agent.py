@@ -148,7 +148,7 @@ class ClickAgent:
                     continue
                 self._popularity.add(click.item_id, click.timestamp_ms)
                 assert record.key is not None  # else it was rejected
-                user, is_applied = (number, record.key), any(name == APPLIED_HEADER for name, _ in record.headers)
+                user, is_applied = (number, record.key), _is_applied(record)
                 read.clicks.append(
                     LoggedClick(user, record.offset, record.timestamp, click, item_hash(click.item_id), is_applied)
                 )
@@ -257,6 +257,11 @@ class ClickAgent:
         self._metrics.updates.labels(POPULAR).inc(len(outcomes) - n_network)
         if oldest_ms is not None:
             self._metrics.latency.observe(max(0.0, time.time() - oldest_ms / 1000))
+
+
+def _is_applied(record: ClickRecord) -> bool:
+    """Tell whether a click is a copy of one that is in its user's state already; most records have no header."""
+    return bool(record.headers) and any(name == APPLIED_HEADER for name, _ in record.headers)
 
 
 def _dead_letter(record: ClickRecord, rejected: Rejected) -> Record:

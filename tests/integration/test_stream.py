@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from stream.agent import REJECT_SHARE_RECORDS
 from stream.topics.topics import Topics
 from tests.chaos.bundles import announce, untrained_bundle
-from tests.chaos.evidence import read_rejected
+from tests.chaos.evidence import gather
 from tests.simulated_clicks import NOW_MS, simulated
 from tools.client_config import librdkafka_config
 
@@ -256,7 +256,7 @@ def test_too_many_rejects_stop_the_worker_with_the_dead_letters_written(playgrou
     for _ in ("a first start", "one that a supervisor makes after it"):
         worker = playground.worker(NEXTCLICK_MAX_REJECT_SHARE="0.5")
         worker.wait(30)
-        rejected = set(read_rejected(playground.settings))
+        rejected = set(gather(playground.settings).rejected)
 
         assert worker.exit_status == 1
         assert "look at the reasons in the topic of rejected clicks" in worker.log_tail.splitlines()[-1]
