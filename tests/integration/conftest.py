@@ -17,10 +17,10 @@ from nextclick.advance import Limits, LoggedClick
 from nextclick.clicks import ClickFields, encode_click
 from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
-from nextclick.updates import RecommendationUpdate, decode_update
+from nextclick.updates import RecommendationUpdate
 from stream.topics.topics import Topics
 from tests.chaos.bundles import load_models
-from tests.chaos.evidence import TopicReader, gather, read_clicks
+from tests.chaos.evidence import TopicReader, gather, read_clicks, read_topic, read_updates
 from tests.chaos.fleet import StartChild
 from tests.chaos.report import Report
 from tests.chaos.verifier import check_updates, uninterrupted, verify
@@ -102,7 +102,7 @@ class Playground:
 
     def read(self, topic: str) -> list[Message]:
         """Give every record of a topic up to its present end, by partition and offset."""
-        return self._reader().read(topic)
+        return read_topic(self.settings, topic)
 
     def count(self, topic: str) -> int:
         """Give the number of records that a topic has had so far."""
@@ -110,7 +110,7 @@ class Playground:
 
     def updates(self) -> list[RecommendationUpdate]:
         """Give every update so far, in log order per partition."""
-        return [decode_update(message.value()) for message in self.read(self.settings.recommendations_topic)]
+        return read_updates(self.settings)
 
     def clicks(self) -> list[LoggedClick]:
         """Give every valid click so far, in log order per partition."""
@@ -179,7 +179,7 @@ class Playground:
             reader.close()
 
     def _reader(self) -> TopicReader:
-        """One client for all that is read: a test that waits for records looks again and again."""
+        """One client that counts records: a test that waits for them looks again and again."""
         if self.settings not in self._readers:
             self._readers[self.settings] = TopicReader(self.settings)
         return self._readers[self.settings]
