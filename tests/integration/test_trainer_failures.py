@@ -80,7 +80,7 @@ def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(trainer
     assert logged_offsets(settings.log_dir) == click_offsets(trainers)
     assert len(logged_offsets(settings.log_dir)) == sent
     assert not list(settings.log_dir.rglob(".writing-*"))
-    bundles = {path.name for path in settings.bundle_dir.iterdir()}
+    bundles = {path.name for path in settings.bundle_dir.iterdir() if path.is_dir()}
     assert announced(trainers)
     assert {manifest.bundle_id for manifest in announced(trainers)} <= bundles
     for bundle in bundles:  # a draft would be one that is not complete

@@ -149,7 +149,9 @@ def test_an_undecodable_announcement_is_passed_over_said_and_counted(playground:
     assert "champion none" not in log
     assert "is passed over" in log
     assert metric(port, "nextclick_trainer_announcements_undecodable_total") == 1
-    playground.wait_for(lambda: len(list(store.iterdir())) == KEPT_BUNDLES + 1, "old bundles removed")
+    playground.wait_for(
+        lambda: sum(path.is_dir() for path in store.iterdir()) == KEPT_BUNDLES + 1, "old bundles removed"
+    )
     assert (store / champion.bundle_id).exists()
     trainer.stop(PATIENCE_S)
     assert trainer.exit_status == 0

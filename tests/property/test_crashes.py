@@ -286,7 +286,7 @@ def test_a_bundle_is_whole_before_it_can_be_announced(n_steps: int, loses_power:
     network = Network(NetworkConfig(n_items=2, hidden_size=4))
     vocabulary = Vocabulary(["a", "b"], np.ones(2))
     folder = Path(tempfile.mkdtemp())
-    disk, store = Disk(folder), BundleStore(folder)
+    disk, store = Disk(folder), BundleStore(folder, "shop")
     is_kept = False
     try:
         with disk.watching(n_steps), torch.no_grad(), store.draft() as draft:

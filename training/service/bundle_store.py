@@ -1,7 +1,8 @@
 """The folder of bundles, which trainers and workers share: drafts, whole bundles, and the removal of old ones.
 
 A bundle is written in a draft's folder, and takes its place when it is whole and is to be published. Other trainers may
-do the same in the same folder: one that was paused, say, and does not know yet that another took its place.
+do the same in the same folder: one that was paused, say, and does not know yet that another took its place; or that of
+another application. Each notes in the folder which bundles its application uses, and nobody removes those.
 """
 
 import contextlib
@@ -10,20 +11,25 @@ import time
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
 
 from nextclick.errors import PermanentError
-from tools.files import make_folder, sync
+from tools.files import make_folder, sync, write_whole
 
 DRAFT_PREFIX = ".draft-"
+_NOTE_PREFIX = "in-use-"
 KEPT_BUNDLES = 5  # for a worker that is slow to fetch, and as a way back
 _DRAFT_AGE_S = 3600.0  # a draft is written and gone within minutes: after an hour nobody writes it any more
 
 
 class BundleStore:
-    """The bundles below one folder."""
+    """The bundles below one folder, for one application."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, app: str) -> None:
         self.folder = folder
+        self._note = folder / f"{_NOTE_PREFIX}{quote(app, safe='')}.json"
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
@@ -56,9 +62,20 @@ class BundleStore:
             for folder in (self.folder, draft):
                 sync(folder)
 
-    def remove_old(self, in_use: Collection[str]) -> None:
-        """Keep the newest bundles, and those in use, however old. What cannot be removed is left for the next time."""
-        with contextlib.suppress(OSError):
+    def note_in_use(self, bundle_ids: Collection[str]) -> None:
+        """Say which bundles this application uses: no trainer removes them, however old they are.
+
+        Raises:
+            PermanentError: the store cannot be written.
+        """
+        with store_errors(self.folder):
+            write_whole(self._note, msgspec.json.encode(sorted(bundle_ids)))
+
+    def remove_old(self) -> None:
+        """Keep the newest bundles, and those in use. What cannot be read or removed is left for the next time."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            notes = [path.read_bytes() for path in self.folder.glob(f"{_NOTE_PREFIX}*.json")]
+            in_use = {bundle_id for note in notes for bundle_id in msgspec.json.decode(note, type=list[str])}
             bundles = [path for path in self.folder.iterdir() if path.is_dir() and _is_bundle_id(path.name)]
             newest_first = sorted(bundles, key=lambda path: path.stat().st_mtime, reverse=True)
             for bundle in newest_first[KEPT_BUNDLES:]:

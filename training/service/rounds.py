@@ -71,7 +71,7 @@ class Rounds:
         self._stop = Event()
         self._cancellation = Cancellation(self._stop)
         self._models = ModelsTopic(settings, metrics, self._cancellation)
-        self._store = BundleStore(settings.bundle_dir)
+        self._store = BundleStore(settings.bundle_dir, settings.app)
         self._thread: Thread | None = None
         self._ended = Ended(Result.STOPPED, "there was none")
 
@@ -109,8 +109,8 @@ class Rounds:
     def _run(self, files: list[LogFile]) -> None:
         try:
             self._ended = self._round(files)
-        except TrainingCancelled:
-            self._ended = Ended(Result.STOPPED, "it was stopped, nothing of it is kept")
+        except TrainingCancelled as stop:
+            self._ended = Ended(Result.STOPPED, str(stop) or "it was stopped, nothing of it is kept")
             return
         except Exception as error:  # whatever it is, clicks are logged on
             _log.debug("the training failed", exc_info=True)
@@ -121,6 +121,7 @@ class Rounds:
         began_s = time.monotonic()
         self._models.settle()
         announced = self._models.champion()
+        self._store.note_in_use({announced.bundle_id} if announced is not None else set())
         champion = announced if announced is not None and announced.bundle_id != self._given_up else None
         with self._store.draft() as draft:
             task = RoundTask(
@@ -146,8 +147,12 @@ class Rounds:
     def _publish(self, draft: Path, manifest: Manifest, before: Manifest | None) -> None:
         """Workers must find the bundle before they hear of it; the one before may be on its way to one of them."""
         self._store.keep(draft, manifest.bundle_id)
-        self._models.announce(manifest, before, self._role)
-        self._store.remove_old({manifest.bundle_id, *([before.bundle_id] if before is not None else [])})
+        self._store.note_in_use({manifest.bundle_id} | ({before.bundle_id} if before is not None else set()))
+        try:
+            self._models.announce(manifest, before, self._role)
+        except TrainingCancelled as stop:
+            raise TrainingCancelled("it was stopped while it announced a bundle, or just before") from stop
+        self._store.remove_old()
 
     def _ways_out(self, champion: str, reason: str) -> str:
         settings = self._settings

@@ -91,7 +91,7 @@ class Trainer:
         self._stop.set()
         ended = self._rounds.stop(_STOP_PATIENCE_S)
         if ended is not None and ended.result is Result.STOPPED:
-            _log.info("the training was stopped, nothing of it is kept")
+            _log.info("the training has not ended: %s", ended.reason)
             with contextlib.suppress(PermanentError):  # then the next training is a later one
                 self._schedule.take_back()
         # Only now may another trainer begin: an announcement that was on its way has been made or given up.
