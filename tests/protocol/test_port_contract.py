@@ -211,7 +211,7 @@ class TestPortContract:
         await world.produce(world.settings.clicks_topic, 0, records(*"abcde"))
         assignment = await world.assignment()
         await world.delete_records(0, 3)
-        await world.port.seek(assignment, {0: 0, 1: 0})
+        await world.port.seek(assignment, {0: 1, 1: 0})
         await world.port.resume(assignment)
         runs = await read_up_to(world, assignment, 5)
 
@@ -225,7 +225,7 @@ class TestPortContract:
         await world.produce(world.settings.clicks_topic, 0, records(*"abc"))
         assignment = await world.assignment()
         await world.delete_records(0, 3)
-        await world.port.seek(assignment, {0: 0, 1: 0})
+        await world.port.seek(assignment, {0: 1, 1: 0})
         await world.port.resume(assignment)
         runs = await read_up_to(world, assignment, 3)
 

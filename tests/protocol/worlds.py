@@ -4,6 +4,7 @@ There are two: Kafka in memory under a virtual clock, and a real Apache Kafka wi
 """
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -287,6 +288,17 @@ class KafkaWorld(World):
         topics.append(NewTopic(settings.changelog_topic, N_PARTITIONS, config={"cleanup.policy": "compact"}))
         for created in self._admin.create_topics(topics).values():
             created.result(ANSWER_S)
+        end_s = time.monotonic() + DEADLINE_S
+        while not self._are_known([topic.topic for topic in topics]):  # else the group would share out nothing
+            assert time.monotonic() < end_s, "the topics are known"
+            time.sleep(0.02)
+
+    def _are_known(self, names: Sequence[str]) -> bool:
+        topics = self._admin.list_topics(timeout=ANSWER_S).topics
+        return all(
+            name in topics and [p.leader >= 0 for p in topics[name].partitions.values()] == [True] * N_PARTITIONS
+            for name in names
+        )
 
     def run(self, scenario: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
