@@ -37,7 +37,13 @@ _GONE = frozenset(
 )
 # A topic that is new: what one broker knows can be news to another for a moment, and so can who leads.
 _NEWS = frozenset(
-    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+    }
 )
 # The client tries these again by itself, yet calls only some of them retriable.
 _PASSING = frozenset(
