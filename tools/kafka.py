@@ -54,6 +54,7 @@ _PASSING = frozenset(
         KafkaError._MSG_TIMED_OUT,
         KafkaError._RESOLVE,
         KafkaError._MAX_POLL_EXCEEDED,
+        KafkaError._DESTROY_BROKER,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.NOT_LEADER_FOR_PARTITION,

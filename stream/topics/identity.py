@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, librdkafka_config
-from tools.kafka import TopicIdentity, describe_topic, is_partition_end, offset_ranges
+from tools.kafka import Failure, TopicIdentity, describe_topic, failure_of, is_partition_end, offset_ranges
 
 IDENTITY_KEY = b"\xfforigin"  # of the note
 REPARTITION_KEY = b"\xffrepartition"  # what `nextclick repartition` has in hand: for itself alone
@@ -153,13 +153,14 @@ class _Changelog:
         heard_s = time.monotonic()
         while time.monotonic() < heard_s + TIMEOUT_S:
             for message in self._consumer.consume(size, _POLL_S):
-                heard_s = time.monotonic()
                 error = message.error()
                 if is_partition_end(error):
                     return
-                if error is not None:
+                if error is None:
+                    heard_s = time.monotonic()
+                    yield message
+                elif failure_of(error) is not Failure.PASSING:
                     raise KafkaException(error)
-                yield message
         raise _no_answer(self._settings, f"no answer within {TIMEOUT_S:.0f} s")
 
     def _remembered(self, partition: int) -> int:

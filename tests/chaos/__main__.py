@@ -90,6 +90,9 @@ def _print_table(results: dict[int, Result]) -> None:
     rows.append(("slow stops", [len(result.slow_stops) for result in results.values()]))
     rows.append(("ended by themselves", [len(result.exits) for result in results.values()]))
     rows.append(("bad stops", [len(result.bad_stops) for result in results.values()]))
+    rows.append(("repartition runs", [result.repartitions[0] for result in results.values()]))
+    rows.append(("of them killed", [result.repartitions[1] for result in results.values()]))
+    rows.append(("leaderless s", [result.leaderless_s for result in results.values()]))
     rows.append(("seconds", [result.wall_s for result in results.values()]))
     rows.append(("verdict", ["BAD" if result.problems else "good" for result in results.values()]))
     click.echo()
@@ -125,6 +128,8 @@ def _as_json(results: dict[int, Result], clicks: int, seconds: float, amounts: A
                 "actions": dict(result.done),
                 "exits": [dataclasses.asdict(ended) for ended in result.exits],
                 "bad_stops": [dataclasses.asdict(ended) for ended in result.bad_stops],
+                "repartitions": dict(zip(("runs", "killed"), result.repartitions, strict=True)),
+                "leaderless_s": result.leaderless_s,
                 "wall_s": result.wall_s,
             }
             for seed, result in results.items()

@@ -15,6 +15,7 @@ from tools.client_config import producer_config
 
 DELIVERY_S = 600.0  # longer than any run: a click is late, never lost
 STEP_S = 0.05
+REFRESH_S = 2.0  # how soon the producer hears of new partitions
 
 
 class Feeder:
@@ -32,6 +33,7 @@ class Feeder:
                 "linger.ms": 5,
                 "reconnect.backoff.max.ms": 500,
                 "queue.buffering.max.messages": 1_000_000,
+                "topic.metadata.refresh.interval.ms": int(REFRESH_S * 1000),
             }
         )
         self._over = threading.Event()

@@ -1,4 +1,5 @@
 """The workers of a run, and their supervisor: a worker that ends by itself is started again after a short while.
+Trainers have the same kind of supervisor.
 
 Everything is called from the thread that the processes shall live with: they are killed with it.
 """
@@ -78,6 +79,7 @@ class Fleet:
         settings: of all of them.
         folder: gets their data folders and logs.
         start_child: starts a process; another one for workers that are broken on purpose.
+        command: what is run, with its options; each gets a data folder of its own as well.
         exits: those that nobody asked for.
         kills, terms: signals that reached a running worker.
         slow_stops: workers that had to be killed after SIGTERM.
@@ -86,11 +88,13 @@ class Fleet:
     settings: Settings
     folder: Path
     start_child: StartChild = Child
+    command: Sequence[str] = ("stream",)
     exits: list[Exit] = field(default_factory=list)
     kills: int = 0
     terms: int = 0
     slow_stops: list[Exit] = field(default_factory=list)
     _slots: dict[str, _Slot] = field(default_factory=dict)
+    _held: bool = False
 
     def start(self, name: str, *, wipe: bool = False) -> None:
         """Want a worker to run from now on, or from the end of the one that is being stopped."""
@@ -152,6 +156,18 @@ class Fleet:
         self._slots[name].disk_full = False
         self._limit_files(self._slots[name])
 
+    def hold(self) -> None:
+        """Stop all workers, and start none until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Start those that are wanted."""
+        self._held = False
+
+    def is_idle(self) -> bool:
+        """Whether no worker runs that could do anything."""
+        return not any(slot.running and not slot.frozen_for for slot in self._slots.values())
+
     def supervise(self) -> None:
         """Look after the workers; must be called often."""
         for slot in self._slots.values():
@@ -164,8 +180,15 @@ class Fleet:
                 slot.send(signal.SIGABRT)  # its log then ends with what every thread was at
                 slot.child.wait(STOP_PATIENCE_S)
                 self.slow_stops.append(Exit(slot.name, -signal.SIGABRT, last_line, _stacks(slot.log)))
-            if slot.wanted and not slot.running and time.monotonic() >= slot.start_at_s:
+            if self._held and slot.running and not slot.frozen_for and slot.asked_to_stop_s is None:
+                slot.asked_to_stop_s = time.monotonic()
+                slot.send(signal.SIGTERM)
+            if slot.wanted and not self._held and not slot.running and time.monotonic() >= slot.start_at_s:
                 self._launch(slot)
+
+    def is_wanted(self) -> bool:
+        """Whether any worker is to run."""
+        return any(slot.wanted for slot in self._slots.values())
 
     def all_serving(self) -> bool:
         """Whether every worker that is wanted runs and has taken its partitions."""
@@ -173,6 +196,11 @@ class Fleet:
         return all(
             slot.running and slot.log is not None and b"partitions assigned" in slot.log.read_bytes() for slot in wanted
         )
+
+    def all_ended_with(self, words: str) -> bool:
+        """Whether the last thing that every wanted worker said before it ended by itself has these words."""
+        last = {ended.worker: ended.last_line for ended in self.exits}
+        return all(words in last.get(slot.name, "") for slot in self._slots.values() if slot.wanted)
 
     def stop(self) -> list[Exit]:
         """SIGTERM all workers, wait, and give those that did not end well."""
@@ -216,7 +244,7 @@ class Fleet:
         slot.started_s = time.monotonic()
         slot.log = self.folder / f"{slot.name}-{slot.lives}.log"
         base = {k: v for k, v in os.environ.items() if not k.startswith(("NEXTCLICK_", "KAFKA_BOOTSTRAP"))}
-        arguments = ("stream", "--set", f"data_dir={slot.data_dir}")
+        arguments = (*self.command, "--set", f"data_dir={slot.data_dir}")
         environment = base | self.settings.as_environment() | {"PYTHONFAULTHANDLER": "1"}
         slot.child = self.start_child(slot.name, arguments, environment, slot.log)
         if slot.disk_full:

@@ -25,6 +25,9 @@ class Report:
         wrong_hidden: users whose newest `hidden` an offline run does not reproduce.
         missing_rejects: bad records without a dead letter.
         wrong_rejects: dead letters of valid clicks.
+        not_logged: clicks that the click log lacks.
+        logged_twice: rows of the click log beyond the first of a click.
+        wrongly_logged: rows of the click log that are no click of the topic, or the copy of one.
         repeated_updates: updates whose sequence their user had had before: consumers drop them.
         repeated_older: updates that repeat, after a newer one, what their user had had before: consumers drop them.
         answered_by_later: clicks whose first own update contains later clicks too, or that have none of their own.
@@ -51,6 +54,9 @@ class Report:
     wrong_hidden: int = 0
     missing_rejects: int = 0
     wrong_rejects: int = 0
+    not_logged: int = 0
+    logged_twice: int = 0
+    wrongly_logged: int = 0
     repeated_updates: int = 0
     repeated_older: int = 0
     answered_by_later: int = 0
@@ -71,6 +77,9 @@ class Report:
         "wrong_hidden",
         "missing_rejects",
         "wrong_rejects",
+        "not_logged",
+        "logged_twice",
+        "wrongly_logged",
     )
 
     @property

@@ -3,30 +3,27 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
-
 from demo.children import Child
-from demo.local_kafka import LocalKafka
 from demo.simulator import Law, Simulator
 from nextclick.advance import Limits
 from nextclick.manifest import Manifest
 from nextclick.settings import Settings
-from nextclick.updates import decode_update
 from stream.topics.topics import Topics
 from tests.chaos.bundles import corrupt, load_models, untrained_bundle
-from tests.chaos.eras import Place
-from tests.chaos.evidence import count_records, gather, read_clicks
+from tests.chaos.click_log import check_log, is_logged
+from tests.chaos.cluster import Cluster
+from tests.chaos.created_anew import create_clicks_anew
+from tests.chaos.evidence import count_records, gather, read_clicks, read_updates
 from tests.chaos.feeder import Feeder
 from tests.chaos.fleet import Exit, Fleet, StartChild
+from tests.chaos.repartitioning import ADDED, Repartitioning
 from tests.chaos.report import Report
-from tests.chaos.schedule import FIRST_WORKERS, SESSION_TIMEOUT_S, SLOTS, Action, Step
+from tests.chaos.schedule import FIRST_WORKERS, SESSION_TIMEOUT_S, SLOTS, TRAINERS, Action, Step
 from tests.chaos.verifier import verify
-from tools.client_config import consumer_config
 
 PARTITIONS = 8
 LAW = Law(active_users=500, resting_users=1_500)  # about 20 clicks a user in 50,000: histories grow past the window
@@ -34,6 +31,10 @@ TICK_S = 0.05
 FIRST_ASSIGNMENT_S = 60.0
 ANSWERED_S = 180.0  # for the backlog that the schedule leaves behind
 QUIET_S = 45.0  # without any update for so long, no more will come: longer than rebalances and recoveries take
+REPARTITIONED_S = 240.0
+LOGGED_S = 60.0
+LOG_DIR = "click-log"
+TRAIN = ("train", "--set", "min_clicks=1000000000", "--set", "log_flush_s=1")  # logs clicks and trains nothing
 NOW_MS = 1_700_000_000_000
 
 
@@ -67,6 +68,9 @@ class Result:
         done: how often each action was carried out.
         kills, terms: signals that reached a running worker.
         slow_stops: workers that had to be killed after SIGTERM: a failure.
+        repartitions: how often the command was started, and killed.
+        leaderless_s: for how long a partition was without a leader.
+        others: what else is not as it must be, a line each.
         wall_s: for everything.
     """
 
@@ -77,6 +81,9 @@ class Result:
     kills: int
     terms: int
     slow_stops: list[Exit]
+    repartitions: tuple[int, int] = (0, 0)
+    leaderless_s: float = 0.0
+    others: list[str] = field(default_factory=list)
     wall_s: float = 0.0
 
     @property
@@ -93,6 +100,7 @@ class Result:
                 for stop in self.slow_stops
             ),
             *(f"worker {stop.worker} status {stop.status} at SIGTERM: {stop.last_line}" for stop in self.bad_stops),
+            *self.others,
         ]
 
 
@@ -107,101 +115,110 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None], port: int = 0) -> 
     """
     started_s = time.monotonic()
     with ExitStack() as stack:
-        broker = _Broker(port)
-        stack.callback(broker.end)
-        settings = _settings(broker.start(), folder)
+        cluster = Cluster(port, with_second=any(step.action is Action.STOP_SECOND for step in plan.steps))
+        stack.callback(cluster.end)
+        settings = _settings(cluster.start(), folder)
+        cluster.create_clicks(settings)
         Topics(settings).create()
-        chaos = _Chaos(plan, settings, folder, broker, say)
+        chaos = _Chaos(plan, settings, folder, cluster, say)
         stack.callback(chaos.end)
         result = chaos.run()
     result.wall_s = round(time.monotonic() - started_s, 1)
     return result
 
 
-class _Broker:
-    """The broker, in a thread of its own: a start takes seconds, and the schedule and the supervisor do not wait."""
-
-    def __init__(self, port: int) -> None:
-        self._kafka = LocalKafka(port=port)
-        self._thread = ThreadPoolExecutor(1, "broker")  # the broker lives as long as the thread that starts it
-        self._asked: list[Future[None]] = []
-
-    def start(self) -> str:
-        """Start it, wait until it answers, and give its address."""
-        self._thread.submit(self._kafka.start).result()
-        return self._kafka.bootstrap
-
-    def ask(self, action: Action) -> None:
-        """Do one of the things that the schedule does to a broker, after what was asked for before."""
-        actions: dict[Action, Callable[[], None]] = {
-            Action.STOP_BROKER: lambda: self._kafka.stop(keep_data=True),
-            Action.START_BROKER: self._kafka.start,
-            Action.PAUSE_BROKER: self._kafka.pause,
-            Action.RESUME_BROKER: self._kafka.resume,
-        }
-        self._asked.append(self._thread.submit(actions[action]))
-
-    def settled(self) -> bool:
-        """Whether all that was asked for is done; raises what went wrong with it."""
-        return all(asked.done() and asked.result() is None for asked in self._asked)
-
-    def end(self) -> None:
-        """Stop it for good."""
-        self._thread.submit(self._kafka.stop).result()
-        self._thread.shutdown()
-
-
 class _Chaos:
     def __init__(
-        self, plan: Plan, settings: Settings, folder: Path, broker: _Broker, say: Callable[[str], None]
+        self, plan: Plan, settings: Settings, folder: Path, cluster: Cluster, say: Callable[[str], None]
     ) -> None:
         self._plan = plan
         self._settings = settings
-        self._broker = broker
+        self._folder = folder
+        self._cluster = cluster
         self._say = say
-        clicks = Simulator(LAW, plan.seed).next_clicks(NOW_MS, plan.clicks)
+        self._clicks = Simulator(LAW, plan.seed).next_clicks(NOW_MS, plan.clicks)
         self._fleet = Fleet(settings, folder, plan.start_child)
-        self._feeder = Feeder(settings, clicks, plan.seconds)
-        self._good, self._damaged = _bundles(plan, settings.bundle_dir, sorted({click.item_id for click in clicks}))
+        self._trainers = Fleet(settings, folder, command=TRAIN)
+        self._feeder = Feeder(settings, self._clicks, plan.seconds)
+        items = sorted({click.item_id for click in self._clicks})
+        self._good, self._damaged = _bundles(plan, settings.bundle_dir, items)
+        self._repartitioning = Repartitioning(plan.seed, settings, folder, cluster, self._fleet, self._note)
         self._done: Counter[str] = Counter()
-        self._n_told = 0
+        self._told: Counter[str] = Counter()
         self._started_s = time.monotonic()
 
     def run(self) -> Result:
         for name in SLOTS[:FIRST_WORKERS]:
             self._fleet.start(name)
+        if any(step.worker in TRAINERS for step in self._plan.steps):
+            for name in TRAINERS:
+                self._trainers.start(name)
         self._wait(self._fleet.all_serving, FIRST_ASSIGNMENT_S)
         self._started_s = time.monotonic()
         self._feeder.start()
+        created_anew = [step for step in self._plan.steps if step.action is Action.CREATE_ANEW]
         for step in self._plan.steps:
             self._wait(lambda due_s=step.at_s: self._elapsed_s() >= due_s, float("inf"))  # type: ignore[misc]
-            self._do(step)
-        self._fleet.calm_down()
-        self._wait(self._broker.settled, FIRST_ASSIGNMENT_S)
+            if step not in created_anew:
+                self._do(step)
+        result = self._judge()
+        for step in created_anew:
+            self._note(str(step))
+            self._done[step.action.name.lower()] += 1
+            result.others += self._create_anew()
+        return result
+
+    def _judge(self) -> Result:
+        """Wait until all is answered, stop everything, and compare with what must be."""
+        fleet, repartitioning = self._fleet, self._repartitioning
+        fleet.calm_down()
+        self._wait(self._cluster.settled, FIRST_ASSIGNMENT_S)
+        if not self._wait(repartitioning.is_over, REPARTITIONED_S):
+            raise RuntimeError("nextclick repartition did not end; see its logs, and run again")
         self._note("the schedule is over, waiting for answers")
         answers = _Answers(self._settings)
         self._wait(lambda: self._feeder.done, ANSWERED_S)
         self._wait(lambda: answers.complete() or answers.quiet_s() > QUIET_S, ANSWERED_S)
         self._note("all is answered" if answers.complete() else "gave up waiting for answers")
-        self._wait(self._fleet.all_serving, FIRST_ASSIGNMENT_S)
+        self._wait(fleet.all_serving, FIRST_ASSIGNMENT_S)
         if self._feeder.failed is not None or not self._feeder.done:
             raise RuntimeError(f"expected every click to be delivered, found {self._feeder.failed}; run again")
-        exits = list(self._fleet.exits)
-        bad_stops = self._fleet.stop()
-        evidence = gather(self._settings)
+        with_trainers = self._trainers.is_wanted()
+        if with_trainers:
+            self._wait(lambda: is_logged(self._settings), LOGGED_S)
+        exits = list(fleet.exits)
+        bad_stops = [*fleet.stop(), *self._trainers.stop()]
         limits = Limits(self._settings.recent_clicks, self._settings.list_length)
-        report = verify(evidence, load_models(self._settings.bundle_dir), limits)
-        fleet = self._fleet
-        return Result(report, exits, bad_stops, self._done, fleet.kills, fleet.terms, fleet.slow_stops)
+        report = verify(gather(self._settings), load_models(self._settings.bundle_dir), limits)
+        if with_trainers:
+            check_log(report, self._settings)
+        result = Result(report, exits, bad_stops, self._done, fleet.kills, fleet.terms, fleet.slow_stops)
+        result.repartitions = repartitioning.runs, repartitioning.kills
+        result.leaderless_s = round(self._cluster.leaderless_s, 1)
+        return result
+
+    def _create_anew(self) -> list[str]:
+        for name in SLOTS[:FIRST_WORKERS]:
+            self._fleet.start(name)
+        for name in TRAINERS:
+            self._trainers.start(name)
+        self._wait(self._fleet.all_serving, FIRST_ASSIGNMENT_S)
+        grown = ADDED if self._repartitioning.runs else 0
+        settings = replace(self._settings, partitions=self._settings.partitions + grown)
+        return create_clicks_anew(
+            settings, self._cluster, (self._fleet, self._trainers), self._clicks, self._folder / "anew"
+        )
 
     def end(self) -> None:
         """Leave nothing behind."""
         self._feeder.stop()
+        self._repartitioning.end()
         self._fleet.end()
+        self._trainers.end()
 
     def _do(self, step: Step) -> None:
         name = step.worker
-        fleet, broker, feeder = self._fleet, self._broker, self._feeder
+        fleet, feeder, repartitioning = self._fleet, self._feeder, self._repartitioning
         actions: dict[Action, Callable[[], str | None]] = {
             Action.KILL: lambda: fleet.kill(name),
             Action.TERM: lambda: fleet.terminate(name),
@@ -213,6 +230,10 @@ class _Chaos:
             Action.SWAP: lambda: feeder.announce(self._good.pop()),
             Action.CORRUPT: lambda: feeder.announce(self._damaged.pop()),
             Action.BAD_CLICKS: lambda: feeder.send_bad(),
+            Action.GROW: lambda: repartitioning.grow(),
+            Action.REPARTITION: lambda: repartitioning.begin(),
+            Action.KILL_TRAINER: lambda: self._trainers.kill(name),
+            Action.START_TRAINER: lambda: self._trainers.start(name),
         }
         self._done[step.action.name.lower()] += 1
         at_s = self._elapsed_s()
@@ -220,7 +241,7 @@ class _Chaos:
         if step.action in actions:
             other = actions[step.action]()
         else:
-            broker.ask(step.action)
+            self._cluster.ask(step.action)
         instead = f" ({other} in its place)" if other is not None and other != name else ""
         self._note(f"{step}{instead}", at_s)
 
@@ -228,15 +249,17 @@ class _Chaos:
         """Look after the workers until a condition holds; tells whether it did in time."""
         end_s = time.monotonic() + deadline_s
         while not (met := condition()) and time.monotonic() < end_s:
-            self._fleet.supervise()
-            self._tell_exits()
+            self._repartitioning.supervise()
+            for kind, fleet in (("worker", self._fleet), ("trainer", self._trainers)):
+                fleet.supervise()
+                self._tell_exits(kind, fleet)
             time.sleep(TICK_S)
         return met
 
-    def _tell_exits(self) -> None:
-        for ended in self._fleet.exits[self._n_told :]:
-            self._note(f"worker {ended.worker} ended by itself with status {ended.status}: {ended.last_line}")
-        self._n_told = len(self._fleet.exits)
+    def _tell_exits(self, kind: str, fleet: Fleet) -> None:
+        for ended in fleet.exits[self._told[kind] :]:
+            self._note(f"{kind} {ended.worker} ended by itself with status {ended.status}: {ended.last_line}")
+        self._told[kind] = len(fleet.exits)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started_s
@@ -246,28 +269,27 @@ class _Chaos:
 
 
 class _Answers:
-    """Follows the updates until every click has one of its own and every bad record is rejected."""
+    """Looks whether every click has an update of its own, and every bad record is rejected."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._open: set[Place] | None = None
-        self._n_bad = 0
+        self._n_updates = -1
+        self._is_complete = False
         self._newest_s = time.monotonic()
-        self._consumer = Consumer(consumer_config(settings, "answers"))
-        topic = settings.recommendations_topic
-        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
 
     def complete(self) -> bool:
         """Whether all is answered now; must be asked again and again, once all clicks are sent."""
-        if self._open is None:
-            clicks, bad = read_clicks(self._settings)
-            self._open, self._n_bad = {(click.user[0], click.offset) for click in clicks}, len(bad)
-        for message in self._consumer.consume(10_000, 0.5):
-            if message.error() is None:
-                source = decode_update(message.value()).source
-                self._open.discard((source.partition, source.offset))
-                self._newest_s = time.monotonic()
-        return not self._open and count_records(self._settings, self._settings.rejected_topic) >= self._n_bad
+        settings = self._settings
+        n_updates = count_records(settings, settings.recommendations_topic)
+        if self._is_complete or n_updates == self._n_updates:
+            return self._is_complete
+        self._n_updates, self._newest_s = n_updates, time.monotonic()
+        clicks, bad = read_clicks(settings)
+        if n_updates < len(clicks) or count_records(settings, settings.rejected_topic) < len(bad):
+            return False
+        answered = {(update.source.partition, update.source.offset) for update in read_updates(settings)}
+        self._is_complete = {(click.user[0], click.offset) for click in clicks} <= answered
+        return self._is_complete
 
     def quiet_s(self) -> float:
         """How long no update has come."""
@@ -280,7 +302,9 @@ def _settings(broker: str, folder: Path) -> Settings:
         app="chaos",
         partitions=PARTITIONS,
         bundle_dir=folder / "bundles",
+        log_dir=folder / LOG_DIR,
         worker_port=0,
+        trainer_port=0,
         session_timeout_s=SESSION_TIMEOUT_S,
     )
 

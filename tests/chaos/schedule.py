@@ -13,6 +13,7 @@ from typing import NamedTuple
 SLOTS = ("a", "b", "c", "d")  # the workers' names; each has a data folder of its own
 FIRST_WORKERS = 3
 MIN_WORKERS = 2
+TRAINERS = ("trainer-1", "trainer-2")  # of one application, with one click log
 SESSION_TIMEOUT_S = 6.0  # the least that a broker takes by default
 
 
@@ -33,6 +34,13 @@ class Action(StrEnum):
     SWAP = "announce a bundle"
     CORRUPT = "announce a damaged bundle"
     BAD_CLICKS = "send bad clicks"
+    GROW = "let the clicks topic grow"
+    REPARTITION = "stop the workers and run nextclick repartition"
+    STOP_SECOND = "stop the second broker: a partition has no leader"
+    START_SECOND = "start the second broker"
+    KILL_TRAINER = "SIGKILL trainer"
+    START_TRAINER = "start trainer"
+    CREATE_ANEW = "create the clicks topic anew"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,7 +50,7 @@ class Step:
     Attributes:
         at_s: seconds from the start of the clicks; never earlier, and later when a step before it takes long.
         action: what.
-        worker: to which of `SLOTS`; empty for the broker, bundles and clicks.
+        worker: to which of `SLOTS` or `TRAINERS`; empty for brokers, bundles and clicks.
         wipe: whether the worker starts with an empty data folder.
     """
 
@@ -70,6 +78,10 @@ class Amounts(NamedTuple):
     corrupt_bundles: int
     bad_clicks: int
     full_disks: int
+    trainer_kills: int = 0
+    growth: bool = False  # and a repartition
+    leaderless_s: float = 0.0  # a partition is without a leader for so long
+    created_anew: bool = False  # when all the rest is over and judged
 
 
 FULL = Amounts(
@@ -85,6 +97,10 @@ FULL = Amounts(
     corrupt_bundles=2,
     bad_clicks=5,
     full_disks=3,
+    trainer_kills=3,
+    growth=True,
+    leaderless_s=100.0,
+    created_anew=True,
 )
 SHORT = Amounts(
     kills=2,
@@ -99,6 +115,10 @@ SHORT = Amounts(
     corrupt_bundles=1,
     bad_clicks=1,
     full_disks=1,
+    trainer_kills=1,
+    growth=True,
+    leaderless_s=8.0,
+    created_anew=True,
 )
 
 
@@ -117,7 +137,9 @@ def make_schedule(seed: int, seconds: float, amounts: Amounts) -> list[Step]:
     spacing_s = seconds / len(kinds)
     for number, kind in enumerate(kinds):
         kind((number + rng.random()) * spacing_s)
-    return sorted(planner.steps)
+    planner.one_after_another(seconds, amounts)
+    steps = sorted(planner.steps)
+    return [*steps, Step(steps[-1].at_s, Action.CREATE_ANEW)] if amounts.created_anew else steps
 
 
 class _Planner:
@@ -147,8 +169,26 @@ class _Planner:
             (amounts.corrupt_bundles, lambda at_s: self._add(at_s, Action.CORRUPT)),
             (amounts.bad_clicks, lambda at_s: self._add(at_s, Action.BAD_CLICKS)),
             (amounts.full_disks, self._full_disk),
+            (amounts.trainer_kills, self._kill_trainer),
         )
         return [kind for count, kind in counted for _ in range(count)]
+
+    def one_after_another(self, seconds: float, amounts: Amounts) -> None:
+        """A growth and the time without a leader, in any order: a repartition needs all leaders."""
+        is_growth_first = self._rng.random() < 0.5
+        growth_s = seconds * (self._rng.uniform(0.05, 0.15) if is_growth_first else self._rng.uniform(0.7, 0.85))
+        leaderless_s = seconds * (self._rng.uniform(0.35, 0.45) if is_growth_first else self._rng.uniform(0.05, 0.1))
+        if amounts.growth:
+            self._add(growth_s, Action.GROW)
+            self._add(growth_s + self._rng.uniform(0, 6), Action.REPARTITION)
+        if amounts.leaderless_s:
+            self._add(leaderless_s, Action.STOP_SECOND)
+            self._add(leaderless_s + amounts.leaderless_s, Action.START_SECOND)
+
+    def _kill_trainer(self, at_s: float) -> None:
+        trainer = self._rng.choice(TRAINERS)
+        self._add(at_s, Action.KILL_TRAINER, trainer)
+        self._add(at_s + self._rng.uniform(0.2, 4), Action.START_TRAINER, trainer)
 
     def _add(self, at_s: float, action: Action, worker: str = "", *, wipe: bool = False) -> None:
         self.steps.append(Step(round(at_s, 2), action, worker, wipe))
