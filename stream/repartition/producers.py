@@ -5,14 +5,15 @@ import time
 from datetime import datetime
 
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from nextclick.clicks import FORWARDED_HEADER
 from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
 from stream.repartition.log import Progress, read_batches
 from stream.repartition.plan import Homes
-from tools.client_config import consumer_config
-from tools.kafka import ANSWER_S, OffsetRange
+from tools.client_config import consumer_config, librdkafka_config
+from tools.kafka import ANSWER_S, OffsetRange, offset_ranges
 
 _log = logging.getLogger(__name__)
 
@@ -58,15 +59,15 @@ def refuse_old_producers(settings: Settings, homes: Homes, refresh_s: float) -> 
 
 def _since(settings: Settings, partitions: range, since_ms: int) -> dict[int, OffsetRange]:
     """Give the offsets of what was written since a time."""
+    asked = [TopicPartition(settings.clicks_topic, partition, since_ms) for partition in partitions]
     consumer = Consumer(consumer_config(settings, f"{settings.app}-repartition"))
     try:
-        topic = settings.clicks_topic
-        asked = [TopicPartition(topic, partition, since_ms) for partition in partitions]
-        found = {place.partition: place.offset for place in consumer.offsets_for_times(asked, ANSWER_S)}
-        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), ANSWER_S)[1] for p in partitions}
+        firsts = {place.partition: place.offset for place in consumer.offsets_for_times(asked, ANSWER_S)}
     finally:
         consumer.close()
-    return {p: OffsetRange(found[p] if found[p] >= 0 else ends[p], ends[p]) for p in partitions}
+    admin = AdminClient(librdkafka_config(settings))
+    ends = {p: found.end for p, found in offset_ranges(admin, settings.clicks_topic, partitions).items()}
+    return {p: OffsetRange(firsts[p] if firsts[p] >= 0 else ends[p], ends[p]) for p in partitions}
 
 
 def _is_copy(headers: "list[tuple[str, bytes]] | None") -> bool:
