@@ -130,9 +130,9 @@ class _Worker:
         """Run something beside the rest; whatever ends it stops the worker."""
 
         def ended(task: "asyncio.Task[None]") -> None:
-            if task.cancelled():
-                return
-            if (error := task.exception()) is not None:
+            if task.cancelled():  # by the stop; before that, whatever it was has ended unseen
+                self._fail(TemporaryError(f"{name} was cancelled; start the worker again"))
+            elif (error := task.exception()) is not None:
                 self._fail(error)
             elif not may_end:
                 self._fail(TemporaryError(f"{name} ended by itself; start the worker again"))

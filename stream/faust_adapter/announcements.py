@@ -5,7 +5,8 @@ from typing import Any
 
 import aiokafka
 
-from nextclick.manifest import CHAMPION
+from nextclick.errors import BundleError
+from nextclick.manifest import CHAMPION, decode_manifest
 from nextclick.settings import Settings
 from stream.faust_adapter.clients import aiokafka_config
 from stream.served_bundle import ServedBundle
@@ -31,21 +32,32 @@ async def follow_models(settings: Settings, served: ServedBundle, caught_up: asy
         while True:
             if await consumer.position(partition) >= end:
                 caught_up.set()
-            newest = _newest_announcement(
+            announcements = _newest_announcements(
                 await consumer.getmany(partition, timeout_ms=60_000 if caught_up.is_set() else 500)
             )
             # What was announced before the start is not newer than a bundle that was named for it.
-            if newest is not None and (caught_up.is_set() or not settings.bundle):
-                await served.announced(newest)
+            if caught_up.is_set() or not settings.bundle:
+                for value in announcements:
+                    await served.announced(value)
     finally:
         await consumer.stop()
 
 
-def _newest_announcement(fetched: dict[Any, list[Any]]) -> bytes | None:
+def _newest_announcements(fetched: dict[Any, list[Any]]) -> list[bytes]:
+    """Give the newest announcement that can be decoded, and those behind it that cannot: they are said and counted."""
     values = [
         record.value
         for records in fetched.values()
         for record in records
         if record.key == CHAMPION.encode() and record.value is not None
     ]
-    return values[-1] if values else None
+    decodable = [place for place, value in enumerate(values) if _can_be_decoded(value)]
+    return values[decodable[-1] :] if decodable else values
+
+
+def _can_be_decoded(value: bytes) -> bool:
+    try:
+        decode_manifest(value)
+    except BundleError:
+        return False
+    return True

@@ -20,6 +20,7 @@ from stream.protocol.restoration import outdated_states
 
 _log = logging.getLogger(__name__)
 
+COMMIT_AGAIN_S = 0.5
 DRAIN_S = 5.0  # how long the unfinished chunks of partitions that are taken away are waited for
 
 
@@ -212,8 +213,11 @@ class Membership:
             partition.position = partition.acknowledged = position
             partition.committed = place.committed
         await self._port.seek(assignment, {n: partition.position for n, partition in assignment.partitions.items()})
-        if is_new:  # before any click is read: `latest` would be another place after a crash
+        while is_new:  # before any click is read: `latest` would be another place after a crash
             await self.commit(assignment)
+            is_new = any(partition.committed is None for partition in assignment.partitions.values())
+            if is_new:  # refused: the group forms anew, and this assignment ends, or it is taken the next time
+                await self._port.sleep(COMMIT_AGAIN_S)
 
     def _existing(self, number: int, committed: int, place: Place) -> int:
         """Give the place to go on from, in the log as it is."""

@@ -109,6 +109,23 @@ def test_a_watchdog_that_breaks_ends_the_worker(simulation: Simulation, monkeypa
     assert isinstance(worker.failure, AttributeError)
 
 
+def test_an_application_that_begins_at_the_end_serves_nothing_before_that_place_is_committed() -> None:
+    """Else a crash would let it begin at a later end: the clicks between them would be lost."""
+    simulation = Simulation(settings=replace(SETTINGS, start="latest"))
+    simulation.restarts = False
+    _users(simulation, 0)
+    worker = simulation.start("a")
+    worker.port.failing_commits = 3
+    simulation.advance(1.0)
+    while_refused = worker.assignments.current.phase, dict(simulation.kafka.committed)
+    simulation.advance(5.0)
+
+    assert while_refused == (Phase.SEEKING, {})
+    assert worker.assignments.current.serves
+    assert simulation.kafka.committed[0] == simulation.kafka.log(CLICKS, 0).end
+    simulation.close()
+
+
 def test_a_broker_that_is_away_is_waited_for_in_every_phase(simulation: Simulation) -> None:
     """However long: nothing stands still that could move."""
     worker = simulation.start("a")
