@@ -159,7 +159,7 @@ class _Schedule:
 # Warm start: from random vectors the network needs many passes to find what the counts already say.
 _RANDOM_VECTOR_SHARE = 0.01  # what is left of the random vectors; all that an item without neighbours has
 _DIRECTION_SUPPORT = 5.0  # added to a row's sum: rarely clicked items do not make directions of their own
-_ITERATIONS = 5
+_ITERATIONS = 5  # of the orthogonal iteration
 _EXTRA_DIRECTIONS = 16  # are computed and dropped: the last ones of a subspace are the least exact
 _RANDOM_CELL_SHARE = 0.3  # of the cell's random weights, which are made small beside what it starts with
 _INPUT = 0.7  # of an input's element in the new hidden state
@@ -170,8 +170,11 @@ _OPEN = 2.0  # bias of the LSTM's output gate
 def spectral_item_vectors(counts: AssociationCounts, size: int, seed: int) -> Tensor:
     """Give a vector per item, so that items that are clicked together point the same way.
 
-    The vectors are the leading left singular vectors of the association counts, normalised on both sides, each weighted
-    by the root of its singular value. With fewer items than `size` the rest of the directions is 0.
+    A few steps of orthogonal iteration find the directions that the association counts, normalised on both sides, keep
+    best when they are applied again and again; within these, the vectors are the left singular vectors, each weighted
+    by the root of its singular value. These are not the singular vectors of the counts themselves, which
+    `torch.svd_lowrank` would give: from those the network learns a little less (docs/model.md).
+    With fewer items than `size` the rest of the directions is 0.
 
     Args:
         counts: as they stand at the end.
@@ -181,8 +184,9 @@ def spectral_item_vectors(counts: AssociationCounts, size: int, seed: int) -> Te
     Returns:
         float32 (n_items, size), of length about 1; shorter where little is known.
 
-    Source: Levy & Goldberg 2014, "Neural word embedding as implicit matrix factorization"; spectral normalisation as in
-    Ng et al. 2001; the directions by subspace iteration, Halko et al. 2011, arXiv:0909.4061.
+    Source: Levy & Goldberg 2014, "Neural word embedding as implicit matrix factorization" (the root of the singular
+    values); Ng et al. 2001, "On spectral clustering" (the normalisation); Golub & Van Loan 2013, "Matrix computations",
+    section 7.3.2 (orthogonal iteration).
     """
     n_items = counts.n_items
     degree = counts.total + _DIRECTION_SUPPORT
