@@ -1,5 +1,6 @@
 """What the topics hold, read to their present end. Judges nothing."""
 
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 import msgspec
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from nextclick.advance import LoggedClick, UserKey
 from nextclick.clicks import ClickFields, Rejected, click_decoder
@@ -19,6 +20,7 @@ from nextclick.user_state import UserState, decode_state
 from stream.topics.identity import is_note
 from tests.chaos.eras import ERA, Eras, Place
 from tools.client_config import consumer_config
+from tools.kafka import Failure, failure_of
 
 ANSWER_S = 30.0  # a broker that has just come back takes a while until it leads its partitions again
 
@@ -195,8 +197,18 @@ class TopicReader:
 
     def _ends(self, topic: str) -> dict[int, int]:
         partitions = self._consumer.list_topics(topic, ANSWER_S).topics[topic].partitions
-        watermarks = {p: self._consumer.get_watermark_offsets(TopicPartition(topic, p), ANSWER_S) for p in partitions}
-        return {partition: end for partition, (_, end) in watermarks.items()}
+        return {partition: self._end(topic, partition) for partition in partitions}
+
+    def _end(self, topic: str, partition: int) -> int:
+        """Ask again where a broker that has just come back does not lead its partitions yet."""
+        give_up_s = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), ANSWER_S)[1]
+            except KafkaException as error:
+                if failure_of(error.args[0]) is Failure.REFUSED or time.monotonic() > give_up_s:
+                    raise
+            time.sleep(0.1)
 
 
 def _count_partitions(settings: Settings, topic: str) -> int:
