@@ -2,10 +2,10 @@
 agent, as a single message; Faust commits nothing by itself.
 """
 
-import asyncio
 from typing import Any
 
 import faust
+import uvloop
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -67,8 +67,7 @@ class ChunkConsumer(driver.Consumer):
                 "gather_ms": self.settings.gather_ms,
             },
         )
-        # Not uvloop's: objects of this loop can be freed by the collector in the main thread, and uvloop crashed there.
-        made: ClientThread = thread(self, loop=self.loop, beacon=self.beacon, thread_loop=asyncio.new_event_loop())
+        made: ClientThread = thread(self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop())
         return made
 
     async def _drain_messages(self, fetcher: Any) -> None:
