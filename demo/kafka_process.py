@@ -194,6 +194,11 @@ def is_free(port: int) -> bool:
         return True
 
 
-def free_port() -> int:
-    """Pick one at random, so that two programs that pick at the same time hardly ever pick the same."""
-    return next(port for port in iter(lambda: random.choice(_PORTS), None) if is_free(port))
+def free_port(but: int = 0) -> int:
+    """Pick one at random, so that two programs that pick at the same time hardly ever pick the same.
+
+    Args:
+        but: a port that is spoken for, though nobody listens there yet.
+    """
+    pick = random.SystemRandom().choice  # not to be foreseen: whoever seeds `random` would get others' ports
+    return next(port for port in iter(lambda: pick(_PORTS), None) if port != but and is_free(port))

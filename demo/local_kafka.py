@@ -169,7 +169,7 @@ class LocalKafka:
             self._temporary = Path(tempfile.mkdtemp(prefix="nextclick-kafka-"))
         folder = self._data_dir or self._temporary
         assert folder is not None
-        self._process = KafkaProcess(distribution, folder, port, free_port(), self._config)
+        self._process = KafkaProcess(distribution, folder, port, free_port(but=port), self._config)
         self._process.wait_until_it_answers()
         self._port = port
 
@@ -211,7 +211,8 @@ def _make_archives(distribution: Distribution, folder: Path, archive: Path) -> N
     with tempfile.TemporaryDirectory(prefix=".making-", dir=folder) as staging:
         made = Path(staging, archive.name)
         flags = [f"-XX:ArchiveClassesAtExit={made}"]
-        broker = KafkaProcess(with_runtime, Path(staging, "broker"), free_port(), free_port(), {}, flags)
+        port = free_port()
+        broker = KafkaProcess(with_runtime, Path(staging, "broker"), port, free_port(but=port), {}, flags)
         try:
             broker.wait_until_it_answers()
         finally:

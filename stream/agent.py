@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, assert_never
 
@@ -22,10 +23,10 @@ from nextclick.updates import POPULAR, RNN, AnsweredClick, RankedList, encode_up
 from nextclick.user_state import UserState, decode_state, encode_state
 from stream.metrics import WorkerMetrics
 from stream.protocol.assignment import Partition, Superseded
-from stream.protocol.partition_count import PartitionCount
 from stream.protocol.port import ClickRecord, Dropped, Record, StateStore
 from stream.protocol.publisher import NO_HEADERS, Publisher, RunResults
 from stream.protocol.reader import Chunk
+from stream.protocol.topic_check import TopicCheck
 from stream.served_bundle import ServedBundle
 
 MAX_REJECTED_BYTES = 16 * 1024  # of an original key and value that a dead letter carries
@@ -46,12 +47,21 @@ class Serving(NamedTuple):
     metrics: WorkerMetrics
 
 
-class ReadChunk(NamedTuple):
-    """A chunk, sorted into what can be used and what cannot."""
+@dataclass(slots=True)
+class ReadChunk:
+    """A chunk, sorted into what can be used and what cannot.
 
-    clicks: list[LoggedClick]
-    states: dict[UserKey, UserState]
-    results: dict[int, RunResults]
+    Attributes:
+        clicks: that can be used, in order.
+        states: of their users, as they were before; without those that have none.
+        results: by partition, so far with the records that cannot be used.
+        n_misplaced: how many of these are in a wrong partition.
+    """
+
+    clicks: list[LoggedClick] = field(default_factory=list)
+    states: dict[UserKey, UserState] = field(default_factory=dict)
+    results: dict[int, RunResults] = field(default_factory=dict)
+    n_misplaced: int = 0
 
 
 class ClickAgent:
@@ -63,7 +73,7 @@ class ClickAgent:
         n_partitions: int,
         store: StateStore,
         publisher: Publisher,
-        count: PartitionCount,
+        topic_check: TopicCheck,
         serving: Serving,
     ) -> None:
         """Make an agent.
@@ -73,14 +83,14 @@ class ClickAgent:
             n_partitions: of the clicks topic, as the states were made with.
             store: the local states.
             publisher: gets the results.
-            count: is asked before a click is rejected for its partition.
+            topic_check: is asked before a click is rejected for its partition.
             serving: what lists are made from, and what is counted.
         """
         self._settings = settings
         self._n_partitions = n_partitions
         self._store = store
         self._publisher = publisher
-        self._count = count
+        self._topic_check = topic_check
         self._served, self._popularity, self._metrics = serving
         self._decode = click_decoder(ClickFields.of(settings))
         self._limits = Limits(settings.recent_clicks, settings.list_length)
@@ -104,8 +114,8 @@ class ClickAgent:
         model = self._served.current
         popular_before = self._popularity.ranked(self._limits.list_length)
         read = self._read(chunk)
-        if self._judges_partitions(read):
-            await self._count.check()
+        if read.n_misplaced:  # does the topic still have as many partitions?
+            await self._topic_check.wait()
         popular = self._popularity.ranked(self._limits.list_length)
         outcomes = await self._advance(model, popular, read)
         self._write(read, outcomes, model.bundle_id if model is not None else "")
@@ -125,7 +135,7 @@ class ClickAgent:
 
     def _read(self, chunk: Chunk) -> ReadChunk:
         """Decode the records, load the users' states, and sort out what cannot be used."""
-        read = ReadChunk([], {}, {})
+        read = ReadChunk()
         for number, run in chunk.runs.items():
             results = read.results[number] = RunResults(number, run.first, run.end)
             decoded = [self._decode(record.key, record.value, record.timestamp) for record in run.records]
@@ -138,6 +148,7 @@ class ClickAgent:
             read.states.update(((number, key), state) for key, state in states.items())
             for record, click in zip(run.records, decoded, strict=True):
                 if not isinstance(click, Rejected) and record.key not in states and not self._is_home(record):
+                    read.n_misplaced += 1
                     click = Rejected(
                         RejectReason.WRONG_PARTITION,
                         f"expected the partition that {self._settings.partitioner} gives, found {number}",
@@ -174,12 +185,6 @@ class ClickAgent:
             return True
         assert record.key is not None
         return partition_of(record.key, self._n_partitions, settings.partitioner) == int(record.partition)
-
-    def _judges_partitions(self, read: ReadChunk) -> bool:
-        wrong = RejectReason.WRONG_PARTITION.value.encode()
-        return any(
-            ("reason", wrong) in headers for results in read.results.values() for _, _, headers in results.rejected
-        )
 
     def _judge_rejects(self, read: ReadChunk) -> PermanentError | None:
         rejected = sum(len(results.rejected) for results in read.results.values())

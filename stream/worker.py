@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, NoReturn
 
 import uvloop
@@ -28,9 +29,10 @@ from stream.protocol.assignment import Phase
 from stream.protocol.port import DamagedStore
 from stream.served_bundle import ServedBundle
 from stream.states.data_dir import DataDir
-from stream.topics.identity import refuse_count
+from stream.topics.identity import refuse_other_topic
 from stream.topics.topics import Topics
 from tools.http_endpoint import start_http
+from tools.kafka import TopicIdentity
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ def run_worker(settings: Settings) -> NoReturn:
     topics = Topics(settings).check()
     data_dir.claim_changelog(settings.changelog_topic, topics.changelog_id)
     gc.set_threshold(GC_THRESHOLD, 20, 50)
-    worker = _Worker(settings, topics.partitions, data_dir.instance_id())
+    worker = _Worker(settings, topics.clicks, data_dir.instance_id())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(worker.run())
 
@@ -84,9 +86,9 @@ class _News(logging.Filter):
 
 
 class _Worker:
-    def __init__(self, settings: Settings, n_partitions: int, instance_id: str) -> None:
+    def __init__(self, settings: Settings, identity: TopicIdentity, instance_id: str) -> None:
         self._settings = settings
-        self._n_partitions = n_partitions
+        self._identity = identity
         self._instance_id = instance_id
         self._registry = CollectorRegistry()
         self._metrics = WorkerMetrics(self._registry)
@@ -103,7 +105,7 @@ class _Worker:
         self._served.start_with()
         http = start_http(self._settings.worker_port, self._registry, self._health, self._ready)
         caught_up = asyncio.Event()
-        topic = Topic(self._n_partitions, self._refuse_count)
+        topic = Topic(self._identity.partitions, partial(refuse_other_topic, self._settings, self._identity))
         serving = Serving(self._served, self._popularity, self._metrics)
         parts = build_worker(self._settings, topic, self._instance_id, serving, caught_up, self._fail)
         self._parts = parts
@@ -149,9 +151,6 @@ class _Worker:
                 await asyncio.sleep(1.0)
         finally:
             faulthandler.cancel_dump_traceback_later()
-
-    def _refuse_count(self, count: int) -> None:
-        refuse_count(self._settings, self._n_partitions, count)
 
     async def _start(self, app: StreamApp) -> None:
         app.finalize()

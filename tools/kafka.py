@@ -151,13 +151,3 @@ def answers(ask: Callable[[], "Mapping[_Key, Future[_Value]]"], answer_s: float 
             if error.args[0].code() not in _NEWS or time.monotonic() > end_s:
                 raise
         time.sleep(_RETRY_S)
-
-
-def partition_count(client: AdminClient, topic: str) -> int:
-    """Ask the broker how many partitions a topic has now.
-
-    Raises:
-        KafkaException: the broker does not answer within `ANSWER_S`, refuses, or has no such topic.
-    """
-    described = answers(lambda: client.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_S))
-    return len(described[topic].partitions)

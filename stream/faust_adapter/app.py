@@ -18,10 +18,11 @@ from stream.faust_adapter.store import STORE_OPTIONS
 from stream.faust_adapter.tables import TABLE_NAME, StateTable, StateTables
 from stream.protocol.assignment import Assignments
 from stream.protocol.membership import Membership
-from stream.protocol.partition_count import PartitionCount
 from stream.protocol.publisher import Publisher
 from stream.protocol.reader import ClickReader
+from stream.protocol.topic_check import TopicCheck
 from stream.protocol.watchdog import Watchdog
+from tools.kafka import TopicIdentity
 
 _log = logging.getLogger(__name__)
 
@@ -57,11 +58,11 @@ class Topic(NamedTuple):
 
     Attributes:
         partitions: how many it had.
-        refuse: called with another count; raises what the worker ends with.
+        judge: is told what it is now; raises what the worker ends with if that is another one.
     """
 
     partitions: int
-    refuse: Callable[[int], None]
+    judge: Callable[[TopicIdentity], None]
 
 
 def build_worker(
@@ -95,11 +96,11 @@ def build_worker(
     port = FaustPort(app, settings, table.data)
     reader = ClickReader(port, assignments, settings.clicks_topic, serving.metrics.lost.inc)
     publisher = Publisher(port, table.data, settings, on_failure)
-    count = PartitionCount(port, topic.partitions, topic.refuse)
-    membership = Membership(port, table.data, settings, reader, publisher, count)
+    topic_check = TopicCheck(port, topic.judge)
+    membership = Membership(port, table.data, settings, reader, publisher, topic_check)
     connect(app, settings, membership, reader)
     app.tables.add(table)
-    agent = ClickAgent(settings, topic.partitions, table.data, publisher, count, serving)
+    agent = ClickAgent(settings, topic.partitions, table.data, publisher, topic_check, serving)
     schema = ChunkSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     @app.agent(app.topic(settings.clicks_topic, schema=schema, partitions=topic.partitions), name="clicks")
@@ -111,7 +112,7 @@ def build_worker(
         except Exception as error:
             publisher.fail(error)
 
-    watchdog = Watchdog(port, assignments, settings.clicks_topic, settings.stall_s)
+    watchdog = Watchdog(port, assignments, topic_check, settings)
     return WorkerParts(app, assignments, membership, watchdog)
 
 

@@ -25,7 +25,7 @@ from faust.types import TP
 
 from stream.faust_adapter.clock import now_s
 from stream.protocol.assignment import Assignment, Assignments, Lease
-from stream.protocol.port import Place, Run
+from stream.protocol.port import BrokerAway, Place, Run
 
 faust_log = logging.getLogger("faust")  # services log their life under it, at the level of a library
 
@@ -33,6 +33,7 @@ _Result = TypeVar("_Result")
 
 IDLE_WAIT_S = 1.0  # without traffic a fetch waits so long for its first record
 QUIET_S = 0.2  # without a record for so long there is no traffic
+ENDS_S = 5.0  # for an answer to the question where the partitions end
 RETRY_S = 0.5  # between two questions that no broker answered
 GROUP_CHECK_S = 1.0  # how soon it is noticed that the group does not take this worker
 GATHER_BYTES = 64 * 1024  # with so much at the broker there is nothing to gather: a backlog is fetched at once
@@ -183,8 +184,27 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         return {}
 
     async def _ends(self, assignment: Assignment) -> Mapping[int, int]:
-        ends = await self._ensure_consumer().end_offsets(self._partitions(assignment))
-        return {tp.partition: end for tp, end in ends.items()}
+        # One by one: a partition without a leader keeps its question waiting, and would those about all others.
+        asking = {tp.partition: asyncio.ensure_future(self._end(tp)) for tp in self._partitions(assignment)}
+        if not asking:
+            return {}
+        _, unanswered = await asyncio.wait(asking.values(), timeout=ENDS_S)
+        for question in unanswered:
+            question.cancel()
+        found = {number: end.result() for number, end in asking.items() if end not in unanswered}
+        ends = {number: end for number, end in found.items() if end is not None}
+        if not ends:
+            raise BrokerAway
+        return ends
+
+    async def _end(self, tp: TopicPartition) -> int | None:
+        try:
+            end: int = (await self._ensure_consumer().end_offsets([tp]))[tp]
+        except KafkaError as error:
+            if not is_passing(error):
+                raise
+            return None
+        return end
 
     async def _commit_offsets(self, assignment: Assignment, offsets: Mapping[int, int]) -> bool:
         consumer = self._ensure_consumer()

@@ -6,13 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
+from nextclick.errors import PermanentError
 from nextclick.settings import Settings
-from stream.faust_adapter.client_thread import is_passing
 from stream.faust_adapter.clock import now_s
 from stream.faust_adapter.consumer import ChunkConsumer
 from stream.faust_adapter.producer import LeasedProducer
@@ -20,9 +19,7 @@ from stream.protocol.assignment import Assignment
 from stream.protocol.port import BrokerAway, Delivery, Place, Record, Restored, Run, StateStore
 from stream.states.changelog_reader import ChangelogReader
 from tools.client_config import librdkafka_config
-from tools.kafka import ANSWER_S, Failure, failure_of, partition_count
-
-ENDS_S = 5.0  # for an answer to the question where the partitions end
+from tools.kafka import ANSWER_S, Failure, TopicIdentity, describe_topic, failure_of
 
 
 class FaustPort:
@@ -76,15 +73,14 @@ class FaustPort:
         self, assignment: Assignment, topic: str, partition: int, records: Iterable[Record]
     ) -> Sequence[Delivery]:
         deliveries: list[Delivery] = []
-        batch, count = self._producer.create_batch(), 0
+        batch = self._producer.create_batch()
         for key, value, headers in records:
             if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                 deliveries.append(await self._send_batch(assignment, batch, topic, partition))
-                batch, count = self._producer.create_batch(), 0
+                batch = self._producer.create_batch()
                 if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                     raise ValueError(f"a record for {topic} is larger than a whole batch")
-            count += 1
-        if count:
+        if batch.record_count():
             deliveries.append(await self._send_batch(assignment, batch, topic, partition))
         return deliveries
 
@@ -140,26 +136,24 @@ class FaustPort:
         self._reading, self._stop_reading = None, threading.Event()
 
     async def ends(self, assignment: Assignment) -> Mapping[int, int]:
-        try:
-            async with asyncio.timeout(ENDS_S):
-                return await self._consumer.client.ends(assignment)
-        except TimeoutError as error:
-            raise BrokerAway from error
-        except KafkaError as error:
-            if not is_passing(error):
-                raise
-            raise BrokerAway from error
+        return await self._consumer.client.ends(assignment)
 
-    async def partition_count(self) -> int:
+    async def identity(self) -> TopicIdentity:
         try:
             async with asyncio.timeout(ANSWER_S + 1):
-                return await asyncio.to_thread(partition_count, self._admin, self._settings.clicks_topic)
+                return await asyncio.to_thread(describe_topic, self._admin, self._settings.clicks_topic)
         except TimeoutError as error:
             raise BrokerAway from error
         except KafkaException as error:
-            if failure_of(error.args[0]) is not Failure.PASSING:
-                raise
-            raise BrokerAway from error
+            match failure_of(error.args[0]):
+                case Failure.PASSING:
+                    raise BrokerAway from error
+                case Failure.GONE:
+                    topic, broker = self._settings.clicks_topic, self._settings.broker
+                    raise PermanentError(
+                        f"topic {topic} is not there any more at {broker}: create it, or correct clicks_topic"
+                    ) from error
+            raise
 
     async def resume(self, assignment: Assignment) -> None:
         app = self._app

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiokafka
 from aiokafka import TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
 
@@ -110,8 +111,17 @@ class LeasedProducer(aiokafka.AIOKafkaProducer):
         Raises:
             Dropped: the assignment has ended.
         """
-        await self.client._wait_on_metadata(topic)
+        while not await self._is_known(topic):
+            if assignment.is_over:
+                raise Dropped
         return await self._message_accumulator.add_for(assignment, batch, TopicPartition(topic, partition))
+
+    async def _is_known(self, topic: str) -> bool:
+        try:
+            await self.client._wait_on_metadata(topic)
+        except UnknownTopicOrPartitionError:  # what aiokafka calls a broker that is away for longer than a request, too
+            return False
+        return True
 
     def drop_unsent(self) -> None:
         """Forget the batches that have not left."""

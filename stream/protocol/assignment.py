@@ -59,7 +59,11 @@ class Lease:
 
     def is_held(self, now_s: float) -> bool:
         """Tell whether it is held. From any thread."""
-        return now_s < self._renewed_s + self._duration_s
+        return self.lost_for_s(now_s) < 0
+
+    def lost_for_s(self, now_s: float) -> float:
+        """Give for how long it has not been held; below 0 while it is, infinity if it never was or was given up."""
+        return now_s - (self._renewed_s + self._duration_s)
 
 
 @dataclass(slots=True)
@@ -195,6 +199,11 @@ class Assignment:
             for number, partition in self.partitions.items()
             if partition.committed is None or partition.acknowledged > partition.committed
         }
+
+    @property
+    def has_nothing_committed(self) -> bool:
+        """Whether the application has not committed yet in one of the partitions."""
+        return any(partition.committed is None for partition in self.partitions.values())
 
     def was_committed(self, offsets: Mapping[int, int]) -> None:
         """Note what the broker has taken."""

@@ -9,14 +9,14 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 
-from nextclick.errors import PermanentError, TemporaryError
+from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Assignments, Partition, Phase, Superseded
-from stream.protocol.partition_count import PartitionCount
-from stream.protocol.port import DamagedStore, Dropped, Place, Port, Restored, StalledChangelog, StateStore
+from stream.protocol.port import DamagedStore, Dropped, Port, Restored, StalledChangelog, StateStore
 from stream.protocol.publisher import Publisher
-from stream.protocol.reader import ClickReader
+from stream.protocol.reader import ClickReader, start_position
 from stream.protocol.restoration import outdated_states
+from stream.protocol.topic_check import TopicCheck
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Membership:
         settings: Settings,
         reader: ClickReader,
         publisher: Publisher,
-        count: PartitionCount,
+        topic_check: TopicCheck,
     ) -> None:
         """Make one; `revoked` and `assigned` tell it what the group decides.
 
@@ -44,14 +44,14 @@ class Membership:
             settings: of the worker.
             reader: names what retention took while nobody read.
             publisher: is drained before partitions are given back, and writes states again.
-            count: refuses a topic that has grown.
+            topic_check: refuses a topic that has grown or was created anew.
         """
         self._port = port
         self._store = store
         self._settings = settings
         self._publisher = publisher
         self._reader = reader
-        self._count = count
+        self._topic_check = topic_check
         self._assignments: Assignments = reader.assignments
         self._taking_over: asyncio.Task[None] | None = None
         self._closed = False
@@ -60,12 +60,16 @@ class Membership:
         """Give back whatever is assigned. On return nothing of it is read, written, sent or committed any more."""
         assignment = self._assignments.current
         was_served = assignment.serves
-        if not assignment.is_over and assignment.phase is not Phase.JOINING:
+        if assignment.phase is not Phase.JOINING:
             assignment.enter(Phase.DRAINING, self._port.now_s())
-        await self._stop_taking_over()
-        if was_served:
-            await self._finish(assignment)
-        self._end(assignment)
+        try:
+            await self._stop_taking_over()
+            if was_served:
+                await self._finish(assignment)
+        except Exception as error:  # the clients' library would only log it
+            self._fail(assignment, error)
+        finally:
+            self._end(assignment)
 
     async def close(self, *, finish: bool) -> None:
         """End for good.
@@ -143,7 +147,7 @@ class Membership:
 
     async def _take_over(self, assignment: Assignment) -> None:
         try:
-            await self._count.check()  # a topic that has grown brings a new assignment
+            await self._topic_check.wait()  # a topic that has grown brings a new assignment
             await self._restore(assignment)
             assignment.enter(Phase.SEEKING, self._port.now_s())
             await self._seek(assignment)
@@ -196,37 +200,20 @@ class Membership:
                 _log.warning("local states are built again from the changelog: %s", error)
                 self._store.remove(error.partition)
                 built_again.add(error.partition)
+                assignment.moved(self._port.now_s())  # the second attempt has a patience of its own
 
     async def _seek(self, assignment: Assignment) -> None:
         """Go back to what was committed; where nothing was yet, to where this application begins."""
         if not assignment.active:
             return
         places = await self._port.places(assignment)
-        is_new = False
         for number, partition in assignment.partitions.items():
             place = places[number]
-            if place.committed is None:
-                is_new = True
-                position = place.first if self._settings.start == "earliest" else place.end
-            else:
-                position = self._existing(number, place.committed, place)
+            position = start_position(self._settings, number, place, self._reader.report_lost)
             partition.position = partition.acknowledged = position
             partition.committed = place.committed
         await self._port.seek(assignment, {n: partition.position for n, partition in assignment.partitions.items()})
-        while is_new:  # before any click is read: `latest` would be another place after a crash
+        while assignment.has_nothing_committed:  # before any click is read: `latest` is another place after a crash
             await self.commit(assignment)
-            is_new = any(partition.committed is None for partition in assignment.partitions.values())
-            if is_new:  # refused: the group forms anew, and this assignment ends, or it is taken the next time
+            if assignment.has_nothing_committed:  # the group forms anew, and this assignment ends, or the next is taken
                 await self._port.sleep(COMMIT_AGAIN_S)
-
-    def _existing(self, number: int, committed: int, place: Place) -> int:
-        """Give the place to go on from, in the log as it is."""
-        if committed > place.end:
-            raise PermanentError(
-                f"application {self._settings.app} has read {self._settings.clicks_topic}, partition {number}, up to "
-                f"{committed}, but it ends at {place.end}: the broker has lost clicks, and new ones would be taken for "
-                "known. Start a new application with --set app=NAME, which reads what is left from the beginning"
-            )
-        if committed < place.first:
-            self._reader.report_lost(number, committed, place.first)
-        return max(committed, place.first)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from stream.protocol.assignment import Assignment
+from tools.kafka import TopicIdentity
 
 Header = tuple[str, bytes]
 Record = tuple[bytes | None, bytes | None, Sequence[Header]]  # key, value, headers
@@ -158,15 +159,18 @@ class Port(Protocol):
     async def ends(self, assignment: Assignment) -> Mapping[int, int]:
         """Ask for the ends of the active partitions, as far as they are readable; bounded in time.
 
+        A partition that has no leader now is left out.
+
         Raises:
-            BrokerAway: no answer.
+            BrokerAway: none of them has an answer.
         """
 
-    async def partition_count(self) -> int:
-        """Ask the broker how many partitions the clicks topic has now; bounded in time.
+    async def identity(self) -> TopicIdentity:
+        """Ask the broker what the clicks topic is now; bounded in time.
 
         Raises:
             BrokerAway: no answer.
+            PermanentError: there is no such topic any more.
         """
 
     async def resume(self, assignment: Assignment) -> None:

@@ -4,9 +4,10 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
-from nextclick.errors import TemporaryError
+from nextclick.errors import PermanentError, TemporaryError
+from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Assignments
-from stream.protocol.port import Port, Run
+from stream.protocol.port import Place, Port, Run
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +57,8 @@ class ClickReader:
             await assignment.wait_for_room()
             if not assignment.serves:
                 continue
-            runs = {number: run for number, run in (await self._port.fetch(assignment)).items()}
-            for number, run in runs.items():
-                runs[number] = await self._joined(assignment, number, run)
+            fetched = await self._port.fetch(assignment)
+            runs = {number: await self._joined(assignment, number, run) for number, run in fetched.items()}
             # The wait was long: what was fetched for an assignment that is being given back comes again to its next
             # owner.
             if not assignment.serves:
@@ -92,12 +92,42 @@ class ClickReader:
     def report_lost(self, number: int, first: int, end: int) -> None:
         """Say that the offsets [first, end) of a partition were removed before they were read."""
         self._on_lost(end - first)
-        _log.error(
-            "clicks are lost: retention removed offsets %d to %d of %s, partition %d, before they were read; "
-            "raise retention.ms of the topic, or run more workers",
-            first,
-            end - 1,
-            self._clicks_topic,
-            number,
-            extra={"fields": {"partition": number, "first": first, "last": end - 1}},
+        log_lost(self._clicks_topic, number, first, end)
+
+
+def start_position(settings: Settings, number: int, place: Place, on_lost: Callable[[int, int, int], None]) -> int:
+    """Give the offset at which an application goes on in a partition; before its first commit, as `start` says.
+
+    Args:
+        settings: of the application.
+        number: of the partition.
+        place: where it stands.
+        on_lost: told of the offsets [first, end) of the partition that retention has removed before they were read.
+
+    Raises:
+        PermanentError: the partition ends before what was read of it.
+    """
+    if place.committed is None:
+        return place.first if settings.start == "earliest" else place.end
+    if place.committed > place.end:
+        raise PermanentError(
+            f"application {settings.app} has read {settings.clicks_topic}, partition {number}, up to "
+            f"{place.committed}, but it ends at {place.end}: the broker has lost clicks, and new ones would be taken "
+            "for known. Start a new application with --set app=NAME, which reads what is left from the beginning"
         )
+    if place.committed < place.first:
+        on_lost(number, place.committed, place.first)
+    return max(place.committed, place.first)
+
+
+def log_lost(topic: str, number: int, first: int, end: int) -> None:
+    """Say that the offsets [first, end) of a partition were removed before they were read."""
+    _log.error(
+        "clicks are lost: retention removed offsets %d to %d of %s, partition %d, before they were read; "
+        "raise retention.ms of the topic, or run more workers",
+        first,
+        end - 1,
+        topic,
+        number,
+        extra={"fields": {"partition": number, "first": first, "last": end - 1}},
+    )

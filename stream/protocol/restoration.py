@@ -4,13 +4,13 @@ Per user the state with the highest fence wins, whatever its place in the change
 evicted loses.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nextclick.errors import CorruptStateError, PermanentError
 from nextclick.settings import Settings
-from nextclick.user_state import decode_state
+from nextclick.user_state import UserState, decode_state
 from stream.protocol.port import StateStore
 
 NO_FENCE = -1  # of a user without a state: below every offset
@@ -70,19 +70,14 @@ def apply_records(
         DamagedStore, OSError: the store cannot be used.
     """
     keys = list({record.key for record in records})
-    stored = store.get_many(partition, keys)
-    fences = {
-        key: decode_state(data).offset if data is not None else NO_FENCE for key, data in zip(keys, stored, strict=True)
-    }
+    stored = dict(zip(keys, store.get_many(partition, keys), strict=True))
     newest: dict[bytes, bytes | None] = {}
-    for record in records:
-        fence = _fence(partition, record)
-        if fence is not None and fence < fences[record.key]:
+    for record, fence in judged(settings.changelog_topic, partition, stored, records):
+        if fence is None:
             progress.outdated[record.key] = record.offset
             continue
         newest[record.key] = record.state
-        fences[record.key] = NO_FENCE if fence is None else fence
-        progress.highest_fence = max(progress.highest_fence, fences[record.key])
+        progress.highest_fence = max(progress.highest_fence, fence)
         progress.outdated.pop(record.key, None)
     check_fence(settings, partition, progress)
     last = records[-1].offset
@@ -92,18 +87,49 @@ def apply_records(
     progress.next_offset = last + 1
 
 
-def _fence(partition: int, record: ChangelogRecord) -> int | None:
-    """Give the offset of the last click that a state knows; None for a state that was removed."""
+def judged(
+    topic: str, partition: int, stored: Mapping[bytes, bytes | None], records: Iterable[ChangelogRecord]
+) -> Iterator[tuple[ChangelogRecord, int | None]]:
+    """Tell of every record whether it wins over what is known of its user before it.
+
+    Args:
+        topic: the changelog, for messages.
+        partition: of the records.
+        stored: by key, the state that is known before the first record.
+        records: in log order.
+
+    Yields:
+        Each record and its fence, NO_FENCE where it removes a state; None instead where it loses.
+
+    Raises:
+        CorruptStateError: a record is no state of this partition.
+    """
+    fences = {key: NO_FENCE if data is None else decode_state(data).offset for key, data in stored.items()}
+    for record in records:
+        state = state_of(topic, partition, record)
+        if state is not None and state.offset < fences[record.key]:
+            yield record, None
+            continue
+        fences[record.key] = NO_FENCE if state is None else state.offset
+        yield record, fences[record.key]
+
+
+def state_of(topic: str, partition: int, record: ChangelogRecord) -> UserState | None:
+    """Decode a record; None where a state was removed.
+
+    Raises:
+        CorruptStateError: it is no state of this partition.
+    """
     if record.state is None:
         return None
-    where = f"changelog partition {partition}, offset {record.offset}"
+    where = f"changelog {topic}, partition {partition}, offset {record.offset}"
     try:
         state = decode_state(record.state)
     except CorruptStateError as error:
         raise CorruptStateError(f"{where}: {error}") from error
     if state.partition != partition:
         raise CorruptStateError(f"{where} has a state of partition {state.partition}, which does not belong there")
-    return state.offset
+    return state
 
 
 def check_fence(settings: Settings, partition: int, progress: RestoredPartition) -> None:
@@ -113,12 +139,16 @@ def check_fence(settings: Settings, partition: int, progress: RestoredPartition)
         PermanentError: the fence is not below the end of the clicks.
     """
     if progress.clicks_end is not None and progress.highest_fence >= progress.clicks_end:
-        raise PermanentError(
-            f"the states of application {settings.app} know the click at offset {progress.highest_fence} of "
-            f"{settings.clicks_topic}, partition {partition}, but that ends at {progress.clicks_end}: the broker has "
-            "lost clicks, and new ones would be taken for known. Start a new application with --set app=NAME, which "
-            "reads what is left from the beginning"
-        )
+        raise lost_clicks_error(settings, partition, progress.highest_fence, progress.clicks_end)
+
+
+def lost_clicks_error(settings: Settings, partition: int, fence: int, clicks_end: int) -> PermanentError:
+    """Say that a state knows a click beyond the end of the clicks."""
+    return PermanentError(
+        f"the states of application {settings.app} know the click at offset {fence} of {settings.clicks_topic}, "
+        f"partition {partition}, but that ends at {clicks_end}: the broker has lost clicks, and new ones would be "
+        "taken for known. Start a new application with --set app=NAME, which reads what is left from the beginning"
+    )
 
 
 def first_offset(settings: Settings, partition: int, stored: int | None, range_of_changelog: tuple[int, int]) -> int:

@@ -10,16 +10,26 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from nextclick.errors import TemporaryError
+from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Assignments, Phase
 from stream.protocol.port import BrokerAway, Port
+from stream.protocol.topic_check import TopicCheck
 
 _log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 ASK_S = 5.0  # the broker is asked how far it is not more often than so
 # Of `stall_s`: how long an assignment may stay in a phase without a move. Other members of the group may take their
-# time to join; a recovery has a patience of its own, and begins again once.
-PATIENCE = {Phase.JOINING: 2.0, Phase.RESTORING: 2.0, Phase.SEEKING: 1.0, Phase.DRAINING: 1.0}
+# time to join; a recovery has a patience of its own, and begins again once; who serves may be without a lease for so
+# long, for a coordinator that has moved.
+PATIENCE = {
+    Phase.JOINING: 2.0,
+    Phase.RESTORING: 2.0,
+    Phase.SEEKING: 1.0,
+    Phase.SERVING: 2.0,
+    Phase.DRAINING: 1.0,
+    Phase.GONE: 1.0,
+}
 
 
 class Progress(NamedTuple):
@@ -55,7 +65,12 @@ class Standstill:
         self._last.clear()
 
     def look(self, now_s: float, partitions: Mapping[int, Progress]) -> int | None:
-        """Give a partition that has clicks and has committed none for longer than the patience, if there is one."""
+        """Give a partition that has clicks and has committed none for longer than the patience, if there is one.
+
+        One that is left out, because nobody leads it now, begins anew.
+        """
+        for partition in self._last.keys() - partitions.keys():
+            del self._last[partition]
         for partition, progress in partitions.items():
             last = self._last.get(partition)
             if last is None or progress.is_idle or progress.committed != last.committed:
@@ -67,20 +82,21 @@ class Standstill:
 class Watchdog:
     """Watches one worker."""
 
-    def __init__(self, port: Port, assignments: Assignments, clicks_topic: str, stall_s: float) -> None:
+    def __init__(self, port: Port, assignments: Assignments, topic_check: TopicCheck, settings: Settings) -> None:
         """Make a watchdog; `watch` runs it.
 
         Args:
-            port: for the clock, and to ask whether the broker is there.
+            port: for the clock, and to ask how far the partitions are.
             assignments: what is watched.
-            clicks_topic: what the worker reads.
-            stall_s: standing still for longer is a failure.
+            topic_check: asks whether the broker is there, and whether the topic is what it was.
+            settings: standing still for longer than `stall_s` is a failure.
         """
         self._port = port
         self._assignments = assignments
-        self._clicks_topic = clicks_topic
-        self._stall_s = stall_s
-        self._standstill = Standstill(stall_s)
+        self._topic_check = topic_check
+        self._clicks_topic = settings.clicks_topic
+        self._stall_s = settings.stall_s
+        self._standstill = Standstill(settings.stall_s)
         self._watched: Assignment | None = None
         self._asked_s = float("-inf")
         self._broker_was_there: bool | None = None
@@ -90,6 +106,7 @@ class Watchdog:
 
         Raises:
             TemporaryError: it does.
+            PermanentError: the clicks topic is another one.
         """
         while True:
             await self._port.sleep(LOOK_S)
@@ -104,12 +121,10 @@ class Watchdog:
 
     async def _look_at_phase(self, assignment: Assignment) -> None:
         phase = assignment.phase
-        patience_s = PATIENCE.get(phase, 1.0) * self._stall_s
+        patience_s = PATIENCE[phase] * self._stall_s
         if assignment.still_for_s(self._port.now_s()) <= patience_s:
             return
-        try:
-            await self._port.partition_count()
-        except BrokerAway:
+        if not await self._broker_answers():
             self._tell_broker(is_there=False)
             assignment.moved(self._port.now_s())
             return
@@ -121,17 +136,42 @@ class Watchdog:
                     "start it again"
                 )
 
+    async def _look_at_lease(self, assignment: Assignment) -> None:
+        """Without a lease nothing leaves: the broker is away, or its coordinator does not answer."""
+        self._standstill.forget()
+        patience_s = PATIENCE[Phase.SERVING] * self._stall_s
+        if (
+            min(assignment.lease.lost_for_s(self._port.now_s()), assignment.still_for_s(self._port.now_s()))
+            < patience_s
+        ):
+            return
+        if not await self._broker_answers():
+            assignment.moved(self._port.now_s())
+        elif assignment.serves and not assignment.lease.is_held(self._port.now_s()):
+            raise TemporaryError(
+                f"no heartbeat of the worker was answered for {patience_s:.0f} s, though the broker answers: its "
+                "partitions may be another one's; start it again"
+            )
+
+    async def _broker_answers(self) -> bool:
+        try:
+            await self._topic_check.ask()
+        except BrokerAway:
+            return False
+        return True
+
     async def _look_at_partitions(self, assignment: Assignment) -> None:
         now_s = self._port.now_s()
         is_there = assignment.lease.is_held(now_s)
         self._tell_broker(is_there)
         if not is_there:
-            self._standstill.forget()
+            await self._look_at_lease(assignment)
             return
         if now_s < self._asked_s + min(ASK_S, self._stall_s / 4):
             return
         self._asked_s = now_s
         try:
+            await self._topic_check.ask()
             ends = await self._port.ends(assignment)
         except BrokerAway:
             self._standstill.forget()
@@ -141,6 +181,7 @@ class Watchdog:
         progress = {
             number: Progress(partition.committed, partition.position, ends[number])
             for number, partition in assignment.partitions.items()
+            if number in ends
         }
         still = self._standstill.look(self._port.now_s(), progress)
         if still is not None:

@@ -13,10 +13,11 @@ from confluent_kafka import Message
 from nextclick.clicks import APPLIED_HEADER, FORWARDED_HEADER, MAX_VALUE_BYTES
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
+from stream.protocol.restoration import lost_clicks_error, state_of
 from stream.repartition.log import FencedWriter, Header, Progress, read_batches, read_merged
 from stream.repartition.plan import Homes, Plan
-from stream.repartition.states import decode_record
-from stream.topics.identity import REPARTITION_KEY, is_note
+from stream.repartition.states import changelog_records
+from stream.topics.identity import REPARTITION_KEY
 from tools.kafka import OffsetRange
 
 COPIES = 5_000  # in one transaction
@@ -47,11 +48,9 @@ def read_fences(settings: Settings, plan: Plan, homes: Homes, ranges: Mapping[in
     progress = Progress("reading states", sum(end - first for first, end in ranges.values()))
     for batch in read_batches(settings, settings.changelog_topic, ranges):
         progress.add(len(batch))
-        for message in batch:
-            if is_note(message.key()):
-                continue
-            user = (message.partition(), message.key())
-            state = decode_record(message)
+        for partition, record in changelog_records(batch):
+            user = (partition, record.key)
+            state = state_of(settings.changelog_topic, partition, record)
             if state is None:
                 fences.pop(user, None)
                 at_home.pop(user, None)
@@ -59,8 +58,8 @@ def read_fences(settings: Settings, plan: Plan, homes: Homes, ranges: Mapping[in
             if len(at_home) < MAX_SAMPLE:
                 at_home[user] = user[0] in homes.of(user[1])
             if state.offset >= plan.ends[user[0]]:
-                raise _lost_clicks(settings, plan, user[0], state.offset)
-            elif state.offset >= plan.copied_to[user[0]]:
+                raise lost_clicks_error(settings, partition, state.offset, plan.ends[partition])
+            if state.offset >= plan.copied_to[user[0]]:
                 fences[user] = max(state.offset, fences.get(user, -1))
     n_elsewhere = sum(not is_home for is_home in at_home.values())
     if len(at_home) >= MIN_SAMPLE and n_elsewhere > len(at_home) // 10:
@@ -112,12 +111,3 @@ def _headers(message: Message, *, is_applied: bool) -> list[Header]:
     if is_applied and all(name != APPLIED_HEADER for name, _ in kept):
         kept.append((APPLIED_HEADER, b"1"))
     return kept
-
-
-def _lost_clicks(settings: Settings, plan: Plan, partition: int, offset: int) -> PermanentError:
-    return PermanentError(
-        f"the states of application {settings.app} know the click at offset {offset} of {settings.clicks_topic}, "
-        f"partition {partition}, but that ends at {plan.ends[partition]}: the broker has lost clicks, and new ones "
-        "would be taken for known. Start a new application with --set app=NAME, which reads what is left from the "
-        "beginning"
-    )

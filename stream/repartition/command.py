@@ -20,6 +20,7 @@ Killed anywhere and run again it comes to the same end: 1 to 5 change nothing th
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +29,8 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
+from stream.protocol.port import Place
+from stream.protocol.reader import log_lost, start_position
 from stream.repartition.clicks import copy_clicks, read_fences, write_plan
 from stream.repartition.log import FencedWriter, read_batches
 from stream.repartition.plan import Homes, Plan
@@ -216,21 +219,10 @@ class _Repartition:
 
     def _unanswered_from(self, partition: int, committed: int | None, clicks: OffsetRange, *, is_new: bool) -> int:
         """Give the offset where a worker would go on, as it does."""
-        settings = self._settings
-        if committed is None:
-            return clicks.first if is_new or settings.start == "earliest" else clicks.end
-        if committed > clicks.end:
-            raise PermanentError(
-                f"application {settings.app} has read {settings.clicks_topic}, partition {partition}, up to "
-                f"{committed}, but that ends at {clicks.end}: the broker has lost clicks, and new ones would be taken "
-                "for known. Start a new application with --set app=NAME, which reads what is left from the beginning"
-            )
-        if committed < clicks.first:
-            _log.error(
-                "clicks are lost: retention removed them before they were read",
-                extra={"fields": {"partition": partition, "first": committed, "last": clicks.first - 1}},
-            )
-        return max(committed, clicks.first)
+        if committed is None and is_new:
+            return clicks.first
+        on_lost = partial(log_lost, self._settings.clicks_topic)
+        return start_position(self._settings, partition, Place(committed, clicks.first, clicks.end), on_lost)
 
     def _add_partitions(self, partitions: int) -> None:
         """Let the topics grow that have as many partitions as the clicks topic, and wait until they can be used."""

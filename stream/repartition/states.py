@@ -5,14 +5,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import rocksdict
 from confluent_kafka import Message
 
-from nextclick.errors import CorruptStateError
 from nextclick.settings import Settings
 from nextclick.user_state import UserState, decode_state, encode_state
+from stream.protocol.restoration import ChangelogRecord, judged
 from stream.repartition.log import FencedWriter, Progress, read_batches
 from stream.repartition.plan import Homes, Plan
 from stream.topics.identity import is_note
@@ -23,23 +23,11 @@ CACHE_BYTES, WRITE_BUFFER_BYTES = 32 * 1024**2, 16 * 1024**2  # RocksDB takes gi
 FOLDER = "repartition"  # below data_dir: holds the states of one partition at a time
 
 
-def decode_record(message: Message) -> UserState | None:
-    """Read a record of the changelog; None where a state was removed.
-
-    Raises:
-        CorruptStateError: it is no state of its partition.
-    """
-    value = message.value()
-    if value is None:
-        return None
-    where = f"changelog {message.topic()}, partition {message.partition()}, offset {message.offset()}"
-    try:
-        state = decode_state(value)
-    except CorruptStateError as error:
-        raise CorruptStateError(f"{where}: {error}") from error
-    if state.partition != message.partition():
-        raise CorruptStateError(f"{where} has a state of partition {state.partition}, which does not belong there")
-    return state
+def changelog_records(batch: Iterable[Message]) -> Iterator[tuple[int, ChangelogRecord]]:
+    """Give what stands for states in a batch of the changelog, each with its partition; notes do not."""
+    for message in batch:
+        if not is_note(message.key()):
+            yield message.partition(), ChangelogRecord(message.offset(), message.key(), message.value())
 
 
 def move_states(
@@ -106,7 +94,7 @@ def _newest_states(
             try:
                 for batch in read_batches(settings, settings.changelog_topic, {partition: offsets}):
                     progress.add(len(batch))
-                    _keep_newest(store, batch)
+                    _keep_newest(settings, store, partition, batch)
                 yield cast("Iterator[tuple[bytes, bytes]]", store.items())
             finally:
                 store.close()
@@ -122,27 +110,18 @@ def _store_options() -> rocksdict.Options:
     return options
 
 
-def _keep_newest(store: rocksdict.Rdict, batch: Iterable[Message]) -> None:
-    records = [message for message in batch if not is_note(message.key())]
-    keys = list({message.key() for message in records})
-    stored: list[bytes | None] = store.get(keys) or []
-    fences = {
-        key: decode_state(data).offset if data is not None else -1 for key, data in zip(keys, stored, strict=True)
-    }
-    newest: dict[bytes, bytes | None] = {}
-    for message in records:
-        state = decode_record(message)
-        fence = state.offset if state is not None else None
-        if fence is not None and fence < fences[message.key()]:
-            continue
-        newest[message.key()] = message.value()
-        fences[message.key()] = -1 if fence is None else fence
+def _keep_newest(settings: Settings, store: rocksdict.Rdict, partition: int, batch: Iterable[Message]) -> None:
+    records = [record for _, record in changelog_records(batch)]
+    keys: list[Any] = list({record.key for record in records})
+    stored = dict(zip(keys, store.get(keys) or [], strict=True))
     write = rocksdict.WriteBatch(raw_mode=True)
-    for key, data in newest.items():
-        if data is None:
-            write.delete(key)
+    for record, fence in judged(settings.changelog_topic, partition, stored, records):
+        if fence is None:
+            continue
+        if record.state is None:
+            write.delete(record.key)
         else:
-            write.put(key, data)
+            write.put(record.key, record.state)
     store.write(write)
 
 

@@ -56,25 +56,11 @@ def refuse_other_topic(settings: Settings, noted: TopicIdentity, now: TopicIdent
             f"{settings.changelog_topic} and run `nextclick topics`: either way states start anew"
         )
     if noted.partitions != now.partitions:
-        refuse_count(settings, noted.partitions, now.partitions)
-
-
-def refuse_count(settings: Settings, noted: int, found: int) -> None:
-    """Refuse a number of partitions that the states were not made with.
-
-    Args:
-        settings: of the application.
-        noted: partitions that the states were made with.
-        found: partitions that the clicks topic has.
-
-    Raises:
-        PermanentError: always.
-    """
-    raise PermanentError(
-        f"topic {settings.clicks_topic} has {found} partitions, but the states of application {settings.app} were made "
-        f"with {noted}: users have moved away from their states. Stop all workers and run `nextclick repartition`, "
-        "which moves the states too; every click waits until then, and none is lost"
-    )
+        raise PermanentError(
+            f"topic {now.topic} has {now.partitions} partitions, but the states of application {settings.app} were "
+            f"made with {noted.partitions}: users have moved away from their states. Stop all workers and run "
+            "`nextclick repartition`, which moves the states too; every click waits until then, and none is lost"
+        )
 
 
 def read_identity(settings: Settings) -> tuple[TopicIdentity | None, int]:

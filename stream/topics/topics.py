@@ -39,11 +39,11 @@ class CheckedTopics(NamedTuple):
     """What a worker has to know of its topics.
 
     Attributes:
-        partitions: of the clicks topic.
+        clicks: the clicks topic, as the states were made from it.
         changelog_id: Kafka's id of the changelog, another one whenever the topic is created.
     """
 
-    partitions: int
+    clicks: TopicIdentity
     changelog_id: str
 
 
@@ -65,7 +65,9 @@ class Topics:
             PermanentError: a topic is missing or does not fit.
             TemporaryError: the broker does not answer.
         """
-        metadata = self._metadata()
+        return self._check(self._metadata())
+
+    def _check(self, metadata: Any) -> CheckedTopics:
         plans = self._plans(metadata)
         missing = [plan.name for plan in plans if plan.name not in metadata.topics]
         if missing:
@@ -78,7 +80,7 @@ class Topics:
         identity = TopicIdentity(clicks, str(described[clicks].topic_id), len(described[clicks].partitions))
         self._check_config(described, len(metadata.brokers))
         self._check_identity(identity, {plan.name: plan.partitions for plan in plans}, described)
-        return CheckedTopics(identity.partitions, str(described[self._settings.changelog_topic].topic_id))
+        return CheckedTopics(identity, str(described[self._settings.changelog_topic].topic_id))
 
     def create(self) -> list[str]:
         """Create what is missing; topics that exist are checked and left as they are.
@@ -105,22 +107,22 @@ class Topics:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise PermanentError(f"topic {name} could not be created: {error.args[0].str()}") from error
-        self._wait_until_known(created)
-        self.check()
+        self._check(self._metadata_with(created))
         return list(created)
 
-    def _wait_until_known(self, names: Collection[str]) -> None:
-        """A topic is created before every broker tells of it, and of the leaders of its partitions."""
+    def _metadata_with(self, names: Collection[str]) -> Any:
+        """Wait for metadata that has new topics: they are created before every broker tells of them, and of leaders."""
         end_s = time.monotonic() + KNOWN_S
-        while time.monotonic() < end_s:
-            topics = self._metadata().topics
-            if all(
+        while True:
+            metadata = self._metadata()
+            topics = metadata.topics
+            if time.monotonic() > end_s or all(
                 name in topics
                 and topics[name].partitions
                 and all(p.leader >= 0 for p in topics[name].partitions.values())
                 for name in names
             ):
-                return
+                return metadata
             time.sleep(0.05)
 
     def _plans(self, metadata: Any) -> list[TopicPlan]:

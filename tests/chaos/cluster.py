@@ -46,7 +46,7 @@ class Cluster:
             with_second: whether there are two.
         """
         port = port or free_port()
-        self._controller = f"{HOST}:{free_port()}"
+        self._controller = f"{HOST}:{free_port(but=port)}"
         listeners = f"PLAINTEXT://{HOST}:{port},CONTROLLER://{self._controller}"
         config = {"listeners": listeners, "controller.quorum.bootstrap.servers": self._controller}
         self._first = LocalKafka(port=port, config=config | (_OWN_TOPICS if with_second else {}))
@@ -145,7 +145,8 @@ class _SecondBroker:
             "listeners": f"PLAINTEXT://{HOST}:{self._port}",
             "controller.quorum.bootstrap.servers": self._controller,
         }
-        self._process = KafkaProcess(self._distribution, folder, self._port, free_port(), config | _OWN_TOPICS)
+        controller = free_port(but=self._port)
+        self._process = KafkaProcess(self._distribution, folder, self._port, controller, config | _OWN_TOPICS)
         self._process.wait_until_it_answers()
 
     def stop(self) -> None:

@@ -66,6 +66,7 @@ class MemoryKafka:
         self.clock = clock
         self.clicks_topic = clicks_topic
         self.n_partitions = n_partitions
+        self.topic_id = "first"
         self.is_away = False
         self.logs: defaultdict[tuple[str, int], Log] = defaultdict(Log)
         self.committed: dict[int, int] = {}
@@ -173,6 +174,14 @@ class MemoryKafka:
     def grow(self, n_partitions: int) -> None:
         """Add partitions to the clicks topic; clients notice later (`notice_growth`)."""
         self.n_partitions = n_partitions
+
+    def create_anew(self) -> None:
+        """Delete the clicks topic, and create it again at once: offsets begin again, those that were committed go."""
+        self.topic_id = "second"
+        for partition in range(self.n_partitions):
+            del self.logs[self.clicks_topic, partition]
+        self.committed.clear()
+        self.wake()
 
     def notice_growth(self) -> None:
         """Let the members' metadata be renewed: the group forms anew, over all partitions."""

@@ -19,6 +19,7 @@ from stream.protocol.port import (
 )
 from stream.protocol.restoration import ChangelogRecord, RestoredPartition, apply_records, check_fence, first_offset
 from tests.protocol.memory_kafka import MemoryKafka
+from tools.kafka import TopicIdentity
 
 IDLE_WAIT_S = 5.0
 ANSWER_S = 5.0
@@ -112,6 +113,7 @@ class MemoryPort:
             while True:
                 await asyncio.sleep(HEARTBEAT_S)
                 sent_s = self.now_s()
+                await self._hang("heartbeat")
                 await self._answered(self._settings.clicks_topic, ())
                 answer = self._kafka.heartbeat(self.name, self._generation)
                 if answer == "ok":
@@ -195,12 +197,21 @@ class MemoryPort:
         return self._kafka.commit(self.name, self._generation, offsets)
 
     async def ends(self, assignment: Assignment) -> Mapping[int, int]:
-        await self._in_time(assignment.active)
-        return {p: self._kafka.log(self._kafka.clicks_topic, p).readable_end for p in assignment.active}
+        await asyncio.sleep(self.delay_s)
+        answered = [p for p in assignment.active if self._kafka.answers(self._kafka.clicks_topic, [p])]
+        if len(answered) < len(assignment.active):
+            await asyncio.sleep(ANSWER_S)
+        if assignment.active and not answered:
+            raise BrokerAway
+        return {p: self._kafka.log(self._kafka.clicks_topic, p).readable_end for p in answered}
 
-    async def partition_count(self) -> int:
-        await self._in_time(())
-        return self._kafka.n_partitions
+    async def identity(self) -> TopicIdentity:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._answered(self._kafka.clicks_topic, ())
+        except TimeoutError as error:
+            raise BrokerAway from error
+        return TopicIdentity(self._kafka.clicks_topic, self._kafka.topic_id, self._kafka.n_partitions)
 
     # Results.
 
@@ -354,13 +365,6 @@ class MemoryPort:
         await asyncio.sleep(self.delay_s)
         while not self._kafka.answers(topic, partitions):
             await self._something_or(self.now_s() + IDLE_WAIT_S)
-
-    async def _in_time(self, partitions: Collection[int]) -> None:
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                await self._answered(self._kafka.clicks_topic, partitions)
-        except TimeoutError as error:
-            raise BrokerAway from error
 
     async def _something_or(self, end_s: float) -> None:
         waiter = self._loop.create_future()

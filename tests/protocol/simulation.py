@@ -22,9 +22,9 @@ from stream.agent import ClickAgent, Serving
 from stream.metrics import WorkerMetrics
 from stream.protocol.assignment import Assignments
 from stream.protocol.membership import Membership
-from stream.protocol.partition_count import PartitionCount
 from stream.protocol.publisher import Publisher
 from stream.protocol.reader import ClickReader
+from stream.protocol.topic_check import TopicCheck
 from stream.protocol.watchdog import Watchdog
 from stream.served_bundle import ServedBundle
 from tests.chaos.evidence import Evidence, Place
@@ -33,6 +33,7 @@ from tests.chaos.verifier import verify_without_network
 from tests.protocol.memory_kafka import MemoryKafka, MemoryRecord
 from tests.protocol.memory_port import MemoryPort, MemoryStore
 from tests.protocol.virtual_time import Clock, VirtualLoop
+from tools.kafka import TopicIdentity
 
 SETTINGS = Settings(
     app="memory",
@@ -53,6 +54,10 @@ class GrownTopic(PermanentError):
     """What a worker ends with when the clicks topic has more partitions than its states."""
 
 
+class OtherTopic(PermanentError):
+    """What a worker ends with when the clicks topic was created anew."""
+
+
 class Stopped(TemporaryError):
     """The worker was asked to end, and did."""
 
@@ -61,15 +66,15 @@ class MemoryWorker:
     """One process: everything of a worker but Faust. Its failure ends it."""
 
     def __init__(
-        self, name: str, kafka: MemoryKafka, store: MemoryStore, n_partitions: int, settings: Settings
+        self, name: str, kafka: MemoryKafka, store: MemoryStore, identity: TopicIdentity, settings: Settings
     ) -> None:
         self.name = name
-        self.n_partitions = n_partitions
         self.store = store
         self.kafka = kafka
         self.is_paused = False
         self.failure: BaseException | None = None
         self.loop = VirtualLoop(kafka.clock)
+        self._identity = identity
         self._settings = settings
         self._in_loop(self._build)
 
@@ -86,11 +91,11 @@ class MemoryWorker:
         self.port = MemoryPort(self.name, kafka, settings, store, self.assignments)
         self.reader = ClickReader(self.port, self.assignments, settings.clicks_topic, self._count_lost)
         self.publisher = Publisher(self.port, store, settings, self.fail)
-        count = PartitionCount(self.port, self.n_partitions, self._refuse)
-        self.membership = Membership(self.port, store, settings, self.reader, self.publisher, count)
+        topic_check = TopicCheck(self.port, self._judge)
+        self.membership = Membership(self.port, store, settings, self.reader, self.publisher, topic_check)
         serving = Serving(_no_bundle(), Popularity(3_600.0), self.metrics)
-        self.agent = ClickAgent(settings, self.n_partitions, store, self.publisher, count, serving)
-        self.watchdog = Watchdog(self.port, self.assignments, settings.clicks_topic, settings.stall_s)
+        self.agent = ClickAgent(settings, self._identity.partitions, store, self.publisher, topic_check, serving)
+        self.watchdog = Watchdog(self.port, self.assignments, topic_check, settings)
         self.tasks = [
             self.loop.create_task(work)
             for work in (
@@ -114,8 +119,11 @@ class MemoryWorker:
     def _count_lost(self, n_offsets: int) -> None:
         self.lost += n_offsets
 
-    def _refuse(self, count: int) -> None:
-        raise GrownTopic(f"{count} partitions")
+    def _judge(self, now: TopicIdentity) -> None:
+        if not now.is_same_topic(self._identity):
+            raise OtherTopic(f"id {now.topic_id}")
+        if now.partitions != self._identity.partitions:
+            raise GrownTopic(f"{now.partitions} partitions")
 
     def fail(self, error: BaseException) -> None:
         """End the process: nothing of it runs any more after the present callback."""
@@ -142,6 +150,7 @@ class Simulation:
         self.settings = settings
         self.n_partitions = n_partitions  # that the states are made with
         self.kafka = MemoryKafka(self.clock, settings.clicks_topic, n_partitions, settings.session_timeout_s)
+        self.identity = TopicIdentity(settings.clicks_topic, self.kafka.topic_id, n_partitions)  # noted with the states
         self.workers: dict[str, MemoryWorker] = {}
         self.failures: list[BaseException] = []
         self.restarts = True
@@ -150,7 +159,7 @@ class Simulation:
 
     def start(self, name: str, store: MemoryStore | None = None) -> MemoryWorker:
         """Start a worker; with a store that another one left behind, or a new one."""
-        worker = MemoryWorker(name, self.kafka, store or MemoryStore(), self.n_partitions, self.settings)
+        worker = MemoryWorker(name, self.kafka, store or MemoryStore(), self.identity, self.settings)
         self.workers[name] = worker
         return worker
 

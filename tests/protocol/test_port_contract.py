@@ -559,10 +559,17 @@ class TestPortContract:
     @contract()
     async def test_partitions_that_are_added_are_counted_at_once(self, world: World) -> None:
         """However old the client's own picture of the topic is allowed to be."""
-        before = await world.port.partition_count()
+        before = await world.port.identity()
         await world.grow(5)
+        after = await world.port.identity()
 
-        assert (before, await world.port.partition_count()) == (2, 5)
+        assert (before.partitions, after.partitions) == (2, 5)
+        assert before.is_same_topic(after)
+
+    @contract()
+    async def test_an_empty_assignment_has_no_ends(self, world: World) -> None:
+        """More workers than partitions: there is nothing to ask for."""
+        assert await world.port.ends(Assignment(SESSION_S, world.port.now_s())) == {}
 
     @contract(may_be_paused=True)
     async def test_a_broker_that_does_not_answer_is_told_in_bounded_time(self, world: World) -> None:
@@ -570,9 +577,7 @@ class TestPortContract:
         assignment = await world.assignment()
         asked_s = world.port.now_s()
         with world.broker_away():
-            told = await asyncio.gather(
-                world.port.ends(assignment), world.port.partition_count(), return_exceptions=True
-            )
+            told = await asyncio.gather(world.port.ends(assignment), world.port.identity(), return_exceptions=True)
         waited_s = world.port.now_s() - asked_s
 
         assert [type(error) for error in told] == [BrokerAway, BrokerAway]
@@ -595,7 +600,7 @@ class TestPortContract:
                     port.restore([0], progress_of_nothing),
                 )
             ]
-            await port.sleep(4 * A_WHILE_S)
+            await port.sleep(8 * A_WHILE_S)
             ended = [type(work.exception()) for work in waiting if work.done() and work.exception() is not None]
         places, taken, deliveries, restored = await asyncio.wait_for(asyncio.gather(*waiting), DEADLINE_S)
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 import stream.protocol.watchdog as watchdog_module
 from stream.agent import ClickAgent
 from stream.protocol.assignment import Partition
-from stream.protocol.partition_count import PartitionCount
+from stream.protocol.topic_check import TopicCheck
 from stream.protocol.watchdog import Watchdog
 from tests.protocol.simulation import SETTINGS, GrownTopic, Simulation
 
@@ -194,7 +194,7 @@ class UnnoticedGrowth(Protocol):
 def test_the_search_finds_dropped_chunks_of_a_grown_topic(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the mends taken out: nobody asks for the count, a chunk with a foreign run is dropped, commits jump."""
 
-    async def no_question(self: PartitionCount) -> None:
+    async def no_question(self: TopicCheck) -> None:
         """As if the count never changed."""
 
     process = ClickAgent.process
@@ -208,7 +208,7 @@ def test_the_search_finds_dropped_chunks_of_a_grown_topic(monkeypatch: pytest.Mo
     def jumping(self: Partition, first: int, end: int) -> None:
         self.acknowledged = end
 
-    monkeypatch.setattr(PartitionCount, "check", no_question)
+    monkeypatch.setattr(TopicCheck, "ask", no_question)
     monkeypatch.setattr(ClickAgent, "process", filtering)
     monkeypatch.setattr(Partition, "acknowledge", jumping)
 

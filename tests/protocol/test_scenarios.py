@@ -8,9 +8,9 @@ import pytest
 
 from nextclick.errors import PermanentError, TemporaryError
 from stream.protocol.assignment import Assignment, Phase
-from stream.protocol.watchdog import LOOK_S
-from tests.protocol.memory_port import ANSWER_S
-from tests.protocol.simulation import SETTINGS, GrownTopic, Simulation
+from stream.protocol.watchdog import ASK_S, LOOK_S
+from tests.protocol.memory_port import ANSWER_S, HEARTBEAT_S
+from tests.protocol.simulation import SETTINGS, GrownTopic, OtherTopic, Simulation
 
 STALL_S = SETTINGS.stall_s
 CLICKS = SETTINGS.clicks_topic
@@ -93,6 +93,84 @@ def test_a_commit_that_never_ends_ends_the_worker_in_time(simulation: Simulation
 
     assert isinstance(worker.failure, TemporaryError)
     assert "stands still" in str(worker.failure)
+
+
+def test_a_partition_without_a_leader_does_not_hide_a_commit_that_never_ends(simulation: Simulation) -> None:
+    """The others' ends are known: one of them stands still."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    simulation.kafka.log(CLICKS, 0).has_leader = False
+    worker.port.hanging.add("commit")
+    _users(simulation, 1)
+    simulation.advance(2 * STALL_S + 3 * LOOK_S + 2 * ANSWER_S)
+
+    assert isinstance(worker.failure, TemporaryError)
+    assert f"partition 1 of {CLICKS} stands still" in str(worker.failure)
+
+
+def test_a_heartbeat_that_never_ends_ends_the_worker_in_time(simulation: Simulation) -> None:
+    """Without a lease nothing leaves, and the partitions are another one's by then."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    worker.port.hanging.add("heartbeat")
+    simulation.advance(SETTINGS.session_timeout_s + 2 * STALL_S + 3 * LOOK_S + ANSWER_S)
+
+    assert isinstance(worker.failure, TemporaryError)
+    assert "no heartbeat" in str(worker.failure)
+
+
+def test_a_failure_while_partitions_are_given_back_ends_the_worker(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clients' library logs what a listener raises, and goes on: nothing of the assignment may go on with it."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    assignment = worker.assignments.current
+    _users(simulation, 0)
+
+    async def refused(*arguments: object) -> bool:
+        raise PermissionError("no right to the group")
+
+    monkeypatch.setattr(worker.port, "commit", refused)
+    simulation.kafka.notice_growth()  # the group forms anew
+    simulation.advance(2 * HEARTBEAT_S)
+
+    assert isinstance(worker.failure, PermissionError)
+    assert assignment.is_over
+
+
+def test_a_topic_that_is_created_anew_while_a_worker_sleeps_is_refused(simulation: Simulation) -> None:
+    """Also when it has outgrown the place where the worker was: clicks would be taken for known, or never be read."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    _users(simulation, 0)
+    simulation.advance(5)
+    worker.is_paused = True
+    updates = simulation.kafka.log(SETTINGS.recommendations_topic, 0).end
+    simulation.advance(2 * SETTINGS.session_timeout_s)
+    simulation.kafka.create_anew()
+    for _ in range(3):
+        _users(simulation, 0)
+    worker.is_paused = False
+    simulation.advance(10)
+
+    assert isinstance(worker.failure, OtherTopic)
+    assert simulation.kafka.log(SETTINGS.recommendations_topic, 0).end == updates
+    assert simulation.kafka.committed == {}
+
+
+def test_a_topic_that_is_created_anew_under_a_running_worker_ends_it_in_seconds(simulation: Simulation) -> None:
+    """However fast it grows past the place where the worker was."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    _users(simulation, 0)
+    simulation.advance(5)
+    simulation.kafka.create_anew()
+    for _ in range(3):
+        _users(simulation, 0)
+    simulation.advance(ASK_S + 2 * LOOK_S)
+
+    assert isinstance(worker.failure, OtherTopic)
 
 
 def test_a_watchdog_that_breaks_ends_the_worker(simulation: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:

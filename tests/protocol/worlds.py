@@ -310,7 +310,7 @@ class KafkaWorld(World):
         metrics = WorkerMetrics(CollectorRegistry())
         popularity = Popularity(settings.popularity_half_life_s)
         serving = Serving(ServedBundle(settings, metrics, popularity.seed), popularity, metrics)
-        topic = Topic(N_PARTITIONS, lambda count: None)
+        topic = Topic(N_PARTITIONS, lambda identity: None)
         parts = build_worker(settings, topic, settings.app, serving, caught_up, self._failures.append)
         self._app, self.assignments = parts.app, parts.assignments
         self.store = parts.app.tables[TABLE_NAME].data
@@ -408,6 +408,7 @@ class KafkaWorld(World):
         # The client's own patience, which is 90 s: whoever waits for a broker goes on behind it. It must be longer than
         # a fetch without traffic, because the broker answers the questions of a connection one after the other.
         self._client_thread._ensure_consumer()._request_timeout_ms = 1_500
+        self._app.producer._producer.client._request_timeout_ms = 1_500
         self._kafka.pause()
         try:
             yield
