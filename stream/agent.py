@@ -130,7 +130,7 @@ class ClickAgent:
                 assignment.check()
                 raise error
         except (Superseded, Dropped):
-            if not assignment.is_over:
+            if assignment.serves:
                 raise
 
     def _read(self, chunk: Chunk) -> ReadChunk:

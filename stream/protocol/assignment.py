@@ -115,6 +115,7 @@ class Assignment:
         phase: what happens now.
         lease: how long the partitions are this worker's.
         restore_left: changelog records that a recovery still has to read.
+        publishing: held while a chunk's results are handed to the broker.
         room: is taken by each chunk that is published and not yet acknowledged.
         last_publication: of the chunk that was published last; ends when that one is acknowledged, or has failed.
         committing: held by the one commit that is under way.
@@ -127,6 +128,7 @@ class Assignment:
         self.lease = Lease(session_timeout_s)
         self.phase = Phase.JOINING
         self.restore_left = 0
+        self.publishing = asyncio.Lock()
         self.room = asyncio.Semaphore(MAX_UNFINISHED_CHUNKS)
         self.last_publication: asyncio.Task[None] | None = None
         self.committing = asyncio.Lock()

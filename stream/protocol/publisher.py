@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nextclick.settings import Settings
-from stream.protocol.assignment import Assignment
+from stream.protocol.assignment import Assignment, Superseded
 from stream.protocol.port import Delivery, Header, Port, Record, StateStore
 
 NO_HEADERS: list[Header] = []  # shared by all records without: never changed
@@ -83,25 +83,30 @@ class Publisher:
             on_durable: called when the broker has them all and the clicks are acknowledged.
 
         Raises:
-            Superseded, Dropped: the assignment has ended; the next owner does it again.
+            Superseded, Dropped: the assignment has ended, or is being given back; the next owner does it again.
         """
-        await assignment.room.acquire()
-        deliveries: list[_Deliveries] = []
-        try:
-            for result in results:
-                assignment.check()
-                assignment.partitions[result.partition].pending.update(result.states)
-                deliveries.append(await self._send(assignment, result))
-        except BaseException:
-            assignment.room.release()
-            raise
-        published = list(zip(results, deliveries, strict=True))
-        assignment.last_publication = asyncio.create_task(
-            self._finish(assignment, published, assignment.last_publication, on_durable)
-        )
+        async with assignment.publishing:
+            await assignment.room.acquire()
+            deliveries: list[_Deliveries] = []
+            try:
+                if not assignment.serves:  # partitions are being given back: nothing is begun that could end half sent
+                    raise Superseded
+                for result in results:
+                    assignment.check()
+                    assignment.partitions[result.partition].pending.update(result.states)
+                    deliveries.append(await self._send(assignment, result))
+            except BaseException:
+                assignment.room.release()
+                raise
+            published = list(zip(results, deliveries, strict=True))
+            assignment.last_publication = asyncio.create_task(
+                self._finish(assignment, published, assignment.last_publication, on_durable)
+            )
 
     async def drain(self, assignment: Assignment) -> None:
-        """Wait until everything that was published is acknowledged or has failed."""
+        """Wait until everything whose publication has begun is acknowledged or has failed."""
+        async with assignment.publishing:
+            pass
         if assignment.last_publication is not None:
             await asyncio.wait([assignment.last_publication])
 

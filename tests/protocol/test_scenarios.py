@@ -173,6 +173,24 @@ def test_a_topic_that_is_created_anew_under_a_running_worker_ends_it_in_seconds(
     assert isinstance(worker.failure, OtherTopic)
 
 
+@pytest.mark.parametrize("moment_s", [0.005 * step for step in range(20)])
+def test_partitions_that_are_given_back_leave_no_chunk_half_sent(simulation: Simulation, moment_s: float) -> None:
+    """At whatever moment: else the next owner finds states whose updates were never sent."""
+    simulation.start("a")
+    simulation.advance(HEARTBEAT_S - 0.05)  # the next heartbeat tells that the group forms anew
+    for number in range(40):
+        simulation.click(f"u{number}")
+    simulation.kafka.notice_growth()
+    simulation.advance(moment_s)
+    for number in range(40):
+        simulation.click(f"v{number}")
+    simulation.advance(20)
+    report = simulation.report()
+
+    assert report.violations == {}
+    assert (report.answered_by_later, report.repeated_updates) == (0, 0)
+
+
 def test_a_watchdog_that_breaks_ends_the_worker(simulation: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook that another version has renamed raises in the port: the guard is not switched off by it."""
     worker = simulation.start("a")
