@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from training.learning.cancellation import Cancellation
 from training.service.click_log import ClickLog
 from training.service.metrics import TrainerMetrics
 from training.service.models_topic import ModelsTopic
+from training.service.trainer_role import TrainerRole
 
 NOW_MS = 1_700_000_000_000
 PATIENCE_S = 60.0  # nothing takes half as long on a machine that does nothing else
@@ -168,6 +169,7 @@ thread = threading.Thread(target=announce)
 thread.start()
 while thread.is_alive():
     role.is_held()
+    thread.join(0.05)
 role.close()
 """
 
@@ -195,6 +197,24 @@ def announcer(playground: Any, moment: str) -> Iterator[tuple["subprocess.Popen[
             process.wait(PATIENCE_S)
         finally:
             process.kill()
+
+
+@contextmanager
+def polled(role: TrainerRole) -> Iterator[TrainerRole]:
+    """A role as the loop of a trainer keeps it: it follows the group while something else is done."""
+    is_over = Event()
+
+    def poll() -> None:
+        while not is_over.wait(0.05):
+            role.is_held()
+
+    polling = Thread(target=poll)
+    polling.start()
+    try:
+        yield role
+    finally:
+        is_over.set()
+        polling.join()
 
 
 def go_on(process: "subprocess.Popen[str]") -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from enum import Enum
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -55,6 +55,7 @@ _PASSING = frozenset(
         KafkaError._RESOLVE,
         KafkaError._MAX_POLL_EXCEEDED,
         KafkaError._DESTROY_BROKER,
+        KafkaError._PARTIAL,  # a broker that is shutting down knows neither brokers nor topics any more
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -92,7 +93,7 @@ class TopicIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
         topic: its name.
         topic_id: Kafka's own id, another one whenever a topic is created.
         partitions: how many it had.
-        cluster_id: Kafka's id of the cluster; empty in notes that were written before it was kept.
+        cluster_id: Kafka's id of the cluster; empty where it was not asked for.
     """
 
     topic: str
@@ -107,15 +108,16 @@ class TopicIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def describe_topic(client: AdminClient, topic: str, answer_s: float = ANSWER_S) -> TopicIdentity:
-    """Ask the broker for a topic's identity, as it is now.
+    """Ask the broker for a topic's identity, as it is now, but for the cluster's id.
 
     Raises:
         KafkaException: the broker does not answer within `answer_s`, refuses, or has no such topic.
     """
+    # Not `describe_cluster`: librdkafka 2.16 ends the process with an assertion when a broker that is shutting down
+    # answers it with no brokers. `list_topics` gives the cluster's id, too.
     names = TopicCollection([topic])
     described = answers(lambda: client.describe_topics(names, request_timeout=answer_s), answer_s)[topic]
-    cluster: Any = client.describe_cluster(request_timeout=answer_s).result(answer_s + 1)
-    return TopicIdentity(topic, str(described.topic_id), len(described.partitions), str(cluster.cluster_id))
+    return TopicIdentity(topic, str(described.topic_id), len(described.partitions))
 
 
 def offset_ranges(client: AdminClient, topic: str, partitions: Collection[int]) -> dict[int, OffsetRange]:
@@ -137,6 +139,18 @@ def _offsets(client: AdminClient, topic: str, partitions: Collection[int], which
     return {place.partition: answer.offset for place, answer in found.items()}
 
 
+def answer_of(future: "Future[_Value]", answer_s: float = ANSWER_S) -> _Value:
+    """Wait for one answer of an admin client.
+
+    Raises:
+        KafkaException: the broker does not answer within `answer_s`, or refuses.
+    """
+    try:
+        return future.result(answer_s)
+    except TimeoutError as error:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer within {answer_s:g} s")) from error
+
+
 def answers(ask: Callable[[], "Mapping[_Key, Future[_Value]]"], answer_s: float = ANSWER_S) -> "dict[_Key, _Value]":
     """Wait for an admin client's answers; of a new topic they are asked for again.
 
@@ -146,7 +160,7 @@ def answers(ask: Callable[[], "Mapping[_Key, Future[_Value]]"], answer_s: float 
     end_s = time.monotonic() + answer_s
     while True:
         try:
-            return {what: future.result(answer_s + 1) for what, future in ask().items()}
+            return {what: answer_of(future, answer_s) for what, future in ask().items()}
         except KafkaException as error:
             if error.args[0].code() not in _NEWS or time.monotonic() > end_s:
                 raise

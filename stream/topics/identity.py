@@ -28,6 +28,7 @@ IDENTITY_KEY = b"\xfforigin"  # of the note
 REPARTITION_KEY = b"\xffrepartition"  # what `nextclick repartition` has in hand: for itself alone
 TIMEOUT_S = 10.0  # for one answer of the broker
 _BATCH = 5_000
+_FETCH_WAIT_MS = 20  # at a partition's end there is nothing to wait for
 _POLL_S = 0.2  # a batch that is not full is waited for so long
 
 
@@ -173,7 +174,8 @@ class _Changelog:
 
 @contextmanager
 def _changelog(settings: Settings) -> Iterator[_Changelog]:
-    consumer = Consumer(consumer_config(settings, f"{settings.app}-start") | {"enable.partition.eof": True})
+    quick = {"enable.partition.eof": True, "fetch.wait.max.ms": _FETCH_WAIT_MS}
+    consumer = Consumer(consumer_config(settings, f"{settings.app}-start") | quick)
     try:
         yield _Changelog(settings, consumer)
     except KafkaException as error:

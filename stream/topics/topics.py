@@ -18,7 +18,7 @@ from nextclick.settings import Settings
 from stream.topics.identity import read_identity, refuse_other_topic, write_identity
 from stream.topics.topic_rules import HOUR_MS, TopicFacts, refusals, warnings
 from tools.client_config import librdkafka_config
-from tools.kafka import ANSWER_S, TopicIdentity, answers
+from tools.kafka import ANSWER_S, Failure, TopicIdentity, answer_of, answers, failure_of
 
 _log = logging.getLogger(__name__)
 
@@ -100,11 +100,15 @@ class Topics:
             for plan in self._plans(metadata)
             if plan.name not in metadata.topics
         ]
-        created: dict[str, Future[None]] = self._admin.create_topics(wanted) if wanted else {}
+        created: dict[str, Future[None]] = {}
+        if wanted:
+            created = self._admin.create_topics(wanted)
         for name, future in created.items():
             try:
-                future.result(ANSWER_S)
+                answer_of(future)
             except KafkaException as error:
+                if failure_of(error.args[0]) is Failure.PASSING:
+                    raise self._no_answer(error) from error
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise PermanentError(f"topic {name} could not be created: {error.args[0].str()}") from error
         self._check(self._metadata_with(created))

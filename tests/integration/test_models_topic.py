@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from nextclick.manifest import CHAMPION, BundleFile, Manifest, bundle_id_of, encode_manifest
 from stream.faust_adapter.announcements import follow_models
-from tests.trainers import PATIENCE_S, announced, announcer, go_on, models_of, small_bundle
+from tests.trainers import PATIENCE_S, announced, announcer, go_on, models_of, polled, small_bundle
 from tools.client_config import producer_config
 from training.service.trainer_role import BrokerPresence, TrainerRole
 
@@ -85,7 +85,7 @@ def test_readers_of_models_come_to_its_end_and_see_what_was_committed(
 
 
 @pytest.fixture
-def trainers(playground: Any) -> Any:
+def sleepers(playground: Any) -> Any:
     """The playground, where a sleeping trainer is forgotten after 2 s."""
     playground.settings = dataclasses.replace(playground.settings, session_timeout_s=2)
     return playground
@@ -102,41 +102,43 @@ def other_trainer(playground: Any) -> Iterator[TrainerRole]:
 
 
 @pytest.mark.parametrize("moment", ["before the transaction", "before the commit"])
-def test_who_slept_past_its_session_cannot_publish(trainers: Any, moment: str) -> None:
+def test_who_slept_past_its_session_cannot_publish(sleepers: Any, moment: str) -> None:
     """It wakes up in the middle of its announcement and does not know yet that it lost the role."""
-    with announcer(trainers, moment) as (sleeper, _), other_trainer(trainers) as successor:
+    with announcer(sleepers, moment) as (sleeper, _), other_trainer(sleepers) as successor:
         os.kill(sleeper.pid, signal.SIGSTOP)
-        trainers.wait_for(lambda: successor.wait(0.1), "the role", PATIENCE_S)
-        models = models_of(trainers)
+        sleepers.wait_for(lambda: successor.wait(0.1), "the role", PATIENCE_S)
+        models = models_of(sleepers)
         models.settle()  # as a round begins
         os.kill(sleeper.pid, signal.SIGCONT)
 
         answer = go_on(sleeper)
 
         assert "not the trainer of the application" in answer
-        assert announced(trainers) == []
-        manifest = small_bundle(trainers.settings.bundle_dir, 2)
-        models.announce(manifest, None, successor)
-        assert announced(trainers) == [manifest]
+        assert announced(sleepers) == []
+        manifest = small_bundle(sleepers.settings.bundle_dir, 2)
+        with polled(successor):
+            models.announce(manifest, None, successor)
+        assert announced(sleepers) == [manifest]
 
 
-def test_a_trainer_that_joins_and_waits_does_not_keep_the_other_from_publishing(trainers: Any) -> None:
+def test_a_trainer_that_joins_and_waits_does_not_keep_the_other_from_publishing(playground: Any) -> None:
     """Every member's membership changes then: the announcement is made with the new one."""
-    with announcer(trainers, "before the transaction") as (holder, manifest), other_trainer(trainers) as other:
+    with announcer(playground, "before the transaction") as (holder, manifest), other_trainer(playground) as other:
         nobody = other._no_membership
-        trainers.wait_for(
+        playground.wait_for(
             lambda: other.wait(0.1) or other._consumer.consumer_group_metadata() != nobody, "a membership", PATIENCE_S
         )
 
-        assert go_on(holder) == "announced"
+        with polled(other):
+            assert go_on(holder) == "announced"
         assert not other.is_held()
-        assert announced(trainers) == [manifest]
+        assert announced(playground) == [manifest]
 
 
-def test_a_trainer_that_is_shut_out_by_one_that_woke_up_too_late_publishes_all_the_same(trainers: Any) -> None:
+def test_a_trainer_that_is_shut_out_by_one_that_woke_up_too_late_publishes_all_the_same(playground: Any) -> None:
     """The other believes to be the trainer and begins a round. It must not keep this one from announcing."""
-    with announcer(trainers, "before the commit") as (holder, manifest):
-        models_of(trainers).settle()  # takes the transaction back, and shuts its producer out
+    with announcer(playground, "before the commit") as (holder, manifest):
+        models_of(playground).settle()  # takes the transaction back, and shuts its producer out
 
         assert go_on(holder) == "announced"
-    assert announced(trainers) == [manifest]
+    assert announced(playground) == [manifest]

@@ -5,13 +5,14 @@ import os
 import resource
 import signal
 import time
+from functools import partial
 from pathlib import Path
-from threading import Timer
+from threading import Event, Thread, Timer
 from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from demo.local_kafka import LocalKafka
@@ -40,8 +41,11 @@ from tests.trainers import (
     wait_until_logged,
 )
 from tools.client_config import producer_config
+from tools.kafka import offset_ranges
+from training.service import click_consumer
 from training.service.click_log import ClickLog
 from training.service.log_files import read_rows, write_file
+from training.service.trainer import Trainer
 
 SEED = 1
 
@@ -270,6 +274,34 @@ def said(playground: Any) -> list[str]:
 
 def wait_until_missed(playground: Any) -> None:
     playground.wait_for(lambda: said(playground)[-1:] == ["away"], "a notice that the broker is away", PATIENCE_S)
+
+
+def test_a_partition_without_a_leader_is_waited_for_at_the_start(
+    playground: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker cannot say then which offsets there are. The clicks of all partitions are logged when it can."""
+    playground.send(clicks(0, 50))
+    leaderless = iter([True, True])
+
+    def asked(*arguments: Any) -> Any:
+        if next(leaderless, False):
+            raise KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
+        return offset_ranges(*arguments)
+
+    monkeypatch.setattr(click_consumer, "offset_ranges", asked)
+    settings = dataclasses.replace(playground.settings, min_clicks=10**9, log_flush_s=0.1)
+    stop = Event()
+    trainer = Trainer(settings, stop, skip_lost=False, given_up="")
+    running = Thread(target=partial(trainer.run, once=False))
+    running.start()
+    try:
+        wait_until_logged(playground, 50)
+    finally:
+        stop.set()
+        running.join(PATIENCE_S)
+        trainer.close()
+
+    assert sum("waiting, nothing is lost" in record.message for record in caplog.records) == 2
 
 
 def test_clicks_that_retention_takes_from_a_running_trainer_are_named(trainers: Any) -> None:

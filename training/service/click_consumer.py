@@ -9,11 +9,12 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from nextclick.clicks import FORWARDED_HEADER, Click, ClickFields, Rejected, click_decoder
-from nextclick.errors import PermanentError, TemporaryError
+from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import (
@@ -31,7 +32,8 @@ from training.service.trainer_role import GONE_AFTER_S, BrokerPresence
 
 _ANSWER_S = 6.0  # for the first answer of the broker
 _CONFIRMATION_S = 1.0  # for an answer that can also be asked for later
-_MAX_RECORDS = 500  # of one poll; so that even records of a megabyte each do not fill the memory
+_MAX_RECORDS = 500  # of one poll
+_FETCHED_KB = 16 * 1024  # ahead of what is read; so that even records of a megabyte each do not fill the memory
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +75,8 @@ class ClickConsumer:
         config = consumer_config(settings, f"{settings.app}-trainer") | {
             "auto.offset.reset": "error",  # clicks that are gone must be noticed, not jumped over
             "enable.partition.eof": True,
+            "queued.max.messages.kbytes": _FETCHED_KB,
+            "fetch.max.bytes": _FETCHED_KB * 1024,
             "error_cb": self._on_error,
         }
         self._consumer = Consumer(config)
@@ -94,22 +98,25 @@ class ClickConsumer:
 
         Raises:
             TemporaryError: the broker does not answer.
+            PermanentError: it refuses to.
         """
         try:
             return offset_ranges(self._admin, topic.topic, range(topic.partitions))
         except KafkaException as error:
-            raise self._no_answer(error) from error
+            raise self._explained(error) from error
 
     def identity(self) -> TopicIdentity:
         """Ask the broker which topic has the name of the clicks topic now.
 
         Raises:
             TemporaryError: the broker does not answer.
+            PermanentError: it refuses to.
         """
         try:
-            return describe_topic(self._admin, self._settings.clicks_topic)
+            now = describe_topic(self._admin, self._settings.clicks_topic)
+            return msgspec.structs.replace(now, cluster_id=self._cluster_id)
         except KafkaException as error:
-            raise self._no_answer(error) from error
+            raise self._explained(error) from error
 
     def confirm_topic(self) -> TopicIdentity:
         """Make sure that all records so far came from the topic that reading began with. Blocks for a second at most.
@@ -129,16 +136,11 @@ class ClickConsumer:
             now = describe_topic(self._admin, topic, _CONFIRMATION_S)
         except KafkaException as error:
             failure = failure_of(error.args[0])
-            if failure is Failure.REFUSED:
-                raise PermanentError(
-                    f"the broker refuses to describe the topic {topic}: {error.args[0].str()}; correct the rights of "
-                    "the trainer's user"
-                ) from error
             if failure is Failure.PASSING:
                 self._presence.missed()
-            else:
+            elif failure is Failure.GONE:
                 self._suspect_gone()
-            raise self._no_answer(error) from error
+            raise self._explained(error) from error
         self._presence.answered()
         if self._topic is not None:
             refuse_other_topic(self._settings.log_dir, self._topic, now)
@@ -220,15 +222,24 @@ class ClickConsumer:
 
     def _check_topics(self) -> None:
         try:
-            topics = self._consumer.list_topics(timeout=_ANSWER_S).topics
+            metadata = self._consumer.list_topics(timeout=_ANSWER_S)
         except KafkaException as error:
             raise self._no_answer(error) from error
+        self._cluster_id = str(metadata.cluster_id)
         for name in (self._settings.clicks_topic, self._settings.models_topic):
-            if name not in topics:
+            if name not in metadata.topics:
                 raise PermanentError(
                     f"expected the topic {name} at {self._settings.broker}, found none of that name; "
                     "run `nextclick topics`"
                 )
+
+    def _explained(self, error: KafkaException) -> NextclickError:
+        if failure_of(error.args[0]) is not Failure.REFUSED:
+            return self._no_answer(error)
+        return PermanentError(
+            f"the broker refuses to describe the topic {self._settings.clicks_topic}: {error.args[0].str()}; correct "
+            "the rights of the trainer's user"
+        )
 
     def _no_answer(self, error: KafkaException) -> TemporaryError:
         found = self._last_error or error.args[0].str()

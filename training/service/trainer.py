@@ -67,7 +67,13 @@ class Trainer:
         """
         is_done = False
         while not is_done and self._wait_for_role():
-            ranges = self._begin()
+            try:
+                ranges = self._begin()
+            except TemporaryError as error:
+                if once:
+                    raise
+                _log.warning("waiting, nothing is lost: %s", error)
+                continue
             try:
                 is_done = self._run_once(ranges) if once else self._run_until_stopped()
             finally:
@@ -114,7 +120,12 @@ class Trainer:
         return False
 
     def _begin(self) -> dict[int, OffsetRange]:
-        """Go on where the log ends. It is opened anew: while the role was another's, so may have been the log."""
+        """Go on where the log ends. It is opened anew: while the role was another's, so may have been the log.
+
+        Raises:
+            TemporaryError: the broker does not say what the topic has: a partition without a leader, for example.
+            PermanentError: the log and the topic do not fit together.
+        """
         self._log = ClickLog(self._settings.log_dir)
         is_new = self._log.owner is None and not self._log.ends
         owner = LogOwner(self._settings.app, self._consumer.identity())
