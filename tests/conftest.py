@@ -13,7 +13,7 @@ from tests.shared_broker import BrokerKeeper, ask
 # would wait for each other. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-PROCESSES_PER_CORE = 2
+PROCESSES_PER_CORE = 3
 MAX_PROCESSES = 8  # with half a gigabyte each
 
 _KEEPER = pytest.StashKey[BrokerKeeper]()

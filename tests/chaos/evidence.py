@@ -187,7 +187,7 @@ class TopicReader:
         self._consumer.assign(partitions)
         messages: list[Message] = []
         while any(max(at.offset, 0) < ends[at.partition] for at in self._consumer.position(partitions)):
-            messages += [message for message in self._consumer.consume(5_000, 0.2) if message.error() is None]
+            messages += [message for message in self._consumer.consume(5_000, 0.05) if message.error() is None]
         self._consumer.unassign()
         return sorted(messages, key=lambda message: (message.partition(), message.offset()))
 

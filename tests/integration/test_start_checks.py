@@ -160,7 +160,7 @@ def test_what_only_weakens_a_promise_is_said(
         checked = Topics(playground.settings).check()
 
     [warning] = caplog.messages
-    assert checked.partitions == 4
+    assert checked.clicks.partitions == 4
     assert warning.startswith(f"topic {topic} should have {option}=")
     assert weakens in warning
 

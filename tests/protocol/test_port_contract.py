@@ -55,7 +55,7 @@ def contract(**options: Any) -> Callable[[Callable[[Any, World], Coroutine[Any, 
             world.run(scenario(self, world))
 
         test.__name__, test.__doc__ = scenario.__name__, scenario.__doc__
-        return test
+        return pytest.mark.xdist_group("own_broker")(test) if "may_be_paused" in options else test
 
     return decorate
 
