@@ -39,6 +39,23 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(PROCESSES_PER_CORE * (os.cpu_count() or 1), MAX_PROCESSES)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mix the tests that wait for processes with those that compute, where several processes share the cores.
+
+    The order of each kind stays, and the last ones are quick: nobody waits for a long test at the end.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    waiting = [item for item in items if "integration" in item.path.parts]
+    computing = [item for item in items if "integration" not in item.path.parts]
+    each = len(computing) // (len(waiting) + 1)
+    mixed = [
+        item for place, waits in enumerate(waiting) for item in (waits, *computing[place * each : (place + 1) * each])
+    ]
+    items[:] = mixed + computing[len(waiting) * each :]
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the broker at the end of the run."""
     if (keeper := config.stash.get(_KEEPER, None)) is not None:

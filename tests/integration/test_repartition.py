@@ -375,6 +375,7 @@ def test_a_new_application_that_begins_at_the_end_misses_no_click_of_a_new_parti
 
 def test_it_does_nothing_while_a_worker_is_in_the_group(playground: Any) -> None:
     """And says how many there are."""
+    playground.settings = replace(playground.settings, session_timeout_s=1)
     grow(playground, 6)
     member = Consumer(consumer_config(playground.settings, playground.settings.app))  # a worker would stop by itself
     member.subscribe([playground.settings.clicks_topic])

@@ -32,8 +32,9 @@ from training.service.trainer_role import GONE_AFTER_S, BrokerPresence
 
 _ANSWER_S = 6.0  # for the first answer of the broker
 _CONFIRMATION_S = 1.0  # for an answer that can also be asked for later
-_MAX_RECORDS = 500  # of one poll
-_FETCHED_KB = 16 * 1024  # ahead of what is read; so that even records of a megabyte each do not fill the memory
+# Of one poll, and fetched ahead of it: so that even records of a megabyte each do not fill the memory.
+_MAX_RECORDS = 100
+_FETCHED_KB = 16 * 1024
 _log = logging.getLogger(__name__)
 
 
