@@ -55,6 +55,7 @@ def run_worker(settings: Settings) -> NoReturn:
     Raises:
         NextclickError: it cannot start.
     """
+    faulthandler.enable()  # should a library crash the process, its log says where
     check_hooks()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_News())

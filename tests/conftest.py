@@ -13,7 +13,7 @@ from tests.shared_broker import BrokerKeeper, ask
 # would wait for each other. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-PROCESSES_PER_CORE = 3
+PROCESSES_PER_CORE = 2.5
 MAX_PROCESSES = 8  # with half a gigabyte each
 
 _KEEPER = pytest.StashKey[BrokerKeeper]()
@@ -36,7 +36,7 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Say how many processes `-n auto` is: most tests wait for others most of the time, the rest share the cores."""
-    return min(PROCESSES_PER_CORE * (os.cpu_count() or 1), MAX_PROCESSES)
+    return min(round(PROCESSES_PER_CORE * (os.cpu_count() or 1)), MAX_PROCESSES)
 
 
 @pytest.hookimpl(trylast=True)

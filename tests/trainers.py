@@ -55,7 +55,7 @@ def click_offsets(playground: Any) -> list[tuple[int, int]]:
 
 def wait_until_logged(playground: Any, count: int, deadline_s: float = PATIENCE_S) -> None:
     playground.wait_for(
-        lambda: len(logged_offsets(playground.settings.log_dir)) == count, f"{count} clicks in the log", deadline_s
+        lambda: ClickLog(playground.settings.log_dir).n_clicks == count, f"{count} clicks in the log", deadline_s
     )
 
 

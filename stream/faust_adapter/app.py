@@ -9,6 +9,7 @@ import faust
 
 from nextclick.settings import Settings
 from stream.agent import ClickAgent, Serving
+from stream.faust_adapter.client_thread import run_in
 from stream.faust_adapter.clients import faust_broker_options
 from stream.faust_adapter.clock import now_s
 from stream.faust_adapter.consumer import ChunkSchema, connect
@@ -35,6 +36,10 @@ class StreamApp(faust.App):
     """A Faust app."""
 
     logger = logging.getLogger("faust")
+
+    async def crash(self, reason: BaseException) -> None:
+        """Stop for a reason; the client's thread calls it, too, as its own `crash`."""
+        await run_in(self.loop, super().crash(reason))
 
 
 class WorkerParts(NamedTuple):

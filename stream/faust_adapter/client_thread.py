@@ -44,6 +44,14 @@ def is_passing(error: KafkaError) -> bool:
     return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
 
 
+async def run_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Do some work in an event loop; in the one of another thread it is only begun, for that may wait for this one."""
+    if asyncio.get_running_loop() is loop:
+        await work
+    else:
+        asyncio.run_coroutine_threadsafe(work, loop)
+
+
 class ClientThread(driver.AIOKafkaConsumerThread):
     """The thread of the aiokafka client."""
 
@@ -73,6 +81,13 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         coordinator._do_heartbeat = partial(self._heartbeat, coordinator, coordinator._do_heartbeat)
         coordinator._do_rejoin_group = partial(self._rejoin, coordinator._do_rejoin_group)
         self.add_future(self._watch_group(coordinator))
+
+    async def crash(self, exc: BaseException) -> None:
+        """Tell the worker's services that this one has failed, in their own event loop.
+
+        mode would set their events from this thread, which an event loop need not survive.
+        """
+        await run_in(self.parent_loop, super().crash(exc))
 
     # What the port asks for. Called from the event loop.
 

@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 BATCH = 5_000  # records: of states 3 MB
 MAX_WAITING = 20_000  # records of one partition that wait for those of another: 20 MB at most in a usual topic
 FETCHED_KB = 8 * 1024  # of a partition, ahead of what is read
+FULL_MS = 20  # the client looks again so soon whether there is room to fetch more
 POLL_S = 0.2
 PROGRESS_S = 5.0  # between two lines about progress
 TRANSACTION_S = 60.0  # a transaction that a killed run leaves open hides what follows for so long at most
@@ -59,6 +60,7 @@ class RangeReader:
             "enable.partition.eof": True,
             "fetch.wait.max.ms": int(POLL_S * 1000),
             "queued.max.messages.kbytes": FETCHED_KB,
+            "fetch.queue.backoff.ms": FULL_MS,
         }
         self._consumer = Consumer(config)
         self._consumer.assign([TopicPartition(topic, partition, ranges[partition].first) for partition in self._ends])

@@ -44,8 +44,9 @@ def run_the_loop(playground: Any, clicks: list[Click]) -> None:
     assert errors == []
 
 
+@pytest.mark.skipif(YOOCHOOSE.exists(), reason="recorded clicks are there")
 def test_the_loop_on_simulated_clicks(playground: Any) -> None:
-    """Always: 5,000 clicks of the simulator."""
+    """Where they are not: 5,000 clicks of the simulator."""
     simulator = Simulator(Law(), 1)
     run_the_loop(playground, [(c.user_id, c.item_id, c.timestamp_ms) for c in simulator.next_clicks(NOW_MS, 5_000)])
 

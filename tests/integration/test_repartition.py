@@ -223,7 +223,7 @@ def test_killed_again_and_again_it_comes_to_the_same_end(playground: Any, seed: 
     grow(playground, 6)
     application.click_again()
     n_killed = 0
-    while run_dying(playground, rng.randint(1, 20), rng.choice(["before", "after"])) == -signal.SIGKILL:
+    while run_dying(playground, rng.randint(4, 24), rng.choice(["before", "after"])) == -signal.SIGKILL:
         n_killed += 1
         if n_killed == 3:
             grow(playground, 7)  # in the middle

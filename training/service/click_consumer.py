@@ -33,8 +33,9 @@ from training.service.trainer_role import GONE_AFTER_S, BrokerPresence
 _ANSWER_S = 6.0  # for the first answer of the broker
 _CONFIRMATION_S = 1.0  # for an answer that can also be asked for later
 # Of one poll, and fetched ahead of it: so that even records of a megabyte each do not fill the memory.
-_MAX_RECORDS = 100
+_MAX_RECORDS = 30
 _FETCHED_KB = 16 * 1024
+_FULL_MS = 20  # the client looks again so soon whether there is room to fetch more
 _log = logging.getLogger(__name__)
 
 
@@ -78,6 +79,7 @@ class ClickConsumer:
             "enable.partition.eof": True,
             "queued.max.messages.kbytes": _FETCHED_KB,
             "fetch.max.bytes": _FETCHED_KB * 1024,
+            "fetch.queue.backoff.ms": _FULL_MS,
             "error_cb": self._on_error,
         }
         self._consumer = Consumer(config)

@@ -27,7 +27,7 @@ from training.service.trainer_role import BrokerPresence, TrainerRole
 _POLL_S = 0.2  # so a stop is seen soon
 _MAX_BUFFERED_CLICKS = 100_000  # while a backlog is read: bounds the memory
 _SILENCE_S = 60.0  # a loop that has not turned for so long is stuck
-_PARTITIONS_EVERY_S = 20.0  # how often new partitions are looked for
+_PARTITIONS_EVERY_S = 10.0  # how often new partitions are looked for
 _STOP_PATIENCE_S = 2.5  # for a training that was asked to end: its process is killed, or an announcement given up
 _LEAVE_S = 0.5  # at least, to leave the group
 _DAY_S = 24 * 3600
