@@ -95,6 +95,19 @@ def test_a_commit_that_never_ends_ends_the_worker_in_time(simulation: Simulation
     assert "stands still" in str(worker.failure)
 
 
+def test_a_changelog_whose_end_is_not_reached_is_said_as_such(simulation: Simulation) -> None:
+    """The store is built again, and the second attempt has its time, too, before the watchdog loses its patience."""
+    log = simulation.kafka.log(SETTINGS.changelog_topic, 0)
+    log.open_from = log.end  # a transaction that was never finished
+    simulation.kafka.append(SETTINGS.changelog_topic, 0, [(b"u", b"state", ())])
+    worker = simulation.start("a")
+    worker.port.delay_s = 3.0  # a slow broker: each attempt takes longer than `stall_s`
+    simulation.advance(4 * STALL_S)
+
+    assert isinstance(worker.failure, TemporaryError)
+    assert "could not be restored" in str(worker.failure)
+
+
 def test_a_partition_without_a_leader_does_not_hide_a_commit_that_never_ends(simulation: Simulation) -> None:
     """The others' ends are known: one of them stands still."""
     worker = simulation.start("a")

@@ -47,3 +47,14 @@ def test_the_wait_begins_anew_after_a_broker_was_away() -> None:
 
     assert standstill.look(6, {0: WAITING}) is None
     assert standstill.look(12, {0: WAITING}) == 0
+
+
+def test_the_wait_of_a_partition_that_was_left_out_begins_anew() -> None:
+    """Nobody led it for a while: then its clicks could not be read."""
+    standstill = Standstill(patience_s=5)
+    found = [
+        standstill.look(now_s, partitions) for now_s, partitions in ((0, {0: WAITING}), (4, {}), (8, {0: WAITING}))
+    ]
+
+    assert found == [None, None, None]
+    assert standstill.look(14, {0: WAITING}) == 0
