@@ -82,6 +82,13 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         coordinator._do_rejoin_group = partial(self._rejoin, coordinator._do_rejoin_group)
         self.add_future(self._watch_group(coordinator))
 
+    def close(self) -> None:
+        """Do nothing: the client is closed when the thread stops.
+
+        Faust calls it when partitions come or go while the app stops, and would close the connections of this thread
+        in the worker's event loop: that ends the process with a segmentation fault.
+        """
+
     async def crash(self, exc: BaseException) -> None:
         """Tell the worker's services that this one has failed, in their own event loop.
 

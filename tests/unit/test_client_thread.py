@@ -37,6 +37,19 @@ class _Coordinator(GroupCoordinator):
         self.deaths += 1
 
 
+def test_partitions_that_come_while_the_app_stops_do_not_close_the_client_from_another_thread() -> None:
+    """Faust would: in the worker's event loop, where the connections are not at home."""
+
+    class _Consumer:
+        _closed = False
+
+    thread = object.__new__(ClientThread)
+    thread._consumer = _Consumer()
+    thread.close()
+
+    assert not thread._consumer._closed
+
+
 @pytest.mark.parametrize(("code", "deaths"), [(LOADS, 0), (IS_NONE, 1)])
 def test_a_coordinator_that_cannot_say_what_is_committed_is_asked_again(code: int, deaths: int) -> None:
     """Else a broker that has just started would make a worker begin where an application without offsets does."""
