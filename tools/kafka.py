@@ -55,6 +55,7 @@ _PASSING = frozenset(
         KafkaError._RESOLVE,
         KafkaError._MAX_POLL_EXCEEDED,
         KafkaError._DESTROY_BROKER,
+        KafkaError._NOENT,  # none of the partitions that were asked about has a leader
         KafkaError._PARTIAL,  # a broker that is shutting down knows neither brokers nor topics any more
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,

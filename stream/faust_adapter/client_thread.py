@@ -22,6 +22,7 @@ from aiokafka.protocol.group import SyncGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode.utils.futures import maybe_set_exception
 
 from stream.faust_adapter.clock import now_s
 from stream.protocol.assignment import Assignment, Assignments, Lease
@@ -90,11 +91,13 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         """
 
     async def crash(self, exc: BaseException) -> None:
-        """Tell the worker's services that this one has failed, in their own event loop.
+        """Tell the worker's services that this one has failed, in their own event loop, and this one's in its own.
 
-        mode would set their events from this thread, which an event loop need not survive.
+        mode would set all their events from one thread, which the event loop of another need not survive.
         """
-        await run_in(self.parent_loop, super().crash(exc))
+        self.thread_loop.call_soon_threadsafe(self._crash, exc)
+        self.parent_loop.call_soon_threadsafe(maybe_set_exception, self._thread_running, exc)
+        await run_in(self.parent_loop, self.app.crash(exc))
 
     # What the port asks for. Called from the event loop.
 
@@ -106,9 +109,9 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         """Let the next fetch begin at these offsets."""
         await self._in_thread(self._seek(assignment, positions))
 
-    async def places(self, assignment: Assignment) -> Mapping[int, Place]:
+    async def places(self, assignment: Assignment, partitions: Collection[int]) -> Mapping[int, Place]:
         """Ask for what is committed and what is there, for as long as no broker answers."""
-        return await self._in_thread(self._places(assignment))
+        return await self._in_thread(self._places(assignment, partitions))
 
     async def ends(self, assignment: Assignment) -> Mapping[int, int]:
         """Ask for the ends of the clicks, as far as they are readable."""
@@ -184,8 +187,9 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         for tp, position in self._positions.items():
             consumer.seek(tp, position)
 
-    async def _places(self, assignment: Assignment) -> Mapping[int, Place]:
-        consumer, partitions = self._ensure_consumer(), self._partitions(assignment)
+    async def _places(self, assignment: Assignment, numbers: Collection[int]) -> Mapping[int, Place]:
+        consumer = self._ensure_consumer()
+        partitions = [TopicPartition(self.clicks_topic, number) for number in numbers]
         while not assignment.is_over:
             try:
                 committed = await consumer._coordinator.fetch_committed_offsets(partitions)
@@ -277,7 +281,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         lease = self._lease()
         answered = await beat()
         if coordinator.generation < 0:  # the broker does not know this member
-            lease.void()
+            lease.void(now_s())
         elif answered and (lease.is_held(sent_s) or await self._is_member(coordinator)):
             lease.renew(sent_s)
         return answered

@@ -57,6 +57,8 @@ HOOKS = (
         "seek: one question for all partitions",
     ),
     ("faust.app.base", "App", "_fetcher", "chunks: begins to deliver"),
+    ("mode.threads", "ServiceThread", "_crash", "failures: told in each thread's own event loop"),
+    ("mode.threads", "ServiceThread", "_thread_running", "failures: told in each thread's own event loop"),
 )
 # Attributes that only instances have: looked for in the source of the constructor.
 INSTANCE_HOOKS = (

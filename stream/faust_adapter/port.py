@@ -12,6 +12,7 @@ from faust.types import TP
 
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
+from stream.faust_adapter.client_thread import ENDS_S
 from stream.faust_adapter.clock import now_s
 from stream.faust_adapter.consumer import ChunkConsumer
 from stream.faust_adapter.producer import LeasedProducer
@@ -60,14 +61,21 @@ class FaustPort:
     async def fetch(self, assignment: Assignment) -> Mapping[int, Run]:
         return await self._consumer.client.fetch(assignment)
 
-    async def places(self, assignment: Assignment) -> Mapping[int, Place]:
-        return await self._consumer.client.places(assignment)
+    async def places(self, assignment: Assignment, partitions: Collection[int]) -> Mapping[int, Place]:
+        return await self._consumer.client.places(assignment, partitions)
 
     async def seek(self, assignment: Assignment, positions: Mapping[int, int]) -> None:
         await self._consumer.client.seek(assignment, positions)
 
     async def commit(self, assignment: Assignment, offsets: Mapping[int, int]) -> bool:
-        return await self._consumer.client.commit_offsets(assignment, offsets)
+        committing = asyncio.ensure_future(self._consumer.client.commit_offsets(assignment, offsets))
+        ended = asyncio.ensure_future(assignment.ended.wait())
+        await asyncio.wait([committing, ended], return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not committing.done():  # aiokafka would go on, and commit for the next assignment
+            committing.cancel()
+            return False
+        return committing.result()
 
     async def send(
         self, assignment: Assignment, topic: str, partition: int, records: Iterable[Record]
@@ -129,14 +137,19 @@ class FaustPort:
 
     async def stop_reading(self) -> None:
         self._stop_reading.set()
-        if self._reading is not None:
-            await asyncio.wait([self._reading])
-            if not self._reading.cancelled():
-                self._reading.exception()  # seen: asyncio need not complain
+        reading = self._reading
+        if reading is not None:
+            await asyncio.wait([reading])
+            if not reading.cancelled():
+                reading.exception()  # seen: asyncio need not complain
         self._reading, self._stop_reading = None, threading.Event()
 
     async def ends(self, assignment: Assignment) -> Mapping[int, int]:
-        return await self._consumer.client.ends(assignment)
+        try:
+            async with asyncio.timeout(ENDS_S + 1):  # the client's thread may hang, too
+                return await self._consumer.client.ends(assignment)
+        except TimeoutError as error:
+            raise BrokerAway from error
 
     async def identity(self) -> TopicIdentity:
         try:

@@ -53,16 +53,16 @@ class Lease:
         """Hold it from the time at which a heartbeat was sent that the broker answered. From any thread."""
         self._renewed_s = max(self._renewed_s, sent_s)
 
-    def void(self) -> None:
+    def void(self, now_s: float) -> None:
         """Give it up: the broker does not know this worker any more. From any thread."""
-        self._renewed_s = float("-inf")
+        self._renewed_s = min(self._renewed_s, now_s - self._duration_s)
 
     def is_held(self, now_s: float) -> bool:
         """Tell whether it is held. From any thread."""
         return self.lost_for_s(now_s) < 0
 
     def lost_for_s(self, now_s: float) -> float:
-        """Give for how long it has not been held; below 0 while it is, infinity if it never was or was given up."""
+        """Give for how long it has not been held; below 0 while it is, infinity if it never was."""
         return now_s - (self._renewed_s + self._duration_s)
 
 
@@ -119,6 +119,7 @@ class Assignment:
         room: is taken by each chunk that is published and not yet acknowledged.
         last_publication: of the chunk that was published last; ends when that one is acknowledged, or has failed.
         committing: held by the one commit that is under way.
+        ended: set when it has.
     """
 
     def __init__(self, session_timeout_s: float, now_s: float) -> None:
@@ -132,6 +133,7 @@ class Assignment:
         self.room = asyncio.Semaphore(MAX_UNFINISHED_CHUNKS)
         self.last_publication: asyncio.Task[None] | None = None
         self.committing = asyncio.Lock()
+        self.ended = asyncio.Event()
         self._waiting_chunks = 0
         self._news = asyncio.Event()
         self._moved_s = now_s
@@ -150,6 +152,7 @@ class Assignment:
     def end(self) -> None:
         """Nothing of it counts any more."""
         self.phase = Phase.GONE
+        self.ended.set()
         self._news.set()
 
     async def wait_for_room(self) -> None:

@@ -55,21 +55,23 @@ class Membership:
         self._assignments: Assignments = reader.assignments
         self._taking_over: asyncio.Task[None] | None = None
         self._closed = False
+        self._giving_back = asyncio.Lock()
 
     async def revoked(self) -> None:
         """Give back whatever is assigned. On return nothing of it is read, written, sent or committed any more."""
-        assignment = self._assignments.current
-        was_served = assignment.serves
-        if assignment.phase is not Phase.JOINING:
-            assignment.enter(Phase.DRAINING, self._port.now_s())
-        try:
-            await self._stop_taking_over()
-            if was_served:
-                await self._finish(assignment)
-        except Exception as error:  # the clients' library would only log it
-            self._fail(assignment, error)
-        finally:
-            self._end(assignment)
+        async with self._giving_back:  # the stop gives them back, too
+            assignment = self._assignments.current
+            was_served = assignment.serves
+            if assignment.phase is not Phase.JOINING:
+                assignment.enter(Phase.DRAINING, self._port.now_s())
+            try:
+                await self._stop_taking_over()
+                if was_served:
+                    await self._finish(assignment)
+            except Exception as error:  # the clients' library would only log it
+                self._fail(assignment, error)
+            finally:
+                self._end(assignment)
 
     async def close(self, *, finish: bool) -> None:
         """End for good.
@@ -78,17 +80,20 @@ class Membership:
             finish: whether to finish and commit what is unfinished, without a deadline, and to leave the group.
         """
         self._closed = True
-        assignment = self._assignments.current
-        was_served = assignment.serves
-        if was_served:
-            assignment.enter(Phase.DRAINING, self._port.now_s())
-        await self._stop_taking_over()
-        if finish:
-            if was_served and assignment.lease.is_held(self._port.now_s()):
-                await self._publisher.drain(assignment)
-                await self.commit(assignment)
-            await self._port.leave()
-        self._end(assignment)
+        async with self._giving_back:
+            assignment = self._assignments.current
+            was_served = assignment.serves
+            if was_served:
+                assignment.enter(Phase.DRAINING, self._port.now_s())
+            try:
+                await self._stop_taking_over()
+                if finish and was_served and assignment.lease.is_held(self._port.now_s()):
+                    await self._publisher.drain(assignment)
+                    await self.commit(assignment)
+            finally:
+                if finish:
+                    await self._port.leave()
+                self._end(assignment)
 
     def assigned(self, active: Collection[int], standby: Collection[int]) -> None:
         """Take partitions over, in the background.
@@ -206,7 +211,7 @@ class Membership:
         """Go back to what was committed; where nothing was yet, to where this application begins."""
         if not assignment.active:
             return
-        places = await self._port.places(assignment)
+        places = await self._port.places(assignment, assignment.active)
         for number, partition in assignment.partitions.items():
             place = places[number]
             position = start_position(self._settings, number, place, self._reader.report_lost)

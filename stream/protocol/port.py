@@ -103,14 +103,17 @@ class Port(Protocol):
         Nothing is given for an assignment that has ended, nor before its positions were sought.
         """
 
-    async def places(self, assignment: Assignment) -> Mapping[int, Place]:
-        """Ask the broker for all active partitions of an assignment; nothing is given for one that has ended."""
+    async def places(self, assignment: Assignment, partitions: Collection[int]) -> Mapping[int, Place]:
+        """Ask the broker for active partitions of an assignment; nothing is given for one that has ended."""
 
     async def seek(self, assignment: Assignment, positions: Mapping[int, int]) -> None:
         """Let the next fetch of an assignment begin at these offsets; does nothing for one that has ended."""
 
     async def commit(self, assignment: Assignment, offsets: Mapping[int, int]) -> bool:
-        """Commit; tells whether the broker has taken it. It takes nothing from a worker that it has evicted."""
+        """Commit; tells whether the broker has taken it. It takes nothing from a worker that it has evicted.
+
+        Gives up when the assignment ends.
+        """
 
     async def send(
         self, assignment: Assignment, topic: str, partition: int, records: Iterable[Record]

@@ -78,7 +78,7 @@ class ClickReader:
         """
         position = assignment.partitions[number].position
         if run.first > position:
-            place = (await self._port.places(assignment)).get(number)
+            place = (await self._port.places(assignment, [number])).get(number)
             if place is not None and place.first >= run.first:
                 self.report_lost(number, position, run.first)
                 return Run(position, run.records, run.end)

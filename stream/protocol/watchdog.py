@@ -109,11 +109,16 @@ class Watchdog:
             PermanentError: the clicks topic is another one.
         """
         while True:
+            slept_s = self._port.now_s()
             await self._port.sleep(LOOK_S)
+            slept_s = self._port.now_s() - slept_s
             assignment = self._assignments.current
             if assignment is not self._watched or not assignment.serves:
                 self._standstill.forget()
                 self._watched = assignment
+            if slept_s > LOOK_S + self._stall_s / 2:  # the whole worker was paused: nothing could move
+                self._standstill.forget()
+                assignment.moved(self._port.now_s())
             if assignment.serves:
                 await self._look_at_partitions(assignment)
             else:

@@ -44,6 +44,7 @@ from tools.kafka import (
     Failure,
     OffsetRange,
     TopicIdentity,
+    answer_of,
     answers,
     describe_topic,
     failure_of,
@@ -235,7 +236,7 @@ class _Repartition:
                     f"no topic shrinks: let {settings.clicks_topic} grow to as many, and run it again"
                 )
             if found < partitions:
-                answers(lambda name=topic: self._admin.create_partitions([NewPartitions(name, partitions)]))  # type: ignore[misc]
+                answer_of(self._admin.create_partitions([NewPartitions(topic, partitions)])[topic])
                 self._wait_until_grown(topic, partitions)
 
     def _wait_until_grown(self, topic: str, partitions: int) -> None:

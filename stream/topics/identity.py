@@ -53,8 +53,7 @@ def refuse_other_topic(settings: Settings, noted: TopicIdentity, now: TopicIdent
         raise PermanentError(
             f"the states of application {settings.app} were made from the topic {noted.topic} of id {noted.topic_id}, "
             f"but the clicks topic now {found}: its clicks would be taken for ones that were applied before. Start a "
-            "new application with --set app=NAME, which reads the clicks from their beginning, or delete the topic "
-            f"{settings.changelog_topic} and run `nextclick topics`: either way states start anew"
+            "new application with --set app=NAME: its states start anew, and it reads the clicks from their beginning"
         )
     if noted.partitions != now.partitions:
         raise PermanentError(

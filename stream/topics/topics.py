@@ -105,7 +105,7 @@ class Topics:
             created = self._admin.create_topics(wanted)
         for name, future in created.items():
             try:
-                answer_of(future)
+                answer_of(future, KNOWN_S)
             except KafkaException as error:
                 if failure_of(error.args[0]) is Failure.PASSING:
                     raise self._no_answer(error) from error

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from demo.local_kafka import LocalKafka
 from nextclick.bundle import verify_bundle
 from nextclick.clicks import ClickFields, encode_click
+from nextclick.errors import PermanentError
 from nextclick.manifest import encode_manifest
 from stream.topics.topics import Topics
 from tests.trainers import (
@@ -43,9 +44,11 @@ from tests.trainers import (
 from tools.client_config import producer_config
 from tools.kafka import offset_ranges
 from training.service import click_consumer
+from training.service.click_consumer import ClickConsumer
 from training.service.click_log import ClickLog
 from training.service.log_files import read_rows, write_file
 from training.service.trainer import Trainer
+from training.service.trainer_role import BrokerPresence
 
 SEED = 1
 
@@ -302,6 +305,31 @@ def test_a_partition_without_a_leader_is_waited_for_at_the_start(
         trainer.close()
 
     assert sum("waiting, nothing is lost" in record.message for record in caplog.records) == 2
+
+
+def test_an_offset_that_is_missing_is_asked_for_again_until_it_can_be_explained(
+    playground: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client asks once for an offset. A broker that does not say at once what it has must not end it there."""
+    settings = playground.settings
+    playground.send(clicks(0, 400))
+    ends = {message.partition(): message.offset() + 1 for message in playground.read(settings.clicks_topic)}
+    delete_clicks(playground, {0: ends[0] // 2})
+    leaderless = iter([True])
+
+    def asked(*arguments: Any) -> Any:
+        if next(leaderless, False):
+            raise KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
+        return offset_ranges(*arguments)
+
+    monkeypatch.setattr(click_consumer, "offset_ranges", asked)
+    consumer = ClickConsumer(settings, BrokerPresence(settings.broker))
+    consumer.start(dict.fromkeys(ends, 0), consumer.identity())
+    try:
+        with pytest.raises(PermanentError, match="removed clicks before they were logged"):
+            playground.wait_for(lambda: consumer.poll(0.1) and False, "an explanation")
+    finally:
+        consumer.close()
 
 
 def test_clicks_that_retention_takes_from_a_running_trainer_are_named(trainers: Any) -> None:

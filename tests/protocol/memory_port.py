@@ -120,7 +120,7 @@ class MemoryPort:
                     self._assignments.current.lease.renew(sent_s)
                     continue
                 if answer == "unknown":
-                    self._assignments.current.lease.void()
+                    self._assignments.current.lease.void(self.now_s())
                 await membership.revoked()
                 break
 
@@ -173,12 +173,12 @@ class MemoryPort:
                 self._positions[partition] = end
         return runs
 
-    async def places(self, assignment: Assignment) -> Mapping[int, Place]:
+    async def places(self, assignment: Assignment, partitions: Collection[int]) -> Mapping[int, Place]:
         await self._hang("places")
-        await self._answered(self._kafka.clicks_topic, assignment.active)
+        await self._answered(self._kafka.clicks_topic, partitions)
         if assignment.is_over:
             return {}
-        logs = {p: self._kafka.log(self._kafka.clicks_topic, p) for p in assignment.active}
+        logs = {p: self._kafka.log(self._kafka.clicks_topic, p) for p in partitions}
         return {p: Place(self._kafka.committed.get(p), log.first, log.readable_end) for p, log in logs.items()}
 
     async def seek(self, assignment: Assignment, positions: Mapping[int, int]) -> None:
@@ -187,8 +187,11 @@ class MemoryPort:
             self._sought_for, self._positions = assignment, dict(positions)
 
     async def commit(self, assignment: Assignment, offsets: Mapping[int, int]) -> bool:
-        await self._hang("commit")
-        await self._answered(self._kafka.clicks_topic, ())
+        answered = asyncio.ensure_future(self._commit_is_answered())
+        ended = asyncio.ensure_future(assignment.ended.wait())
+        await asyncio.wait([answered, ended], return_when=asyncio.FIRST_COMPLETED)
+        answered.cancel()
+        ended.cancel()
         if assignment.is_over:
             return False
         if self.failing_commits:
@@ -196,7 +199,14 @@ class MemoryPort:
             return False
         return self._kafka.commit(self.name, self._generation, offsets)
 
+    async def _commit_is_answered(self) -> None:
+        await self._hang("commit")
+        await self._answered(self._kafka.clicks_topic, ())
+
     async def ends(self, assignment: Assignment) -> Mapping[int, int]:
+        if "ends" in self.hanging:  # bounded all the same
+            await asyncio.sleep(ANSWER_S)
+            raise BrokerAway
         await asyncio.sleep(self.delay_s)
         answered = [p for p in assignment.active if self._kafka.answers(self._kafka.clicks_topic, [p])]
         if len(answered) < len(assignment.active):

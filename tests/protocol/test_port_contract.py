@@ -198,7 +198,7 @@ class TestPortContract:
         await world.produce(clicks, 0, records("c"))
         assignment = await world.serving({0: 0, 1: 0})
         before = await read_up_to(world, assignment, 1)
-        place, ends = (await world.port.places(assignment))[0], await world.port.ends(assignment)
+        place, ends = (await world.port.places(assignment, [0, 1]))[0], await world.port.ends(assignment)
         await commit()
         after = await read_up_to(world, assignment, 4)
 
@@ -217,7 +217,7 @@ class TestPortContract:
 
         assert runs[0].first == 3
         assert offsets(runs) == [3, 4]
-        assert (await world.port.places(assignment))[0].first == 3
+        assert (await world.port.places(assignment, [0, 1]))[0].first == 3
 
     @contract()
     async def test_a_partition_that_retention_has_emptied_shows_as_a_run_that_begins_later(self, world: World) -> None:
@@ -261,9 +261,9 @@ class TestPortContract:
         """Nothing is committed before the first commit, which shows at once; each partition by itself."""
         await world.produce(world.settings.clicks_topic, 0, records(*"abc"))
         assignment = await world.assignment()
-        before = await world.port.places(assignment)
+        before = await world.port.places(assignment, [0, 1])
         taken = await world.port.commit(assignment, {0: 2})
-        after = await world.port.places(assignment)
+        after = await world.port.places(assignment, [0, 1])
 
         assert before == {0: Place(None, 0, 3), 1: Place(None, 0, 0)}
         assert taken is True
@@ -584,6 +584,20 @@ class TestPortContract:
         assert waited_s < BOUNDED_S
 
     @contract(may_be_paused=True)
+    async def test_a_commit_gives_up_when_its_assignment_ends(self, world: World) -> None:
+        """However long the broker is away: it must not be sent for the next assignment."""
+        assignment = await world.serving({0: 0, 1: 0})
+        with world.broker_away():
+            committing = asyncio.ensure_future(world.port.commit(assignment, {0: 0}))
+            await world.port.sleep(A_WHILE_S)
+            waits = not committing.done()
+            world.assignments.end_current(world.port.now_s())
+            taken = await asyncio.wait_for(committing, DEADLINE_S)
+
+        assert waits
+        assert taken is False
+
+    @contract(may_be_paused=True)
     async def test_everything_else_waits_for_a_broker_that_is_away(self, world: World) -> None:
         """And goes on when it is back."""
         settings, port = world.settings, world.port
@@ -594,7 +608,7 @@ class TestPortContract:
             waiting = [
                 asyncio.ensure_future(work)
                 for work in (
-                    port.places(assignment),
+                    port.places(assignment, [0, 1]),
                     port.commit(assignment, {0: 1}),
                     port.send(assignment, settings.recommendations_topic, 0, records("update")),
                     port.restore([0], progress_of_nothing),

@@ -132,6 +132,67 @@ def test_a_heartbeat_that_never_ends_ends_the_worker_in_time(simulation: Simulat
     assert "no heartbeat" in str(worker.failure)
 
 
+def test_a_worker_that_was_given_up_has_time_to_join_again(simulation: Simulation) -> None:
+    """The coordinator does not know it any more, and the group takes its time to form."""
+    worker = simulation.start("a")
+    simulation.advance(5 * STALL_S)
+    worker.assignments.current.lease.void(simulation.clock.now_s)
+    worker.port.hanging.add("heartbeat")
+    simulation.advance(STALL_S)
+    early = worker.failure
+    simulation.advance(STALL_S + 3 * LOOK_S + ANSWER_S)
+
+    assert early is None
+    assert "no heartbeat" in str(worker.failure)
+
+
+def test_a_worker_that_was_paused_for_long_joins_again(simulation: Simulation) -> None:
+    """The time in which it did not run is no standstill."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    _users(simulation, 0)
+    worker.is_paused = True
+    simulation.advance(5 * STALL_S)
+    worker.is_paused = False
+    worker.port.delay_s = 2.0  # the watchdog looks before the first answer
+    simulation.advance(30)
+
+    assert worker.failure is None
+    assert worker.assignments.current.serves
+
+
+def test_questions_that_never_end_do_not_hide_the_lost_lease(simulation: Simulation) -> None:
+    """The thread of the client hangs: the port's answer is bounded, and the lease is looked at next."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    worker.port.hanging |= {"ends", "heartbeat"}
+    simulation.advance(SETTINGS.session_timeout_s + 2 * STALL_S + 5 * LOOK_S + 3 * ANSWER_S)
+
+    assert isinstance(worker.failure, TemporaryError)
+    assert "no heartbeat" in str(worker.failure)
+
+
+@pytest.mark.parametrize("moment_s", [0.01 * step for step in range(12)])
+def test_a_stop_in_the_middle_of_a_rebalance_finishes_what_was_begun(simulation: Simulation, moment_s: float) -> None:
+    """Both give partitions back: the second waits for the first."""
+    worker = simulation.start("a")
+    worker.port.delay_s = 0.05
+    simulation.advance(HEARTBEAT_S + 0.1)
+    for number in range(40):
+        simulation.click(f"u{number}")
+    simulation.advance(0.02)
+    worker.loop.call_soon(lambda: worker.tasks.append(worker.loop.create_task(worker.membership.revoked())))
+    simulation.advance(moment_s)
+    simulation.stop("a")
+    simulation.advance(5)
+    simulation.start("b")
+    simulation.advance(30)
+    report = simulation.report()
+
+    assert report.violations == {}
+    assert (report.answered_by_later, report.repeated_updates) == (0, 0)
+
+
 def test_a_failure_while_partitions_are_given_back_ends_the_worker(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,7 @@ def test_a_void_lease_is_not_held_until_it_is_renewed() -> None:
     """The broker did not know the member; then it joined again."""
     lease = Lease(10.0)
     lease.renew(sent_s=100.0)
-    lease.void()
+    lease.void(101.0)
     held = lease.is_held(101.0)
     lease.renew(sent_s=102.0)
 

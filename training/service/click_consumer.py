@@ -35,6 +35,7 @@ _CONFIRMATION_S = 1.0  # for an answer that can also be asked for later
 # Of one poll, and fetched ahead of it: so that even records of a megabyte each do not fill the memory.
 _MAX_RECORDS = 30
 _FETCHED_KB = 16 * 1024
+_AGAIN_S = 1.0
 _FULL_MS = 20  # the client looks again so soon whether there is room to fetch more
 _log = logging.getLogger(__name__)
 
@@ -71,6 +72,9 @@ class ClickConsumer:
         self._decode = click_decoder(ClickFields.of(settings))
         self._last_error = ""
         self._unknown_since_s: float | None = None
+        self._again_s: float | None = (
+            None  # when all partitions are asked for again: the client asks once for an offset
+        )
         self._failures: list[tuple[KafkaError, int | None]] = []
         self._next: dict[int, int] = {}
         self._at_end: set[int] = set()
@@ -138,11 +142,8 @@ class ClickConsumer:
         try:
             now = describe_topic(self._admin, topic, _CONFIRMATION_S)
         except KafkaException as error:
-            failure = failure_of(error.args[0])
-            if failure is Failure.PASSING:
+            if failure_of(error.args[0]) is Failure.PASSING:
                 self._presence.missed()
-            elif failure is Failure.GONE:
-                self._suspect_gone()
             raise self._explained(error) from error
         self._presence.answered()
         if self._topic is not None:
@@ -155,6 +156,7 @@ class ClickConsumer:
         self._topic = identity
         self._consumer.poll(0)  # what the client had to say of a time that is over
         self._next = dict(positions)
+        self._again_s = None
         self._at_end.clear()
         self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in positions.items()])
 
@@ -162,7 +164,7 @@ class ClickConsumer:
         """Read no more, until the next `start`."""
         self._consumer.unassign()
         self._next = {}
-        self._unknown_since_s = None
+        self._unknown_since_s = self._again_s = None
         self._failures.clear()
 
     def poll(self, timeout_s: float) -> list[ReadRecord]:
@@ -173,6 +175,9 @@ class ClickConsumer:
         """
         while self._failures:
             self._handle(*self._failures.pop(0))
+        if self._again_s is not None and time.monotonic() > self._again_s:
+            assert self._topic is not None
+            self.start(self._next, self._topic)
         if self._unknown_since_s is not None:
             self._suspect_gone()
         records = []
@@ -228,7 +233,7 @@ class ClickConsumer:
             metadata = self._consumer.list_topics(timeout=_ANSWER_S)
         except KafkaException as error:
             raise self._no_answer(error) from error
-        self._cluster_id = str(metadata.cluster_id)
+        self._cluster_id = metadata.cluster_id or ""
         for name in (self._settings.clicks_topic, self._settings.models_topic):
             if name not in metadata.topics:
                 raise PermanentError(
@@ -237,11 +242,25 @@ class ClickConsumer:
                 )
 
     def _explained(self, error: KafkaException) -> NextclickError:
-        if failure_of(error.args[0]) is not Failure.REFUSED:
-            return self._no_answer(error)
-        return PermanentError(
-            f"the broker refuses to describe the topic {self._settings.clicks_topic}: {error.args[0].str()}; correct "
-            "the rights of the trainer's user"
+        """Say what an error about the clicks topic means.
+
+        Raises:
+            PermanentError: the topic has been gone for a while.
+        """
+        topic, reason = self._settings.clicks_topic, error.args[0].str()
+        match failure_of(error.args[0]):
+            case Failure.REFUSED:
+                return PermanentError(
+                    f"the broker refuses to describe the topic {topic}: {reason}; correct the rights of the trainer's "
+                    "user"
+                )
+            case Failure.GONE:
+                self._suspect_gone()
+            case Failure.PASSING:
+                self._unknown_since_s = None
+        return TemporaryError(
+            f"the broker at {self._settings.broker} does not say what the topic {topic} has: {reason}; is it up, and "
+            "does each partition have a leader?"
         )
 
     def _no_answer(self, error: KafkaException) -> TemporaryError:
@@ -274,13 +293,14 @@ class ClickConsumer:
         self._unknown_since_s = now_s
         with contextlib.suppress(TemporaryError):  # no answer: the next look is as long again from now
             self._check_topics()
-            self.confirm_topic()
             self._unknown_since_s = None
-            assert self._topic is not None
-            self.start(self._next, self._topic)
+            if self._topic is not None:
+                self.confirm_topic()
+                self.start(self._next, self._topic)
 
     def _explain_missing_offset(self, partition: int | None) -> None:
         """Say why the broker does not have what should be read next, if it can be said; else it is tried again soon."""
+        self._again_s = time.monotonic() + _AGAIN_S
         try:
             topic = self.confirm_topic()
             ranges = self.offset_ranges(topic)

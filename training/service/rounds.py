@@ -146,6 +146,7 @@ class Rounds:
 
     def _publish(self, draft: Path, manifest: Manifest, before: Manifest | None) -> None:
         """Workers must find the bundle before they hear of it; the one before may be on its way to one of them."""
+        self._role.membership()  # who has lost the role leaves the note of bundles in use to its successor
         self._store.keep(draft, manifest.bundle_id)
         self._store.note_in_use({manifest.bundle_id} | ({before.bundle_id} if before is not None else set()))
         try:
