@@ -51,7 +51,8 @@ class Cluster:
         config = {"listeners": listeners, "controller.quorum.bootstrap.servers": self._controller}
         self._first = LocalKafka(port=port, config=config | (_OWN_TOPICS if with_second else {}))
         self._second = _SecondBroker(self._controller) if with_second else None
-        self._thread = ThreadPoolExecutor(1, "brokers")  # a broker lives as long as the thread that starts it
+        # A broker lives as long as the thread that starts it. Each has its own: one waits for the other to answer.
+        self._thread, self._second_thread = ThreadPoolExecutor(1, "broker"), ThreadPoolExecutor(1, "second broker")
         self._asked: list[Future[None]] = []
         self._stopped_s: float | None = None
         self.leaderless_s = 0.0
@@ -60,7 +61,7 @@ class Cluster:
         """Start the brokers, wait until they answer, and give the first one's address."""
         self._thread.submit(self._first.start).result()
         if self._second is not None:
-            self._thread.submit(self._second.start).result()
+            self._second_thread.submit(self._second.start).result()
             admin = AdminClient({"bootstrap.servers": self._first.bootstrap})
             while len(admin.list_topics(timeout=ANSWER_S).brokers) < 2:
                 time.sleep(RETRY_S)
@@ -87,7 +88,7 @@ class Cluster:
             time.sleep(RETRY_S)
 
     def ask(self, action: Action) -> None:
-        """Do one of the things that the schedule does to a broker, after what was asked for before."""
+        """Do one of the things that the schedule does to a broker, after what was asked of the same one before."""
         actions: dict[Action, Callable[[], None]] = {
             Action.STOP_BROKER: lambda: self._first.stop(keep_data=True),
             Action.START_BROKER: self._first.start,
@@ -96,7 +97,8 @@ class Cluster:
             Action.STOP_SECOND: self._stop_second,
             Action.START_SECOND: self._start_second,
         }
-        self._asked.append(self._thread.submit(actions[action]))
+        is_second = action in (Action.STOP_SECOND, Action.START_SECOND)
+        self._asked.append((self._second_thread if is_second else self._thread).submit(actions[action]))
 
     def settled(self) -> bool:
         """Whether all that was asked for is done; raises what went wrong with it."""
@@ -105,9 +107,10 @@ class Cluster:
     def end(self) -> None:
         """Stop them for good."""
         if self._second is not None:
-            self._thread.submit(self._second.end).result()
+            self._second_thread.submit(self._second.end).result()
         self._thread.submit(self._first.stop).result()
-        self._thread.shutdown()
+        for thread in (self._thread, self._second_thread):
+            thread.shutdown()
 
     def _stop_second(self) -> None:
         assert self._second is not None
