@@ -99,9 +99,9 @@ def build_worker(
         options=dict(STORE_OPTIONS),  # Faust changes it
     )
     port = FaustPort(app, settings, table.data)
-    reader = ClickReader(port, assignments, settings.clicks_topic, serving.metrics.lost.inc)
-    publisher = Publisher(port, table.data, settings, on_failure)
     topic_check = TopicCheck(port, topic.judge)
+    reader = ClickReader(port, assignments, topic_check, settings.clicks_topic, serving.metrics.lost.inc)
+    publisher = Publisher(port, table.data, settings, on_failure)
     membership = Membership(port, table.data, settings, reader, publisher, topic_check)
     connect(app, settings, membership, reader)
     app.tables.add(table)

@@ -67,6 +67,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         self._sought_for: Assignment | None = None
         self._positions: dict[TopicPartition, int] = {}  # where the last fetch ended, or what was sought since
         self._has_traffic = False
+        self._doubts_topic = False
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -76,7 +77,9 @@ class ClientThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
-        coordinator = self._ensure_consumer()._coordinator
+        consumer = self._ensure_consumer()
+        client, coordinator = consumer._client, consumer._coordinator
+        client.force_metadata_update = partial(self._doubt_topic, client.force_metadata_update)
         self._synced_s = float("-inf")
         coordinator._send_req = partial(self._send, coordinator, coordinator._send_req)
         coordinator._do_heartbeat = partial(self._heartbeat, coordinator, coordinator._do_heartbeat)
@@ -120,6 +123,11 @@ class ClientThread(driver.AIOKafkaConsumerThread):
     async def commit_offsets(self, assignment: Assignment, offsets: Mapping[int, int]) -> bool:
         """Commit; tells whether the broker has taken it."""
         return await self._in_thread(self._commit_offsets(assignment, offsets))
+
+    def doubts_topic(self) -> bool:
+        """Tell, once, whether the topic may be another one than at the last question."""
+        doubts, self._doubts_topic = self._doubts_topic, False
+        return doubts
 
     def leave_group_on_stop(self) -> None:
         """Let the broker know at the stop that this worker goes for good.
@@ -258,6 +266,11 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         fetcher = self._ensure_consumer()._fetcher
         fetcher._fetch_min_bytes = GATHER_BYTES if has_traffic else 1
         fetcher._fetch_max_wait_ms = int(self.gather_ms if has_traffic else IDLE_WAIT_S * 1000)
+
+    def _doubt_topic(self, update_metadata: Callable[[], Any]) -> Any:
+        """aiokafka asks for metadata out of turn when a partition is not where it was, or is gone."""
+        self._doubts_topic = True
+        return update_metadata()
 
     # The group.
 

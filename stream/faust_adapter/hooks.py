@@ -83,6 +83,7 @@ INSTANCE_HOOKS = (
         "producer: goes on as a new one",
     ),
     ("faust.transport.consumer", "ThreadDelegateConsumer", "_thread", "chunks: the thread of the client"),
+    ("aiokafka", "AIOKafkaConsumer", "_client", "topic: notices that a partition was gone"),
     ("aiokafka", "AIOKafkaConsumer", "_coordinator", "lease: follows the group"),
     ("aiokafka", "AIOKafkaConsumer", "_fetcher", "chunks: how the broker gathers"),
     ("aiokafka", "AIOKafkaConsumer", "_isolation_level", "chunks: read_committed"),

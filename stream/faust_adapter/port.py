@@ -151,6 +151,9 @@ class FaustPort:
         except TimeoutError as error:
             raise BrokerAway from error
 
+    def doubts_topic(self) -> bool:
+        return self._consumer.client.doubts_topic()
+
     async def identity(self) -> TopicIdentity:
         try:
             async with asyncio.timeout(ANSWER_S + 1):

@@ -168,6 +168,11 @@ class Port(Protocol):
             BrokerAway: none of them has an answer.
         """
 
+    def doubts_topic(self) -> bool:
+        """Tell, once, whether the clicks topic may be another one than at the last question: a partition was gone, or
+        not where it was. What is fetched from another one was fetched after that.
+        """
+
     async def identity(self) -> TopicIdentity:
         """Ask the broker what the clicks topic is now; bounded in time.
 

@@ -8,6 +8,7 @@ from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Assignments
 from stream.protocol.port import Place, Port, Run
+from stream.protocol.topic_check import TopicCheck
 
 _log = logging.getLogger(__name__)
 
@@ -32,16 +33,25 @@ class ClickReader:
         assignments: what is assigned.
     """
 
-    def __init__(self, port: Port, assignments: Assignments, clicks_topic: str, on_lost: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        port: Port,
+        assignments: Assignments,
+        topic_check: TopicCheck,
+        clicks_topic: str,
+        on_lost: Callable[[int], None],
+    ) -> None:
         """Make a reader.
 
         Args:
             port: where the clicks come from.
             assignments: what is assigned.
+            topic_check: is asked where the port doubts that clicks are of the topic that they were of.
             clicks_topic: for messages.
             on_lost: told how many offsets retention has taken before they were read.
         """
         self._port = port
+        self._topic_check = topic_check
         self.assignments = assignments
         self._clicks_topic = clicks_topic
         self._on_lost = on_lost
@@ -51,6 +61,7 @@ class ClickReader:
 
         Raises:
             TemporaryError: the broker has lost clicks, or gives them out of order.
+            PermanentError: the topic has grown, or was created anew.
         """
         while True:
             assignment = self.assignments.current
@@ -58,6 +69,8 @@ class ClickReader:
             if not assignment.serves:
                 continue
             fetched = await self._port.fetch(assignment)
+            if self._port.doubts_topic():
+                await self._topic_check.wait()
             runs = {number: await self._joined(assignment, number, run) for number, run in fetched.items()}
             # The wait was long: what was fetched for an assignment that is being given back comes again to its next
             # owner.

@@ -89,6 +89,7 @@ class MemoryPort:
         self._assignments = assignments
         self._loop = asyncio.get_running_loop()
         self._generation = -1
+        self._topic_id = kafka.topic_id
         self._sought_for: Assignment | None = None
         self._positions: dict[int, int] = {}
         self._queues: dict[tuple[str, int], list[_Batch]] = {}
@@ -214,6 +215,10 @@ class MemoryPort:
         if assignment.active and not answered:
             raise BrokerAway
         return {p: self._kafka.log(self._kafka.clicks_topic, p).readable_end for p in answered}
+
+    def doubts_topic(self) -> bool:
+        doubts, self._topic_id = self._topic_id != self._kafka.topic_id, self._kafka.topic_id
+        return doubts
 
     async def identity(self) -> TopicIdentity:
         try:

@@ -89,9 +89,9 @@ class MemoryWorker:
         self.lost = 0
         self.assignments = Assignments(settings.session_timeout_s, kafka.clock.now_s)
         self.port = MemoryPort(self.name, kafka, settings, store, self.assignments)
-        self.reader = ClickReader(self.port, self.assignments, settings.clicks_topic, self._count_lost)
-        self.publisher = Publisher(self.port, store, settings, self.fail)
         topic_check = TopicCheck(self.port, self._judge)
+        self.reader = ClickReader(self.port, self.assignments, topic_check, settings.clicks_topic, self._count_lost)
+        self.publisher = Publisher(self.port, store, settings, self.fail)
         self.membership = Membership(self.port, store, settings, self.reader, self.publisher, topic_check)
         serving = Serving(_no_bundle(), Popularity(3_600.0), self.metrics)
         self.agent = ClickAgent(settings, self._identity.partitions, store, self.publisher, topic_check, serving)

@@ -278,8 +278,8 @@ class TestPortContract:
         taken = await world.port.commit(first, {0: 2})
 
         assert taken is False
-        assert await world.port.places(first) == {}
-        assert (await world.port.places(second))[0].committed is None
+        assert await world.port.places(first, [0, 1]) == {}
+        assert (await world.port.places(second, [0, 1]))[0].committed is None
 
     @contract()
     async def test_nothing_is_committed_for_a_member_that_was_evicted(self, world: World) -> None:
@@ -295,7 +295,7 @@ class TestPortContract:
         second = await world.assignment()
 
         assert (unaware, aware) == (False, False)
-        assert (await world.port.places(second))[0].committed is None
+        assert (await world.port.places(second, [0, 1]))[0].committed is None
 
     @contract(session_timeout_s=6.0)
     async def test_a_worker_that_fetches_nothing_for_hours_remains_a_member(self, world: World) -> None:

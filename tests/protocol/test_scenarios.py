@@ -239,12 +239,15 @@ def test_a_topic_that_is_created_anew_under_a_running_worker_ends_it_in_seconds(
     simulation.advance(5)
     _users(simulation, 0)
     simulation.advance(5)
+    updates = simulation.kafka.log(SETTINGS.recommendations_topic, 0).end
     simulation.kafka.create_anew()
     for _ in range(3):
         _users(simulation, 0)
     simulation.advance(ASK_S + 2 * LOOK_S)
 
     assert isinstance(worker.failure, OtherTopic)
+    assert simulation.kafka.log(SETTINGS.recommendations_topic, 0).end == updates
+    assert simulation.kafka.committed == {}
 
 
 @pytest.mark.parametrize("moment_s", [0.005 * step for step in range(20)])

@@ -30,6 +30,7 @@ from stream.metrics import WorkerMetrics
 from stream.protocol.assignment import Assignment, Assignments, Lease, Phase
 from stream.protocol.port import Port, Record, StateStore
 from stream.protocol.reader import ClickReader
+from stream.protocol.topic_check import TopicCheck
 from stream.served_bundle import ServedBundle
 from tests.chaos.evidence import read_topic
 from tests.protocol.memory_kafka import MemoryKafka
@@ -316,7 +317,8 @@ class KafkaWorld(World):
         self.store = parts.app.tables[TABLE_NAME].data
         self.port = FaustPort(parts.app, settings, self.store)
         self.listener = Listener(self.port, self.assignments)
-        reader = ClickReader(self.port, self.assignments, settings.clicks_topic, lambda n_offsets: None)
+        check = TopicCheck(self.port, lambda identity: None)
+        reader = ClickReader(self.port, self.assignments, check, settings.clicks_topic, lambda n_offsets: None)
         connect(parts.app, settings, self.listener, reader)  # type: ignore[arg-type]
         parts.app.finalize()
         await parts.app.start()
