@@ -86,13 +86,24 @@ def health(port: int) -> str:
 
 
 def send_to(playground: Any, partition: int, *headers: tuple[str, bytes], count: int = 1) -> None:
-    """Send a click to a partition, so many times."""
+    """Send a click to a partition, so many times; one that was just added is waited for."""
     settings = playground.settings
     producer = Producer(producer_config(settings))
     value = encode_click(ClickFields.of(settings), "user", "item", NOW_MS)
+    topic = settings.clicks_topic
+    playground.wait_for(lambda: partition in producer.list_topics(topic, 10).topics[topic].partitions, "the partition")
+    failures: list[Any] = []
     for _ in range(count):
-        producer.produce(settings.clicks_topic, value, "user", partition=partition, headers=list(headers))
+        producer.produce(
+            topic,
+            value,
+            "user",
+            partition=partition,
+            headers=list(headers),
+            on_delivery=lambda error, _: failures.append(error) if error is not None else None,
+        )
     assert producer.flush(PATIENCE_S) == 0
+    assert failures == []
 
 
 def test_partitions_that_are_added_are_logged_within_a_minute(playground: Any) -> None:
