@@ -126,7 +126,7 @@ class ClickConsumer:
             raise self._explained(error) from error
 
     def confirm_topic(self) -> TopicIdentity:
-        """Make sure that all records so far came from the topic that reading began with. Blocks for a second at most.
+        """Make sure that all records so far came from the topic that reading began with. Blocks for 2 s at most.
 
         A topic can be deleted and created anew at any time, and the client reads on. Its id never comes again: if it
         is still the one of the beginning, nothing that was read until now is another topic's.
