@@ -121,23 +121,25 @@ def describe_topic(client: AdminClient, topic: str, answer_s: float = ANSWER_S) 
     return TopicIdentity(topic, str(described.topic_id), len(described.partitions))
 
 
-def offset_ranges(client: AdminClient, topic: str, partitions: Collection[int]) -> dict[int, OffsetRange]:
+def offset_ranges(
+    client: AdminClient, topic: str, partitions: Collection[int], answer_s: float = ANSWER_S
+) -> dict[int, OffsetRange]:
     """Ask which offsets partitions hold, with what unfinished transactions hold back: it must be waited for.
 
     Raises:
-        KafkaException: the broker does not answer within `ANSWER_S`, refuses, or has no such partition.
+        KafkaException: the broker does not answer within `answer_s`, refuses, or has no such partition.
     """
-    firsts = _offsets(client, topic, partitions, OffsetSpec.earliest())
-    ends = _offsets(client, topic, partitions, OffsetSpec.latest())
+
+    def offsets(which: OffsetSpec) -> dict[int, int]:
+        wanted = {TopicPartition(topic, partition): which for partition in partitions}
+        uncommitted = IsolationLevel.READ_UNCOMMITTED
+        found = answers(
+            lambda: client.list_offsets(wanted, isolation_level=uncommitted, request_timeout=answer_s), answer_s
+        )
+        return {place.partition: answer.offset for place, answer in found.items()}
+
+    firsts, ends = offsets(OffsetSpec.earliest()), offsets(OffsetSpec.latest())
     return {partition: OffsetRange(firsts[partition], ends[partition]) for partition in partitions}
-
-
-def _offsets(client: AdminClient, topic: str, partitions: Collection[int], which: OffsetSpec) -> dict[int, int]:
-    wanted = {TopicPartition(topic, partition): which for partition in partitions}
-    found = answers(
-        lambda: client.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER_S)
-    )
-    return {place.partition: answer.offset for place, answer in found.items()}
 
 
 def answer_of(future: "Future[_Value]", answer_s: float = ANSWER_S) -> _Value:

@@ -94,13 +94,17 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         """
 
     async def crash(self, exc: BaseException) -> None:
-        """Tell the worker's services that this one has failed, in their own event loop, and this one's in its own.
+        """Tell the worker's services that this one has failed, in their own event loop.
 
         mode would set all their events from one thread, which the event loop of another need not survive.
         """
-        self.thread_loop.call_soon_threadsafe(self._crash, exc)
+        self._crash(exc)
         self.parent_loop.call_soon_threadsafe(maybe_set_exception, self._thread_running, exc)
         await run_in(self.parent_loop, self.app.crash(exc))
+
+    def _crash(self, reason: BaseException) -> None:
+        """Mark this service and its children, in their own event loop; the app's services call it, too."""
+        self.thread_loop.call_soon_threadsafe(super()._crash, reason)
 
     # What the port asks for. Called from the event loop.
 
@@ -268,7 +272,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         fetcher._fetch_max_wait_ms = int(self.gather_ms if has_traffic else IDLE_WAIT_S * 1000)
 
     def _doubt_topic(self, update_metadata: Callable[[], Any]) -> Any:
-        """aiokafka asks for metadata out of turn when a partition is not where it was, or is gone."""
+        """aiokafka asks for metadata out of turn when a partition is not where it was or is gone, among others."""
         self._doubts_topic = True
         return update_metadata()
 

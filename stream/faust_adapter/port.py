@@ -70,12 +70,12 @@ class FaustPort:
     async def commit(self, assignment: Assignment, offsets: Mapping[int, int]) -> bool:
         committing = asyncio.ensure_future(self._consumer.client.commit_offsets(assignment, offsets))
         ended = asyncio.ensure_future(assignment.ended.wait())
-        await asyncio.wait([committing, ended], return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        if not committing.done():  # aiokafka would go on, and commit for the next assignment
+        try:
+            await asyncio.wait([committing, ended], return_when=asyncio.FIRST_COMPLETED)
+            return committing.result() if committing.done() else False
+        finally:  # also for a caller that gives up: aiokafka would go on, and commit for the next assignment
             committing.cancel()
-            return False
-        return committing.result()
+            ended.cancel()
 
     async def send(
         self, assignment: Assignment, topic: str, partition: int, records: Iterable[Record]

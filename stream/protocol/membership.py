@@ -21,7 +21,7 @@ from stream.protocol.topic_check import TopicCheck
 _log = logging.getLogger(__name__)
 
 COMMIT_AGAIN_S = 0.5
-DRAIN_S = 5.0  # how long the unfinished chunks of partitions that are taken away are waited for
+DRAIN_S = 3.0  # how long the unfinished chunks of partitions that are taken away are waited for
 
 
 class Membership:

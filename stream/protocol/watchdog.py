@@ -28,7 +28,6 @@ PATIENCE = {
     Phase.SEEKING: 1.0,
     Phase.SERVING: 2.0,
     Phase.DRAINING: 1.0,
-    Phase.GONE: 1.0,
 }
 
 

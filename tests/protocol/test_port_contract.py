@@ -598,6 +598,20 @@ class TestPortContract:
         assert taken is False
 
     @contract(may_be_paused=True)
+    async def test_a_commit_that_nobody_waits_for_any_more_is_not_sent(self, world: World) -> None:
+        """Its caller had a deadline. Nothing of it is left, for the next assignment neither."""
+        assignment = await world.serving({0: 0, 1: 0})
+        others = asyncio.all_tasks()
+        with world.broker_away():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(A_WHILE_S):
+                    await world.port.commit(assignment, {0: 0})
+            await world.port.sleep(0.0)
+            left = {task for task in asyncio.all_tasks() - others if not task.done() and "commit" in repr(task)}
+
+        assert left == set()
+
+    @contract(may_be_paused=True)
     async def test_everything_else_waits_for_a_broker_that_is_away(self, world: World) -> None:
         """And goes on when it is back."""
         settings, port = world.settings, world.port

@@ -5,6 +5,7 @@ Each loop is a process: one that is not turned is paused, and one that is thrown
 
 import asyncio
 import heapq
+import inspect
 from typing import Any
 
 MAX_TURNS = 10_000  # at one moment
@@ -49,6 +50,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Do all that can be done at the present time, or until the process has ended."""
         self._turns = 0
         self.run_forever()
+
+    def close(self) -> None:
+        """Kill the process; what it was about to begin never begins."""
+        for task in asyncio.all_tasks(self):
+            coroutine = task.get_coro()
+            if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
+        super().close()
 
     def _run_once(self) -> None:
         super()._run_once()

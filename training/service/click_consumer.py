@@ -31,6 +31,7 @@ from training.service.log_owner import refuse_other_topic
 from training.service.trainer_role import GONE_AFTER_S, BrokerPresence
 
 _ANSWER_S = 6.0  # for the first answer of the broker
+_DESCRIPTION_S = 3.0  # for an answer that is waited for, again and again; a stop waits for it, too
 _CONFIRMATION_S = 1.0  # for an answer that can also be asked for later
 # Of one poll, and fetched ahead of it: so that even records of a megabyte each do not fill the memory.
 _MAX_RECORDS = 30
@@ -108,7 +109,7 @@ class ClickConsumer:
             PermanentError: it refuses to.
         """
         try:
-            return offset_ranges(self._admin, topic.topic, range(topic.partitions))
+            return offset_ranges(self._admin, topic.topic, range(topic.partitions), _DESCRIPTION_S)
         except KafkaException as error:
             raise self._explained(error) from error
 
@@ -120,7 +121,7 @@ class ClickConsumer:
             PermanentError: it refuses to.
         """
         try:
-            now = describe_topic(self._admin, self._settings.clicks_topic)
+            now = describe_topic(self._admin, self._settings.clicks_topic, _DESCRIPTION_S)
             return msgspec.structs.replace(now, cluster_id=self._cluster_id)
         except KafkaException as error:
             raise self._explained(error) from error
@@ -257,7 +258,7 @@ class ClickConsumer:
             case Failure.GONE:
                 self._suspect_gone()
             case Failure.PASSING:
-                self._unknown_since_s = None
+                pass
         return TemporaryError(
             f"the broker at {self._settings.broker} does not say what the topic {topic} has: {reason}; is it up, and "
             "does each partition have a leader?"
@@ -293,13 +294,15 @@ class ClickConsumer:
         self._unknown_since_s = now_s
         with contextlib.suppress(TemporaryError):  # no answer: the next look is as long again from now
             self._check_topics()
-            self._unknown_since_s = None
             if self._topic is not None:
                 self.confirm_topic()
                 self.start(self._next, self._topic)
+            self._unknown_since_s = None
 
     def _explain_missing_offset(self, partition: int | None) -> None:
         """Say why the broker does not have what should be read next, if it can be said; else it is tried again soon."""
+        if self._again_s is not None:  # all partitions were looked at for another one
+            return
         self._again_s = time.monotonic() + _AGAIN_S
         try:
             topic = self.confirm_topic()

@@ -72,6 +72,8 @@ class Trainer:
             except TemporaryError as error:
                 if once:
                     raise
+                if self._stop.is_set():
+                    break
                 _log.warning("waiting, nothing is lost: %s", error)
                 continue
             try:
@@ -130,6 +132,8 @@ class Trainer:
         is_new = self._log.owner is None and not self._log.ends
         owner = LogOwner(self._settings.app, self._consumer.identity())
         refuse_other_owner(self._log.folder, self._log.owner, owner)
+        if self._stop.is_set():
+            raise TemporaryError("stopped before the clicks were read")
         ranges = self._consumer.offset_ranges(owner.clicks)
         check_same_topic(self._settings.clicks_topic, self._log.ends, ranges)
         self._log.claim(owner)
