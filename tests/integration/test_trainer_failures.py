@@ -158,8 +158,10 @@ def test_an_announcement_whose_answer_is_lost_is_looked_for_before_anything_is_s
         answer = go_on(holder)
 
         resumption.join()
-    assert announced(outage) in ([], [manifest])
-    assert (answer == "announced") == (announced(outage) == [manifest]), answer
+    found = announced(outage)
+    assert found in ([], [manifest])
+    if "was announced, or was not" not in answer:  # it lost the role meanwhile: then nobody knows, and it says so
+        assert (answer == "announced") == (found == [manifest]), answer
 
 
 def test_once_says_by_its_status_that_the_broker_hung(outage: Any, broker_to_stop: LocalKafka) -> None:
