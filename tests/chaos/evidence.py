@@ -3,9 +3,10 @@
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -145,7 +146,7 @@ def read_heads(settings: Settings, topic: str) -> list[Message]:
     """Give the first record of each partition that has one."""
     consumer = Consumer(consumer_config(settings, "reader") | {"enable.partition.eof": True})
     try:
-        partitions = set(consumer.list_topics(topic, ANSWER_S).topics[topic].partitions)
+        partitions = set(_asked_again(lambda: consumer.list_topics(topic, ANSWER_S)).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         heads: list[Message] = []
         while partitions:
@@ -196,24 +197,30 @@ class TopicReader:
         self._consumer.close()
 
     def _ends(self, topic: str) -> dict[int, int]:
-        partitions = self._consumer.list_topics(topic, ANSWER_S).topics[topic].partitions
+        partitions = _asked_again(lambda: self._consumer.list_topics(topic, ANSWER_S)).topics[topic].partitions
         return {partition: self._end(topic, partition) for partition in partitions}
 
     def _end(self, topic: str, partition: int) -> int:
-        """Ask again where a broker that has just come back does not lead its partitions yet."""
-        give_up_s = time.monotonic() + ANSWER_S
-        while True:
-            try:
-                return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), ANSWER_S)[1]
-            except KafkaException as error:
-                if failure_of(error.args[0]) is Failure.REFUSED or time.monotonic() > give_up_s:
-                    raise
-            time.sleep(0.1)
+        place = TopicPartition(topic, partition)
+        end: int = _asked_again(lambda: self._consumer.get_watermark_offsets(place, ANSWER_S))[1]
+        return end
+
+
+def _asked_again(ask: Callable[[], Any]) -> Any:
+    """Ask again where a broker that has just come back drops a connection, or does not lead its partitions yet."""
+    give_up_s = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if failure_of(error.args[0]) is Failure.REFUSED or time.monotonic() > give_up_s:
+                raise
+        time.sleep(0.1)
 
 
 def _count_partitions(settings: Settings, topic: str) -> int:
     consumer = Consumer(consumer_config(settings, "reader"))
     try:
-        return len(consumer.list_topics(topic, ANSWER_S).topics[topic].partitions)
+        return len(_asked_again(lambda: consumer.list_topics(topic, ANSWER_S)).topics[topic].partitions)
     finally:
         consumer.close()
