@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from nextclick.errors import PermanentError, TemporaryError
-from stream.protocol.assignment import Assignment, Phase
+from stream.protocol.assignment import Assignment, Phase, Superseded
+from stream.protocol.publisher import RunResults
 from stream.protocol.watchdog import ASK_S, LOOK_S
 from tests.protocol.memory_port import ANSWER_S, HEARTBEAT_S
 from tests.protocol.simulation import SETTINGS, GrownTopic, OtherTopic, Simulation
@@ -248,6 +249,44 @@ def test_a_topic_that_is_created_anew_under_a_running_worker_ends_it_in_seconds(
     assert isinstance(worker.failure, OtherTopic)
     assert simulation.kafka.log(SETTINGS.recommendations_topic, 0).end == updates
     assert simulation.kafka.committed == {}
+
+
+def test_a_topic_that_is_created_anew_is_noticed_also_when_the_client_missed_the_moment(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watchdog asks by itself, every few seconds."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    monkeypatch.setattr(worker.port, "doubts_topic", lambda: False)
+    simulation.kafka.create_anew()
+    simulation.advance(ASK_S + 2 * LOOK_S)
+
+    assert isinstance(worker.failure, OtherTopic)
+
+
+def test_a_topic_that_has_grown_is_refused_before_anything_is_restored(simulation: Simulation) -> None:
+    """A recovery can take minutes, and hang."""
+    simulation.kafka.grow(4)
+    worker = simulation.start("a")
+    worker.port.hanging.add("restore")
+    simulation.advance(5)
+
+    assert isinstance(worker.failure, GrownTopic)
+
+
+def test_nothing_is_published_while_partitions_are_given_back(simulation: Simulation) -> None:
+    """The drain may be over by then: a chunk that begins could end half sent."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    assignment = worker.assignments.current
+    assignment.enter(Phase.DRAINING, simulation.clock.now_s)
+    publishing = worker.loop.create_task(
+        worker.publisher.publish(assignment, [RunResults(0, 0, 1, {b"u": b"state"})], lambda: None)
+    )
+    simulation.advance(1)
+
+    assert isinstance(publishing.exception(), Superseded)
+    assert simulation.kafka.log(SETTINGS.changelog_topic, 0).end == 0
 
 
 @pytest.mark.parametrize("moment_s", [0.005 * step for step in range(20)])

@@ -73,9 +73,7 @@ class ClickConsumer:
         self._decode = click_decoder(ClickFields.of(settings))
         self._last_error = ""
         self._unknown_since_s: float | None = None
-        self._again_s: float | None = (
-            None  # when all partitions are asked for again: the client asks once for an offset
-        )
+        self._again_s: float | None = None  # when all partitions are read anew: the client asks once for an offset
         self._failures: list[tuple[KafkaError, int | None]] = []
         self._next: dict[int, int] = {}
         self._at_end: set[int] = set()
