@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Assignments
@@ -122,7 +123,8 @@ class MemoryPort:
                     continue
                 if answer == "unknown":
                     self._assignments.current.lease.void(self.now_s())
-                await membership.revoked()
+                with suppress(Exception):  # aiokafka logs what a listener raises, and goes on
+                    await membership.revoked()
                 break
 
     async def _join(self) -> tuple[Collection[int], Collection[int]]:

@@ -203,10 +203,10 @@ def test_a_failure_while_partitions_are_given_back_ends_the_worker(
     assignment = worker.assignments.current
     _users(simulation, 0)
 
-    async def refused(*arguments: object) -> bool:
+    async def refused(*arguments: object) -> None:
         raise PermissionError("no right to the group")
 
-    monkeypatch.setattr(worker.port, "commit", refused)
+    monkeypatch.setattr(worker.publisher, "drain", refused)
     simulation.kafka.notice_growth()  # the group forms anew
     simulation.advance(2 * HEARTBEAT_S)
 
