@@ -18,8 +18,9 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.measure import DEADLINE_S, WORKER
-from nextclick.clicks import ClickFields, encode_click
 from nextclick.hashing import partition_of
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from nextclick.user_state import RECENT_BYTES, SHOWN_BYTES, UserState, encode_state
@@ -149,10 +150,12 @@ class Probe:
         self._consumer.close()
 
     def _click_and_read(self) -> None:
-        fields = ClickFields.of(self._settings)
+        schema = ClickSchema.of(self._settings)
         for user in self._users.values():
             self._producer.produce(
-                self._settings.clicks_topic, encode_click(fields, user, "i1", int(time.time() * 1000)), user.encode()
+                self._settings.clicks_topic,
+                encode_click(schema, user, "i1", int(time.time() * 1000)).value,
+                user.encode(),
             )
         self._producer.flush()
         for message in self._consumer.consume(1_000, PROBE_S):

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from demo.simulator import Law, Simulator
-from nextclick.clicks import ClickFields, encode_click
 from nextclick.manifest import MANIFEST_FILE, decode_manifest
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from stream.topics.topics import Topics
@@ -91,11 +92,11 @@ def send_clicks(settings: Settings, count: int, events_per_s: float | None = Non
     """Send random clicks (users uniform, items Zipf-like), as fast as possible or at a rate."""
     draw = random.Random(0)
     producer = Producer(producer_config(settings) | {"linger.ms": 1, "queue.buffering.max.messages": 200_000})
-    fields = ClickFields.of(settings)
+    schema = ClickSchema.of(settings)
     started_s = time.monotonic()
     for number in range(count):
         user, item = f"user-{draw.randrange(N_USERS)}", f"item-{int(draw.paretovariate(1.0)) % n_items}"
-        value = encode_click(fields, user, item, int(time.time() * 1000))
+        value = encode_click(schema, user, item, int(time.time() * 1000)).value
         producer.produce(settings.clicks_topic, value, user.encode())
         if number % 10_000 == 9_999 and events_per_s is None:
             producer.flush()
@@ -161,9 +162,9 @@ def trained_clicks_per_s(settings: Settings, count: int) -> float:
     """Train once on simulated clicks; gives the clicks learnt per second of a pass, as the bundle's manifest says."""
     simulator = Simulator(Law(), 0)
     producer = Producer(producer_config(settings) | {"linger.ms": 5, "queue.buffering.max.messages": 200_000})
-    fields = ClickFields.of(settings)
+    schema = ClickSchema.of(settings)
     for click in simulator.next_clicks(int(time.time() * 1000), count):
-        value = encode_click(fields, click.user_id, click.item_id, click.timestamp_ms)
+        value = encode_click(schema, click.user_id, click.item_id, click.timestamp_ms).value
         producer.produce(settings.clicks_topic, value, click.user_id.encode())
     producer.flush()
     with running(settings, *TRAINER_ONCE) as pid:

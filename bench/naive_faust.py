@@ -7,9 +7,10 @@ from typing import Any
 import faust
 
 from nextclick.advance import Limits, LoggedClick, advance
-from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
 from nextclick.settings import Settings
 from nextclick.updates import AnsweredClick, encode_update
 from nextclick.user_state import decode_state, encode_state
@@ -31,7 +32,7 @@ def build(settings: Settings) -> Any:
     clicks = app.topic(settings.clicks_topic, key_type=bytes, value_type=bytes, value_serializer="raw")
     updates = app.topic(settings.recommendations_topic, key_type=bytes, value_type=bytes, value_serializer="raw")
     states = app.Table("user-state", key_type=bytes, value_type=bytes, partitions=settings.partitions)
-    decode = click_decoder(ClickFields.of(settings))
+    decode = click_decoder(ClickSchema.of(settings))
     limits = Limits(settings.recent_clicks, settings.list_length)
     popularity = Popularity(settings.popularity_half_life_s)
 
@@ -40,9 +41,10 @@ def build(settings: Settings) -> Any:
         async for event in stream.events():
             message = event.message
             timestamp_ms = int(message.timestamp * 1000)
-            click = decode(message.key, message.value, timestamp_ms)
-            if isinstance(click, Rejected):
+            clicks = decode(message.key, message.value, message.headers, timestamp_ms, int(time.time() * 1000))
+            if not isinstance(clicks, tuple):
                 continue
+            (click,) = clicks
             popularity.add(click.item_id, click.timestamp_ms)
             user = (message.partition, message.key)
             before = states.get(message.key)

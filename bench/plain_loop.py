@@ -9,9 +9,10 @@ import time
 from confluent_kafka import Consumer, Producer
 
 from nextclick.advance import Limits, LoggedClick, UserKey, advance
-from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
 from nextclick.settings import Settings
 from nextclick.updates import AnsweredClick, encode_update
 from nextclick.user_state import UserState, decode_state, encode_state
@@ -23,16 +24,18 @@ def run(settings: Settings) -> None:
     consumer = Consumer(consumer_config(settings, settings.app))
     consumer.subscribe([settings.clicks_topic])
     producer = Producer(producer_config(settings) | {"linger.ms": 5, "queue.buffering.max.messages": 1_000_000})
-    decode = click_decoder(ClickFields.of(settings))
+    decode = click_decoder(ClickSchema.of(settings))
     limits = Limits(settings.recent_clicks, settings.list_length)
     popularity = Popularity(settings.popularity_half_life_s)
     stored: dict[UserKey, bytes] = {}
     while True:
-        batch = []
+        batch: list[LoggedClick] = []
+        read_ms = int(time.time() * 1000)
         for message in consumer.consume(settings.max_chunk_records, 0.05):
-            click = decode(message.key(), message.value(), message.timestamp()[1])
-            if isinstance(click, Rejected):
+            clicks = decode(message.key(), message.value(), message.headers(), message.timestamp()[1], read_ms)
+            if not isinstance(clicks, tuple):
                 continue
+            (click,) = clicks
             popularity.add(click.item_id, click.timestamp_ms)
             user = (message.partition(), message.key())
             batch.append(LoggedClick(user, message.offset(), message.timestamp()[1], click, item_hash(click.item_id)))

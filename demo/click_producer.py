@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from nextclick.clicks import ClickFields, encode_click
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from tools.client_config import producer_config
 
@@ -28,7 +29,8 @@ class ClickProducer:
             PermanentError: the topic of the clicks does not exist, or the broker refuses us.
         """
         self._settings = settings
-        self._fields = ClickFields.of(settings)
+        self._schema = ClickSchema.of(settings)
+        _refuse_unknown_partitioner(settings)
         self._last_error: KafkaError | None = None
         self._lost: KafkaError | None = None
         self.n_delivered = 0
@@ -59,11 +61,11 @@ class ClickProducer:
 
     def send(self, user_id: str, item_id: str, timestamp_ms: int, event_type: str = "view") -> None:
         """Hand one click over for sending; waits while the producer's queue is full."""
-        value = encode_click(self._fields, user_id, item_id, timestamp_ms, event_type)
-        key = user_id.encode()
+        key, value, headers = encode_click(self._schema, user_id, item_id, timestamp_ms, event_type)
+        topic = self._settings.clicks_topic
         while True:
             try:
-                self._producer.produce(self._settings.clicks_topic, value, key, on_delivery=self._note_delivery)
+                self._producer.produce(topic, value, key, headers=headers, on_delivery=self._note_delivery)
                 return
             except BufferError:
                 self.wait(0.1)
@@ -120,6 +122,14 @@ class ClickProducer:
                 "start one (`nextclick kafka` runs one here) or correct --broker"
             )
         return PermanentError(f"{self._settings.broker} did not take a click: {error.str()}; look at the broker's log")
+
+
+def _refuse_unknown_partitioner(settings: Settings) -> None:
+    if settings.partitioner == "none":
+        raise PermanentError(
+            "with partitioner=none nobody here knows into which partition a user's click belongs: send clicks with "
+            "your own producer"
+        )
 
 
 def missing_topic(name: str, settings: Settings) -> PermanentError:

@@ -22,10 +22,11 @@ from demo.children import Child, SupervisedChild
 from demo.demo_view import DemoFigures, DemoView
 from demo.live_score import LiveScore
 from demo.local_kafka import LocalKafka
-from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.errors import PermanentError
 from nextclick.manifest import decode_manifest
 from nextclick.popularity import Popularity
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from stream.topics.topics import Topics
@@ -183,8 +184,9 @@ class Demo:
             self._score.update(decode_update(message.value), time.time() * 1000)
 
     def _decode(self, message: "_Message") -> tuple[str, str, int] | None:
-        decoded = click_decoder(ClickFields.of(self._settings))(message.key, message.value, message.timestamp_ms)
-        return None if isinstance(decoded, Rejected) else (decoded.user_id, decoded.item_id, decoded.timestamp_ms)
+        decode, now_ms = click_decoder(ClickSchema.of(self._settings)), int(time.time() * 1000)
+        decoded = decode(message.key, message.value, None, message.timestamp_ms, now_ms)
+        return decoded[0][:3] if isinstance(decoded, tuple) else None
 
     def _figures(self) -> DemoFigures:
         bundle = self._score.bundles[-1] if self._score.bundles else ""

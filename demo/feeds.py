@@ -13,9 +13,12 @@ from confluent_kafka import Consumer, TopicPartition
 
 from demo.click_producer import CONNECT_TIMEOUT_S, ClickProducer, missing_topic
 from demo.simulator import Simulator
-from nextclick.clicks import ClickFields, Rejected, click_decoder, encode_click
+from nextclick.clicks import Ignored, Rejected
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.hashing import partition_of
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
+from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate, decode_update
 from tools.click_files.recorded import RecordedClicks
@@ -169,11 +172,16 @@ def send(
         TemporaryError: no broker, or no answer within the time.
     """
     now_ms = int(time.time() * 1000)
-    fields = ClickFields.of(settings)
-    key = user_id.encode(errors="surrogatepass")
-    checked = click_decoder(fields)(key, encode_click(fields, user_id, item_id, now_ms, event_type), now_ms)
+    schema = ClickSchema.of(settings)
+    key, value, headers = encode_click(schema, user_id, item_id, now_ms, event_type)
+    checked = click_decoder(schema)(key, value, headers, now_ms, now_ms)
     if isinstance(checked, Rejected):
         raise PermanentError(f"a worker would reject this click ({checked.reason}): {checked.detail}; correct it")
+    if isinstance(checked, Ignored):
+        raise PermanentError(
+            f"a worker would pass over this click, for its type {event_type!r:.60} is not in the setting events; "
+            "correct one of them"
+        )
     producer = ClickProducer(settings)
     partition = partition_of(key, producer.n_partitions, settings.partitioner)
     _check_recommendations(settings, producer)
@@ -182,7 +190,7 @@ def send(
         producer.send(user_id, item_id, now_ms, event_type)
         producer.flush()
         source = producer.last_delivered
-        answer = _wait_for_answer(consumer, key, source, started_s + timeout_s)
+        answer = _wait_for_answer(consumer, user_id.encode(), source, started_s + timeout_s)
         elapsed_ms = (time.monotonic() - started_s) * 1000
     if answer is None:
         raise TemporaryError(

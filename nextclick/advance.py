@@ -59,6 +59,7 @@ class LoggedClick(NamedTuple):
         click: what the record says.
         item_hash: of the click's item.
         is_applied: whether the user's state contains the click already, whatever its fence: only its answer is due.
+        place: of the click in its record, which can hold several.
     """
 
     user: UserKey
@@ -67,6 +68,7 @@ class LoggedClick(NamedTuple):
     click: Click
     item_hash: int
     is_applied: bool = False
+    place: int = 0
 
 
 class Advanced(NamedTuple):

@@ -1,9 +1,10 @@
-"""The two hashes that other programs must agree with: of an item id, and of a key to its partition."""
+"""The hashes that other programs, or what is stored, must agree with: of ids, and of a key to its partition."""
 
 import zlib
 
 import xxhash
 
+PARTITIONERS = ("murmur2_random", "consistent_random", "fnv1a_random")
 _MASK_32 = 0xFFFFFFFF
 
 
@@ -18,10 +19,13 @@ def partition_of(key: bytes, n_partitions: int, partitioner: str) -> int:
     Args:
         key: the record's key.
         n_partitions: partitions of the topic.
-        partitioner: `murmur2_random` (Java's and aiokafka's default) or `consistent_random` (librdkafka's: CRC-32).
+        partitioner: one of `PARTITIONERS`: `murmur2_random` (Java's and aiokafka's default), `consistent_random`
+            (librdkafka's: CRC-32) or `fnv1a_random` (Sarama's, and an option of librdkafka).
     """
     if partitioner == "murmur2_random":
         return (murmur2(key) & 0x7FFFFFFF) % n_partitions
+    if partitioner == "fnv1a_random":
+        return fnv1a(key) % n_partitions
     return (zlib.crc32(key) & _MASK_32) % n_partitions
 
 
@@ -38,3 +42,16 @@ def murmur2(data: bytes) -> int:
         h = (h ^ int.from_bytes(rest, "little")) * m & _MASK_32
     h = (h ^ (h >> 13)) * m & _MASK_32
     return h ^ (h >> 15)
+
+
+def event_hash(event_id: str) -> int:
+    """Give 32 bits of an event's id, never 0: what a user's state keeps to know a client's retry."""
+    return (xxhash.xxh3_64_intdigest(event_id.encode(errors="surrogatepass")) & _MASK_32) or 1
+
+
+def fnv1a(data: bytes) -> int:
+    """Give librdkafka's FNV-1a, which takes the absolute value of the signed hash. Source: rdfnv1a.c."""
+    h = 0x811C9DC5
+    for byte in data:
+        h = (h ^ byte) * 0x01000193 & _MASK_32
+    return (-h) & _MASK_32 if h & 0x80000000 else h

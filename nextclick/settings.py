@@ -23,7 +23,9 @@ MAX_STORED_COUNT = 255
 MAX_HIDDEN_SIZE = 16_383
 MAX_NEIGHBOURS = 1_024
 ENVIRONMENT_PREFIX = "NEXTCLICK_"
-RENAMED: Mapping[str, str] = {}  # former name to the name of now, for whoever still uses the former one
+RENAMED: Mapping[str, str] = {
+    "check_partition": "partitioner=none"
+}  # former name to the name of now, for whoever still uses the former one
 
 
 def _setting(
@@ -71,19 +73,34 @@ class Settings:
         at_least=1,
         at_most=10_000,
     )
-    partitioner: Literal["murmur2_random", "consistent_random"] = _setting(
-        "murmur2_random", "how a key picks its partition; must be what the producers of clicks use"
+    partitioner: Literal["murmur2_random", "consistent_random", "fnv1a_random", "none"] = _setting(
+        "murmur2_random",
+        "how a key picks its partition: what the producers of clicks use (Java's, librdkafka's, Sarama's); none: "
+        "another way, which is not checked",
     )
-    check_partition: bool = _setting(
-        True, "reject a new user's click that is not in the partition that the partitioner gives"
+    check_key: bool = _setting(
+        True, "the key names the user; false: it is another function of the user, which is not checked"
+    )
+    key_format: Literal["text", "json", "int", "long", "connect", "registry"] = _setting(
+        "text",
+        "how the key is written: UTF-8, JSON, a number of 4 or 8 bytes, Kafka Connect's JSON, by the schema registry",
     )
     start: Literal["earliest", "latest"] = _setting("earliest", "where an application without committed offsets begins")
 
-    # Names inside a click's JSON, so that a topic that exists already is read as it is.
-    user_field: str = _setting("user_id", "field of a click that holds the user")
-    item_field: str = _setting("item_id", "field of a click that holds the item")
-    time_field: str = _setting("timestamp_ms", "field of a click that holds the event time (optional there)")
-    event_field: str = _setting("event_type", "field of a click that holds the event type (optional there)")
+    # What a record of the clicks topic is like, so that one that exists already is read as it is. Fields are paths.
+    user_field: str = _setting(
+        "user_id", "where the user is: visitor.id, items.0.user, userId|anonymousId (first that is there), header:NAME"
+    )
+    item_field: str = _setting("item_id", "where the item is")
+    time_field: str = _setting("timestamp_ms", "where the event time is (optional there), in any usual form")
+    event_field: str = _setting("event_type", "where the event type is (optional there)")
+    id_field: str = _setting("", "where the event's own id is: a client's retry is then applied once; empty: nowhere")
+    events: str = _setting(
+        "", "events that are clicks, each with our type if it has another name: view,add_to_cart:cart; empty: all"
+    )
+    envelope: Literal["none", "cloudevents", "debezium", "connect"] = _setting(
+        "none", "what stands around an event: CloudEvents, Debezium's changes, Kafka Connect's schema and payload"
+    )
 
     # The stream worker.
     data_dir: Path = _setting(Path("data/worker"), "local copy of the user states; one folder per worker", unit="path")
@@ -239,7 +256,7 @@ class Settings:
         names = (self.user_field, self.item_field, self.time_field, self.event_field)
         if len(set(names)) != len(names):
             raise PermanentError(
-                "user_field, item_field, time_field and event_field must be four different names, "
+                "user_field, item_field, time_field and event_field must be four different places, "
                 f"and are {', '.join(names)}; correct one"
             )
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):

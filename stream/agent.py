@@ -14,10 +14,15 @@ from functools import partial
 from typing import NamedTuple, assert_never
 
 from nextclick.advance import Advanced, Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
-from nextclick.clicks import APPLIED_HEADER, ClickFields, Rejected, RejectReason, click_decoder
+from nextclick.clicks import APPLIED_HEADER, Click, Decoded, Ignored, Rejected
 from nextclick.errors import PermanentError
-from nextclick.hashing import item_hash, partition_of
+from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
+from nextclick.schema.placement import is_home, misplaced
+from nextclick.schema.times import record_time_ms
+from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
 from nextclick.updates import POPULAR, RNN, AnsweredClick, RankedList, encode_update
 from nextclick.user_state import UserState, decode_state, encode_state
@@ -40,11 +45,13 @@ class Serving(NamedTuple):
         bundle: that is served.
         popularity: what is served without one.
         metrics: of the worker.
+        usage: what becomes of the records of the clicks topic.
     """
 
     bundle: ServedBundle
     popularity: Popularity
     metrics: WorkerMetrics
+    usage: Usage
 
 
 @dataclass(slots=True)
@@ -91,8 +98,8 @@ class ClickAgent:
         self._store = store
         self._publisher = publisher
         self._topic_check = topic_check
-        self._served, self._popularity, self._metrics = serving
-        self._decode = click_decoder(ClickFields.of(settings))
+        self._served, self._popularity, self._metrics, self._usage = serving
+        self._decode = click_decoder(ClickSchema.of(settings))
         self._limits = Limits(settings.recent_clicks, settings.list_length)
         self._inference = ThreadPoolExecutor(1, "inference")
         self._seen_records = self._rejected_records = 0
@@ -135,35 +142,44 @@ class ClickAgent:
 
     def _read(self, chunk: Chunk) -> ReadChunk:
         """Decode the records, load the users' states, and sort out what cannot be used."""
-        read = ReadChunk()
+        read, now_ms = ReadChunk(), int(time.time() * 1000)
         for number, run in chunk.runs.items():
-            results = read.results[number] = RunResults(number, run.first, run.end)
-            decoded = [self._decode(record.key, record.value, record.timestamp) for record in run.records]
-            keys = {
-                record.key
-                for record, click in zip(run.records, decoded, strict=True)
-                if record.key is not None and not isinstance(click, Rejected)
-            }
+            read.results[number] = RunResults(number, run.first, run.end)
+            decode = self._decode
+            decoded = [decode(each.key, each.value, each.headers, each.timestamp, now_ms) for each in run.records]
+            keys = {clicks[0].user_id.encode() for clicks in decoded if isinstance(clicks, tuple)}
             states = self._states(number, chunk.assignment.partitions[number], keys)
             read.states.update(((number, key), state) for key, state in states.items())
-            for record, click in zip(run.records, decoded, strict=True):
-                if not isinstance(click, Rejected) and record.key not in states and not self._is_home(record):
+            for record, clicks in zip(run.records, decoded, strict=True):
+                verdict: Decoded = clicks
+                if isinstance(clicks, tuple) and clicks[0].user_id.encode() not in states and not self._is_home(record):
                     read.n_misplaced += 1
-                    click = Rejected(
-                        RejectReason.WRONG_PARTITION,
-                        f"expected the partition that {self._settings.partitioner} gives, found {number}",
-                    )
-                if isinstance(click, Rejected):
-                    results.rejected.append(_dead_letter(record, click))
-                    self._metrics.rejected.labels(click.reason.value).inc()
-                    continue
-                self._popularity.add(click.item_id, click.timestamp_ms)
-                assert record.key is not None  # else it was rejected
-                user, is_applied = (number, record.key), _is_applied(record)
-                read.clicks.append(
-                    LoggedClick(user, record.offset, record.timestamp, click, item_hash(click.item_id), is_applied)
-                )
+                    verdict = misplaced(self._settings.partitioner, number)
+                if isinstance(verdict, tuple):
+                    self._take(read, record, verdict, now_ms)
+                else:
+                    self._pass_over(read, record, verdict)
         return read
+
+    def _take(self, read: ReadChunk, record: ClickRecord, clicks: Sequence[Click], now_ms: int) -> None:
+        """Add a record's clicks to those that are applied."""
+        self._usage.note_used()
+        is_applied, record_ms = _is_applied(record), record_time_ms(record.timestamp, now_ms)
+        user = (int(record.partition), clicks[0].user_id.encode())
+        for place, click in enumerate(clicks):
+            self._popularity.add(click.item_id, click.timestamp_ms)
+            read.clicks.append(
+                LoggedClick(user, record.offset, record_ms, click, item_hash(click.item_id), is_applied, place)
+            )
+
+    def _pass_over(self, read: ReadChunk, record: ClickRecord, why: Rejected | Ignored) -> None:
+        """Count a record that is not used; one that should have been is kept as a dead letter."""
+        self._usage.note_dropped(why, record.key, record.partition, record.offset)
+        if isinstance(why, Ignored):
+            self._metrics.ignored.labels(why.reason.value).inc()
+            return
+        read.results[int(record.partition)].rejected.append(_dead_letter(record, why))
+        self._metrics.rejected.labels(why.reason.value).inc()
 
     def _states(self, number: int, partition: Partition, keys: Collection[bytes]) -> dict[bytes, UserState]:
         """Give the newest states of users, without those that have none.
@@ -180,11 +196,9 @@ class ClickAgent:
         return states
 
     def _is_home(self, record: ClickRecord) -> bool:
-        settings = self._settings
-        if not settings.check_partition:
+        if record.key is None:  # then no partition can be wrong
             return True
-        assert record.key is not None
-        return partition_of(record.key, self._n_partitions, settings.partitioner) == int(record.partition)
+        return is_home(record.key, int(record.partition), self._settings.partitioner, (self._n_partitions,))
 
     def _judge_rejects(self, read: ReadChunk) -> PermanentError | None:
         rejected = sum(len(results.rejected) for results in read.results.values())

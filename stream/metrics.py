@@ -5,6 +5,10 @@ The registry is handed in, so that two workers in one process (tests) do not sha
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from nextclick.clicks import IgnoreReason, RejectReason
+from nextclick.updates import POPULAR, RNN
+from tools.metrics import start_at_zero
+
 _LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
@@ -21,6 +25,12 @@ class WorkerMetrics:
         )
         self.rejected = Counter(
             "nextclick_clicks_rejected", "Records that could not be used, by reason.", ["reason"], registry=registry
+        )
+        self.ignored = Counter(
+            "nextclick_records_ignored",
+            "Records that are no clicks and not meant to be: of an event type that is not listed, or a delete.",
+            ["reason"],
+            registry=registry,
         )
         self.lost = Counter(
             "nextclick_clicks_lost",
@@ -87,3 +97,10 @@ class WorkerMetrics:
         self.swaps = Counter(
             "nextclick_bundle_swaps", "Announced bundles by result: swapped, refused.", ["result"], registry=registry
         )
+        # So that the first burst is seen: a rate begins with a value before.
+        start_at_zero(self.clicks, ("applied", "skipped"))
+        start_at_zero(self.rejected, RejectReason)
+        start_at_zero(self.ignored, IgnoreReason)
+        for counter in (self.updates, self.judged, self.hits, self.popularity_hits):
+            start_at_zero(counter, (RNN, POPULAR))
+        start_at_zero(self.swaps, ("swapped", "refused"))

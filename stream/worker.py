@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.popularity import Popularity
+from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
 from stream.agent import Serving
 from stream.faust_adapter.announcements import follow_models
@@ -38,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 STOP_S = 4.0  # a stop that takes longer is cut short: everything acknowledged is safe by then
 BLOCKED_S = 5.0  # beyond `stall_s`: a blocked event loop hears of nothing, not even of the watchdog
+REPORT_S = 1.0  # between two looks at what cannot be used
 COMPLAINT_S = 10.0  # between two lines about a broker that is away: it logs hundreds a second
 # Chunks make many small tuples that live for milliseconds: with Python's threshold of 700 the collector would look at
 # all of them over and over.
@@ -95,6 +97,7 @@ class _Worker:
         self._metrics = WorkerMetrics(self._registry)
         self._popularity = Popularity(settings.popularity_half_life_s)
         self._served = ServedBundle(settings, self._metrics, self._popularity.seed)
+        self._usage = Usage(settings.clicks_topic, identity.partitions)
         self._failure: Exception | None = None
         self._parts: WorkerParts | None = None
 
@@ -107,7 +110,7 @@ class _Worker:
         http = start_http(self._settings.worker_port, self._registry, self._health, self._ready)
         caught_up = asyncio.Event()
         topic = Topic(self._identity.partitions, partial(refuse_other_topic, self._settings, self._identity))
-        serving = Serving(self._served, self._popularity, self._metrics)
+        serving = Serving(self._served, self._popularity, self._metrics, self._usage)
         parts = build_worker(self._settings, topic, self._instance_id, serving, caught_up, self._fail)
         self._parts = parts
         # None of them may end by itself: a guard that has died unseen would be none.
@@ -118,11 +121,13 @@ class _Worker:
             self._task(parts.membership.commit_regularly(), "the committing of offsets"),
             self._task(parts.watchdog.watch(), "the watchdog"),
             self._task(self._guard_loop(), "the guard of the event loop"),
+            self._task(self._report_usage(), "the report of what cannot be used"),
         ]
         fields = {"broker": self._settings.broker, "port": http.port, "app": self._settings.app}
         _log.info("worker started", extra={"fields": fields})
         await self._over.wait()
         stopped = await self._stop(parts, tasks)
+        self._say_usage()
         http.close()
         explained = self._explained(self._failure) if self._failure is not None else None
         if explained is None:
@@ -152,6 +157,16 @@ class _Worker:
                 await asyncio.sleep(1.0)
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+    async def _report_usage(self) -> None:
+        """Say soon what cannot be used."""
+        while True:
+            self._say_usage()
+            await asyncio.sleep(REPORT_S)
+
+    def _say_usage(self) -> None:
+        for line in self._usage.lines(now_s()):
+            _log.warning(line)
 
     async def _start(self, app: StreamApp) -> None:
         app.finalize()
@@ -201,6 +216,8 @@ class _Worker:
             return False, f"{assignment.phase.value}{left}"
         if not assignment.lease.is_held(now_s()):
             return False, "waiting for the broker"
+        if (nothing_fits := self._usage.nothing_fits()) is not None:
+            return False, nothing_fits
         model = self._served.current
         return True, f"serving {f'bundle {model.bundle_id}' if model is not None else 'popularity: no bundle yet'}"
 

@@ -31,7 +31,8 @@ def producer_config(settings: Settings) -> dict[str, str | int | float | bool]:
     return librdkafka_config(settings) | {
         "acks": "all",
         "enable.idempotence": True,
-        "partitioner": settings.partitioner,
+        # What we write to a topic that is keyed in another way has its partition named, or no key that matters.
+        "partitioner": settings.partitioner if settings.partitioner != "none" else "murmur2_random",
     }
 
 

@@ -114,11 +114,11 @@ class _Repartition:
             if noted.partitions == now.partitions:
                 Topics(settings).check()
                 return done
-            if not settings.check_partition:
+            if settings.partitioner == "none" or settings.key_format != "text" or not settings.check_key:
                 raise PermanentError(
-                    "with check_partition=false nobody knows where a user's clicks go, so states cannot follow them: "
-                    "set partitioner to the one that the producers of clicks use, and check_partition=true, or start a "
-                    "new application with --set app=NAME"
+                    "repartition moves users to where their ids belong as keys, and with partitioner=none, "
+                    "check_key=false or another key_format than text nobody knows where that is: start a new "
+                    "application with --set app=NAME, which makes its states from the clicks"
                 )
             writer = writer or FencedWriter(settings)
             self._wait_for_empty_group()

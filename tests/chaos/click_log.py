@@ -1,8 +1,11 @@
 """Judges the click log that the trainers of a run have left: every click once, where it stood first."""
 
+import time
 from collections import Counter
 
-from nextclick.clicks import FORWARDED_HEADER, ClickFields, Rejected, click_decoder
+from nextclick.clicks import FORWARDED_HEADER
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
 from nextclick.settings import Settings
 from tests.chaos.eras import Place
 from tests.chaos.evidence import read_topic
@@ -28,12 +31,12 @@ def check_log(report: Report, settings: Settings) -> None:
 
 def expected_rows(settings: Settings) -> set[Place]:
     """Where every click stood first: the copies that a repartition has made are no new ones."""
-    decode = click_decoder(ClickFields.of(settings))
+    decode, now_ms = click_decoder(ClickSchema.of(settings)), int(time.time() * 1000)
     return {
         (message.partition(), message.offset())
         for message in read_topic(settings, settings.clicks_topic)
         if FORWARDED_HEADER not in dict(message.headers() or [])
-        and not isinstance(decode(message.key(), message.value(), message.timestamp()[1]), Rejected)
+        and isinstance(decode(message.key(), message.value(), None, message.timestamp()[1], now_ms), tuple)
     }
 
 

@@ -12,7 +12,8 @@ from confluent_kafka.admin import AdminClient
 
 from demo.simulator import SimulatedClick
 from nextclick.advance import Limits
-from nextclick.clicks import ClickFields, encode_click
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from stream.topics.topics import Topics
 from tests.chaos.cluster import Cluster
@@ -93,9 +94,9 @@ def _delete(settings: Settings) -> None:
 
 
 def _send(settings: Settings, clicks: list[SimulatedClick]) -> None:
-    fields, producer = ClickFields.of(settings), Producer(producer_config(settings) | {"linger.ms": 5})
+    schema, producer = ClickSchema.of(settings), Producer(producer_config(settings) | {"linger.ms": 5})
     for number, click in enumerate(clicks):
-        producer.produce(settings.clicks_topic, encode_click(fields, *click), click.user_id.encode())
+        producer.produce(settings.clicks_topic, encode_click(schema, *click).value, click.user_id.encode())
         if number % 1_000 == 0:
             producer.flush()
     producer.flush()

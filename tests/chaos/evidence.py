@@ -12,9 +12,10 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from nextclick.advance import LoggedClick, UserKey
-from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.errors import CorruptStateError
 from nextclick.hashing import item_hash
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
 from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate, Source, decode_update
 from nextclick.user_state import UserState, decode_state
@@ -80,7 +81,7 @@ class _Log:
     def clicks(self) -> tuple[list[LoggedClick], list[Place]]:
         """Give the valid clicks, and where the others are."""
         settings, eras = self._settings, self.eras
-        decode = click_decoder(ClickFields.of(settings))
+        decode, now_ms = click_decoder(ClickSchema.of(settings)), int(time.time() * 1000)
         clicks: list[LoggedClick] = []
         bad: list[Place] = []
         for message in self._clicks:
@@ -88,10 +89,11 @@ class _Log:
             if eras.counted(place) != place:
                 continue
             timestamp_ms = message.timestamp()[1]
-            click = decode(key, message.value(), timestamp_ms)
-            if isinstance(click, Rejected) or (settings.check_partition and not eras.is_home(place, key)):
+            decoded = decode(key, message.value(), None, timestamp_ms, now_ms)
+            if not isinstance(decoded, tuple) or not eras.is_home(place, key):
                 bad.append(place)
                 continue
+            (click,) = decoded
             partition, offset = eras.lasting(place, key)
             clicks.append(LoggedClick((partition, key), offset, timestamp_ms, click, item_hash(click.item_id)))
         return sorted(clicks, key=lambda click: (click.user[0], click.offset)), bad

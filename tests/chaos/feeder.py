@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, Message, Producer
 
 from demo.simulator import SimulatedClick
-from nextclick.clicks import MAX_VALUE_BYTES, ClickFields, encode_click
+from nextclick.clicks import MAX_VALUE_BYTES
 from nextclick.hashing import partition_of
 from nextclick.manifest import CHAMPION, Manifest, encode_manifest
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from tools.client_config import producer_config
 
@@ -23,7 +25,7 @@ class Feeder:
 
     def __init__(self, settings: Settings, clicks: Sequence[SimulatedClick], seconds: float) -> None:
         self._settings = settings
-        self._fields = ClickFields.of(settings)
+        self._schema = ClickSchema.of(settings)
         self._clicks = clicks
         self._seconds = seconds
         self._producer = Producer(
@@ -59,7 +61,7 @@ class Feeder:
 
     def send_bad(self) -> None:
         """Send one record of each bad kind; the last is a click in a partition that its key does not give."""
-        good = encode_click(self._fields, "bad", "i1", 0)
+        good = encode_click(self._schema, "bad", "i1", 0).value
         for key, value in (
             (b"bad", b"{broken"),
             (b"bad", b'{"user_id":"bad"}'),
@@ -82,7 +84,7 @@ class Feeder:
         while sent < len(self._clicks) and not self._over.is_set():
             due = min(len(self._clicks), int((time.monotonic() - started_s) / self._seconds * len(self._clicks)) + 1)
             for click in self._clicks[sent:due]:
-                value = encode_click(self._fields, *click)
+                value = encode_click(self._schema, *click).value
                 self._produce(self._settings.clicks_topic, click.user_id.encode(), value)
             sent = due
             self._producer.poll(0)

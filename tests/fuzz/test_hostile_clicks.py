@@ -10,20 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nextclick.advance import Limits, LoggedClick, UserKey, advance
-from nextclick.clicks import (
-    MAX_TIMESTAMP_MS,
-    MAX_VALUE_BYTES,
-    Click,
-    ClickFields,
-    Rejected,
-    RejectReason,
-    click_decoder,
-    encode_click,
-)
+from nextclick.clicks import MAX_TIMESTAMP_MS, MAX_VALUE_BYTES, Click, Ignored, Rejected, RejectReason
 from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
 from nextclick.network import Network, NetworkConfig
 from nextclick.popularity import Popularity
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
+from nextclick.schema.encoder import encode_click
 from nextclick.updates import AnsweredClick, decode_update, encode_update
 from nextclick.user_state import MAX_SEQUENCE, NEW_USER, UserState, decode_state, encode_state
 from nextclick.vocabulary import Vocabulary
@@ -31,8 +25,16 @@ from stream.agent import _dead_letter
 
 ITEMS = ("a", "b", "17", "x" * 256, "\x01" * 256)
 NOW_MS = 1_700_000_000_000
-FIELDS = ClickFields()
-DECODE = click_decoder(FIELDS)
+SCHEMA = ClickSchema()
+
+
+def decode(key: bytes | None, value: bytes | None, record_time_ms: int) -> Click | Rejected:
+    """Decode a record as a worker of that time does; of several clicks the first."""
+    decoded = click_decoder(SCHEMA)(key, value, None, record_time_ms, NOW_MS)
+    assert not isinstance(decoded, Ignored)
+    return decoded if isinstance(decoded, Rejected) else decoded[0]
+
+
 LIMITS = Limits(recent_clicks=3, list_length=4)
 MAX_DETAIL_BYTES = 300  # it goes into a header and a log
 
@@ -113,7 +115,7 @@ hostile_objects = st.builds(
 )
 damaged_clicks = st.builds(
     lambda item, time_ms, event, position, count, junk: (
-        (value := encode_click(FIELDS, "u", item, time_ms, event))[: position % len(value)]
+        (value := encode_click(SCHEMA, "u", item, time_ms, event).value)[: position % len(value)]
         + junk
         + value[position % len(value) + count :]
     ),
@@ -185,7 +187,7 @@ def test_whatever_arrives_is_answered_or_rejected(
     key: bytes | None, value: bytes | None, record_time_ms: int, offset: int, before: UserState | None
 ) -> None:
     """No record stops the stream: neither when it is read nor later on its way."""
-    decoded = DECODE(key, value, record_time_ms)
+    decoded = decode(key, value, record_time_ms)
 
     if isinstance(decoded, Rejected):
         assert decoded.reason in RejectReason
@@ -217,7 +219,7 @@ def test_the_search_reaches_both_ends() -> None:
     @settings(max_examples=500)
     @given(keys, values, record_times_ms)
     def search(key: bytes | None, value: bytes | None, record_time_ms: int) -> None:
-        decoded = DECODE(key, value, record_time_ms)
+        decoded = decode(key, value, record_time_ms)
         found.add(decoded.reason if isinstance(decoded, Rejected) else Click)
 
     search()

@@ -3,8 +3,11 @@
 A change that makes one of these tests fail needs a new layout beside the old one, never another literal here.
 """
 
-from nextclick.clicks import EVENT_TYPES, Click, ClickFields, click_decoder, encode_click
+from nextclick.clicks import EVENT_TYPES, Click
 from nextclick.manifest import BundleFile, Manifest, decode_manifest, encode_manifest
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
+from nextclick.schema.encoder import encode_click
 from nextclick.updates import (
     RNN,
     AnsweredClick,
@@ -76,12 +79,12 @@ def test_a_state_is_still_written_as_layout_1() -> None:
 
 def test_a_click_is_still_read_and_written() -> None:
     """As every backend that sends clicks writes it."""
-    fields = ClickFields()
+    schema = ClickSchema()
 
-    click = click_decoder(fields)(b"u1", CLICK, 1_700_000_000_500)
+    clicks = click_decoder(schema)(b"u1", CLICK, None, 1_700_000_000_500, 1_700_000_000_500)
 
-    assert click == Click("u1", "i1", 1_700_000_000_000, 1)
-    assert encode_click(fields, "u1", "i1", 1_700_000_000_000, "cart") == CLICK
+    assert clicks == (Click("u1", "i1", 1_700_000_000_000, 1),)
+    assert encode_click(schema, "u1", "i1", 1_700_000_000_000, "cart").value == CLICK
 
 
 def test_an_update_is_still_read_and_written() -> None:

@@ -14,8 +14,9 @@ from confluent_kafka import Message, Producer
 from demo.children import Child
 from demo.local_kafka import LocalKafka
 from nextclick.advance import Limits, LoggedClick
-from nextclick.clicks import ClickFields, encode_click
 from nextclick.errors import TemporaryError
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate
 from stream.topics.topics import Topics
@@ -83,9 +84,9 @@ class Playground:
 
     def send(self, clicks: Iterable[tuple[str, str, int]]) -> int:
         """Send clicks (user, item, event time in ms); returns how many."""
-        fields = ClickFields.of(self.settings)
+        schema = ClickSchema.of(self.settings)
         return self.send_raw(
-            (user.encode(), encode_click(fields, user, item, timestamp_ms)) for user, item, timestamp_ms in clicks
+            (user.encode(), encode_click(schema, user, item, timestamp_ms).value) for user, item, timestamp_ms in clicks
         )
 
     def send_raw(self, records: Iterable[tuple[bytes | None, bytes | None]]) -> int:

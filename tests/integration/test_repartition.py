@@ -17,8 +17,10 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, To
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from demo.simulator import Law, Simulator
-from nextclick.clicks import APPLIED_HEADER, ClickFields, encode_click
+from nextclick.clicks import APPLIED_HEADER
 from nextclick.hashing import partition_of
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.encoder import encode_click
 from nextclick.user_state import UserState, decode_state, encode_state
 from stream.topics.identity import is_note, read_identity
 from tests.simulated_clicks import NOW_MS
@@ -421,7 +423,7 @@ def partition_of_6(playground: Any, user: str) -> int:
 def send_to(playground: Any, user: str, partition: int, seconds_ago: float = 0.0) -> None:
     """Send a click as a producer does that has this partition for the user."""
     producer = Producer(producer_config(playground.settings))
-    value = encode_click(ClickFields.of(playground.settings), user, "i1", NOW_MS)
+    value = encode_click(ClickSchema.of(playground.settings), user, "i1", NOW_MS).value
     timestamp = int((time.time() - seconds_ago) * 1000)
     producer.produce(playground.settings.clicks_topic, value, user.encode(), partition, timestamp=timestamp)
     assert producer.flush(10) == 0
@@ -430,7 +432,7 @@ def send_to(playground: Any, user: str, partition: int, seconds_ago: float = 0.0
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"check_partition": False}, "nobody knows where a user's clicks go"),
+        ({"partitioner": "none"}, "nobody knows where that is"),
         ({"partitioner": "consistent_random"}, "set the one that the producers of clicks use"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

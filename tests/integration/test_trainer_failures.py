@@ -17,9 +17,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from demo.local_kafka import LocalKafka
 from nextclick.bundle import verify_bundle
-from nextclick.clicks import ClickFields, encode_click
 from nextclick.errors import PermanentError
 from nextclick.manifest import encode_manifest
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.encoder import encode_click
 from stream.topics.topics import Topics
 from tests.trainers import (
     NO_TRAINING,
@@ -460,7 +461,9 @@ def test_the_end_of_a_transaction_is_no_lost_click(trainers: Any) -> None:
     producer = Producer(producer_config(settings) | {"transactional.id": settings.app})
     producer.init_transactions(PATIENCE_S)
     producer.begin_transaction()
-    producer.produce(settings.clicks_topic, encode_click(ClickFields(), "user", "item", NOW_MS), "user", partition=0)
+    producer.produce(
+        settings.clicks_topic, encode_click(ClickSchema(), "user", "item", NOW_MS).value, "user", partition=0
+    )
     producer.commit_transaction(PATIENCE_S)
     assert run_once(trainers, "first", *QUICK)[0] == 0
     delete_clicks(trainers, {0: 2})

@@ -18,8 +18,11 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from demo.children import Child
-from nextclick.clicks import FORWARDED_HEADER, Click, ClickFields, encode_click
+from nextclick.clicks import FORWARDED_HEADER, Click
+from nextclick.hashing import partition_of
 from nextclick.manifest import encode_manifest
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.encoder import encode_click
 from tests.trainers import (
     NO_TRAINING,
     NOW_MS,
@@ -86,18 +89,24 @@ def health(port: int) -> str:
 
 
 def send_to(playground: Any, partition: int, *headers: tuple[str, bytes], count: int = 1) -> None:
-    """Send a click to a partition, so many times; one that was just added is waited for."""
+    """Send a click of a user of a partition, so many times; one that was just added is waited for."""
     settings = playground.settings
     producer = Producer(producer_config(settings))
-    value = encode_click(ClickFields.of(settings), "user", "item", NOW_MS)
     topic = settings.clicks_topic
-    playground.wait_for(lambda: partition in producer.list_topics(topic, 10).topics[topic].partitions, "the partition")
+
+    def partitions() -> int:
+        return len(producer.list_topics(topic, 10).topics[topic].partitions)
+
+    playground.wait_for(lambda: partition < partitions(), "the partition")
+    users = (f"user-{number}" for number in range(1_000))
+    user = next(user for user in users if partition_of(user.encode(), partitions(), "murmur2_random") == partition)
+    key, value, _ = encode_click(ClickSchema.of(settings), user, "item", NOW_MS)
     failures: list[Any] = []
     for _ in range(count):
         producer.produce(
             topic,
             value,
-            "user",
+            key,
             partition=partition,
             headers=list(headers),
             on_delivery=lambda error, _: failures.append(error) if error is not None else None,

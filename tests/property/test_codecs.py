@@ -6,8 +6,13 @@ import string
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nextclick.clicks import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Click, ClickFields, Rejected, click_decoder, encode_click
+from nextclick.clicks import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Click, Decoded, Ignored, Rejected
 from nextclick.errors import CorruptStateError
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
+from nextclick.schema.encoder import encode_click
+from nextclick.schema.times import SECONDS_BELOW
+from nextclick.settings import Settings
 from nextclick.updates import (
     AnsweredClick,
     Recommendation,
@@ -117,6 +122,11 @@ def test_recent_clicks_are_the_newest_in_order(clicks: list[RecentClick]) -> Non
     assert recent_clicks(NEW_USER._replace(recent=recent)) == clicks[-7:]
 
 
+def one(decoded: Decoded) -> Click | Ignored | Rejected:
+    """Give the first click of a record that was taken."""
+    return decoded[0] if isinstance(decoded, tuple) else decoded
+
+
 @bounded
 @given(st.none() | st.binary(max_size=300), st.none() | st.binary(max_size=300) | almost_json, i64)
 @example(b"u", b'{"user_id":"\xff"}', 0)
@@ -124,7 +134,7 @@ def test_recent_clicks_are_the_newest_in_order(clicks: list[RecentClick]) -> Non
 @example(b"u", b'{"user_id":"u","item_id":"\\udc00\\ud800"}', 0)
 def test_any_bytes_are_a_click_or_rejected(key: bytes | None, value: bytes | None, record_timestamp_ms: int) -> None:
     """Bad input is data: the decoder never raises."""
-    decoded = click_decoder(ClickFields())(key, value, record_timestamp_ms)
+    decoded = one(click_decoder(ClickSchema())(key, value, None, record_timestamp_ms, NOW_MS))
 
     assert isinstance(decoded, (Click, Rejected))
 
@@ -137,7 +147,7 @@ def test_any_json_is_a_click_that_fits_a_state_or_rejected(value: object, draw: 
     key = user_id.encode(errors="replace") if isinstance(user_id, str) else b"u"
     text = json.dumps(value, ensure_ascii=draw.draw(st.booleans())).encode(errors="surrogatepass")
 
-    decoded = click_decoder(ClickFields())(key, text, NOW_MS)
+    decoded = one(click_decoder(ClickSchema())(key, text, None, NOW_MS, NOW_MS))
 
     if isinstance(decoded, Click):
         assert 0 < len(decoded.user_id.encode()) <= MAX_ID_BYTES
@@ -157,21 +167,25 @@ def test_any_json_is_a_click_that_fits_a_state_or_rejected(value: object, draw: 
 )
 def test_a_reason_never_holds_what_the_user_did(value: dict[str, object]) -> None:
     """It goes into headers and logs."""
-    decoded = click_decoder(ClickFields())(MARK.encode(), json.dumps(value).encode(), NOW_MS)
+    decoded = one(click_decoder(ClickSchema())(MARK.encode(), json.dumps(value).encode(), None, NOW_MS, NOW_MS))
 
     if isinstance(decoded, Rejected):
         assert MARK not in decoded.detail
 
 
 @bounded
-@given(ids, ids, st.integers(0, NOW_MS), st.sampled_from(["view", "cart", "purchase", "like", "search", "play"]))
+@given(
+    ids,
+    ids,
+    st.integers(SECONDS_BELOW, NOW_MS),
+    st.sampled_from(["view", "cart", "purchase", "like", "search", "play"]),
+)
 def test_a_click_is_read_back(user_id: str, item_id: str, timestamp_ms: int, event_type: str) -> None:
     """Under any names of the fields."""
-    fields = ClickFields("a", "b", "c", "d")
+    schema = ClickSchema.of(Settings(user_field="a", item_field="b", time_field="c", event_field="d"))
 
-    decoded = click_decoder(fields)(
-        user_id.encode(), encode_click(fields, user_id, item_id, timestamp_ms, event_type), NOW_MS
-    )
+    key, value, headers = encode_click(schema, user_id, item_id, timestamp_ms, event_type)
+    decoded = one(click_decoder(schema)(key, value, headers, NOW_MS, NOW_MS))
 
     assert isinstance(decoded, Click)
     assert decoded[:3] == (user_id, item_id, timestamp_ms)

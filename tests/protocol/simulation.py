@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from nextclick.advance import Limits, LoggedClick
-from nextclick.clicks import ClickFields, Rejected, click_decoder
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.hashing import item_hash, partition_of
 from nextclick.popularity import Popularity
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
+from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from nextclick.user_state import decode_state
@@ -93,7 +96,7 @@ class MemoryWorker:
         self.reader = ClickReader(self.port, self.assignments, topic_check, settings.clicks_topic, self._count_lost)
         self.publisher = Publisher(self.port, store, settings, self.fail)
         self.membership = Membership(self.port, store, settings, self.reader, self.publisher, topic_check)
-        serving = Serving(_no_bundle(), Popularity(3_600.0), self.metrics)
+        serving = Serving(_no_bundle(), Popularity(3_600.0), self.metrics, Usage("clicks", 1))
         self.agent = ClickAgent(settings, self._identity.partitions, store, self.publisher, topic_check, serving)
         self.watchdog = Watchdog(self.port, self.assignments, topic_check, settings)
         self.tasks = [
@@ -272,14 +275,15 @@ class Simulation:
         return Evidence(clicks, bad, updates, states, [], rejected)
 
     def _clicks(self) -> tuple[list[LoggedClick], list[Place]]:
-        decode = click_decoder(ClickFields.of(self.settings))
+        decode, now_ms = click_decoder(ClickSchema.of(self.settings)), int(time.time() * 1000)
         clicks, bad = [], []
         for record in self._records(self.settings.clicks_topic):
-            click = decode(record.key, record.value, record.timestamp)
+            decoded = decode(record.key, record.value, None, record.timestamp, now_ms)
             place = (record.partition, record.offset)
-            if isinstance(click, Rejected):
+            if not isinstance(decoded, tuple):
                 bad.append(place)
             else:
+                (click,) = decoded
                 assert record.key is not None
                 user = (record.partition, record.key)
                 clicks.append(LoggedClick(user, record.offset, record.timestamp, click, item_hash(click.item_id)))

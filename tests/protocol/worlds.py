@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from demo.local_kafka import LocalKafka
 from nextclick.popularity import Popularity
+from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
 from stream.agent import Serving
 from stream.faust_adapter.app import Topic, build_worker
@@ -310,7 +311,7 @@ class KafkaWorld(World):
         settings, caught_up = self.settings, asyncio.Event()
         metrics = WorkerMetrics(CollectorRegistry())
         popularity = Popularity(settings.popularity_half_life_s)
-        serving = Serving(ServedBundle(settings, metrics, popularity.seed), popularity, metrics)
+        serving = Serving(ServedBundle(settings, metrics, popularity.seed), popularity, metrics, Usage("clicks", 1))
         topic = Topic(N_PARTITIONS, lambda identity: None)
         parts = build_worker(settings, topic, settings.app, serving, caught_up, self._failures.append)
         self._app, self.assignments = parts.app, parts.assignments

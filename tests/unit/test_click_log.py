@@ -14,8 +14,7 @@ import pytest
 from nextclick.clicks import Click, Rejected, RejectReason
 from nextclick.errors import PermanentError
 from tools.kafka import TopicIdentity
-from training.service.click_consumer import ReadRecord
-from training.service.click_log import ClickBuffer, ClickLog, LogRow
+from training.service.click_log import ClickBuffer, ClickLog, LogRow, ReadRecord
 from training.service.log_files import path_of
 from training.service.log_owner import LogOwner
 
@@ -316,8 +315,8 @@ def test_the_buffer_writes_what_was_read_and_starts_anew(tmp_path: Path) -> None
     """Rejected records are covered by the file's range; a partition without records gets no file."""
     bad = Rejected(RejectReason.BAD_JSON, "")
     buffer = ClickBuffer({0: 5, 1: 0, 2: 7})
-    buffer.add([ReadRecord(0, row.offset, row.click) for row in rows(5, 2)])
-    buffer.add([ReadRecord(2, 9, bad)])
+    buffer.add([ReadRecord(0, row.offset, b"", (row.click,)) for row in rows(5, 2)])
+    buffer.add([ReadRecord(2, 9, b"", bad)])
     log = ClickLog(tmp_path)
 
     assert buffer.n_clicks == 2

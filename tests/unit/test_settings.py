@@ -25,7 +25,7 @@ def test_each_kind_of_value_is_read_from_text() -> None:
             "partitions": "8",
             "popularity_half_life_s": "1.5",
             "tied": "False",
-            "check_partition": "1",
+            "check_key": "1",
             "data_dir": "/somewhere/else",
             "app": "shop",
         },
@@ -34,7 +34,7 @@ def test_each_kind_of_value_is_read_from_text() -> None:
     assert settings.partitions == 8
     assert settings.popularity_half_life_s == 1.5
     assert settings.tied is False
-    assert settings.check_partition is True
+    assert settings.check_key is True
     assert settings.data_dir == Path("/somewhere/else")
     assert settings.changelog_topic == "shop-user-state-changelog"
 

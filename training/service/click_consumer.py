@@ -7,14 +7,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from nextclick.clicks import FORWARDED_HEADER, Click, ClickFields, Rejected, click_decoder
+from nextclick.clicks import FORWARDED_HEADER, Decoded
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.decoder import click_decoder
+from nextclick.schema.placement import is_home, misplaced
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import (
@@ -26,6 +28,7 @@ from tools.kafka import (
     is_partition_end,
     offset_ranges,
 )
+from training.service.click_log import ReadRecord
 from training.service.decisions import check_same_topic, lost_clicks, lost_clicks_error
 from training.service.log_owner import refuse_other_topic
 from training.service.trainer_role import GONE_AFTER_S, BrokerPresence
@@ -39,19 +42,6 @@ _FETCHED_KB = 16 * 1024
 _AGAIN_S = 1.0
 _FULL_MS = 20  # the client looks again so soon whether there is room to fetch more
 _log = logging.getLogger(__name__)
-
-
-class ReadRecord(NamedTuple):
-    """A record that was read.
-
-    Attributes:
-        click: None for offsets up to this one that hold nothing to be logged: the end of a transaction, or a copy that
-            `nextclick repartition` made of a click in another partition.
-    """
-
-    partition: int
-    offset: int
-    click: Click | Rejected | None
 
 
 class ClickConsumer:
@@ -70,13 +60,15 @@ class ClickConsumer:
         """
         self._settings = settings
         self._presence = presence
-        self._decode = click_decoder(ClickFields.of(settings))
+        self._decode = click_decoder(ClickSchema.of(settings))
         self._last_error = ""
         self._unknown_since_s: float | None = None
         self._again_s: float | None = None  # when all partitions are read anew: the client asks once for an offset
         self._failures: list[tuple[KafkaError, int | None]] = []
         self._next: dict[int, int] = {}
         self._at_end: set[int] = set()
+        self._counts: set[int] = set()  # of partitions: what the topic has now, and had before
+        self._held: list[ReadRecord] = []  # until the broker says whether the topic has grown
         config = consumer_config(settings, f"{settings.app}-trainer") | {
             "auto.offset.reset": "error",  # clicks that are gone must be noticed, not jumped over
             "enable.partition.eof": True,
@@ -149,10 +141,21 @@ class ClickConsumer:
             refuse_other_topic(self._settings.log_dir, self._topic, now)
         return now
 
-    def start(self, positions: Mapping[int, int], identity: TopicIdentity) -> None:
-        """Read from these offsets on, one for each partition, of this topic and of no other."""
-        topic = self._settings.clicks_topic
+    def start(self, positions: Mapping[int, int], identity: TopicIdentity, partitions_before: int) -> None:
+        """Read from these offsets on, one for each partition, of this topic and of no other.
+
+        Args:
+            positions: partition to the offset that is read next.
+            identity: of the topic.
+            partitions_before: that it had when its first click was logged.
+        """
         self._topic = identity
+        self._counts |= {identity.partitions, partitions_before}
+        self._held.clear()
+        self._read_on(positions)
+
+    def _read_on(self, positions: Mapping[int, int]) -> None:
+        topic = self._settings.clicks_topic
         self._consumer.poll(0)  # what the client had to say of a time that is over
         self._next = dict(positions)
         self._again_s = None
@@ -163,6 +166,7 @@ class ClickConsumer:
         """Read no more, until the next `start`."""
         self._consumer.unassign()
         self._next = {}
+        self._held.clear()
         self._unknown_since_s = self._again_s = None
         self._failures.clear()
 
@@ -175,11 +179,19 @@ class ClickConsumer:
         while self._failures:
             self._handle(*self._failures.pop(0))
         if self._again_s is not None and time.monotonic() > self._again_s:
-            assert self._topic is not None
-            self.start(self._next, self._topic)
+            self._read_on(self._next)
         if self._unknown_since_s is not None:
             self._suspect_gone()
+        records = self._held or self._consume(timeout_s)
+        try:
+            self._held, records = [], self._placed(records)
+        except TemporaryError:  # asked again by the next poll
+            self._held, records = records, []
+        return records
+
+    def _consume(self, timeout_s: float) -> list[ReadRecord]:
         records = []
+        now_ms = int(time.time() * 1000)
         for message in self._consumer.consume(_MAX_RECORDS, timeout_s):
             partition, error, offset = message.partition(), message.error(), message.offset()
             if error is not None and not is_partition_end(error):
@@ -189,21 +201,42 @@ class ClickConsumer:
             assert partition is not None
             assert offset is not None
             if error is None:
-                records.append(ReadRecord(partition, offset, self._click(message)))
+                records.append(ReadRecord(partition, offset, message.key(), self._clicks(message, now_ms)))
                 self._next[partition] = offset + 1
                 self._at_end.discard(partition)
             else:
                 self._at_end.add(partition)
                 if offset > self._next[partition]:
-                    records.append(ReadRecord(partition, offset - 1, None))
+                    records.append(ReadRecord(partition, offset - 1, None, ()))
                     self._next[partition] = offset
         if records:
             self._presence.answered()
         return records
 
+    def _placed(self, records: list[ReadRecord]) -> list[ReadRecord]:
+        """Reject the clicks that are in a wrong partition, once the broker has said how many there are now.
+
+        Raises:
+            TemporaryError: it does not say so now.
+            PermanentError: the topic was created anew, or is gone.
+        """
+        if all(map(self._is_home, records)):
+            return records
+        self._counts.add(self.confirm_topic().partitions)
+        partitioner = self._settings.partitioner
+        return [
+            record if self._is_home(record) else record._replace(clicks=misplaced(partitioner, record.partition))
+            for record in records
+        ]
+
+    def _is_home(self, record: ReadRecord) -> bool:
+        if not isinstance(record.clicks, tuple) or not record.clicks or record.key is None:
+            return True
+        return is_home(record.key, record.partition, self._settings.partitioner, self._counts)
+
     def has_read(self, ranges: Mapping[int, OffsetRange]) -> bool:
         """Tell whether everything up to the ends of some ranges was read."""
-        return all(
+        return not self._held and all(
             partition in self._at_end or self._next[partition] >= offsets.end or offsets.first == offsets.end
             for partition, offsets in ranges.items()
         )
@@ -221,11 +254,12 @@ class ClickConsumer:
         """Disconnect."""
         self._consumer.close()
 
-    def _click(self, message: Message) -> Click | Rejected | None:
+    def _clicks(self, message: Message, now_ms: int) -> Decoded:
         """Decode a record; of a copy nothing, for the click that it is a copy of is logged where it stands."""
-        if any(name == FORWARDED_HEADER for name, _ in message.headers() or ()):
-            return None
-        return self._decode(message.key(), message.value(), message.timestamp()[1])
+        headers = message.headers()
+        if any(name == FORWARDED_HEADER for name, _ in headers or ()):
+            return ()
+        return self._decode(message.key(), message.value(), headers, message.timestamp()[1], now_ms)
 
     def _check_topics(self) -> None:
         try:
@@ -294,7 +328,7 @@ class ClickConsumer:
             self._check_topics()
             if self._topic is not None:
                 self.confirm_topic()
-                self.start(self._next, self._topic)
+                self._read_on(self._next)
             self._unknown_since_s = None
 
     def _explain_missing_offset(self, partition: int | None) -> None:

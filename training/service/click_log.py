@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 import pyarrow as pa
 
-from nextclick.clicks import Click, Rejected
+from nextclick.clicks import Click, Decoded
 from nextclick.errors import PermanentError
 from tools.files import HIDDEN_PREFIX, make_folder, sync, write_whole
 from training.service.log_files import SCHEMA, LogFile, look_at, path_of, read_rows, write_file
@@ -36,6 +36,20 @@ class LogRow(NamedTuple):
 
     offset: int
     click: Click
+
+
+class ReadRecord(NamedTuple):
+    """A record that was read.
+
+    Attributes:
+        clicks: none for offsets up to this one that hold nothing to be logged: the end of a transaction, or a copy that
+            `nextclick repartition` made of a click in another partition.
+    """
+
+    partition: int
+    offset: int
+    key: bytes | None
+    clicks: Decoded
 
 
 class ClickLog:
@@ -224,13 +238,13 @@ class ClickBuffer:
         self._clicks: dict[int, list[LogRow]] = {partition: [] for partition in positions}
         self.n_clicks = 0
 
-    def add(self, records: Iterable[tuple[int, int, Click | Rejected | None]]) -> None:
-        """Take records (partition, offset, click), in order per partition. What is no click counts as read too."""
-        for partition, offset, click in records:
+    def add(self, records: Iterable[ReadRecord]) -> None:
+        """Take records, in order per partition. What is no click counts as read too."""
+        for partition, offset, _, clicks in records:
             self._next[partition] = offset + 1
-            if isinstance(click, Click):
-                self._clicks[partition].append(LogRow(offset, click))
-                self.n_clicks += 1
+            if isinstance(clicks, tuple):
+                self._clicks[partition].extend(LogRow(offset, click) for click in clicks)
+                self.n_clicks += len(clicks)
 
     def write_to(self, log: ClickLog) -> None:
         """Write everything; also where no click was among the records, so that the log's end moves on."""
@@ -247,7 +261,7 @@ def _table(partition: int, clicks: Sequence[LogRow]) -> pa.Table:
     if not clicks:
         return SCHEMA.empty_table()
     offsets = [logged.offset for logged in clicks]
-    users, items, times, events = zip(*(logged.click for logged in clicks), strict=True)
+    users, items, times, events, _ = zip(*(logged.click for logged in clicks), strict=True)
     columns = [users, items, times, events, [partition] * len(clicks), offsets]
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
 

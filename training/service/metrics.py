@@ -5,6 +5,9 @@ The registry is handed in, so that two trainers in one process (tests) do not sh
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from nextclick.clicks import IgnoreReason, RejectReason
+from tools.metrics import start_at_zero
+
 _ROUND_BUCKETS_S = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
@@ -18,6 +21,12 @@ class TrainerMetrics:
         self.rejected = Counter(
             "nextclick_trainer_clicks_rejected",
             "Records that could not be used, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.ignored = Counter(
+            "nextclick_trainer_records_ignored",
+            "Records that are no clicks and not meant to be: of an event type that is not listed, or a delete.",
             ["reason"],
             registry=registry,
         )
@@ -57,3 +66,7 @@ class TrainerMetrics:
             "When that bundle was made; 0: none yet.",
             registry=registry,
         )
+        # So that the first burst is seen: a rate begins with a value before.
+        start_at_zero(self.rejected, RejectReason)
+        start_at_zero(self.ignored, IgnoreReason)
+        start_at_zero(self.rounds, ("published", "refused", "failed", "stopped"))

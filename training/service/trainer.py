@@ -10,13 +10,14 @@ from threading import Event, Thread
 
 from prometheus_client import CollectorRegistry
 
-from nextclick.clicks import Rejected
+from nextclick.clicks import Ignored, Rejected
 from nextclick.errors import PermanentError, TemporaryError
+from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
 from tools.http_endpoint import start_http
 from tools.kafka import OffsetRange, TopicIdentity
 from training.service.click_consumer import ClickConsumer
-from training.service.click_log import ClickBuffer, ClickLog
+from training.service.click_log import ClickBuffer, ClickLog, ReadRecord
 from training.service.decisions import check_same_topic, lost_clicks, lost_clicks_error, start_positions
 from training.service.log_owner import LogOwner, refuse_other_owner
 from training.service.metrics import TrainerMetrics
@@ -50,6 +51,7 @@ class Trainer:
         self._works = False
         self._registry = CollectorRegistry()
         self._metrics = TrainerMetrics(self._registry)
+        self._usage = Usage(settings.clicks_topic, 0)
         self._presence = BrokerPresence(settings.broker)
         self._log = ClickLog(settings.log_dir)
         self._schedule = Schedule(settings.log_dir, settings, self._log.n_clicks)
@@ -157,7 +159,9 @@ class Trainer:
             if from_end and position > 0:  # noted, so that the next start does not leave out more
                 self._log.append(partition, 0, position - 1, [])
         self._buffer = ClickBuffer(positions)
-        self._consumer.start(positions, identity)
+        before = self._log.owner.clicks if self._log.owner is not None else identity
+        self._consumer.start(positions, identity, before.partitions)
+        self._usage.n_partitions = identity.partitions
         self._looked_s = time.monotonic()
 
     def _end(self) -> None:
@@ -241,8 +245,17 @@ class Trainer:
         records = self._consumer.poll(_POLL_S)
         self._buffer.add(records)
         for record in records:
-            if isinstance(record.click, Rejected):
-                self._metrics.rejected.labels(record.click.reason).inc()
+            if isinstance(record.clicks, tuple):
+                self._usage.note_used(bool(record.clicks))
+            else:
+                self._note_dropped(record, record.clicks)
+        for line in self._usage.lines(self._last_turn_s):
+            _log.warning(line)
+
+    def _note_dropped(self, record: ReadRecord, why: Rejected | Ignored) -> None:
+        self._usage.note_dropped(why, record.key, record.partition, record.offset)
+        counter = self._metrics.rejected if isinstance(why, Rejected) else self._metrics.ignored
+        counter.labels(why.reason.value).inc()
 
     def _flush(self) -> bool:
         """Write what was read, unless the broker does not answer: then it waits for the next time."""
@@ -289,4 +302,6 @@ class Trainer:
 
     def _ready(self) -> tuple[bool, str]:
         healthy, text = self._health()
+        if healthy and self._works and (nothing_fits := self._usage.nothing_fits()) is not None:
+            return False, nothing_fits
         return healthy and self._works, text

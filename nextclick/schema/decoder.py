@@ -1,0 +1,221 @@
+"""Turns a record into clicks, and says why when it cannot. Worker, trainer and tools all use this one function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from nextclick.clicks import (
+    FORGET,
+    FUTURE_TOLERANCE_MS,
+    MAX_ID_BYTES,
+    MAX_TIMESTAMP_MS,
+    MAX_VALUE_BYTES,
+    Click,
+    Decoded,
+    Ignored,
+    IgnoreReason,
+    Rejected,
+    RejectReason,
+)
+from nextclick.hashing import event_hash
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.envelopes import Event, unwrapper
+from nextclick.schema.ids import read_id
+from nextclick.schema.keys import read_key
+from nextclick.schema.paths import FieldPath, Headers
+from nextclick.schema.times import read_time_ms, record_time_ms
+
+Decode = Callable[[bytes | None, bytes | None, Headers, int, int], Decoded]
+
+_DEFAULT_EVENT = "view"
+_WIRE_FORMAT, _WIRE_HEADER_BYTES = b"\0", 5  # Confluent's: a zero, and the schema's id in 4 bytes
+_NOT_LISTED = Ignored(IgnoreReason.EVENT_TYPE)
+
+
+def click_decoder(schema: ClickSchema) -> Decode:
+    """Build the function that turns a record into clicks.
+
+    Args:
+        schema: of the records.
+
+    Returns:
+        A function of (key, value, headers, the record's own timestamp in ms, the reader's clock in ms). It gives all
+        clicks of the record, in order and of one user; or why there are none. It never raises for any bytes.
+    """
+    return _Decoder(schema).decode
+
+
+class _Decoder:
+    def __init__(self, schema: ClickSchema) -> None:
+        self._schema = schema
+        self._parse = msgspec.json.Decoder().decode
+        self._unwrap = unwrapper(schema.envelope)
+        self._is_bare = schema.envelope == "none"
+        self._user_name = schema.user.text.split("|")[0].rpartition(".")[2]
+
+    def decode(
+        self, key: bytes | None, value: bytes | None, headers: Headers, record_timestamp_ms: int, now_ms: int
+    ) -> Decoded:
+        """Give a record's clicks; see `click_decoder`."""
+        if key is None and self._schema.needs_key:
+            return Rejected(RejectReason.NO_KEY, "expected the user id as the record's key, found none")
+        document = self._document(value)
+        if isinstance(document, Rejected | Ignored):
+            return document
+        record_ms = record_time_ms(record_timestamp_ms, now_ms)
+        if type(document) is list:
+            return self._array(key, document, headers, record_ms, now_ms)
+        click = self._click(key, document, headers, record_ms, now_ms)
+        return (click,) if type(click) is Click else click  # type: ignore[return-value]
+
+    def _document(self, value: bytes | None) -> Any:
+        """Give a record's parsed value, or why it cannot be parsed."""
+        if value is None:
+            if not self._is_bare:
+                return Ignored(IgnoreReason.DELETE)
+            return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found no value")
+        if len(value) > MAX_VALUE_BYTES:
+            return Rejected(RejectReason.TOO_LARGE, f"expected at most {MAX_VALUE_BYTES} bytes, found {len(value)}")
+        try:
+            return self._parse(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if value[:1] == _WIRE_FORMAT and len(value) > _WIRE_HEADER_BYTES:
+                schema_id = int.from_bytes(value[1:_WIRE_HEADER_BYTES], "big")
+                found = f"expected JSON, found Confluent's wire format with the schema id {schema_id}"
+                return Rejected(RejectReason.NEEDS_REGISTRY, found)
+            return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found bytes that are not JSON")
+
+    def _array(self, key: bytes | None, events: list[Any], headers: Headers, record_ms: int, now_ms: int) -> Decoded:
+        """Give the clicks of several events in one record: all of them, or none if one cannot be used."""
+        clicks: list[Click] = []
+        ignored = None
+        for place, each in enumerate(events, start=1):
+            click = self._click(key, each, headers, record_ms, now_ms)
+            if isinstance(click, Rejected):
+                return Rejected(click.reason, f"event {place} of {len(events)}: {click.detail}")
+            if isinstance(click, Ignored):
+                ignored = click
+                continue
+            if clicks and click.user_id != clicks[0].user_id:
+                found = f"expected the events of one user in a record, found another in event {place} of {len(events)}"
+                return Rejected(RejectReason.BAD_FIELD, found)
+            clicks.append(click)
+        if not events:
+            return Rejected(RejectReason.BAD_FIELD, "expected events, found an empty array")
+        return tuple(clicks) if clicks or ignored is None else ignored
+
+    def _click(
+        self, key: bytes | None, document: Any, headers: Headers, record_ms: int, now_ms: int
+    ) -> Click | Ignored | Rejected:
+        if self._is_bare and type(document) is dict:  # nearly always
+            documents, envelope_time = (document,), None
+        else:
+            event = self._unwrap(document, headers)
+            if not isinstance(event, Event):
+                return event
+            documents, envelope_time = event  # type: ignore[assignment]
+        schema = self._schema
+        kind = _value(schema.event, documents, headers)
+        event_type = schema.events.codes.get(kind) if type(kind) is str else None
+        if event_type is None:
+            judged = self._event_type(kind)
+            if not isinstance(judged, int):
+                return judged
+            event_type = judged
+        user_id = _id(_value(schema.user, documents, headers), "user", schema.user)
+        if isinstance(user_id, Rejected):
+            return user_id
+        item_id = _id(_value(schema.item, documents, headers), "item", schema.item)
+        if isinstance(item_id, Rejected):
+            return item_id
+        if schema.check_key and (wrong := self._wrong_key(key, user_id)) is not None:
+            return wrong
+        time = _value(schema.time, documents, headers)
+        timestamp_ms = self._time(time, envelope_time, record_ms, now_ms)
+        if isinstance(timestamp_ms, Rejected):
+            return timestamp_ms
+        if schema.id is None:
+            return Click(user_id, item_id, timestamp_ms, event_type)
+        hashed = _event_hash(_value(schema.id, documents, headers))
+        if isinstance(hashed, Rejected):
+            return hashed
+        return Click(user_id, item_id, timestamp_ms, event_type, hashed)
+
+    def _event_type(self, kind: Any) -> int | Ignored | Rejected:
+        """Give the number of an event's type: of one that is not listed, not there, or not a text."""
+        if kind is None or kind == "":
+            kind = _DEFAULT_EVENT
+        try:
+            name = read_id(kind)
+        except ValueError as error:
+            found = f"expected a text or a number as event type at {self._schema.event.text!r:.60}, found {error}"
+            return Rejected(RejectReason.BAD_FIELD, found)
+        if name == FORGET:
+            return Rejected(RejectReason.FORGET_UNSUPPORTED, "this version cannot erase a user yet")
+        code = self._schema.events.code(name)
+        return _NOT_LISTED if code is None else code
+
+    def _wrong_key(self, key: bytes | None, user_id: str) -> Rejected | None:
+        assert key is not None  # a key that is checked is needed
+        schema = self._schema
+        if schema.key_format == "text":
+            if key == user_id.encode():
+                return None
+        else:
+            try:
+                if read_key(schema.key_format, key, self._user_name) == user_id:
+                    return None
+            except ValueError as error:
+                return Rejected(RejectReason.WRONG_KEY, f"key_format is {schema.key_format}: {error}")
+        return Rejected(RejectReason.WRONG_KEY, f"expected the key to name the user at {schema.user.text!r:.60}")
+
+    def _time(self, time: Any, envelope_time: Any, record_ms: int, now_ms: int) -> int | Rejected:
+        try:
+            timestamp_ms = read_time_ms(time)
+            if timestamp_ms is None:
+                timestamp_ms = read_time_ms(envelope_time) or record_ms
+        except (ValueError, OverflowError):
+            return Rejected(
+                RejectReason.BAD_FIELD,
+                f"expected a time at {self._schema.time.text!r:.60}: seconds, milliseconds, microseconds or "
+                "nanoseconds since 1970, or ISO 8601",
+            )
+        if timestamp_ms > min(now_ms + FUTURE_TOLERANCE_MS, MAX_TIMESTAMP_MS):
+            found = "expected a time at most a day after this machine's clock, found a later one"
+            return Rejected(RejectReason.IN_THE_FUTURE, found)
+        return timestamp_ms
+
+
+def _value(path: FieldPath, documents: tuple[Any, ...], headers: Headers) -> Any:
+    if path.plain is not None and len(documents) == 1:
+        return documents[0].get(path.plain)
+    return path.read(documents, headers)
+
+
+def _id(value: Any, what: str, path: FieldPath) -> str | Rejected:
+    """Give an id that can be stored, sent and told apart, or why there is none."""
+    if value is None:
+        return Rejected(RejectReason.MISSING_FIELD, f"expected the {what} at {path.text!r:.60}, found nothing there")
+    try:
+        text = read_id(value)
+        size = len(text.encode())
+    except ValueError as error:  # a UnicodeError is one, too: half a surrogate pair
+        found = "text that is not Unicode" if isinstance(error, UnicodeError) else error
+        expected = f"expected a text or a whole number as {what} at {path.text!r:.60}"
+        return Rejected(RejectReason.BAD_FIELD, f"{expected}, found {found}")
+    if not 0 < size <= MAX_ID_BYTES:
+        expected = f"expected 1 to {MAX_ID_BYTES} bytes as {what} at {path.text!r:.60}"
+        return Rejected(RejectReason.BAD_FIELD, f"{expected}, found {size}")
+    if "\0" in text:  # no id of anyone's, and the local store keeps names of its own with it
+        return Rejected(RejectReason.BAD_FIELD, f"expected a {what} without the character NUL, found one with it")
+    return text
+
+
+def _event_hash(value: Any) -> int | Rejected:
+    if value is None:
+        return 0
+    try:
+        return event_hash(read_id(value))
+    except ValueError as error:
+        return Rejected(RejectReason.BAD_FIELD, f"expected a text or a whole number as the event's id, found {error}")
