@@ -103,7 +103,7 @@ class _Decoder:
             clicks.append(click)
         if not events:
             return Rejected(RejectReason.BAD_FIELD, "expected events, found an empty array")
-        return tuple(clicks) if clicks or ignored is None else ignored
+        return ignored if ignored is not None and not clicks else tuple(clicks)
 
     def _click(
         self, key: bytes | None, document: Any, headers: Headers, record_ms: int, now_ms: int

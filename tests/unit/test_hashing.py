@@ -3,7 +3,7 @@
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from nextclick.hashing import item_hash, murmur2, partition_of
+from nextclick.hashing import fnv1a, item_hash, murmur2, partition_of
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,15 @@ def test_murmur2_partitions_are_aiokafkas(n_partitions: int) -> None:
 def test_consistent_partitions_are_crc_32() -> None:
     """librdkafka's own default; 0xCBF43926 is the check value of CRC-32."""
     assert partition_of(b"123456789", 1_000, "consistent_random") == 0xCBF43926 % 1_000
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [(b"kafka", 0xD33C4E1), (b"giberish123456789", 0x77A58295), (b"1234", 0x23BDD03), (b"234", 0x2DEA3CD2)],
+)
+def test_fnv1a_is_librdkafkas(data: bytes, expected: int) -> None:
+    """The vectors of its own unit test."""
+    assert fnv1a(data) == expected
 
 
 def test_item_hash_is_xxh3() -> None:
