@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple, assert_never
 
 from nextclick.advance import Advanced, Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
-from nextclick.clicks import APPLIED_HEADER, Click, Decoded, Ignored, Rejected
+from nextclick.clicks import APPLIED_HEADER, Click, Ignored, Rejected
 from nextclick.errors import PermanentError
 from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
@@ -147,25 +147,25 @@ class ClickAgent:
             read.results[number] = RunResults(number, run.first, run.end)
             decode = self._decode
             decoded = [decode(each.key, each.value, each.headers, each.timestamp, now_ms) for each in run.records]
-            keys = {clicks[0].user_id.encode() for clicks in decoded if isinstance(clicks, tuple)}
-            states = self._states(number, chunk.assignment.partitions[number], keys)
-            read.states.update(((number, key), state) for key, state in states.items())
-            for record, clicks in zip(run.records, decoded, strict=True):
-                verdict: Decoded = clicks
-                if isinstance(clicks, tuple) and clicks[0].user_id.encode() not in states and not self._is_home(record):
+            users = [clicks[0].user_id.encode() if type(clicks) is tuple else b"" for clicks in decoded]
+            states = self._states(number, chunk.assignment.partitions[number], {user for user in users if user})
+            read.states.update(((number, user), state) for user, state in states.items())
+            for record, clicks, user in zip(run.records, decoded, users, strict=True):
+                if user and user not in states and not self._is_home(record):
                     read.n_misplaced += 1
-                    verdict = misplaced(self._settings.partitioner, number)
-                if isinstance(verdict, tuple):
-                    self._take(read, record, verdict, now_ms)
+                    self._pass_over(read, record, misplaced(self._settings.partitioner, number))
+                elif isinstance(clicks, tuple):
+                    self._take(read, (number, user), record, clicks, now_ms)
                 else:
-                    self._pass_over(read, record, verdict)
+                    self._pass_over(read, record, clicks)
         return read
 
-    def _take(self, read: ReadChunk, record: ClickRecord, clicks: Sequence[Click], now_ms: int) -> None:
+    def _take(
+        self, read: ReadChunk, user: UserKey, record: ClickRecord, clicks: tuple[Click, ...], now_ms: int
+    ) -> None:
         """Add a record's clicks to those that are applied."""
         self._usage.note_used()
         is_applied, record_ms = _is_applied(record), record_time_ms(record.timestamp, now_ms)
-        user = (int(record.partition), clicks[0].user_id.encode())
         for place, click in enumerate(clicks):
             self._popularity.add(click.item_id, click.timestamp_ms)
             read.clicks.append(

@@ -1,6 +1,5 @@
 """Turns a record into clicks, and says why when it cannot. Worker, trainer and tools all use this one function."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -24,9 +23,8 @@ from nextclick.schema.envelopes import Event, unwrapper
 from nextclick.schema.ids import read_id
 from nextclick.schema.keys import read_key
 from nextclick.schema.paths import FieldPath, Headers
+from nextclick.schema.plain import Decode, is_plain, plain_decoder
 from nextclick.schema.times import read_time_ms, record_time_ms
-
-Decode = Callable[[bytes | None, bytes | None, Headers, int, int], Decoded]
 
 _DEFAULT_EVENT = "view"
 _WIRE_FORMAT, _WIRE_HEADER_BYTES = b"\0", 5  # Confluent's: a zero, and the schema's id in 4 bytes
@@ -43,7 +41,8 @@ def click_decoder(schema: ClickSchema) -> Decode:
         A function of (key, value, headers, the record's own timestamp in ms, the reader's clock in ms). It gives all
         clicks of the record, in order and of one user; or why there are none. It never raises for any bytes.
     """
-    return _Decoder(schema).decode
+    general = _Decoder(schema).decode
+    return plain_decoder(schema, general) if is_plain(schema) else general
 
 
 class _Decoder:
