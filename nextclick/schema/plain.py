@@ -11,7 +11,7 @@ import msgspec
 from nextclick.clicks import FUTURE_TOLERANCE_MS, MAX_ID_BYTES, MAX_VALUE_BYTES, Click, Decoded
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.paths import Headers
-from nextclick.schema.times import SECONDS_BELOW
+from nextclick.schema.times import DATES_FROM, SECONDS_BELOW
 
 Decode = Callable[[bytes | None, bytes | None, Headers, int, int], Decoded]
 
@@ -52,7 +52,7 @@ def plain_decoder(schema: ClickSchema, general: Decode) -> Decode:
             user, item, time, kind = read.user, read.item, read.time, read.kind
             if type(user) is str and type(item) is str and type(time) is int:
                 code = codes.get(default if kind is None else kind)
-                is_now = SECONDS_BELOW <= time <= now_ms + FUTURE_TOLERANCE_MS
+                is_now = SECONDS_BELOW <= time < DATES_FROM and time <= now_ms + FUTURE_TOLERANCE_MS
                 if code is not None and is_now and key == user.encode() and _fit(user, item):
                     return (Click(user, item, time, code),)
         return general(key, value, headers, record_timestamp_ms, now_ms)

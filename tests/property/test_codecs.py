@@ -231,7 +231,10 @@ _odd = st.sampled_from(
         *(NOW_MS, NOW_MS + FUTURE_TOLERANCE_MS, NOW_MS + FUTURE_TOLERANCE_MS + 1, str(NOW_MS), 1e300, 2**70),
     ]
 )
-_objects = st.dictionaries(st.sampled_from(["user_id", "item_id", "timestamp_ms", "event_type", "other"]), _odd)
+_fields = st.dictionaries(
+    st.sampled_from(["user_id", "item_id", "timestamp_ms", "timestamp_ms", "event_type", "other"]), _odd, max_size=2
+)
+_objects = _fields | _fields.map(lambda odd: {"user_id": "u", "item_id": "u", "timestamp_ms": NOW_MS} | odd)
 
 
 @bounded
