@@ -6,12 +6,11 @@ import string
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nextclick.clicks import FUTURE_TOLERANCE_MS, MAX_ID_BYTES, MAX_TIMESTAMP_MS, Click, Decoded, Ignored, Rejected
+from nextclick.clicks import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Click, Decoded, Ignored, Rejected
 from nextclick.errors import CorruptStateError
 from nextclick.schema.click_schema import ClickSchema
-from nextclick.schema.decoder import _Decoder, click_decoder
+from nextclick.schema.decoder import click_decoder
 from nextclick.schema.encoder import encode_click
-from nextclick.schema.plain import is_plain
 from nextclick.schema.times import SECONDS_BELOW
 from nextclick.settings import Settings
 from nextclick.updates import (
@@ -222,28 +221,3 @@ def test_an_update_is_read_back(
         user_id, recommendations, strategy, bundle_id, sequence, Source(*source), *times_ms
     )
     assert len(ranked.shown) == SHOWN_BYTES * len(items)
-
-
-_odd = st.sampled_from(
-    [
-        *(None, "", "u", "u\0", "x" * 64, "x" * 65, "é" * 64, "x" * 257, "forget", "view", "cart", "dance", "😀"),
-        *(0, 1, 17, -1, 17.0, 17.5, True, [], {}, [{}], SECONDS_BELOW - 1, SECONDS_BELOW, 20251124160000, 20251124),
-        *(NOW_MS, NOW_MS + FUTURE_TOLERANCE_MS, NOW_MS + FUTURE_TOLERANCE_MS + 1, str(NOW_MS), 1e300, 2**70),
-    ]
-)
-_fields = st.dictionaries(
-    st.sampled_from(["user_id", "item_id", "timestamp_ms", "timestamp_ms", "event_type", "other"]), _odd, max_size=2
-)
-_objects = _fields | _fields.map(lambda odd: {"user_id": "u", "item_id": "u", "timestamp_ms": NOW_MS} | odd)
-
-
-@bounded
-@given(_objects | st.lists(_objects, max_size=2) | _odd, st.sampled_from([b"u", b"17", b"", b"x" * 64]), st.booleans())
-@example({"user_id": "u", "item_id": "u", "timestamp_ms": NOW_MS}, b"u", True)
-def test_the_quick_way_and_the_general_way_are_one(value: object, key: bytes, all_events: bool) -> None:
-    """Whatever a record holds, a plain topic is read as if it were any topic."""
-    schema = ClickSchema.of(Settings(events="" if all_events else "view,dance:cart"))
-    record = key, json.dumps(value).encode(), None, NOW_MS - 1, NOW_MS
-
-    assert is_plain(schema)
-    assert click_decoder(schema)(*record) == _Decoder(schema).decode(*record)

@@ -1,6 +1,7 @@
 """Any schema of a click: paths, times, ids, event types, envelopes and keys of topics as shops have them."""
 
 import base64
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from nextclick.clicks import (
     EVENT_TYPES,
+    FUTURE_TOLERANCE_MS,
     MAX_ID_BYTES,
     OTHER_EVENT,
     Click,
@@ -22,11 +24,12 @@ from nextclick.clicks import (
 )
 from nextclick.errors import PermanentError
 from nextclick.schema.click_schema import ClickSchema
-from nextclick.schema.decoder import click_decoder
+from nextclick.schema.decoder import _Decoder, click_decoder
 from nextclick.schema.encoder import encode_click
 from nextclick.schema.event_types import EventMap
 from nextclick.schema.paths import FieldPath
-from nextclick.schema.times import read_time_ms
+from nextclick.schema.plain import is_plain
+from nextclick.schema.times import DATES_FROM, SECONDS_BELOW, read_time_ms
 from nextclick.settings import Settings
 
 AT_MS = 1_764_000_000_000  # 2025-11-24T16:00:00Z
@@ -436,6 +439,28 @@ def test_numbered_users_are_written_as_numbers() -> None:
     for user in ("ann", str(2**64)):
         with pytest.raises(PermanentError, match="whole numbers"):
             encode_click(schema, user, "lamp", AT_MS)
+
+
+ODD = [
+    *(None, "", "u", "u\0", "x" * 64, "x" * 65, "x" * 257, "é" * 64, "é" * 200, "forget", "view", "dance", "😀"),
+    *(0, 1, 17, -1, 17.0, 17.5, True, [], {}, [{}], SECONDS_BELOW - 1, SECONDS_BELOW, DATES_FROM, 20251124, 2**70),
+    *(NOW_MS, NOW_MS + FUTURE_TOLERANCE_MS, NOW_MS + FUTURE_TOLERANCE_MS + 1, str(NOW_MS), 1e300),
+]
+
+
+@pytest.mark.parametrize("events", ["", "view,dance:cart"])
+def test_the_quick_way_and_the_general_way_are_one(events: str) -> None:
+    """With any two fields odd, a plain topic is read as if it were any topic."""
+    schema = ClickSchema.of(Settings(events=events))
+    quick, general = click_decoder(schema), _Decoder(schema).decode
+    fields = ("user_id", "item_id", "timestamp_ms", "event_type")
+    assert is_plain(schema)
+
+    for first, second in itertools.combinations(itertools.product(fields, ODD), 2):
+        click = {"user_id": "u", "item_id": "u", "timestamp_ms": NOW_MS} | dict((first, second))
+        key = str(click["user_id"]).encode() if first[1] != NOW_MS else b"u"
+        record = key, json.dumps(click).encode(), None, NOW_MS - 1, NOW_MS
+        assert quick(*record) == general(*record)
 
 
 def _cases() -> list[Any]:
