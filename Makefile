@@ -20,7 +20,7 @@ $(VENV)/done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) -c constraints.txt torch)
 	@echo "installing: a minute or two, most of it for torch"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev,evaluate]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev,evaluate,registry]'
 	@touch $@
 
 demo: setup ## See it all at work (ARGS="--seconds 90" ends by itself)

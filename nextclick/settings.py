@@ -57,7 +57,9 @@ class Settings:
     )
     sasl_username: str = _setting("", "user name, with SASL_*")
     sasl_password: str = _setting("", "password, with SASL_*; never logged", secret=True)
-    tls_ca_file: str = _setting("", "authorities to trust, with *SSL; empty: the system's", unit="path")
+    tls_ca_file: str = _setting(
+        "", "authorities to trust, with *SSL and for a schema registry at https; empty: the system's", unit="path"
+    )
     tls_certificate_file: str = _setting("", "client certificate, with *SSL", unit="path")
     tls_key_file: str = _setting("", "key of the client certificate, with *SSL", unit="path")
 
@@ -101,6 +103,14 @@ class Settings:
     envelope: Literal["none", "cloudevents", "debezium", "connect"] = _setting(
         "none", "what stands around an event: CloudEvents, Debezium's changes, Kafka Connect's schema and payload"
     )
+    schema_registry: str = _setting(
+        "",
+        "address of the schema registry of clicks in Confluent's wire format (Avro, JSON Schema, Protobuf), as "
+        "https://registry:8081; several with commas; empty: none",
+        unit="address",
+    )
+    schema_registry_username: str = _setting("", "user name at the schema registry, where it asks for one")
+    schema_registry_password: str = _setting("", "password at the schema registry; never logged", secret=True)
 
     # The stream worker.
     data_dir: Path = _setting(Path("data/worker"), "local copy of the user states; one folder per worker", unit="path")
@@ -263,6 +273,25 @@ class Settings:
             raise PermanentError(
                 f"security_protocol {self.security_protocol} needs sasl_username and sasl_password, "
                 "and one of them is empty; set both"
+            )
+        self._check_schema_registry()
+
+    def _check_schema_registry(self) -> None:
+        for address in self.schema_registry.split(",") if self.schema_registry else ():
+            if not address.strip().startswith(("http://", "https://")):
+                raise PermanentError(
+                    "schema_registry must be addresses that begin with http:// or https://, and one of them is "
+                    f"{address.strip()!r:.60}; correct it"
+                )
+            if "@" in address:
+                raise PermanentError(
+                    "schema_registry must not hold a user name or password, because addresses are logged; give them as "
+                    "schema_registry_username and schema_registry_password"
+                )
+        if bool(self.schema_registry_username) != bool(self.schema_registry_password):
+            raise PermanentError(
+                "schema_registry_username and schema_registry_password belong together, and one of them is empty; "
+                "set both or none"
             )
 
     @classmethod

@@ -25,6 +25,7 @@ from tests.chaos.evidence import TopicReader, gather, read_clicks, read_topic, r
 from tests.chaos.fleet import StartChild
 from tests.chaos.report import Report
 from tests.chaos.verifier import check_updates, uninterrupted, verify
+from tests.local_registry import LocalRegistry
 from tests.shared_broker import BROKER_CONFIG
 from tools.client_config import producer_config
 
@@ -32,7 +33,7 @@ DEADLINE_S = 60.0
 SESSION_TIMEOUT_S = 6.0  # long enough for a busy machine
 SHORT_SESSION_TIMEOUT_S = 3.0  # where the test waits until it is over
 # Tests that share something that takes long to make run in one process, one after the other.
-GROUPED_BY = ("broker_to_stop", "secure_broker")
+GROUPED_BY = ("broker_to_stop", "secure_broker", "schema_registry")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -241,3 +242,10 @@ def outage(broker_to_stop: LocalKafka, topic_prefix: str, tmp_path: Path) -> Ite
     playground.stop()
     broker_to_stop.resume()
     broker_to_stop.start()
+
+
+@pytest.fixture(scope="session")
+def schema_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry]:
+    """A schema registry that tests share: each registers under its own `topic_prefix`, and none stops it."""
+    with LocalRegistry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry

@@ -217,3 +217,22 @@ def test_every_setting_is_described() -> None:
 
     assert [row[0] for row in rows] == [field.name for field in dataclasses.fields(Settings)]
     assert all(reason for *_, reason in rows)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"schema_registry": "registry:8081"}, "begin with http:// or https://"),
+        ({"schema_registry": "https://a:8081,b:8081"}, "'b:8081'"),
+        ({"schema_registry": "https://ann:s3cret@registry"}, "schema_registry_username"),
+        ({"schema_registry_username": "ann"}, "belong together"),
+        ({"schema_registry_password": "s3cret"}, "belong together"),
+    ],
+)
+def test_a_schema_registry_needs_an_address_and_both_or_no_credentials(given: dict[str, str], expected: str) -> None:
+    """And a password in an address, which is logged, is refused without repeating it."""
+    with pytest.raises(PermanentError) as caught:
+        Settings.load({}, given)
+
+    assert expected in str(caught.value)
+    assert "s3cret" not in str(caught.value)

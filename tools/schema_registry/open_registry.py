@@ -1,0 +1,27 @@
+"""Where a registry comes from the settings, without loading its client where there is none."""
+
+from typing import TYPE_CHECKING
+
+from nextclick.errors import PermanentError
+from nextclick.settings import Settings
+
+if TYPE_CHECKING:
+    from tools.schema_registry.decoder import RegistryDecoder
+
+
+def open_registry(settings: Settings) -> "RegistryDecoder | None":
+    """Give the decoder for the registry of the settings; None where none is set. Asks nobody yet.
+
+    Raises:
+        PermanentError: the extra `registry` is not installed, or the client cannot use the settings.
+    """
+    if not settings.schema_registry:
+        return None
+    try:
+        from tools.schema_registry.client import RegistryClient
+        from tools.schema_registry.decoder import RegistryDecoder
+    except ModuleNotFoundError as error:
+        raise PermanentError(
+            f"schema_registry is set and the package {error.name} is not installed; install `nextclick[registry]`"
+        ) from None
+    return RegistryDecoder(RegistryClient(settings))
