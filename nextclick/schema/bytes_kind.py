@@ -1,5 +1,6 @@
 """What bytes that are no JSON look like, so that a person knows at once what a topic holds. Never says contents."""
 
+import codecs
 import re
 import zlib
 
@@ -7,6 +8,7 @@ import msgspec
 
 from nextclick.schema.wire_format import read_frame
 
+_LOOKED_AT = 2_000  # bytes: enough to tell, and quick when every record of a topic is large and hostile
 _COMPRESS = "let the producer's compression.type compress instead"
 _UTF_16 = "text in UTF-16; JSON must be in UTF-8"
 # How data begins, and what it then is. The longest come first where one begins like another.
@@ -79,7 +81,7 @@ def describe_bytes(data: bytes) -> str:
 
 def _is_utf_16(data: bytes) -> bool:
     """Tell whether it is text of Latin letters in UTF-16: every other byte is zero, and none of the others."""
-    first, second = data[::2], data[1::2]
+    first, second = data[:_LOOKED_AT:2], data[1:_LOOKED_AT:2]
     return len(data) > 3 and ((not any(first) and all(second)) or (all(first) and not any(second)))
 
 
@@ -95,8 +97,9 @@ def _is_zlib(data: bytes) -> bool:
 
 def _text(data: bytes) -> str | None:
     """Say what kind of text it is; None for what is none."""
+    is_whole, data = len(data) <= _LOOKED_AT, data[:_LOOKED_AT]
     try:
-        text = data.decode()
+        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=is_whole)
     except UnicodeDecodeError:
         is_latin = data.lstrip()[:1] in (b"{", b"[") and not _CONTROLS.search(data)
         return "JSON in Latin-1 or another encoding of one byte; JSON must be in UTF-8" if is_latin else None
@@ -123,7 +126,8 @@ def _binary(data: bytes) -> str:
 
 
 def _is_protobuf(data: bytes) -> bool:
-    """Tell whether the bytes are fields of Protobuf from the first to the last."""
+    """Tell whether the bytes are fields of Protobuf, one behind the other."""
+    is_whole, data = len(data) <= _LOOKED_AT, data[:_LOOKED_AT]
     place = 0
     while place < len(data):
         tag, place = _varint(data, place)
@@ -135,7 +139,7 @@ def _is_protobuf(data: bytes) -> bool:
             value, place = _varint(data, place)
             n_bytes = value if kind == 2 else 0
         place += n_bytes
-    return place == len(data)
+    return place == len(data) or not is_whole
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:

@@ -70,6 +70,20 @@ def test_bytes_are_described_without_their_contents(data: bytes, expected: str) 
     assert "ann-the-first" not in described
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"[" + "é".encode() * 3_000, "begins as JSON"),
+        (PROTOBUF * 1_000, "perhaps Protobuf"),
+        (CLICK.encode("utf-16-le") * 100, "text in UTF-16"),
+        (msgspec.msgpack.encode({"user_id": "ann-the-first" * 1_000}), "MessagePack"),
+    ],
+)
+def test_long_values_are_told_by_how_they_begin(data: bytes, expected: str) -> None:
+    """Wherever the part that is looked at ends."""
+    assert expected in describe_bytes(data)
+
+
 def test_what_helps_is_said() -> None:
     """The setting for the wire format, the producer's own compression for compressed values."""
     assert describe_bytes(b"\0\0\0\0\x11" + CLICK.encode()).endswith("; set schema_registry")
