@@ -28,6 +28,7 @@ class RejectReason(StrEnum):
     TOO_LARGE = "too_large"
     BAD_JSON = "bad_json"
     NEEDS_REGISTRY = "needs_registry"
+    UNDECODABLE = "undecodable"
     MISSING_FIELD = "missing_field"
     BAD_FIELD = "bad_field"
     NO_KEY = "no_key"

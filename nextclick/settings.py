@@ -288,6 +288,10 @@ class Settings:
                     "schema_registry must not hold a user name or password, because addresses are logged; give them as "
                     "schema_registry_username and schema_registry_password"
                 )
+        if self.key_format == "registry" and not self.schema_registry:
+            raise PermanentError(
+                "key_format=registry needs schema_registry, and it is empty; set it, or correct key_format"
+            )
         if bool(self.schema_registry_username) != bool(self.schema_registry_password):
             raise PermanentError(
                 "schema_registry_username and schema_registry_password belong together, and one of them is empty; "

@@ -32,7 +32,9 @@ from stream.protocol.port import ClickRecord, Dropped, Record, StateStore
 from stream.protocol.publisher import NO_HEADERS, Publisher, RunResults
 from stream.protocol.reader import Chunk
 from stream.protocol.topic_check import TopicCheck
+from stream.schema_loader import SchemaLoader
 from stream.served_bundle import ServedBundle
+from tools.schema_registry.decoder import RegistryDecoder
 
 MAX_REJECTED_BYTES = 16 * 1024  # of an original key and value that a dead letter carries
 REJECT_SHARE_RECORDS = 1_000  # a share is judged over at least so many records
@@ -46,12 +48,14 @@ class Serving(NamedTuple):
         popularity: what is served without one.
         metrics: of the worker.
         usage: what becomes of the records of the clicks topic.
+        registry: of their schemas; None: there is none.
     """
 
     bundle: ServedBundle
     popularity: Popularity
     metrics: WorkerMetrics
     usage: Usage
+    registry: RegistryDecoder | None = None
 
 
 @dataclass(slots=True)
@@ -98,8 +102,9 @@ class ClickAgent:
         self._store = store
         self._publisher = publisher
         self._topic_check = topic_check
-        self._served, self._popularity, self._metrics, self._usage = serving
-        self._decode = click_decoder(ClickSchema.of(settings))
+        self._served, self._popularity, self._metrics, self._usage, registry = serving
+        self._decode = click_decoder(ClickSchema.of(settings), registry)
+        self._schemas = SchemaLoader(registry, settings) if registry is not None else None
         self._limits = Limits(settings.recent_clicks, settings.list_length)
         self._inference = ThreadPoolExecutor(1, "inference")
         self._seen_records = self._rejected_records = 0
@@ -117,6 +122,10 @@ class ClickAgent:
         assignment.chunk_taken()
         if not assignment.serves:
             return
+        if self._schemas is not None:
+            await self._schemas.load(chunk)
+            if not assignment.serves:
+                return
         started = time.perf_counter()
         model = self._served.current
         popular_before = self._popularity.ranked(self._limits.list_length)

@@ -34,6 +34,7 @@ from stream.topics.identity import refuse_other_topic
 from stream.topics.topics import Topics
 from tools.http_endpoint import start_http
 from tools.kafka import TopicIdentity
+from tools.schema_registry.open_registry import open_registry
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +111,8 @@ class _Worker:
         http = start_http(self._settings.worker_port, self._registry, self._health, self._ready)
         caught_up = asyncio.Event()
         topic = Topic(self._identity.partitions, partial(refuse_other_topic, self._settings, self._identity))
-        serving = Serving(self._served, self._popularity, self._metrics, self._usage)
+        registry = open_registry(self._settings)
+        serving = Serving(self._served, self._popularity, self._metrics, self._usage, registry)
         parts = build_worker(self._settings, topic, self._instance_id, serving, caught_up, self._fail)
         self._parts = parts
         # None of them may end by itself: a guard that has died unseen would be none.

@@ -78,7 +78,9 @@ class LocalRegistry:
         self.stop()
 
     def start(self) -> None:
-        """Start it and return when it answers."""
+        """Start it, unless it runs, and return when it answers."""
+        if self._process is not None and self._process.poll() is None:
+            return
         properties = {
             "quarkus.http.host": HOST,
             "quarkus.http.port": self._port,

@@ -18,36 +18,40 @@ from nextclick.clicks import (
     RejectReason,
 )
 from nextclick.hashing import event_hash
+from nextclick.schema.bytes_kind import describe_bytes
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.envelopes import Event, unwrapper
 from nextclick.schema.ids import read_id
-from nextclick.schema.keys import read_key
+from nextclick.schema.keys import id_of, read_key
 from nextclick.schema.paths import FieldPath, Headers
 from nextclick.schema.plain import Decode, is_plain, plain_decoder
+from nextclick.schema.registry import Registry, Undecodable
 from nextclick.schema.times import read_time_ms, record_time_ms
+from nextclick.schema.wire_format import read_frame
 
 _DEFAULT_EVENT = "view"
-_WIRE_FORMAT, _WIRE_HEADER_BYTES = b"\0", 5  # Confluent's: a zero, and the schema's id in 4 bytes
 _NOT_LISTED = Ignored(IgnoreReason.EVENT_TYPE)
 
 
-def click_decoder(schema: ClickSchema) -> Decode:
+def click_decoder(schema: ClickSchema, registry: Registry | None = None) -> Decode:
     """Build the function that turns a record into clicks.
 
     Args:
         schema: of the records.
+        registry: decodes what is in Confluent's wire format, once its schemas are loaded; None: there is none.
 
     Returns:
         A function of (key, value, headers, the record's own timestamp in ms, the reader's clock in ms). It gives all
         clicks of the record, in order and of one user; or why there are none. It never raises for any bytes.
     """
-    general = _Decoder(schema).decode
+    general = _Decoder(schema, registry).decode
     return plain_decoder(schema, general) if is_plain(schema) else general
 
 
 class _Decoder:
-    def __init__(self, schema: ClickSchema) -> None:
+    def __init__(self, schema: ClickSchema, registry: Registry | None = None) -> None:
         self._schema = schema
+        self._registry = registry
         self._parse = msgspec.json.Decoder().decode
         self._unwrap = unwrapper(schema.envelope)
         self._is_bare = schema.envelope == "none"
@@ -59,7 +63,7 @@ class _Decoder:
         """Give a record's clicks; see `click_decoder`."""
         if key is None and self._schema.needs_key:
             return Rejected(RejectReason.NO_KEY, "expected the user id as the record's key, found none")
-        document = self._document(value)
+        document = self._document(value, headers)
         if isinstance(document, Rejected | Ignored):
             return document
         record_ms = record_time_ms(record_timestamp_ms, now_ms)
@@ -68,7 +72,7 @@ class _Decoder:
         click = self._click(key, document, headers, record_ms, now_ms)
         return (click,) if type(click) is Click else click  # type: ignore[return-value]
 
-    def _document(self, value: bytes | None) -> Any:
+    def _document(self, value: bytes | None, headers: Headers) -> Any:
         """Give a record's parsed value, or why it cannot be parsed."""
         if value is None:
             if not self._is_bare:
@@ -76,14 +80,17 @@ class _Decoder:
             return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found no value")
         if len(value) > MAX_VALUE_BYTES:
             return Rejected(RejectReason.TOO_LARGE, f"expected at most {MAX_VALUE_BYTES} bytes, found {len(value)}")
+        if self._registry is not None and read_frame(value, headers) is not None:
+            try:
+                return self._registry.decode(value, headers)
+            except Undecodable as error:
+                return Rejected(RejectReason.UNDECODABLE, str(error))
         try:
             return self._parse(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if value[:1] == _WIRE_FORMAT and len(value) > _WIRE_HEADER_BYTES:
-                schema_id = int.from_bytes(value[1:_WIRE_HEADER_BYTES], "big")
-                found = f"expected JSON, found Confluent's wire format with the schema id {schema_id}"
-                return Rejected(RejectReason.NEEDS_REGISTRY, found)
-            return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found bytes that are not JSON")
+            is_framed = read_frame(value, headers) is not None
+            reason = RejectReason.NEEDS_REGISTRY if is_framed else RejectReason.BAD_JSON
+            return Rejected(reason, f"expected JSON, found {describe_bytes(value)}")
 
     def _array(self, key: bytes | None, events: list[Any], headers: Headers, record_ms: int, now_ms: int) -> Decoded:
         """Give the clicks of several events in one record: all of them, or none if one cannot be used."""
@@ -128,7 +135,7 @@ class _Decoder:
         item_id = _id(_value(schema.item, documents, headers), "item", schema.item)
         if isinstance(item_id, Rejected):
             return item_id
-        if schema.check_key and (wrong := self._wrong_key(key, user_id)) is not None:
+        if schema.check_key and (wrong := self._wrong_key(key, user_id, headers)) is not None:
             return wrong
         time = _value(schema.time, documents, headers)
         timestamp_ms = self._time(time, envelope_time, record_ms, now_ms)
@@ -155,7 +162,7 @@ class _Decoder:
         code = self._schema.events.code(name)
         return _NOT_LISTED if code is None else code
 
-    def _wrong_key(self, key: bytes | None, user_id: str) -> Rejected | None:
+    def _wrong_key(self, key: bytes | None, user_id: str, headers: Headers) -> Rejected | None:
         assert key is not None  # a key that is checked is needed
         schema = self._schema
         if schema.key_format == "text":
@@ -163,11 +170,23 @@ class _Decoder:
                 return None
         else:
             try:
-                if read_key(schema.key_format, key, self._user_name) == user_id:
+                if self._read_key(key, headers) == user_id:
                     return None
-            except ValueError as error:
+            except (ValueError, Undecodable) as error:
                 return Rejected(RejectReason.WRONG_KEY, f"key_format is {schema.key_format}: {error}")
         return Rejected(RejectReason.WRONG_KEY, f"expected the key to name the user at {schema.user.text!r:.60}")
+
+    def _read_key(self, key: bytes, headers: Headers) -> str:
+        """Give the user that a key names.
+
+        Raises:
+            ValueError, Undecodable: it names none.
+        """
+        if self._schema.key_format != "registry":
+            return read_key(self._schema.key_format, key, self._user_name)
+        if self._registry is None:
+            raise Undecodable("schema_registry is not set")
+        return id_of(self._registry.decode(key, headers, is_key=True), self._user_name)
 
     def _time(self, time: Any, envelope_time: Any, record_ms: int, now_ms: int) -> int | Rejected:
         try:

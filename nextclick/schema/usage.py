@@ -29,6 +29,7 @@ _REMEDIES = {
     ),
     RejectReason.BAD_JSON: "records must be JSON, or in Confluent's wire format with schema_registry set",
     RejectReason.NEEDS_REGISTRY: "set schema_registry to its address",
+    RejectReason.UNDECODABLE: "register the schema that the producer uses, and look whether its bytes fit it",
     RejectReason.TOO_LARGE: "let the producer send smaller records",
     RejectReason.IN_THE_FUTURE: "correct the clock of the producer, or of this machine",
     RejectReason.FORGET_UNSUPPORTED: "let the producer send no such events yet",

@@ -187,7 +187,9 @@ class Playground:
         return self._readers[self.settings]
 
 
-def make_playground(broker: str, name: str, folder: Path, session_timeout_s: float) -> Playground:
+def make_playground(
+    broker: str, name: str, folder: Path, session_timeout_s: float, **settings_of_its_own: Any
+) -> Playground:
     """Topics of their own on a broker, and folders of their own; nothing runs yet."""
     settings = Settings(
         broker=broker,
@@ -202,6 +204,7 @@ def make_playground(broker: str, name: str, folder: Path, session_timeout_s: flo
         worker_port=0,
         trainer_port=0,
         session_timeout_s=session_timeout_s,
+        **settings_of_its_own,
     )
     create_topics(settings)
     return Playground(settings, folder)
@@ -246,6 +249,6 @@ def outage(broker_to_stop: LocalKafka, topic_prefix: str, tmp_path: Path) -> Ite
 
 @pytest.fixture(scope="session")
 def schema_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry]:
-    """A schema registry that tests share: each registers under its own `topic_prefix`, and none stops it."""
+    """A schema registry that tests share: each registers under its own `topic_prefix`, and who stops it starts it again."""
     with LocalRegistry(tmp_path_factory.mktemp("registry")) as registry:
         yield registry

@@ -15,6 +15,9 @@ ASK_AGAIN_S = 60.0  # for a schema that the registry did not know: it can be reg
 _MAX_REFUSED = 10_000  # bytes of no meaning name a new schema each
 
 
+RecordBytes = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
+
+
 class _Refused(NamedTuple):
     reason: str
     until_s: float
@@ -46,6 +49,16 @@ class RegistryDecoder:
             return set()
         refused = self._refused.get(frame.schema_id)
         return set() if refused is not None and self._clock() < refused.until_s else {frame.schema_id}
+
+    def missing_schemas_of(self, records: Iterable[RecordBytes], *, with_keys: bool) -> set[SchemaId]:
+        """Give the schemas that must be loaded before records (key, value, headers) can be decoded. Never blocks."""
+        missing: set[SchemaId] = set()
+        for key, value, headers in records:
+            if value is not None:
+                missing |= self.missing_schemas(value, headers)
+            if with_keys and key is not None:
+                missing |= self.missing_schemas(key, headers, is_key=True)
+        return missing
 
     def load(self, schema_ids: Iterable[SchemaId]) -> None:
         """Fetch schemas and make them ready. To be called from one thread at a time; `decode` may run meanwhile.
@@ -86,7 +99,8 @@ class RegistryDecoder:
             raise Undecodable(f"expected Confluent's wire format, found {describe_bytes(data)}")
         reader = self._readers.get(frame.schema_id)
         if reader is None:
-            raise Undecodable(self._refused[frame.schema_id].reason)
+            refused = self._refused.get(frame.schema_id)
+            raise Undecodable(refused.reason if refused is not None else f"schema {frame.schema_id} is not loaded")
         try:
             return reader(frame.data)
         except Exception as error:  # whatever the libraries make of hostile bytes; their texts quote contents

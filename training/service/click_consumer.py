@@ -12,11 +12,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from nextclick.clicks import FORWARDED_HEADER, Decoded
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
-from nextclick.schema.click_schema import ClickSchema
-from nextclick.schema.decoder import click_decoder
-from nextclick.schema.placement import is_home, misplaced
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import (
@@ -31,6 +27,7 @@ from tools.kafka import (
 from training.service.click_log import ReadRecord
 from training.service.decisions import check_same_topic, lost_clicks, lost_clicks_error
 from training.service.log_owner import refuse_other_topic
+from training.service.record_judge import RecordJudge
 from training.service.trainer_role import GONE_AFTER_S, BrokerPresence
 
 _ANSWER_S = 6.0  # for the first answer of the broker
@@ -40,6 +37,7 @@ _CONFIRMATION_S = 1.0  # for an answer that can also be asked for later
 _MAX_RECORDS = 30
 _FETCHED_KB = 16 * 1024
 _AGAIN_S = 1.0
+_SAY_EVERY_S = 10.0  # between two lines about what is waited for
 _FULL_MS = 20  # the client looks again so soon whether there is room to fetch more
 _log = logging.getLogger(__name__)
 
@@ -60,15 +58,15 @@ class ClickConsumer:
         """
         self._settings = settings
         self._presence = presence
-        self._decode = click_decoder(ClickSchema.of(settings))
+        self._judge = RecordJudge(settings)
         self._last_error = ""
         self._unknown_since_s: float | None = None
         self._again_s: float | None = None  # when all partitions are read anew: the client asks once for an offset
         self._failures: list[tuple[KafkaError, int | None]] = []
         self._next: dict[int, int] = {}
         self._at_end: set[int] = set()
-        self._counts: set[int] = set()  # of partitions: what the topic has now, and had before
-        self._held: list[ReadRecord] = []  # until the broker says whether the topic has grown
+        self._held: list[Message] = []  # until broker and schema registry have said what it takes to judge them
+        self._said_s = -_SAY_EVERY_S
         config = consumer_config(settings, f"{settings.app}-trainer") | {
             "auto.offset.reset": "error",  # clicks that are gone must be noticed, not jumped over
             "enable.partition.eof": True,
@@ -150,7 +148,7 @@ class ClickConsumer:
             partitions_before: that it had when its first click was logged.
         """
         self._topic = identity
-        self._counts |= {identity.partitions, partitions_before}
+        self._judge.counts |= {identity.partitions, partitions_before}
         self._held.clear()
         self._read_on(positions)
 
@@ -182,57 +180,64 @@ class ClickConsumer:
             self._read_on(self._next)
         if self._unknown_since_s is not None:
             self._suspect_gone()
-        records = self._held or self._consume(timeout_s)
+        self._held = self._held or self._consume(timeout_s)
         try:
-            self._held, records = [], self._placed(records)
-        except TemporaryError:  # asked again by the next poll
-            self._held, records = records, []
+            self._judge.load_schemas(self._held)
+            records = self._records()
+            if self._judge.n_misplaced(records):  # does the topic still have as many partitions?
+                self._judge.counts.add(self.confirm_topic().partitions)
+                records = self._judge.placed(records)
+        except TemporaryError as error:  # the same records are looked at again by the next poll
+            self._say_waiting(error)
+            time.sleep(timeout_s)
+            return []
+        for message in self._held:
+            self._pass(message)
+        self._held = []
         return records
 
-    def _consume(self, timeout_s: float) -> list[ReadRecord]:
-        records = []
-        now_ms = int(time.time() * 1000)
+    def _consume(self, timeout_s: float) -> list[Message]:
+        """Give what comes, without the errors among it: the next poll looks at these, which may raise."""
+        messages = []
         for message in self._consumer.consume(_MAX_RECORDS, timeout_s):
-            partition, error, offset = message.partition(), message.error(), message.offset()
-            if error is not None and not is_partition_end(error):
-                # Looked at by the next poll, which may raise: what was read beside it is handed out first.
-                self._failures.append((error, partition))
-                continue
-            assert partition is not None
-            assert offset is not None
-            if error is None:
-                records.append(ReadRecord(partition, offset, message.key(), self._clicks(message, now_ms)))
-                self._next[partition] = offset + 1
-                self._at_end.discard(partition)
+            error = message.error()
+            if error is None or is_partition_end(error):
+                messages.append(message)
             else:
-                self._at_end.add(partition)
-                if offset > self._next[partition]:
-                    records.append(ReadRecord(partition, offset - 1, None, ()))
-                    self._next[partition] = offset
-        if records:
+                self._failures.append((error, message.partition()))
+        if messages:
             self._presence.answered()
+        return messages
+
+    def _records(self) -> list[ReadRecord]:
+        """Decode the records that are held; changes nothing."""
+        records, now_ms = [], int(time.time() * 1000)
+        following = dict(self._next)
+        for message in self._held:
+            partition, offset = _place(message)
+            if message.error() is None:
+                records.append(ReadRecord(partition, offset, message.key(), self._judge.clicks(message, now_ms)))
+                following[partition] = offset + 1
+            elif offset > following[partition]:  # what ends a transaction is no record
+                records.append(ReadRecord(partition, offset - 1, None, ()))
+                following[partition] = offset
         return records
 
-    def _placed(self, records: list[ReadRecord]) -> list[ReadRecord]:
-        """Reject the clicks that are in a wrong partition, once the broker has said how many there are now.
+    def _pass(self, message: Message) -> None:
+        """Take note that a record, or the end of a partition, was read."""
+        partition, offset = _place(message)
+        if message.error() is None:
+            self._next[partition] = offset + 1
+            self._at_end.discard(partition)
+        else:
+            self._next[partition] = max(offset, self._next[partition])
+            self._at_end.add(partition)
 
-        Raises:
-            TemporaryError: it does not say so now.
-            PermanentError: the topic was created anew, or is gone.
-        """
-        if all(map(self._is_home, records)):
-            return records
-        self._counts.add(self.confirm_topic().partitions)
-        partitioner = self._settings.partitioner
-        return [
-            record if self._is_home(record) else record._replace(clicks=misplaced(partitioner, record.partition))
-            for record in records
-        ]
-
-    def _is_home(self, record: ReadRecord) -> bool:
-        if not isinstance(record.clicks, tuple) or not record.clicks or record.key is None:
-            return True
-        return is_home(record.key, record.partition, self._settings.partitioner, self._counts)
+    def _say_waiting(self, error: TemporaryError) -> None:
+        now_s = time.monotonic()
+        if now_s > self._said_s + _SAY_EVERY_S:
+            self._said_s = now_s
+            _log.warning("waiting, no click is lost: %s", error)
 
     def has_read(self, ranges: Mapping[int, OffsetRange]) -> bool:
         """Tell whether everything up to the ends of some ranges was read."""
@@ -253,13 +258,6 @@ class ClickConsumer:
     def close(self) -> None:
         """Disconnect."""
         self._consumer.close()
-
-    def _clicks(self, message: Message, now_ms: int) -> Decoded:
-        """Decode a record; of a copy nothing, for the click that it is a copy of is logged where it stands."""
-        headers = message.headers()
-        if any(name == FORWARDED_HEADER for name, _ in headers or ()):
-            return ()
-        return self._decode(message.key(), message.value(), headers, message.timestamp()[1], now_ms)
 
     def _check_topics(self) -> None:
         try:
@@ -347,3 +345,10 @@ class ClickConsumer:
         check_same_topic(topic.topic, self._next, ranges)
         text = "the broker does not give offset %s of partition %s of %s though it should be there: tried again"
         _log.warning(text, self._next.get(partition or 0), partition, topic.topic)
+
+
+def _place(message: Message) -> tuple[int, int]:
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    return partition, offset
