@@ -249,6 +249,6 @@ def outage(broker_to_stop: LocalKafka, topic_prefix: str, tmp_path: Path) -> Ite
 
 @pytest.fixture(scope="session")
 def schema_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry]:
-    """A schema registry that tests share: each registers under its own `topic_prefix`, and who stops it starts it again."""
+    """A schema registry that tests share, each with its own `topic_prefix`; who stops it starts it again."""
     with LocalRegistry(tmp_path_factory.mktemp("registry")) as registry:
         yield registry
