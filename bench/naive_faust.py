@@ -45,7 +45,7 @@ def build(settings: Settings) -> Any:
             if not isinstance(clicks, tuple):
                 continue
             (click,) = clicks
-            popularity.add(click.item_id, click.timestamp_ms)
+            popularity.add(click.user_id, click.item_id, click.timestamp_ms)
             user = (message.partition, message.key)
             before = states.get(message.key)
             known = {user: decode_state(before)} if before is not None else {}

@@ -36,7 +36,7 @@ def run(settings: Settings) -> None:
             if not isinstance(clicks, tuple):
                 continue
             (click,) = clicks
-            popularity.add(click.item_id, click.timestamp_ms)
+            popularity.add(click.user_id, click.item_id, click.timestamp_ms)
             user = (message.partition(), message.key())
             batch.append(LoggedClick(user, message.offset(), message.timestamp()[1], click, item_hash(click.item_id)))
         if not batch:

@@ -91,7 +91,7 @@ class LiveScore:
         popularity_hit = (item_hash(item_id) & _LOW_BITS) in popular
         association_hit = self._association.click(user_id, item_id, timestamp_ms)
         judged_click = _JudgedClick(item_id, popularity_hit, association_hit)
-        self._popularity.add(item_id, timestamp_ms)
+        self._popularity.add(user_id, item_id, timestamp_ms)
         early = self._early.pop(source, None)
         if early is not None:
             self._judge(early, judged_click)

@@ -4,14 +4,18 @@ A click's weight halves with every half-life of event time. Instead of shrinking
 than an older one, so that the order of items does not change while time passes. Weights are kept as logarithms to the
 base 2, in half-lives since the first click: no number ever grows too large, and nothing has to be scaled back.
 
+What counts is how many users click an item, not how often one of them does: a crawler that clicks all day must not
+choose the list of all new users. So a user counts once per item and hour of event time, in at most `MAX_HOURS` hours
+of a day. The trainer bounds users in the same way (`training.learning.validation`).
+
 Every call takes a time that is bounded, however many items there are: it may be made on an event loop. The exception
 is `prepare_seed`, which looks at every item of a bundle and is to be called in a thread.
 """
 
 import heapq
-import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from math import inf, log2
 from typing import TYPE_CHECKING
 
 from nextclick.hashing import item_hash
@@ -28,7 +32,16 @@ MAX_LIST = MAX_STORED_COUNT  # the longest list that can be asked for
 MAX_ITEMS = 40_000
 _LOOKS_PER_CLICK = 16  # so that there are never more than 16/15 of MAX_ITEMS, see `_forget_least_popular`
 _RANK_EVERY_CLICKS = 100  # at most: ranking takes 0.2 ms, which is then 2 us per click
+HOUR_MS = 3_600_000
+_DAY_HOURS = 24
+# Of 116,000 times that a user of a recorded shop clicked an item on a day, 15 were in more hours than that. A crawler
+# that clicks an item all day long weighs 6 clicks of now at most, with a half-life of a day; in every hour it were 35.
+MAX_HOURS = 3
+# In each generation: 2 MB, which stay in a processor's cache. Who is forgotten counts again, after so many pairs at
+# least: however fast the stream, by that no user gains more than one in so many clicks that count for an item.
+_REMEMBERED_PAIRS = 20_000
 _LOW_BITS = 0xFFFFFFFF
+_DIGITS = 60  # of a float, and more: what is smaller by a factor of 2 to the power of it, adds nothing
 
 
 @dataclass(slots=True)
@@ -37,7 +50,7 @@ class Weights:
 
     Attributes:
         log_weight: item_id to the logarithm of its weight.
-        log_total: logarithm of the weight of all clicks, with those on items that are forgotten.
+        log_total: logarithm of the weight of all clicks that counted, with those on items that are forgotten.
         leading: a superset of the MAX_LIST most popular items. Weights only grow, so that an item that was left out
             once can come back only by a click.
         bar: an item of a smaller log weight is not among the MAX_LIST most popular.
@@ -46,9 +59,9 @@ class Weights:
     """
 
     log_weight: dict[str, float] = field(default_factory=dict)
-    log_total: float = -math.inf
+    log_total: float = -inf
     leading: set[str] = field(default_factory=set)
-    bar: float = -math.inf
+    bar: float = -inf
     least: list[tuple[float, str]] = field(default_factory=list)
 
     def first(self, k: int) -> list[tuple[str, float]]:
@@ -57,11 +70,48 @@ class Weights:
         return heapq.nsmallest(k, weighed, key=_most_popular_first)
 
 
+class CountedUsers:
+    """Remembers in which hour a user was counted for an item last: the newest such pairs, a bounded number.
+
+    Two dictionaries are two generations: when the younger one is full, the older one is forgotten. A pair is named by
+    64 bits of a hash, so that it takes the same memory however long the ids are.
+    """
+
+    def __init__(self) -> None:
+        self._younger: dict[int, int] = {}  # hash of user and item to four times the last hour + how many of its day
+        self._older: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._younger) + len(self._older)
+
+    def counts(self, user: Hashable, item_id: str, timestamp_ms: int) -> bool:
+        """Tell whether a click counts; if so, the user's next ones on the item do not until a later hour."""
+        pair, hour = hash((user, item_id)), timestamp_ms // HOUR_MS
+        counted = self._younger.get(pair)
+        if counted is None:
+            counted = self._older.get(pair)
+            if len(self._younger) >= _REMEMBERED_PAIRS:
+                self._older, self._younger = self._younger, {}
+            if counted is None:
+                self._younger[pair] = 4 * hour + 1
+                return True
+            self._younger[pair] = counted  # who goes on clicking stays known
+        last_hour, n_hours = divmod(counted, 4)
+        if hour <= last_hour:  # nor an earlier one: event times that go to and fro would count for ever
+            return False
+        n_hours = n_hours + 1 if hour // _DAY_HOURS == last_hour // _DAY_HOURS else 1
+        if n_hours > MAX_HOURS:
+            return False
+        self._younger[pair] = 4 * hour + n_hours
+        return True
+
+
 class Popularity:
-    """Counts of clicks per item that halve with every half-life of event time."""
+    """Counts of users per item and hour that halve with every half-life of event time."""
 
     def __init__(self, half_life_s: float) -> None:
         self._half_life_ms = half_life_s * 1000.0
+        self._counted = CountedUsers()
         self._weights = Weights()
         self._first_click_ms: int | None = None
         self._added_since_ranking = 0
@@ -71,8 +121,16 @@ class Popularity:
     def __len__(self) -> int:
         return len(self._weights.log_weight)
 
-    def add(self, item_id: str, timestamp_ms: int) -> None:
-        """Count a click of an item at its event time, which may be earlier than that of the click before."""
+    def add(self, user: Hashable, item_id: str, timestamp_ms: int) -> None:
+        """Count a user's click of an item at its event time, which may be earlier than that of the click before.
+
+        Args:
+            user: whatever names who clicked.
+            item_id: what was clicked.
+            timestamp_ms: event time, not in the future: a click of next year would outweigh all others until then.
+        """
+        if not self._counted.counts(user, item_id, timestamp_ms):
+            return
         if self._first_click_ms is None:
             self._first_click_ms = timestamp_ms
         weights = self._weights
@@ -104,7 +162,7 @@ class Popularity:
             self._ranked = None
 
     def ranked(self, k: int) -> RankedList:
-        """Give the k most popular items, each with its share of all clicks; k is at most MAX_LIST.
+        """Give the k most popular items, each with its share of all that counted; k is at most MAX_LIST.
 
         The list is made anew after a few new clicks: a twentieth of the number of items, at most 100.
         """
@@ -121,7 +179,7 @@ class Popularity:
         return ranked_list(POPULAR, items, [item_hash(item_id) & _LOW_BITS for item_id, _ in first])
 
     def _share(self, log_weight: float) -> float:
-        return 2.0 ** (log_weight - self._weights.log_total) if log_weight > -math.inf else 0.0
+        return 2.0 ** (log_weight - self._weights.log_total) if log_weight > -inf else 0.0
 
     def _raise_bar(self) -> None:
         first = self._weights.first(MAX_LIST)
@@ -170,13 +228,13 @@ def prepare_seed(item_ids: Sequence[str], weights: "npt.NDArray[np.float64]") ->
 
 
 def _log(weight: float) -> float:
-    return math.log2(weight) if weight > 0.0 else -math.inf
+    return log2(weight) if weight > 0.0 else -inf
 
 
 def _log_of_sum(log_a: float, log_b: float) -> float:
-    """Give log(a + b) from two logarithms to the base 2, of which one at least is finite."""
-    larger, smaller = (log_a, log_b) if log_a >= log_b else (log_b, log_a)
-    return larger + math.log2(1.0 + 2.0 ** (smaller - larger))
+    """Give log(a + b) from two logarithms to the base 2, of which the second is finite."""
+    difference = log_b - log_a
+    return log_a + log2(1.0 + 2.0**difference) if difference <= _DIGITS else log_b
 
 
 def _most_popular_first(item: tuple[str, float]) -> tuple[float, str]:

@@ -176,7 +176,7 @@ class ClickAgent:
         self._usage.note_used()
         is_applied, record_ms = _is_applied(record), record_time_ms(record.timestamp, now_ms)
         for place, click in enumerate(clicks):
-            self._popularity.add(click.item_id, click.timestamp_ms)
+            self._popularity.add(user[1], click.item_id, min(click.timestamp_ms, now_ms))
             read.clicks.append(
                 LoggedClick(user, record.offset, record_ms, click, item_hash(click.item_id), is_applied, place)
             )

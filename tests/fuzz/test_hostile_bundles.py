@@ -112,7 +112,7 @@ def judge(original: Path, place: Path, *changes: Change) -> bool:
     assert math.isfinite(manifest.created_ms / 1000)
     popularity = Popularity(half_life_s=1.0)
     popularity.seed(prepare_seed(model.vocabulary.item_ids, model.vocabulary.popularity))
-    popularity.add("new", 0)
+    popularity.add("u", "new", 0)
     hidden = [b""]
     recent = b""
     for _ in range(3):

@@ -162,7 +162,7 @@ def all_the_way(
 ) -> None:
     """Do with a click what a worker does; every step checks what it is given."""
     user: UserKey = (2**31 - 1, key)
-    popularity.add(click.item_id, click.timestamp_ms)
+    popularity.add(key, click.item_id, click.timestamp_ms)
     popular = popularity.ranked(LIMITS.list_length)
     logged = LoggedClick(user, offset, record_time_ms, click, item_hash(click.item_id))
     for model in (None, MODEL):
@@ -205,7 +205,7 @@ def test_popularity_stays_a_share_whatever_the_times(clicks: list[tuple[str, int
     """Event times jump by ages in both directions; the weights must neither overflow nor become NaN."""
     popularity = Popularity(half_life_s=1.0)
     for item_id, timestamp_ms in clicks:
-        popularity.add(item_id, timestamp_ms)
+        popularity.add("u", item_id, timestamp_ms)
 
     shares = [item["score"] for item in json.loads(bytes(popularity.ranked(20).items_json))]
     assert math.isclose(sum(shares), 1.0, rel_tol=1e-6)

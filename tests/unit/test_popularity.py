@@ -1,5 +1,6 @@
 """Recency-weighted popularity: how clicks fade, how items are ordered, how memory and time stay bounded."""
 
+import itertools
 import json
 import random
 import struct
@@ -13,21 +14,22 @@ from hypothesis import strategies as st
 
 import nextclick.popularity
 from nextclick.hashing import item_hash
-from nextclick.popularity import MAX_ITEMS, MAX_LIST, Popularity, Weights, prepare_seed
+from nextclick.popularity import MAX_HOURS, MAX_ITEMS, MAX_LIST, CountedUsers, Popularity, Weights, prepare_seed
 from nextclick.updates import POPULAR
 
 # Measured: 4 ms at most, on one core of a slow machine. Before, a list took 50 ms and a bundle swap 1.7 s.
 MAX_CALL_S = 0.02
 
 DAY_MS = 86_400_000
+HOUR_MS = DAY_MS // 24
 
 
 def test_a_click_one_half_life_later_weighs_twice() -> None:
     """That is what a half-life means, whichever came first."""
     popularity = Popularity(half_life_s=10.0)
-    popularity.add("now", 1_000_000)
-    popularity.add("later", 1_010_000)
-    popularity.add("before", 990_000)
+    _click(popularity, "now", 1_000_000)
+    _click(popularity, "later", 1_010_000)
+    _click(popularity, "before", 990_000)
 
     shares = _shares(popularity)
     assert shares["later"] == pytest.approx(2 * shares["now"])
@@ -37,9 +39,9 @@ def test_a_click_one_half_life_later_weighs_twice() -> None:
 def test_clicks_of_an_item_add_up() -> None:
     """Two clicks now equal one click a half-life later."""
     popularity = Popularity(half_life_s=10.0)
-    popularity.add("twice", 0)
-    popularity.add("twice", 0)
-    popularity.add("later", 10_000)
+    _click(popularity, "twice", 0)
+    _click(popularity, "twice", 0)
+    _click(popularity, "later", 10_000)
 
     shares = _shares(popularity)
     assert shares["twice"] == pytest.approx(shares["later"])
@@ -57,9 +59,9 @@ def test_clicks_fade_however_far_apart(half_life_s: float, first_ms: int, now_ms
     """A worker runs for years, and a single click of long ago must not stop the clock."""
     half_life_ms = int(half_life_s * 1000)
     popularity = Popularity(half_life_s)
-    popularity.add("long ago", first_ms)
-    popularity.add("a half-life ago", now_ms - half_life_ms)
-    popularity.add("now", now_ms)
+    _click(popularity, "long ago", first_ms)
+    _click(popularity, "a half-life ago", now_ms - half_life_ms)
+    _click(popularity, "now", now_ms)
 
     shares = _shares(popularity)
     assert shares["now"] == pytest.approx(2 * shares["a half-life ago"])
@@ -70,8 +72,8 @@ def test_clicks_fade_however_far_apart(half_life_s: float, first_ms: int, now_ms
 def test_a_click_of_long_ago_weighs_nothing_and_breaks_nothing() -> None:
     """Time may go back by any distance."""
     popularity = Popularity(half_life_s=1.0)
-    popularity.add("now", 1_700_000_000_000)
-    popularity.add("long ago", 0)
+    _click(popularity, "now", 1_700_000_000_000)
+    _click(popularity, "long ago", 0)
 
     assert _shares(popularity)["long ago"] < 1e-9 * _shares(popularity)["now"]
 
@@ -80,7 +82,7 @@ def test_years_of_clicks_keep_every_number_finite() -> None:
     """No number overflows, and shares stay shares."""
     popularity = Popularity(half_life_s=1.0)
     for step in range(3_000):
-        popularity.add(f"i{step % 7}", step * 1_000)
+        _click(popularity, f"i{step % 7}", step * 1_000)
 
     shares = [share for _, share in _ranked(popularity, 7)]
     assert sum(shares) == pytest.approx(1.0)
@@ -92,7 +94,7 @@ def test_the_most_popular_come_first_with_their_share() -> None:
     """The score is the share of all weight: the chance that the next click is this item's."""
     popularity = Popularity(half_life_s=DAY_MS)
     for item_id in "cbbaaaa":
-        popularity.add(item_id, 0)
+        _click(popularity, item_id, 0)
 
     ranked = popularity.ranked(2)
 
@@ -107,7 +109,7 @@ def test_equal_items_are_ordered_by_id(order: str) -> None:
     """Two workers that saw the same clicks show the same list."""
     popularity = Popularity(half_life_s=1.0)
     for item_id in order:
-        popularity.add(item_id, 0)
+        _click(popularity, item_id, 0)
 
     assert [item_id for item_id, _ in _ranked(popularity, 3)] == ["a", "b", "c"]
 
@@ -123,8 +125,8 @@ def test_nothing_seen_gives_an_empty_list() -> None:
 def test_a_list_is_as_long_as_there_are_items() -> None:
     """Asking for more is no error, and another length is another list."""
     popularity = Popularity(half_life_s=1.0)
-    popularity.add("a", 0)
-    popularity.add("b", 0)
+    _click(popularity, "a", 0)
+    _click(popularity, "b", 0)
 
     assert len(_ranked(popularity, 20)) == 2
     assert len(_ranked(popularity, 1)) == 1
@@ -135,11 +137,11 @@ def test_a_list_is_shared_until_enough_has_changed() -> None:
     """With 100 items the list is made anew after every 5th click."""
     popularity = Popularity(half_life_s=DAY_MS)
     for number in range(100):
-        popularity.add(f"i{number:02}", 0)
+        _click(popularity, f"i{number:02}", 0)
     before = popularity.ranked(1)
     lists = []
     for _ in range(5):
-        popularity.add("i99", 0)
+        _click(popularity, "i99", 0)
         lists.append(popularity.ranked(1))
 
     assert lists[3] is before
@@ -153,8 +155,8 @@ def test_a_seed_is_what_is_shown_until_clicks_take_over() -> None:
 
     assert _ranked(popularity, 2) == [("known", 0.75), ("rare", 0.25)]
 
-    popularity.add("new", 5_000)
-    popularity.add("new", 10_000)
+    _click(popularity, "new", 5_000)
+    _click(popularity, "new", 10_000)
 
     assert _ranked(popularity, 2)[0][0] == "new"
 
@@ -172,7 +174,7 @@ def test_a_seed_replaces_an_empty_list() -> None:
 def test_a_seed_never_takes_back_what_was_counted() -> None:
     """A bundle that arrives later knows less of the present than the worker."""
     popularity = Popularity(half_life_s=1.0)
-    popularity.add("counted", 0)
+    _click(popularity, "counted", 0)
 
     popularity.seed(_seed({"known": 1_000.0}))
 
@@ -196,7 +198,7 @@ def test_items_that_nobody_clicked_come_last_in_a_seed() -> None:
 
     assert _ranked(popularity, 3) == [("clicked", 1.0), ("a", 0.0), ("b", 0.0)]
 
-    popularity.add("b", 1_000)
+    _click(popularity, "b", 1_000)
 
     assert [item_id for item_id, _ in _ranked(popularity, 3)] == ["clicked", "b", "a"]
 
@@ -206,9 +208,9 @@ def test_beyond_the_bound_the_least_popular_is_forgotten(monkeypatch: pytest.Mon
     monkeypatch.setattr(nextclick.popularity, "MAX_ITEMS", 10)
     popularity = Popularity(half_life_s=DAY_MS)
     for _ in range(3):
-        popularity.add("popular", 0)
+        _click(popularity, "popular", 0)
     for number in range(100):
-        popularity.add(f"i{number}", 0)
+        _click(popularity, f"i{number}", 0)
 
         assert len(popularity) <= 10
 
@@ -222,9 +224,9 @@ def test_new_items_after_many_clicks_on_old_ones_exceed_the_bound_by_little(monk
     longest = 0
     for _ in range(5):
         for number in range(3_000):
-            popularity.add(f"old-{number}", 0)
+            _click(popularity, f"old-{number}", 0)
     for number in range(10_000):
-        popularity.add(f"new-{number}", 0)
+        _click(popularity, f"new-{number}", 0)
         longest = max(longest, len(popularity))
 
     assert longest <= 3_000 * 16 / 15 + 1
@@ -254,7 +256,7 @@ def test_the_list_is_that_of_a_count_of_everything(seed: dict[int, int], clicks:
         popularity.seed(_seed({f"i{item}": float(weight) for item, weight in seed.items()}))
         counted = {f"i{item}": float(weight) for item, weight in seed.items()}
         for item, seconds in clicks:
-            popularity.add(f"i{item}", seconds * 1_000)
+            _click(popularity, f"i{item}", seconds * 1_000)
             counted[f"i{item}"] = counted.get(f"i{item}", 0.0) + 2.0 ** (seconds - clicks[0][1])
             ranked = _ranked(popularity, 3)
 
@@ -274,12 +276,74 @@ def test_no_call_on_the_event_loop_takes_long(n_items: int) -> None:
     took_s = [_cpu_s(lambda: popularity.seed(seed))]
     for number in range(2 * MAX_ITEMS):
         item_id = f"i{draw.randrange(2 * n_items)}"
-        took_s.append(_cpu_s(lambda i=item_id, n=number: popularity.add(i, n)))
+        took_s.append(_cpu_s(lambda i=item_id, n=number: _click(popularity, i, n)))
         if number % 1_000 == 0:
             took_s.append(_cpu_s(lambda: popularity.ranked(MAX_LIST)))
 
     assert sorted(took_s)[-3] < MAX_CALL_S  # the machine takes a moment of its own now and then
     assert len(popularity) <= MAX_ITEMS * 16 / 15
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "n_counted"),
+    [
+        ([0, 1, HOUR_MS - 1], 1),
+        ([0, HOUR_MS, 2 * HOUR_MS - 1], 2),
+        ([HOUR_MS, 0, HOUR_MS, 0, HOUR_MS], 1),
+        ([number * HOUR_MS for number in range(24)], MAX_HOURS),
+        ([number * HOUR_MS for number in range(26)], MAX_HOURS + 2),
+        ([(23 + number % 2) * HOUR_MS for number in range(50)], 2),
+    ],
+    ids=["an hour", "two hours", "to and fro", "a day", "into the next day", "to and fro over midnight"],
+)
+def test_a_user_counts_once_per_item_and_hour(times_ms: list[int], n_counted: int) -> None:
+    """However often it clicks there, and in a few hours of a day only; another item and another user count."""
+    popularity = Popularity(half_life_s=1e12)
+    for timestamp_ms in times_ms:
+        popularity.add("crawler", "a", timestamp_ms)
+    popularity.add("crawler", "b", 0)
+    popularity.add("visitor", "b", 0)
+
+    shares = _shares(popularity)
+    assert shares["a"] / shares["b"] == pytest.approx(n_counted / 2)
+
+
+@pytest.mark.parametrize("n_bot_items", [1, 20, 5_000])
+def test_one_user_does_not_choose_the_list_of_all_new_users(n_bot_items: int) -> None:
+    """5,000 of 7,000 clicks of a day are a crawler's; shown is what the others click."""
+    draw = random.Random(0)
+    clicks = [(f"visitor-{draw.randrange(500)}", f"item-{int(300 * draw.random() ** 3)}") for _ in range(2_000)]
+    clicks += [("crawler", f"crawled-{number % n_bot_items}") for number in range(5_000)]
+    draw.shuffle(clicks)
+    popularity = Popularity(half_life_s=86_400.0)
+    for number, (user, item_id) in enumerate(clicks):
+        popularity.add(user, item_id, DAY_MS * number // len(clicks))
+
+    assert not [item_id for item_id, _ in _ranked(popularity, 20) if item_id.startswith("crawled")]
+
+
+def test_who_counted_is_remembered_while_the_memory_turns_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bounded number of pairs; a user who goes on clicking stays among them, one who counts again waited long."""
+    monkeypatch.setattr(nextclick.popularity, "_REMEMBERED_PAIRS", 10)
+    counted = CountedUsers()
+    n_busy, n_late = 0, 0
+    for number in range(1_000):
+        n_busy += counted.counts("busy", "a", 0)
+        n_late += counted.counts("late", "a", 0) if number % 30 == 0 else 0
+        counted.counts(number, "a", 0)
+
+        assert len(counted) <= 20
+
+    assert n_busy == 1
+    assert n_late == 34  # it was forgotten each time
+
+
+_new_users = itertools.count()
+
+
+def _click(popularity: Popularity, item_id: str, timestamp_ms: int) -> None:
+    """Let a user click who never did before."""
+    popularity.add(next(_new_users), item_id, timestamp_ms)
 
 
 def _cpu_s(call: Callable[[], object]) -> float:
