@@ -19,13 +19,14 @@ from training.service.log_files import path_of
 from training.service.log_owner import LogOwner
 
 DEADLINE_S = 60
+CLICK_COLUMNS = ("user_id", "item_id", "timestamp_ms", "event_type", "event_hash")
 OWNER = LogOwner("shop", TopicIdentity("clicks", "id", 2))
 
 
 def rows(first: int, count: int) -> list[LogRow]:
     """Some clicks at consecutive offsets."""
     return [
-        LogRow(offset, Click(f"user-{offset % 3}", f"item-{offset % 5}", 1_000 + offset, offset % 2))
+        LogRow(offset, Click(f"user-{offset % 3}", f"item-{offset % 5}", 1_000 + offset, offset % 2, offset % 4))
         for offset in range(first, first + count)
     ]
 
@@ -33,10 +34,7 @@ def rows(first: int, count: int) -> list[LogRow]:
 def read_rows(log: ClickLog, partition: int = 0) -> list[LogRow]:
     """All rows of a partition."""
     table = log.read([file for file in sorted(log.files) if file.partition == partition])
-    return [
-        LogRow(row["offset"], Click(row["user_id"], row["item_id"], row["timestamp_ms"], row["event_type"]))
-        for row in table.to_pylist()
-    ]
+    return [LogRow(row["offset"], Click(*(row[name] for name in CLICK_COLUMNS))) for row in table.to_pylist()]
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -231,7 +229,7 @@ def write():
     log.claim(LogOwner("shop", TopicIdentity("clicks", "id", 2)))
     begin = log.ends.get(0, 0)
     for first in range(begin, begin + 100_000, 10):
-        log.append(0, first, first + 9, [LogRow(o, Click(f"user-{o % 3}", f"item-{o % 5}", 1000 + o, o % 2))
+        log.append(0, first, first + 9, [LogRow(o, Click(f"user-{o % 3}", f"item-{o % 5}", 1000 + o, o % 2, o % 4))
                                          for o in range(first, first + 10)])
         log.merge_small_files()
 

@@ -16,8 +16,8 @@ WRITTEN_S = 1_700_000_000.25
 MANY = 2_000
 
 
-def table(count: int) -> pa.Table:
-    """Some clicks of partition 0."""
+def table(count: int, event_hash: int = 0) -> pa.Table:
+    """Some clicks of partition 0, the last of which has an event's id with this hash."""
     columns = {
         "user_id": [f"user-{n * 7919 % 211}" for n in range(count)],
         "item_id": [f"item-{n * 104729 % 307}" for n in range(count)],
@@ -25,6 +25,7 @@ def table(count: int) -> pa.Table:
         "event_type": [n % 2 for n in range(count)],
         "partition": [0] * count,
         "offset": range(count),
+        "event_hash": [0] * (count - 1) + [event_hash] * min(count, 1),
     }
     return pa.table({field.name: pa.array(columns[field.name], field.type) for field in SCHEMA})
 
@@ -54,7 +55,18 @@ def test_what_was_written_is_read(tmp_path: Path, count: int) -> None:
 
     assert look_and_read(file.path) == (file, table(count))
     assert (file.n_clicks, file.n_bytes, file.written_s) == (count, file.path.stat().st_size, WRITTEN_S)
-    assert pq.read_table(file.path, partitioning=None).replace_schema_metadata() == table(count)
+    other = pq.read_table(file.path, partitioning=None).replace_schema_metadata()
+    assert other == table(count).drop_columns("event_hash")
+
+
+def test_hashes_of_event_ids_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """One click that has one is enough for the column; without one it is not there, for earlier versions."""
+    path = path_of(tmp_path, 0, 0, MANY - 1)
+    file = write_file(path, table(10, event_hash=2**32 - 1), WRITTEN_S)
+
+    assert look_and_read(path) == (file, table(10, event_hash=2**32 - 1))
+    assert "event_hash" in pq.read_schema(path).names
+    assert "event_hash" not in pq.read_schema(write_file(path, table(10), WRITTEN_S).path).names
 
 
 @pytest.mark.parametrize("count", [0, MANY])
@@ -97,7 +109,7 @@ def test_a_file_that_changes_after_the_log_was_opened_is_refused(tmp_path: Path)
 def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
     """They have no checksum, and are as old as the file system says; one of no bytes covers a range without clicks."""
     path, empty = path_of(tmp_path, 0, 0, 9), path_of(tmp_path, 0, 10, 19)
-    write_as_before(path, table(5))
+    write_as_before(path, table(5).drop_columns("event_hash"))
     write_as_before(empty, None)
     for file in (path, empty):
         os.utime(file, (WRITTEN_S, WRITTEN_S))
@@ -111,6 +123,8 @@ def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [
     table(3).drop_columns("item_id"),
+    table(3).drop_columns(["item_id", "event_hash"]),
+    table(3).set_column(6, "event_hash", table(3)["event_hash"].cast(pa.int64())),
     table(3).set_column(1, "item", table(3)["item_id"]),
     table(3).set_column(2, "timestamp_ms", table(3)["timestamp_ms"].cast(pa.timestamp("ms"))),
     table(3).set_column(0, "user_id", pa.array(["a", None, "c"])),

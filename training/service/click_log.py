@@ -261,8 +261,8 @@ def _table(partition: int, clicks: Sequence[LogRow]) -> pa.Table:
     if not clicks:
         return SCHEMA.empty_table()
     offsets = [logged.offset for logged in clicks]
-    users, items, times, events, _ = zip(*(logged.click for logged in clicks), strict=True)
-    columns = [users, items, times, events, [partition] * len(clicks), offsets]
+    users, items, times, events, hashes = zip(*(logged.click for logged in clicks), strict=True)
+    columns = [users, items, times, events, [partition] * len(clicks), offsets, hashes]
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
 
 

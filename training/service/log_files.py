@@ -6,6 +6,7 @@ stand for other rows. So a seal stands before the footer, where Parquet leaves r
     pages | seal: a mark, xxh3-64 of the pages, xxh3-64 of what follows | footer, its length, "PAR1"
 
 Files of earlier versions have no seal and no time: they are read as they are, and are as old as the file system says.
+The column `event_hash` is there only where a click has one.
 """
 
 import contextlib
@@ -15,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
@@ -30,8 +33,11 @@ SCHEMA = pa.schema(
         ("event_type", pa.uint8()),
         ("partition", pa.int32()),
         ("offset", pa.int64()),
+        ("event_hash", pa.uint32()),  # not in a file whose clicks have none: earlier versions read it, and wrote it so
     ]
 )
+_EVENT_HASH = SCHEMA.get_field_index("event_hash")
+_WITHOUT_EVENT_HASH = SCHEMA.remove(_EVENT_HASH)
 _WRITTEN_MS = b"nextclick.written_ms"  # in the footer: when the newest row was first written, in ms since 1970
 _MARK = b"nextclk1"
 _SEAL = struct.Struct("<8sQQ")
@@ -76,8 +82,12 @@ def write_file(path: Path, rows: pa.Table, written_s: float) -> LogFile:
     Raises:
         OSError: the folder cannot be written.
     """
+    if not pc.any(pc.not_equal(rows["event_hash"], 0)).as_py():
+        rows = rows.drop_columns(["event_hash"])
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False) as writer:
+    with pq.ParquetWriter(
+        sink, rows.schema, compression="zstd", write_page_checksum=True, store_schema=False
+    ) as writer:
         writer.write_table(rows)
         writer.add_key_value_metadata({_WRITTEN_MS: str(round(written_s * 1000))})
     content = memoryview(sink.getvalue())
@@ -133,6 +143,9 @@ def read_rows(file: LogFile) -> pa.Table:
     with _damage_named(file.path):
         rows = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
     rows = rows.replace_schema_metadata()
+    if rows.schema == _WITHOUT_EVENT_HASH:
+        none = pa.array(np.zeros(len(rows), dtype=np.uint32))
+        rows = rows.append_column(SCHEMA.field(_EVENT_HASH), none)
     if rows.schema != SCHEMA or any(column.null_count for column in rows.columns):
         columns = ", ".join(f"{column.name} {column.type}" for column in rows.schema)
         raise PermanentError(
