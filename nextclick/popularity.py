@@ -33,7 +33,7 @@ MAX_ITEMS = 40_000
 _LOOKS_PER_CLICK = 16  # so that there are never more than 16/15 of MAX_ITEMS, see `_forget_least_popular`
 _RANK_EVERY_CLICKS = 100  # at most: ranking takes 0.2 ms, which is then 2 us per click
 HOUR_MS = 3_600_000
-_DAY_HOURS = 24
+DAY_HOURS = 24
 # Of 116,000 times that a user of a recorded shop clicked an item on a day, 15 were in more hours than that. A crawler
 # that clicks an item all day long weighs 6 clicks of now at most, with a half-life of a day; in every hour it were 35.
 MAX_HOURS = 3
@@ -99,7 +99,7 @@ class CountedUsers:
         last_hour, n_hours = divmod(counted, 4)
         if hour <= last_hour:  # nor an earlier one: event times that go to and fro would count for ever
             return False
-        n_hours = n_hours + 1 if hour // _DAY_HOURS == last_hour // _DAY_HOURS else 1
+        n_hours = n_hours + 1 if hour // DAY_HOURS == last_hour // DAY_HOURS else 1
         if n_hours > MAX_HOURS:
             return False
         self._younger[pair] = 4 * hour + n_hours

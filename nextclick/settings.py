@@ -220,6 +220,12 @@ class Settings:
     validation_share: float = _setting(
         0.1, "newest part of the clicks that judges a new bundle", at_least=0.01, at_most=0.5
     )
+    max_items: int = _setting(
+        1_000_000,
+        "most items of a bundle, which takes 1.3 kB for each; beyond it the least clicked leave; 0: no bound",
+        unit="items",
+        at_least=0,
+    )
     cell: Literal["gru", "lstm", "rnn"] = _setting("gru", "recurrent cell of a new model")
     hidden_size: int = _setting(
         128, "width of the embeddings and of the hidden state", at_least=1, at_most=MAX_HIDDEN_SIZE

@@ -50,8 +50,7 @@ class Vocabulary:
         """
         if len(item_ids) > MAX_ITEMS:
             raise BundleError(
-                f"a vocabulary has at most {MAX_ITEMS} items, and this one {len(item_ids)}; train on fewer, for "
-                "example with a smaller recent_window_clicks and no bundle to go on from"
+                f"a vocabulary has at most {MAX_ITEMS} items, and this one {len(item_ids)}; set max_items to fewer"
             )
         self.item_ids = tuple(item_ids)
         self.popularity = popularity

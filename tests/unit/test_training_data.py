@@ -9,6 +9,8 @@ from nextclick.clicks import Click
 from training.learning.training_data import LogSegment, TrainingData, select_training_data
 from training.service.click_log import ClickLog, LogRow
 
+NOW_MS = 1_800_000_000_000
+
 
 def log_of(folder: Path, files: list[tuple[int, list[tuple[str, int]]]]) -> ClickLog:
     """Write files (partition, [(user, time in s)]); the item is unique."""
@@ -25,7 +27,7 @@ def log_of(folder: Path, files: list[tuple[int, list[tuple[str, int]]]]) -> Clic
 
 def select(log: ClickLog, recent: int, replay_share: float = 0.0, seed: int = 0) -> TrainingData:
     segments = [LogSegment(file.partition, file.first, partial(log.read, [file])) for file in log.files]
-    return select_training_data(segments, recent, replay_share, np.random.default_rng(seed))
+    return select_training_data(segments, recent, replay_share, 20, NOW_MS, np.random.default_rng(seed))
 
 
 def items_of(data: TrainingData) -> list[str]:

@@ -19,7 +19,7 @@ from training.learning.cancellation import Cancellation, TrainingCancelled
 from training.learning.fit import _Schedule, fit, network_config
 from training.learning.losses import LOSSES
 from training.learning.sequences import ClickColumns, Sequences, TrainingSet, group_by_user
-from training.learning.training_round import extended_network, extended_vocabulary
+from training.learning.training_round import next_network
 from training.learning.validation import MISSED, Contexts, choose_predictions, network_ranks
 
 N_ITEMS = 40
@@ -318,38 +318,41 @@ def test_a_requested_stop_ends_the_fit() -> None:
         fitted(successor_sequences(n_users=20), Settings(hidden_size=8), stop=stop)
 
 
-def test_known_items_keep_their_rows_when_the_vocabulary_grows() -> None:
-    """New items are appended; every weight of the parent is where it was, and biases are on one level."""
+def test_items_that_stay_keep_what_was_learnt_and_new_ones_get_rows_of_their_own() -> None:
+    """Whatever rows they had; every other weight of the parent is where it was, and biases are on one level."""
     torch.manual_seed(0)
-    parent = Network(NetworkConfig(3, 8))
+    parent = Network(NetworkConfig(4, 8, tied=False))
     torch.nn.init.normal_(parent.item_bias)
 
-    ids = extended_vocabulary(["b", "a", "c"], ["d", "a", "0"])
-    network = extended_network(parent, NetworkConfig(5, 8), np.array([5.0, 5.0, 5.0, 5.0, 5.0]))
+    network = next_network(parent, np.array([3, 1]), NetworkConfig(4, 8, tied=False), np.full(4, 5.0))
 
-    assert ids == ["b", "a", "c", "0", "d"]
-    assert torch.equal(network.item_embedding.weight[:3], parent.item_embedding.weight)
-    assert torch.equal(network.item_bias[:3], parent.item_bias)
+    assert torch.equal(network.item_embedding.weight[:2], parent.item_embedding.weight[[3, 1]])
+    assert torch.equal(network.output_embedding.weight[:2], parent.output_embedding.weight[[3, 1]])
+    assert torch.equal(network.item_bias[:2], parent.item_bias[[3, 1]])
     assert torch.equal(network.cell.weight_hh_l0, parent.cell.weight_hh_l0)
-    assert torch.allclose(network.item_bias[3:], parent.item_bias.mean())
-    assert network.item_embedding.weight[3:].abs().min() > 0
+    assert torch.allclose(network.item_bias[2:], parent.item_bias[[3, 1]].mean())
+    assert network.item_embedding.weight[2:].abs().min() > 0
+    assert not torch.equal(network.item_embedding.weight[2], parent.item_embedding.weight[2])
 
 
-def test_a_parents_mixture_is_grown_with_the_vocabulary() -> None:
-    """Known items keep neighbours, new ones have none yet; what is no row of an item is the parent's."""
+def test_what_is_no_row_of_an_item_is_the_parents_and_neighbours_are_not() -> None:
+    """Neighbour lists name rows, which are other items' now; they are counted anew."""
     more = {"skip": True, "normalised": True, "n_neighbours": 4, "hidden_size": 8}
     parent = random_network(msgspec.convert({"n_items": 5} | more, NetworkConfig), seed=1)
     assert parent.scale is not None
     with torch.no_grad():
         parent.scale.fill_(9.0)
 
-    network = extended_network(parent, msgspec.convert({"n_items": 7} | more, NetworkConfig), np.ones(7))
+    network = next_network(parent, np.array([1, 4]), msgspec.convert({"n_items": 7} | more, NetworkConfig), np.ones(7))
 
     weights = network.state_dict()
     for name, weight in parent.state_dict().items():
-        assert torch.equal(weights[name][:5] if weight.shape[:1] == (5,) else weights[name], weight), name
-    for name in ("neighbours", "shares", "support"):
-        assert not weights[f"mixture.{name}"][5:].any()
+        if name in ("mixture.neighbours", "mixture.shares", "mixture.support"):
+            assert not weights[name].any(), name
+        elif weight.shape[:1] == (5,):
+            assert torch.equal(weights[name][:2], weight[[1, 4]]), name
+        else:
+            assert torch.equal(weights[name], weight), name
     torch.testing.assert_close(weights["item_embedding.weight"].norm(dim=1), torch.ones(7))
 
 
@@ -357,7 +360,7 @@ def test_a_parents_gate_is_kept_and_its_counts_are_not() -> None:
     """The gate was fitted on clicks that nothing had seen; counts are those of the clicks that are learnt now."""
     settings = Settings(hidden_size=8, epochs=1, neighbours=4)
     parent = random_network(network_config(settings, N_ITEMS - 2), seed=1)
-    network = extended_network(parent, network_config(settings, N_ITEMS), np.ones(N_ITEMS))
+    network = next_network(parent, np.arange(N_ITEMS - 2), network_config(settings, N_ITEMS), np.ones(N_ITEMS))
     sequences = successor_sequences(n_users=40)
 
     fit(network, training_set(sequences, n_known=N_ITEMS - 2), settings, Cancellation(Event()))

@@ -11,6 +11,7 @@ import torch
 from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
 from nextclick.network import Network, NetworkConfig
+from nextclick.popularity import MAX_HOURS
 from nextclick.ranking_metrics import ranks_of_targets
 from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
@@ -157,10 +158,36 @@ def test_popularity_counts_ties_against_itself_and_misses_what_was_never_clicked
 def test_popularity_halves_with_every_half_life_and_sees_only_the_clicks_before() -> None:
     """The newest click counts 1."""
     item = np.array([0, 1, 1, 2])
-    clicks = ClickColumns(item * 0, item, np.array([0, 60_000, 60_000, 120_000]), item * 0, list("abc"))
+    clicks = ClickColumns(np.arange(4), item, np.array([0, 60_000, 60_000, 120_000]), item * 0, list("abc"))
 
     assert popularity_weights(clicks, 3, half_life_s=60.0).tolist() == [0.5, 2.0, 0.0]
     assert popularity_weights(clicks, 0, half_life_s=60.0).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_popularity_counts_a_user_once_per_item_and_hour() -> None:
+    """As the worker does: 24 hours of a crawler are as many clicks as of three visitors."""
+    hour_ms = 3_600_000
+    crawler = [(0, 0, number * hour_ms // 100) for number in range(2_400)]
+    visitors = [(1, 1, 0), (1, 1, 1), (1, 1, hour_ms), (2, 1, 0), (2, 2, 0), (1, 2, 25 * hour_ms), (1, 2, 25 * hour_ms)]
+    user, item, time_ms = np.array([*crawler, *visitors]).T
+    clicks = ClickColumns(user, item, time_ms, item * 0, list("abc"))
+
+    weights = popularity_weights(clicks, len(user), half_life_s=1e12)
+
+    assert weights.tolist() == pytest.approx([MAX_HOURS, 3, 2])
+
+
+def test_a_click_of_2099_does_not_fade_all_others() -> None:
+    """It weighs two clicks of now, and the others weigh what they did."""
+    time_ms = np.arange(1_000) * 60_000
+    item = np.arange(1_000) % 3
+    right = ClickColumns(np.arange(1_000), item, time_ms, item * 0, list("abc"))
+    wrong = right._replace(timestamp_ms=np.where(np.arange(1_000) == 500, 4_070_908_800_000, time_ms))
+
+    of_right, of_wrong = (popularity_weights(clicks, 1_000, half_life_s=3_600.0) for clicks in (right, wrong))
+
+    shares = [weights / weights.sum() for weights in (of_right, of_wrong)]
+    assert shares[1] == pytest.approx(shares[0], abs=0.02)
 
 
 def test_quality_is_zero_without_predictions() -> None:

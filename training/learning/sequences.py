@@ -16,6 +16,7 @@ import numpy.typing as npt
 from nextclick.user_state import MAX_GAP_S
 
 Ints = npt.NDArray[np.int64]
+_NOW_QUANTILE = 0.99
 
 
 class ClickColumns(NamedTuple):
@@ -34,6 +35,14 @@ class ClickColumns(NamedTuple):
     timestamp_ms: Ints
     event_type: Ints
     item_ids: list[str]
+
+
+def now_of(timestamp_ms: Ints) -> int:
+    """Give the time until which there are clicks: a high quantile, for one wrong clock must not be everyone's now."""
+    if not len(timestamp_ms):
+        return 0
+    place = int(_NOW_QUANTILE * (len(timestamp_ms) - 1))
+    return int(np.partition(timestamp_ms, place)[place])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,14 @@ class Sequences:
             new_index: int64 (n_items,), for each present item index the new one, or -1.
         """
         return replace(self, item_index=new_index[self.item_index])
+
+    def known(self) -> "Sequences":
+        """Leave out the clicks without an item; a gap stays the time since the user's click before, whatever it was."""
+        is_known = self.item_index >= 0
+        before = np.append(0, np.cumsum(is_known))
+        starts = np.unique(before[self.user_starts])  # users without any row are none
+        age_rank = np.argsort(np.argsort(self.age_rank[is_known]))
+        return Sequences(self.item_index[is_known], self.event_type[is_known], self.gap_s[is_known], age_rank, starts)
 
     def masked_from(self, age_rank: int) -> "Sequences":
         """Give the same clicks, but -1 as item of every click with this `age_rank` or a higher one."""

@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from training.learning.log_rows import bounded, in_time_order, numbered, without_retries
 from training.learning.sequences import ClickColumns, Ints
 
 _POOL_FACTOR = 3  # older clicks that are read for each one that is used, so that there are enough users to choose from
+_BEGIN_QUANTILE = 0.01  # of a segment's event times: where it begins, whatever one click says
 
 
 class LogSegment(NamedTuple):
@@ -22,8 +24,8 @@ class LogSegment(NamedTuple):
         partition: of all its rows.
         first_offset: of the records that it covers.
         read: gives its rows by rising offset, as a table with the columns `user_id`, `item_id` (strings),
-            `timestamp_ms`, `event_type`, `partition` and `offset` (whole numbers), none of them null. It may have no
-            rows.
+            `timestamp_ms`, `event_type`, `partition`, `offset` and `event_hash` (whole numbers), none of them null. It
+            may have no rows.
     """
 
     partition: int
@@ -56,21 +58,32 @@ class TrainingData(NamedTuple):
 
 
 def select_training_data(
-    segments: Sequence[LogSegment], recent_clicks: int, replay_share: float, rng: np.random.Generator
+    segments: Sequence[LogSegment],
+    recent_clicks: int,
+    replay_share: float,
+    retry_clicks: int,
+    clock_ms: int,
+    rng: np.random.Generator,
 ) -> TrainingData:
     """Read the newest clicks and a sample of older ones. Blocks while segments are read.
 
     Args:
         segments: the click log, at least one segment, in any order.
-        recent_clicks: at most so many of the newest clicks, in event time.
+        recent_clicks: at most so many of the newest clicks, in event time, without what a user has beyond bounds.
         replay_share: older clicks to add, as a share of the recent ones; users are taken whole.
+        retry_clicks: a client's retry is found among so many clicks of its user.
+        clock_ms: what the time is now.
         rng: draws the sample.
 
     Raises:
         What reading a segment raises.
     """
+
+    def learnable(table: pa.Table) -> pa.Table:
+        return bounded(without_retries(in_time_order(table, clock_ms), retry_clicks))
+
     newest, older_segments = _read_newest(segments, recent_clicks)
-    rows = _in_time_order(newest)
+    rows = learnable(newest)
     recent = rows.slice(max(0, len(rows) - recent_clicks))
     older = rows.slice(0, len(rows) - len(recent))
     n_replayed = int(replay_share * len(recent))
@@ -78,14 +91,15 @@ def select_training_data(
         if len(older) >= _POOL_FACTOR * n_replayed:
             break
         older = pa.concat_tables([older, older_segments[number].read()])
-    replayed = _sample_of_users(older, n_replayed, rng)
-    return _training_data(pa.concat_tables([_in_time_order(replayed), recent]), len(recent))
+    replayed = _sample_of_users(learnable(older), n_replayed, rng)
+    return _training_data(pa.concat_tables([replayed, recent]), len(recent))
 
 
 def _read_newest(segments: Sequence[LogSegment], n_clicks: int) -> tuple[pa.Table, list[LogSegment]]:
     """Read segments from the newest backwards, until there are enough clicks.
 
-    The next segment is always one of the partition that has been read back least far in time.
+    The next segment is always one of the partition that has been read back least far in time. What one user has beyond
+    bounds in a segment is left out at once: else a crawler could fill what is read.
 
     Returns:
         The rows that were read, and the segments that were not.
@@ -97,30 +111,19 @@ def _read_newest(segments: Sequence[LogSegment], n_clicks: int) -> tuple[pa.Tabl
     tables: list[pa.Table] = []
     while sum(map(len, tables)) < n_clicks and any(unread.values()):
         partition = max((number for number in unread if unread[number]), key=read_back_to_ms.__getitem__)
-        table = unread[partition].pop().read()
+        table = bounded(unread[partition].pop().read())
         if len(table):
-            read_back_to_ms[partition] = min(read_back_to_ms[partition], table["timestamp_ms"][0].as_py())
+            begin_ms = np.quantile(table["timestamp_ms"].to_numpy(), _BEGIN_QUANTILE, method="lower")
+            read_back_to_ms[partition] = min(read_back_to_ms[partition], begin_ms)
         tables.append(table)
     return pa.concat_tables(tables), [segment for rest in unread.values() for segment in rest]
-
-
-def _in_time_order(table: pa.Table) -> pa.Table:
-    """Sort by time such that a partition's clicks stay in log order, also those that are late in event time."""
-    partition, offset, clock_ms = (
-        table[name].to_numpy().astype(np.int64) for name in ("partition", "offset", "timestamp_ms")
-    )
-    by_offset = np.lexsort((offset, partition))
-    for number in np.unique(partition):
-        rows = by_offset[partition[by_offset] == number]
-        clock_ms[rows] = np.maximum.accumulate(clock_ms[rows])
-    return table.take(pa.array(np.lexsort((offset, partition, clock_ms))))
 
 
 def _sample_of_users(table: pa.Table, n_clicks: int, rng: np.random.Generator) -> pa.Table:
     """Sample users, with all their clicks in the table, until there are `n_clicks`."""
     if not len(table) or not n_clicks:
         return table.slice(0, 0)
-    user, n_users = _numbered(table["user_id"])
+    user, n_users = numbered(table["user_id"])
     shuffled = rng.permutation(n_users)
     clicks_so_far = np.cumsum(np.bincount(user, minlength=n_users)[shuffled])
     is_chosen = np.zeros(n_users, dtype=bool)
@@ -129,7 +132,7 @@ def _sample_of_users(table: pa.Table, n_clicks: int, rng: np.random.Generator) -
 
 
 def _training_data(table: pa.Table, n_recent: int) -> TrainingData:
-    user, _ = _numbered(table["user_id"])
+    user, _ = numbered(table["user_id"])
     items = table["item_id"].combine_chunks().dictionary_encode()
     columns = {
         name: table[name].to_numpy().astype(np.int64) for name in ("timestamp_ms", "event_type", "partition", "offset")
@@ -142,9 +145,3 @@ def _training_data(table: pa.Table, n_recent: int) -> TrainingData:
         items.dictionary.to_pylist(),
     )
     return TrainingData(clicks, n_recent, columns["partition"], columns["offset"])
-
-
-def _numbered(ids: pa.ChunkedArray) -> tuple[Ints, int]:
-    """Number different strings: gives each row's number, int64 (n,), and how many different ones there are."""
-    encoded = ids.combine_chunks().dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64), len(encoded.dictionary)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from nextclick.manifest import Manifest
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import NEIGHBOURS, Network, NetworkConfig
 from nextclick.ranking_metrics import Quality
 from nextclick.settings import Settings
 from nextclick.vocabulary import Vocabulary
@@ -33,6 +33,9 @@ _CLICKS_METRIC = "clicks"  # in a manifest: what the bundle was trained on
 # A bundle that saw less than this share of the clicks is not trained on: from nothing it gets better, and sooner
 # (24,000 simulated clicks, its parent trained on half of them: recall@20 .336 from nothing, .285 from the parent).
 _MIN_PARENT_SHARE = 0.5
+_MIN_KNOWN_SHARE = 0.5
+_ITEM_ROWS = ("item_embedding.weight", "output_embedding.weight", "item_bias")
+_COUNTS = (NEIGHBOURS, "mixture.shares", "mixture.support")
 
 
 class Champion(NamedTuple):
@@ -101,14 +104,15 @@ def train_round(data: TrainingData, champion: Champion | None, settings: Setting
     torch.manual_seed(settings.seed)
     clicks, sequences = data.clicks, group_by_user(data.clicks)
     n_train = len(sequences) - int(data.n_recent * settings.validation_share)
-    parent = champion if champion is not None and _can_be_parent(champion, n_train, settings) else None
-    vocabulary = _vocabulary(clicks, n_train, parent, settings.popularity_half_life_s)
+    parent = champion if champion is not None and _can_be_parent(champion, clicks, n_train, settings) else None
+    vocabulary = _vocabulary(clicks, n_train, parent, settings)
+    kept = _kept_rows(parent, vocabulary)
+    parent = parent if len(kept) else None
     validation = _Validation(clicks, sequences, n_train, settings)
     # Nothing of the validation part is seen, not even how popular its items are.
-    learnt = sequences.renumbered(_item_index(vocabulary, clicks)).masked_from(n_train)
-    network = _first_network(parent, learnt, network_config(settings, len(vocabulary)))
-    n_known = len(parent.vocabulary) if parent else 0
-    fitted = fit(network, TrainingSet(learnt, n_train, n_known), settings, cancellation)
+    learnt = sequences.renumbered(_item_index(vocabulary, clicks)).masked_from(n_train).known()
+    network = _first_network(parent, kept, learnt, network_config(settings, len(vocabulary)))
+    fitted = fit(network, TrainingSet(learnt, len(learnt), len(kept)), settings, cancellation)
     return Round(
         network,
         vocabulary,
@@ -138,26 +142,52 @@ class _Validation:
         return quality_of(network_ranks(network, sequences, self._predictions, self.popularity, cancellation))
 
 
-def _can_be_parent(champion: Champion, n_train: int, settings: Settings) -> bool:
+def _can_be_parent(champion: Champion, clicks: ClickColumns, n_train: int, settings: Settings) -> bool:
     config = champion.network.config
     fits = network_config(settings, config.n_items) == config
     # A bundle of unknown origin counts as fully trained.
     n_seen = champion.manifest.metrics.get(_CLICKS_METRIC, float(n_train))
-    return fits and n_seen > _MIN_PARENT_SHARE * n_train
+    n_known = sum(item_id in champion.vocabulary.index_of for item_id in clicks.item_ids)
+    return fits and n_seen > _MIN_PARENT_SHARE * n_train and n_known > _MIN_KNOWN_SHARE * len(clicks.item_ids)
 
 
-def _vocabulary(clicks: ClickColumns, n_train: int, parent: Champion | None, half_life_s: float) -> Vocabulary:
-    """The parent's items and those that were clicked before the validation part; popularity over all clicks."""
-    clicked = [clicks.item_ids[item] for item in np.unique(clicks.item_index[:n_train])]
-    item_ids = extended_vocabulary(parent.vocabulary.item_ids if parent else [], clicked)
-    weights = popularity_weights(clicks, len(clicks.item_index), half_life_s)
+def _vocabulary(clicks: ClickColumns, n_train: int, parent: Champion | None, settings: Settings) -> Vocabulary:
+    """The items of the next bundle; popularity over all clicks."""
+    item_ids = next_vocabulary(parent.vocabulary.item_ids if parent else [], clicks, n_train, settings.max_items)
+    weights = popularity_weights(clicks, len(clicks.item_index), settings.popularity_half_life_s)
     weight_of = dict(zip(clicks.item_ids, weights.tolist(), strict=True))
-    return Vocabulary(item_ids, np.array([weight_of.get(item_id, 0.0) for item_id in item_ids]))
+    return Vocabulary(item_ids, np.array([weight_of[item_id] for item_id in item_ids]))
 
 
-def extended_vocabulary(known: Sequence[str], clicked: Sequence[str]) -> list[str]:
-    """Append the items that are new to those that are known, so that known ones keep their rows."""
-    return [*known, *sorted(set(clicked) - set(known))]
+def next_vocabulary(known: Sequence[str], clicks: ClickColumns, n_train: int, max_items: int) -> list[str]:
+    """Let items go that nobody clicks any more, and append those that are new.
+
+    Args:
+        known: items of the parent, by row.
+        clicks: all that a training reads: the newest, and a sample of older ones.
+        n_train: clicks before the validation part. An item that is first clicked there has nothing learnt, and waits
+            for the next training; a known one stays if it is clicked anywhere.
+        max_items: of more items, those with the fewest clicks go, of equal ones those that were clicked longer ago; 0:
+            no bound.
+    """
+    n_items = len(clicks.item_ids)
+    is_learnt = np.bincount(clicks.item_index[:n_train], minlength=n_items) > 0
+    n_clicks = np.bincount(clicks.item_index, minlength=n_items)
+    known_ids = set(known)
+    is_known = np.array([item_id in known_ids for item_id in clicks.item_ids], dtype=bool)
+    chosen = np.flatnonzero(is_learnt | (is_known & (n_clicks > 0)))
+    if max_items and len(chosen) > max_items:
+        last_click = np.zeros(n_items, dtype=np.int64)
+        last_click[clicks.item_index] = np.arange(len(clicks.item_index))
+        chosen = chosen[np.lexsort((last_click[chosen], n_clicks[chosen]))[-max_items:]]
+    chosen_ids = {clicks.item_ids[item] for item in chosen.tolist()}
+    return [*(item_id for item_id in known if item_id in chosen_ids), *sorted(chosen_ids - known_ids)]
+
+
+def _kept_rows(parent: Champion | None, vocabulary: Vocabulary) -> Ints:
+    """Give the parent's rows of the items that stay, which are the first ones of the vocabulary."""
+    rows = parent.vocabulary.index_of if parent is not None else {}
+    return np.array([rows[item_id] for item_id in vocabulary.item_ids if item_id in rows], dtype=np.int64)
 
 
 def _item_index(vocabulary: Vocabulary, clicks: ClickColumns) -> Ints:
@@ -165,30 +195,34 @@ def _item_index(vocabulary: Vocabulary, clicks: ClickColumns) -> Ints:
     return np.array([vocabulary.index_of.get(item_id, -1) for item_id in clicks.item_ids], dtype=np.int64)
 
 
-def _first_network(parent: Champion | None, learnt: Sequences, config: NetworkConfig) -> Network:
+def _first_network(parent: Champion | None, kept: Ints, learnt: Sequences, config: NetworkConfig) -> Network:
     if parent is None:
         return Network(config)
-    item_index = learnt.item_index[learnt.item_index >= 0]
-    item_counts = np.bincount(item_index, minlength=config.n_items).astype(np.float64)
-    return extended_network(parent.network, config, item_counts)
+    item_counts = np.bincount(learnt.item_index, minlength=config.n_items).astype(np.float64)
+    return next_network(parent.network, kept, config, item_counts)
 
 
 @torch.no_grad()
-def extended_network(parent: Network, config: NetworkConfig, item_counts: npt.NDArray[np.float64]) -> Network:
-    """Make the network that goes on from another one: everything that the other has stays, new items get new rows.
+def next_network(parent: Network, kept: Ints, config: NetworkConfig, item_counts: npt.NDArray[np.float64]) -> Network:
+    """Make the network that goes on from another one: items that stay keep what was learnt, new ones get new rows.
+
+    Neighbour lists are not taken over: they name items by their rows, and a fit counts them anew.
 
     Args:
-        parent: gives the weights of everything that it has.
-        config: of the new network; differs from the parent's only in having more items.
-        item_counts: float64 (n_items,), clicks per item: beside known items a new one's bias starts at how popular it
+        parent: gives the weights of everything that stays.
+        kept: int64 (n_kept,), at least one: the parent's rows of the first items of the new network.
+        config: of the new network; differs from the parent's only in its items.
+        item_counts: float64 (n_items,), clicks per item: beside kept items a new one's bias starts at how popular it
             is.
     """
     network = Network(config)
-    n_known, weights = parent.config.n_items, network.state_dict()
-    for name, known in parent.state_dict().items():
-        target = weights[name]
-        (target[:n_known] if target.shape != known.shape else target).copy_(known)
+    n_kept, weights = len(kept), network.state_dict()
+    for name, learnt in parent.state_dict().items():
+        if name in _ITEM_ROWS:
+            weights[name][:n_kept] = learnt[kept]
+        elif name not in _COUNTS:
+            weights[name].copy_(learnt)
     log_count = torch.from_numpy(np.log1p(item_counts)).float()
-    level = (parent.item_bias - log_count[:n_known]).mean()
-    network.item_bias[n_known:] = log_count[n_known:] + level
+    level = (network.item_bias[:n_kept] - log_count[:n_kept]).mean()
+    network.item_bias[n_kept:] = log_count[n_kept:] + level
     return network

@@ -13,10 +13,11 @@ import torch
 
 from nextclick.mixture import MAX_SESSION_CLICKS, N_AGES, Context
 from nextclick.network import Network
+from nextclick.popularity import DAY_HOURS, HOUR_MS, MAX_HOURS
 from nextclick.ranking_metrics import Quality, Ranks, mrr_at, ndcg_at, ranks_of_targets, recall_at
 from training.learning.associations import session_starts
 from training.learning.cancellation import Cancellation
-from training.learning.sequences import ClickColumns, Ints, Sequences, padded_rows
+from training.learning.sequences import ClickColumns, Ints, Sequences, now_of, padded_rows
 
 K = 20  # of recall@20, MRR@20, NDCG@20: the length of a list by default
 MISSED = np.iinfo(np.int64).max  # the rank of an item that the model does not know
@@ -78,14 +79,36 @@ def quality_of(ranks: Ranks) -> Quality:
 def popularity_weights(clicks: ClickColumns, n_clicks: int, half_life_s: float) -> npt.NDArray[np.float64]:
     """Weigh each item's clicks among the oldest `n_clicks`: 1 for the newest click, half of it a half-life earlier.
 
+    A user counts once per item and hour, in at most `MAX_HOURS` hours of a day, as in `nextclick.popularity`. A click
+    that is more than a half-life after all others weighs as if it were one.
+
     Returns:
         float64 (n_items,).
     """
-    timestamp_ms = clicks.timestamp_ms[:n_clicks]
-    age_s = (timestamp_ms.max(initial=0) - timestamp_ms) / 1000.0
-    weights = np.exp2(-age_s / half_life_s)
-    summed = np.bincount(clicks.item_index[:n_clicks], weights, minlength=len(clicks.item_ids))
+    counted = _counted(clicks, n_clicks)
+    timestamp_ms = clicks.timestamp_ms[counted]
+    half_lives = np.minimum((timestamp_ms - now_of(timestamp_ms)) / (1000.0 * half_life_s), 1.0)
+    weights = np.exp2(half_lives - half_lives.max(initial=-np.inf))
+    summed = np.bincount(clicks.item_index[counted], weights, minlength=len(clicks.item_ids))
     return summed.astype(np.float64)  # bincount gives whole numbers when there are none
+
+
+def _counted(clicks: ClickColumns, n_clicks: int) -> Ints:
+    """Give the places of the clicks, among the oldest `n_clicks`, that count for popularity."""
+    user, item = clicks.user[:n_clicks], clicks.item_index[:n_clicks]
+    hour = clicks.timestamp_ms[:n_clicks] // HOUR_MS
+    order = np.lexsort((hour, item, user))
+    user, item, hour = user[order], item[order], hour[order]
+
+    def changes(*columns: Ints) -> npt.NDArray[np.bool_]:
+        first: npt.NDArray[np.bool_] = np.ones(len(order), dtype=bool)
+        first[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+        return first
+
+    begins_hour, begins_day = changes(user, item, hour), changes(user, item, hour // DAY_HOURS)
+    nth_hour = np.cumsum(begins_hour)
+    hours_before = np.maximum.accumulate(np.where(begins_day, nth_hour - 1, 0))
+    return order[begins_hour & (nth_hour - hours_before <= MAX_HOURS)]
 
 
 def popularity_ranks(weights: npt.NDArray[np.float64], sequences: Sequences, predictions: Predictions) -> Ranks:

@@ -77,7 +77,10 @@ def run_task(task: RoundTask, cancellation: Cancellation) -> Verdict:
     # Another sample of older clicks every time, yet the same for the same log.
     rng = np.random.default_rng([settings.seed, *(file.last for file in task.files)])
     segments = [LogSegment(file.partition, file.first, partial(read_rows, file)) for file in task.files]
-    data = select_training_data(segments, settings.recent_window_clicks, settings.replay_share, rng)
+    now_ms = time.time_ns() // 1_000_000
+    data = select_training_data(
+        segments, settings.recent_window_clicks, settings.replay_share, settings.recent_clicks, now_ms, rng
+    )
     cancellation.check()
     outcome = train_round(data, champion, settings, cancellation)
     with store_errors(settings.bundle_dir):
