@@ -46,12 +46,13 @@ def test_clicks_of_all_partitions_are_sorted_and_late_ones_stay_in_log_order() -
     assert rows["timestamp_ms"].to_pylist() == [8, 10, 5, 15, 20]
 
 
+@pytest.mark.parametrize("wrong_ms", [YEAR_2099_MS, CLOCK_MS])
 @pytest.mark.parametrize("wrong", [0, 3, 98])
-def test_a_click_of_2099_takes_the_time_of_the_one_before_it(wrong: int) -> None:
-    """And does not move the clicks that come after it in its partition behind all others."""
+def test_a_click_ahead_of_all_others_takes_the_time_of_the_one_before_it(wrong: int, wrong_ms: int) -> None:
+    """Of 2099, or of today in a log of years ago: it does not move those that come after it behind all others."""
     time_ms = [NOW_MS + number * 1_000 for number in range(200)]
     partition = [number % 2 for number in range(200)]
-    time_ms[wrong] = YEAR_2099_MS
+    time_ms[wrong] = wrong_ms
 
     rows = in_time_order(table(time_ms=time_ms, partition=partition), CLOCK_MS)
 
@@ -125,6 +126,13 @@ def test_a_user_weighs_a_bounded_number_of_clicks() -> None:
     by_time = np.histogram(crawled, bins=5, range=(0, 7_000))[0]
     assert by_time.min() >= 0.5 * by_time.max()
     assert (np.diff(crawled) <= 3).mean() > 0.9  # the next click of the crawler
+
+
+def test_a_crawler_does_not_raise_its_own_bound() -> None:
+    """Of 30 visitors each has 10 clicks; what it has too much is no part of what users have on average."""
+    user = ["crawler", "crawler", *[f"visitor-{number}" for number in range(30)]] * 10 + ["crawler"] * 4_980
+
+    assert np.unique(bounded(table(user=user))["user_id"].to_numpy(), return_counts=True)[1].max() <= MAX_USER_CLICKS
 
 
 def test_users_who_click_alike_are_all_kept() -> None:

@@ -1,11 +1,14 @@
 """Which clicks a training takes from the log."""
 
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from nextclick.clicks import Click
+from training.learning.log_rows import MAX_USER_CLICKS
 from training.learning.training_data import LogSegment, TrainingData, select_training_data
 from training.service.click_log import ClickLog, LogRow
 
@@ -81,6 +84,73 @@ def test_replay_adds_whole_users_of_older_times(tmp_path: Path) -> None:
     assert items_of(data)[-100:] == [f"item-0-{offset}" for offset in range(200, 300)]
     assert items_of(again) == items_of(data)
     assert items_of(other) != items_of(data)
+
+
+def crawled(first_s: int, n_visits: int, n_crawled: int) -> list[tuple[str, int]]:
+    """Visits by 50 people, and the clicks of one crawler among them."""
+    visits = [(f"visitor-{(first_s + number) % 50}", first_s + number) for number in range(n_visits)]
+    return sorted(
+        [*visits, *[("crawler", first_s + number % n_visits) for number in range(n_crawled)]], key=itemgetter(1)
+    )
+
+
+def test_a_crawler_does_not_fill_what_is_read(tmp_path: Path) -> None:
+    """Before its clicks there are the visitors', in older files."""
+    log = log_of(tmp_path, [(0, crawled(0, 500, 0)), (0, crawled(500, 100, 900)), (0, crawled(600, 100, 900))])
+
+    data = select(log, 800)
+
+    n_clicks = sorted(np.bincount(data.clicks.user).tolist())
+    assert (len(n_clicks), data.n_recent, sum(n_clicks)) == (51, 800, 800)
+    assert n_clicks[-1] <= MAX_USER_CLICKS
+    assert n_clicks[0] >= 11
+
+
+def test_a_log_of_a_crawler_is_not_read_to_its_beginning(tmp_path: Path) -> None:
+    """Eight times what is wanted, and no more: time and memory stay bounded."""
+    log = log_of(tmp_path, [(0, crawled(number * 25, 25, 400)) for number in range(40)])
+    for file in log.files[:10]:
+        file.path.write_bytes(b"would fail if it were read")
+
+    data = select(log, 1_000)
+
+    assert np.bincount(data.clicks.user).max() <= MAX_USER_CLICKS
+
+
+@pytest.mark.parametrize(
+    ("files", "recent", "expected"),
+    [
+        ([[("u", 1)], [("u", 1), ("u", 2), ("v", 1)]], 4, [0, 2, 3]),
+        ([[("old", 5), ("old", 5)], [("u", 1), ("v", 1)]], 2, [0, 2, 3]),
+    ],
+    ids=["in another file", "among older clicks"],
+)
+def test_a_retry_is_no_second_click(
+    tmp_path: Path, files: list[list[tuple[str, int]]], recent: int, expected: list[int]
+) -> None:
+    """Of recent and of older clicks; the time of a click is its offset."""
+    log = ClickLog(tmp_path)
+    for clicks in files:
+        first = log.ends.get(0, 0)
+        rows = [
+            LogRow(first + n, Click(user, f"item-{first + n}", (first + n) * 1_000, 0, event))
+            for n, (user, event) in enumerate(clicks)
+        ]
+        log.append(0, first, first + len(rows) - 1, rows)
+
+    assert items_of(select(log, recent, replay_share=1.0)) == [f"item-{offset}" for offset in expected]
+
+
+@pytest.mark.parametrize("wrong_s", [0, 4_070_908_800])
+def test_one_wrong_time_does_not_decide_what_is_read(tmp_path: Path, wrong_s: int) -> None:
+    """The first click of a file says when it begins, unless it is of 1970 or of 2099: then it is one click."""
+    day = [(f"u{number % 20}", 1_700_000_000 + number) for number in range(1_000)]
+    wrong = [("u0", wrong_s), *day[1:500:2]]
+    log = log_of(tmp_path, [(0, day[:500:2]), (1, wrong), (0, day[500::2]), (1, [("u0", wrong_s), *day[501::2]])])
+    for file in log.files[:2]:
+        file.path.write_bytes(b"would fail if it were read")
+
+    assert len(select(log, 500).clicks.item_index) == 500
 
 
 def test_an_empty_log_gives_no_clicks(tmp_path: Path) -> None:

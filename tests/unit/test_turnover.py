@@ -124,12 +124,19 @@ def test_beyond_the_bound_the_least_clicked_leave(max_items: int, expected: list
     assert next_vocabulary(["c", "a"], clicks, 9, max_items) == expected
 
 
-def test_what_is_beyond_the_bound_is_not_trained_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("max_items", "is_known"), [(3, True), (1, False)])
+def test_what_is_beyond_the_bound_is_not_trained_on(tmp_path: Path, max_items: int, is_known: bool) -> None:
     """The round goes on with the items that are left, also when none of the parent's is among them."""
     champion, _ = stored(tmp_path, trained(walks(0, seed=0), None))
-    settings = Settings(hidden_size=8, epochs=1, neighbours=5, max_items=3)
+    settings = Settings(hidden_size=8, epochs=1, neighbours=5, max_items=max_items)
+    data = walks(0, seed=1)
+    n_new = 50 * (1 - is_known)
+    item = data.clicks.item_index.copy()
+    item[:n_new] = N_ITEMS  # clicked most, and in no bundle yet
+    clicks = data.clicks._replace(item_index=item, item_ids=[*data.clicks.item_ids, "new"])
 
-    outcome = trained(walks(0, seed=1), champion, settings)
+    outcome = trained(data._replace(clicks=clicks), champion, settings)
 
-    assert len(outcome.vocabulary) == outcome.network.config.n_items == 3
+    assert len(outcome.vocabulary) == outcome.network.config.n_items == max_items
+    assert outcome.parent == (champion.manifest.bundle_id if is_known else "")
     assert all(weight.isfinite().all() for weight in outcome.network.state_dict().values())

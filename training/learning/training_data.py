@@ -14,6 +14,7 @@ from training.learning.log_rows import bounded, in_time_order, numbered, without
 from training.learning.sequences import ClickColumns, Ints
 
 _POOL_FACTOR = 3  # older clicks that are read for each one that is used, so that there are enough users to choose from
+_MOST_READ = 8  # times the clicks that are wanted, where a crawler or retries fill the log: bounds memory and time
 _BEGIN_QUANTILE = 0.01  # of a segment's event times: where it begins, whatever one click says
 
 
@@ -82,41 +83,58 @@ def select_training_data(
     def learnable(table: pa.Table) -> pa.Table:
         return bounded(without_retries(in_time_order(table, clock_ms), retry_clicks))
 
-    newest, older_segments = _read_newest(segments, recent_clicks)
-    rows = learnable(newest)
+    backwards = _Backwards(segments)
+    read = backwards.read(recent_clicks)
+    rows = learnable(read)
+    while len(rows) < recent_clicks and backwards.n_unread and len(read) < _MOST_READ * recent_clicks:
+        n_more = (recent_clicks - len(rows)) * len(read) // max(len(rows), 1)
+        read = pa.concat_tables([read, backwards.read(max(n_more, 1))])
+        rows = learnable(read)
     recent = rows.slice(max(0, len(rows) - recent_clicks))
     older = rows.slice(0, len(rows) - len(recent))
     n_replayed = int(replay_share * len(recent))
-    for number in rng.permutation(len(older_segments)):
+    unread = backwards.unread()
+    for number in rng.permutation(len(unread)):
         if len(older) >= _POOL_FACTOR * n_replayed:
             break
-        older = pa.concat_tables([older, older_segments[number].read()])
+        older = pa.concat_tables([older, unread[number].read()])
     replayed = _sample_of_users(learnable(older), n_replayed, rng)
     return _training_data(pa.concat_tables([replayed, recent]), len(recent))
 
 
-def _read_newest(segments: Sequence[LogSegment], n_clicks: int) -> tuple[pa.Table, list[LogSegment]]:
-    """Read segments from the newest backwards, until there are enough clicks.
+class _Backwards:
+    """Reads segments from the newest backwards.
 
-    The next segment is always one of the partition that has been read back least far in time. What one user has beyond
-    bounds in a segment is left out at once: else a crawler could fill what is read.
-
-    Returns:
-        The rows that were read, and the segments that were not.
+    The next segment is always one of the partition that has been read back least far in time.
     """
-    unread: dict[int, list[LogSegment]] = {}
-    for segment in sorted(segments, key=lambda segment: (segment.partition, segment.first_offset)):
-        unread.setdefault(segment.partition, []).append(segment)
-    read_back_to_ms = {partition: np.inf for partition in unread}
-    tables: list[pa.Table] = []
-    while sum(map(len, tables)) < n_clicks and any(unread.values()):
-        partition = max((number for number in unread if unread[number]), key=read_back_to_ms.__getitem__)
-        table = bounded(unread[partition].pop().read())
-        if len(table):
-            begin_ms = np.quantile(table["timestamp_ms"].to_numpy(), _BEGIN_QUANTILE, method="lower")
-            read_back_to_ms[partition] = min(read_back_to_ms[partition], begin_ms)
-        tables.append(table)
-    return pa.concat_tables(tables), [segment for rest in unread.values() for segment in rest]
+
+    def __init__(self, segments: Sequence[LogSegment]) -> None:
+        self._unread: dict[int, list[LogSegment]] = {}
+        for segment in sorted(segments, key=lambda segment: (segment.partition, segment.first_offset)):
+            self._unread.setdefault(segment.partition, []).append(segment)
+        self._read_back_to_ms = {partition: np.inf for partition in self._unread}
+
+    @property
+    def n_unread(self) -> int:
+        """How many segments were not read yet."""
+        return sum(map(len, self._unread.values()))
+
+    def unread(self) -> list[LogSegment]:
+        """Give the segments that were not read yet."""
+        return [segment for rest in self._unread.values() for segment in rest]
+
+    def read(self, n_clicks: int) -> pa.Table:
+        """Read so many clicks or more, as far as there are any."""
+        tables: list[pa.Table] = []
+        while sum(map(len, tables)) < n_clicks and self.n_unread:
+            left = (number for number in self._unread if self._unread[number])
+            partition = max(left, key=self._read_back_to_ms.__getitem__)
+            table = self._unread[partition].pop().read()
+            if len(table):
+                begin_ms = np.quantile(table["timestamp_ms"].to_numpy(), _BEGIN_QUANTILE, method="lower")
+                self._read_back_to_ms[partition] = min(self._read_back_to_ms[partition], begin_ms)
+            tables.append(table)
+        return pa.concat_tables(tables)
 
 
 def _sample_of_users(table: pa.Table, n_clicks: int, rng: np.random.Generator) -> pa.Table:
