@@ -15,7 +15,7 @@ from training.learning.sequences import ClickColumns, Ints
 
 _POOL_FACTOR = 3  # older clicks that are read for each one that is used, so that there are enough users to choose from
 _MOST_READ = 8  # times the clicks that are wanted, where a crawler or retries fill the log: bounds memory and time
-_BEGIN_QUANTILE = 0.01  # of a segment's event times: where it begins, whatever one click says
+_BEGIN_QUANTILE = 0.05  # of a segment's event times: where it begins, whatever one click says
 
 
 class LogSegment(NamedTuple):

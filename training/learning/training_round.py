@@ -33,7 +33,9 @@ _CLICKS_METRIC = "clicks"  # in a manifest: what the bundle was trained on
 # A bundle that saw less than this share of the clicks is not trained on: from nothing it gets better, and sooner
 # (24,000 simulated clicks, its parent trained on half of them: recall@20 .336 from nothing, .285 from the parent).
 _MIN_PARENT_SHARE = 0.5
-_MIN_KNOWN_SHARE = 0.5
+# Nor one that knows less than this share of the items: where it knew half of them, recall@20 was .403 from the bundle
+# and .417 from nothing, where it knew three quarters .420 and .417 (24,000 simulated clicks).
+_MIN_KNOWN_SHARE = 0.6
 _ITEM_ROWS = ("item_embedding.weight", "output_embedding.weight", "item_bias")
 _COUNTS = (NEIGHBOURS, "mixture.shares", "mixture.support")
 
