@@ -55,13 +55,13 @@ def worst(n_items: int, n_clicks: int) -> Worst:
     add_ms, rank_ms = [], []
     for number in range(n_clicks):
         item_id = f"item-{int(n_items * 1.2 * draw.random() ** 2)}"
-        add_ms.append(_timed_ms(partial(popularity.add, draw.randrange(_USERS), item_id, _BEGAN_MS + number))[0])
+        add_ms.append(_timed_ms(partial(popularity.add, number % _USERS, item_id, _BEGAN_MS + number))[0])
         if number % _CHUNK_CLICKS == 0:
             rank_ms.append(_timed_ms(partial(popularity.ranked, _LIST_LENGTH))[0])
     began_s = time.thread_time()
     for number in range(n_clicks):
         item_id = f"item-{int(n_items * 1.2 * draw.random() ** 2)}"
-        popularity.add(draw.randrange(_USERS), item_id, _BEGAN_MS + n_clicks + number)
+        popularity.add(number % _USERS, item_id, _BEGAN_MS + n_clicks + number)
         if number % _CHUNK_CLICKS == 0:
             popularity.ranked(_LIST_LENGTH)
     click_us = (time.thread_time() - began_s) / n_clicks * 1e6

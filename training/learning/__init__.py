@@ -3,7 +3,7 @@
 In reading order; a module imports only those further down:
 
 - `training_round`: fit a network to all but the newest clicks, and judge it on these
-- `training_data`: which clicks of the log are taken
+- `training_data`: which clicks of the log are taken; `log_rows`: in which order, without retries, no user beyond bounds
 - `fit`: the schedule of passes over them, and where a new network begins
 - `fit_mixture`: the weights with which counts are added to the network
 - `step`: one batch through the network and back; `losses`: the loss of a batch
