@@ -184,11 +184,11 @@ class Simulation:
 
         worker.loop.call_soon(lambda: worker.tasks.append(worker.loop.create_task(end())))
 
-    def click(self, user: str, item: str = "i") -> Place:
+    def click(self, user: str, item: str = "i", timestamp_ms: int = 1_000) -> Place:
         """Send a click, as a producer that knows the topic's partitions; gives where it stands."""
         settings, key = self.settings, user.encode()
         partition = partition_of(key, self.kafka.n_partitions, settings.partitioner)
-        value = json.dumps({"user_id": user, "item_id": item, "timestamp_ms": 1_000}).encode()
+        value = json.dumps({"user_id": user, "item_id": item, "timestamp_ms": timestamp_ms}).encode()
         offsets = self.kafka.append(settings.clicks_topic, partition, [(key, value, ())])
         return partition, offsets.start
 

@@ -1,6 +1,8 @@
 """Single stories of the protocol, in memory: each ends as it must, and within its time."""
 
+import json
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -446,3 +448,20 @@ def test_a_paused_worker_that_wakes_up_after_its_eviction_changes_nothing(simula
     assert report.updates == report_before.updates
     assert report.late_states == 0
     assert simulation.workers["a"].assignments.current.serves
+
+
+def test_one_client_and_one_clock_do_not_choose_the_list_of_new_users(simulation: Simulation) -> None:
+    """Popularity counts who clicks, at the time of now at most: clocks that go 20 hours fast are taken for right."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    now_ms = int(time.time() * 1000)
+    simulation.click("fast", "of a fast clock", now_ms + 20 * 3_600_000)
+    for number in range(50):
+        simulation.click("crawler", "of a crawler", now_ms)
+        if number < 3:
+            simulation.click(f"visitor-{number}", "of visitors", now_ms)
+    simulation.advance(5)
+
+    shown = json.loads(bytes(worker.agent._popularity.ranked(3).items_json))
+    assert shown[0]["item_id"] == "of visitors"
+    assert shown[0]["score"] == pytest.approx(3 / 5, abs=0.01)
