@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from nextclick.errors import PermanentError
+from nextclick.setting_values import Given
 from nextclick.settings import Settings
 from tools.click_files.layouts import ClickFile
 from tools.click_files.options import click_file_options
-from tools.options import settings_options
+from tools.options import given_options, settings_options
 
 if TYPE_CHECKING:
     from demo.feeds import SimulationProgress
@@ -240,12 +241,12 @@ def _wait_for_its_end(broker: "LocalKafka") -> NoReturn:
 @click.option("--seconds", type=click.FloatRange(min=1), help="End by itself, with a summary; else Ctrl-C ends it.")
 @click.option("--rate", type=click.IntRange(min=1), default=200, show_default=True, help="Simulated clicks per second.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the simulator.")
-@settings_options
-def demo(seconds: float | None, rate: int, seed: int, settings: Settings) -> None:
+@given_options
+def demo(seconds: float | None, rate: int, seed: int, given: Mapping[str, Given]) -> None:
     """See it all at work: broker, worker, trainer and simulator, with a live view.
 
-    Starts an Apache Kafka of its own (or uses the one that --broker or KAFKA_BOOTSTRAP names, with topics of its own
-    that are deleted at the end). Nothing is left behind. With --seconds, the exit status is 0 only when
+    Starts an Apache Kafka of its own (or uses the one that the settings name, with topics of its own that are deleted
+    at the end). Nothing is left behind. With --seconds, the exit status is 0 only when
     recommendations came, a trained bundle was swapped in, and it hit more often than popularity.
     """
     from demo.demo import Demo
@@ -253,11 +254,8 @@ def demo(seconds: float | None, rate: int, seed: int, settings: Settings) -> Non
 
     set_up_logs("demo")
 
-    given = click.get_current_context().params
-    has_broker = given["broker"] or any(assignment.startswith("broker=") for assignment in given["assignments"])
-    has_broker = has_broker or os.environ.get("KAFKA_BOOTSTRAP") or os.environ.get("NEXTCLICK_BROKER")
     kafka_home = os.environ.get("KAFKA_HOME")
-    run = Demo(settings, not has_broker, rate, seed, Path(kafka_home) if kafka_home else None)
+    run = Demo(Settings.of(given), "broker" not in given, rate, seed, Path(kafka_home) if kafka_home else None)
     succeeded = run.run(seconds, os.environ)
     if seconds is not None and not succeeded:
         sys.exit(1)
