@@ -12,7 +12,7 @@ from tools.options import given_options
 _TITLES = {
     "broker": "The broker, and how every client speaks to it",
     "application": "The application and its topics",
-    "clicks": "What a click looks like",
+    "clicks": "The records of the clicks topic",
     "worker": "The worker (`nextclick stream`)",
     "trainer": "The trainer (`nextclick train`)",
 }

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from demo.feeds import SimulationProgress
     from demo.local_kafka import LocalKafka
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORT_S = 2.0  # between two lines where there is no terminal
 
 
@@ -207,27 +206,21 @@ def send(user: str, item: str, event: str, timeout_s: float, settings: Settings)
 def kafka(port: int, data_dir: Path | None, kafka_home: Path | None) -> None:
     """Run a local Apache Kafka until Ctrl-C. Needs neither Docker nor Java."""
     from demo.local_kafka import LocalKafka
+    from demo.stop_signals import StopSignals
     from tools.logs import set_up_logs
 
     set_up_logs("kafka")
-    for number in _STOP_SIGNALS:
-        signal.signal(number, _stop)
     broker = LocalKafka(port=port, data_dir=data_dir, kafka_home=kafka_home)
-    try:
-        broker.start()
-        click.echo(f"Kafka is ready at {broker.bootstrap} (Ctrl-C to stop)")
-        _wait_for_its_end(broker)
-    except KeyboardInterrupt:
-        click.echo("Kafka is stopping", err=True)
-    finally:
-        # A second Ctrl-C must not leave the folder behind.
-        for number in _STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        broker.stop()
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+    with StopSignals() as signals:
+        try:
+            with signals.interrupting():
+                broker.start()
+                click.echo(f"Kafka is ready at {broker.bootstrap} (Ctrl-C to stop)")
+                _wait_for_its_end(broker)
+        except KeyboardInterrupt:
+            click.echo("Kafka is stopping", err=True)
+        finally:
+            broker.stop()
 
 
 def _wait_for_its_end(broker: "LocalKafka") -> NoReturn:
