@@ -96,7 +96,7 @@ def _number(name: str, kind: Kind, text: str, where: str) -> str | int | float:
 
 
 def _refusal(name: str, kind: Kind, value: object, where: str) -> PermanentError:
-    found = "what was given" if kind.is_secret else f"{kind.shown(value)!r:.60}"
+    found = f"{kind.shown(value)!r:.60}"
     return PermanentError(f"setting {name} cannot be {found}: it takes {_allowed(kind)}; correct it in {where}")
 
 
