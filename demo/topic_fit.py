@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from confluent_kafka import KafkaException
 
-from nextclick.clicks import Rejected
+from nextclick.clicks import Rejected, RejectReason
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.schema.paths import Headers
 from nextclick.schema.plain import Decode
@@ -20,6 +20,7 @@ _MIN_PER_PARTITION = 5  # transactions leave marks between the records
 _PATIENCE_S = 3.0
 _MAX_PATHS = 12
 _MAX_PATH_DEPTH = 4
+_OWN_PRODUCER = "the click would be JSON, which others who read this topic cannot read: use a producer of your own"
 _MAX_PATH = 60  # characters; a longer name is none that a person gave
 
 
@@ -40,7 +41,7 @@ def check_topic_fits(settings: Settings, n_partitions: int, decode: Decode, now_
     Args:
         settings: name the topic.
         n_partitions: that it has.
-        decode: the decoder of a worker with these settings.
+        decode: the decoder of a worker with these settings, but without a schema registry: clicks are sent as JSON.
         now_ms: the time of day.
 
     Raises:
@@ -79,10 +80,11 @@ def why_none_fits(
     if not records:
         return None
     reason, number = usage.by_reason.most_common(1)[0]
+    remedy = _OWN_PRODUCER if reason is RejectReason.NEEDS_REGISTRY else usage.remedy(reason)
     return (
         f"the click was not sent, because none of the {len(records)} newest records of {topic!r} is one with these "
         f"settings ({number} are {reason.value}; the last one: {detail}): they are {_described(records)}; "
-        f"{usage.remedy(reason)}, or choose another clicks_topic"
+        f"{remedy}, or choose another clicks_topic"
     )
 
 

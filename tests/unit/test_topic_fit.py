@@ -81,6 +81,14 @@ def test_records_that_are_no_objects_are_called_so(value: bytes | None, reason: 
     assert "they are not JSON objects; " in why
 
 
+def test_a_topic_of_a_schema_registry_is_left_to_its_own_producers() -> None:
+    """A worker could read JSON there, and whoever else reads the topic could not."""
+    why = _why(b"\0\0\0\0\7" + b"x" * 9, schema_registry="http://registry:8081")
+
+    assert why is not None
+    assert "the click would be JSON, which others who read this topic cannot read: use a producer of your own" in why
+
+
 def test_a_topic_without_keys_is_said_to_be_one() -> None:
     """The fields can be right and the record of nobody."""
     why = _why({"user_id": "ann", "item_id": "lamp"}, key=None)
