@@ -7,7 +7,6 @@ import click
 
 import nextclick
 from nextclick.errors import NextclickError
-from nextclick.settings import Settings
 
 
 def _stream() -> click.Command:
@@ -71,6 +70,8 @@ def _demo() -> click.Command:
 
 
 def _settings() -> click.Command:
+    from cli.settings_command import settings
+
     return settings
 
 
@@ -86,7 +87,7 @@ COMMANDS: dict[str, tuple[Callable[[], click.Command], str]] = {
     "send": (_send, "Send one click and print the list that comes back."),
     "kafka": (_kafka, "Run a local Apache Kafka."),
     "demo": (_demo, "See it all at work: broker, worker, trainer and simulator."),
-    "settings": (_settings, "List every setting, its default and its reason."),
+    "settings": (_settings, "List every setting, its value and where that comes from."),
 }
 
 
@@ -110,16 +111,9 @@ class _LazyCommands(click.Group):
 def nextclick_command() -> None:
     """Clicks in, next-click recommendations out, within milliseconds, from a model that keeps learning.
 
-    Start with `nextclick demo`. Every part runs alone; settings come from NEXTCLICK_<NAME> variables or from
-    `--set name=value`, and `nextclick settings` lists them.
+    Start with `nextclick demo`. Every part runs alone; settings come from a file (`--config`), from NEXTCLICK_<NAME>
+    variables or from `--set name=value`, and `nextclick settings` lists them.
     """
-
-
-@click.command()
-def settings() -> None:
-    """List every setting, its default, its unit and its reason."""
-    for name, default, unit, reason in Settings.describe():
-        click.echo(f"{name} = {default or '(empty)'}{f'  [{unit}]' if unit else ''}\n    {reason}")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from nextclick.errors import PermanentError
+from nextclick.setting_values import Given
 from nextclick.settings import Settings
 from tools.click_files.layouts import ClickFile
 from tools.click_files.options import click_file_options
-from tools.options import settings_options
+from tools.options import given_options, settings_options
 
 if TYPE_CHECKING:
     from demo.feeds import SimulationProgress
     from demo.local_kafka import LocalKafka
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORT_S = 2.0  # between two lines where there is no terminal
 
 
@@ -206,27 +206,21 @@ def send(user: str, item: str, event: str, timeout_s: float, settings: Settings)
 def kafka(port: int, data_dir: Path | None, kafka_home: Path | None) -> None:
     """Run a local Apache Kafka until Ctrl-C. Needs neither Docker nor Java."""
     from demo.local_kafka import LocalKafka
+    from demo.stop_signals import StopSignals
     from tools.logs import set_up_logs
 
     set_up_logs("kafka")
-    for number in _STOP_SIGNALS:
-        signal.signal(number, _stop)
     broker = LocalKafka(port=port, data_dir=data_dir, kafka_home=kafka_home)
-    try:
-        broker.start()
-        click.echo(f"Kafka is ready at {broker.bootstrap} (Ctrl-C to stop)")
-        _wait_for_its_end(broker)
-    except KeyboardInterrupt:
-        click.echo("Kafka is stopping", err=True)
-    finally:
-        # A second Ctrl-C must not leave the folder behind.
-        for number in _STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        broker.stop()
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+    with StopSignals() as signals:
+        try:
+            with signals.interrupting():
+                broker.start()
+                click.echo(f"Kafka is ready at {broker.bootstrap} (Ctrl-C to stop)")
+                _wait_for_its_end(broker)
+        except KeyboardInterrupt:
+            click.echo("Kafka is stopping", err=True)
+        finally:
+            broker.stop()
 
 
 def _wait_for_its_end(broker: "LocalKafka") -> NoReturn:
@@ -240,12 +234,12 @@ def _wait_for_its_end(broker: "LocalKafka") -> NoReturn:
 @click.option("--seconds", type=click.FloatRange(min=1), help="End by itself, with a summary; else Ctrl-C ends it.")
 @click.option("--rate", type=click.IntRange(min=1), default=200, show_default=True, help="Simulated clicks per second.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the simulator.")
-@settings_options
-def demo(seconds: float | None, rate: int, seed: int, settings: Settings) -> None:
+@given_options
+def demo(seconds: float | None, rate: int, seed: int, given: Mapping[str, Given]) -> None:
     """See it all at work: broker, worker, trainer and simulator, with a live view.
 
-    Starts an Apache Kafka of its own (or uses the one that --broker or KAFKA_BOOTSTRAP names, with topics of its own
-    that are deleted at the end). Nothing is left behind. With --seconds, the exit status is 0 only when
+    Starts an Apache Kafka of its own (or uses the one that the settings name, with topics of its own that are deleted
+    at the end). Nothing is left behind. With --seconds, the exit status is 0 only when
     recommendations came, a trained bundle was swapped in, and it hit more often than popularity.
     """
     from demo.demo import Demo
@@ -253,11 +247,8 @@ def demo(seconds: float | None, rate: int, seed: int, settings: Settings) -> Non
 
     set_up_logs("demo")
 
-    given = click.get_current_context().params
-    has_broker = given["broker"] or any(assignment.startswith("broker=") for assignment in given["assignments"])
-    has_broker = has_broker or os.environ.get("KAFKA_BOOTSTRAP") or os.environ.get("NEXTCLICK_BROKER")
     kafka_home = os.environ.get("KAFKA_HOME")
-    run = Demo(settings, not has_broker, rate, seed, Path(kafka_home) if kafka_home else None)
+    run = Demo(Settings.of(given), "broker" not in given, rate, seed, Path(kafka_home) if kafka_home else None)
     succeeded = run.run(seconds, os.environ)
     if seconds is not None and not succeeded:
         sys.exit(1)

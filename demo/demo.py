@@ -2,26 +2,26 @@
 
 import os
 import secrets
-import shutil
-import signal
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from demo.children import Child, SupervisedChild
 from demo.demo_view import DemoFigures, DemoView
+from demo.following import Following, TopicMessage
 from demo.live_score import LiveScore
 from demo.local_kafka import LocalKafka
+from demo.stop_signals import StopSignals
+from demo.temporary_folder import remove_folder, temporary_name
+from demo.watched_user import UserWatch
 from nextclick.errors import PermanentError
 from nextclick.manifest import decode_manifest
 from nextclick.popularity import Popularity
@@ -30,8 +30,8 @@ from nextclick.schema.decoder import click_decoder
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from stream.topics.topics import Topics
-from tools.client_config import consumer_config, librdkafka_config
-from tools.kafka import answer_of
+from tools.client_config import librdkafka_config
+from tools.kafka import ANSWER_S, answer_of
 from tools.processes import cpu_s
 
 REFRESH_S = 1.0
@@ -50,8 +50,7 @@ class Demo:
         self._seed = seed
         self._kafka_home = kafka_home
         self._started_s = time.monotonic()
-        self._stop = threading.Event()
-        self._following = False
+        self._signals = StopSignals()
         self._first_update_s: float | None = None
         self._ceiling = 0.0
         self._n_clicks = 0
@@ -59,6 +58,8 @@ class Demo:
         self._pids = [os.getpid()]  # of what is never started again
         self._cores: list[float] = []
         self._cpu_at: tuple[float, float, list[int]] | None = None
+        self._decoder = click_decoder(ClickSchema.of(settings))
+        self._watch = UserWatch()
         self._score = LiveScore(Popularity(settings.popularity_half_life_s), settings.list_length)
 
     def run(self, seconds: float | None, environment: Mapping[str, str]) -> bool:
@@ -74,37 +75,40 @@ class Demo:
 
         Raises:
             NextclickError: something did not start, or ends again and again by itself.
+            KeyboardInterrupt: a signal came before everything was started.
         """
-        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, self._note_signal) for number in signals}
-        try:
-            with ExitStack() as stack:
-                self._run(stack, seconds, environment)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        view = DemoView(seconds)
+        with self._signals, ExitStack() as stack:
+            folder = temporary_name("nextclick-demo-")
+            stack.callback(remove_folder, folder)
+            with view:  # its table is gone before the parts end
+                with self._signals.interrupting():  # a start, and a first download above all, must not be waited for
+                    consumer, supervised, feed = self._start(stack, folder, view, environment)
+                self._follow(consumer, view, supervised, feed, seconds)
+        view.finish(self._figures())
         return self._figures().succeeded
 
-    def _run(self, stack: ExitStack, seconds: float | None, environment: Mapping[str, str]) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="nextclick-demo-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        view = stack.enter_context(DemoView(seconds))
+    def _start(
+        self, stack: ExitStack, folder: Path, view: DemoView, environment: Mapping[str, str]
+    ) -> tuple[Following, list[SupervisedChild], Child]:
+        folder.mkdir(mode=0o700)
         if self._own_broker:
             view.say("starting a local Apache Kafka (the first time it is downloaded)")
-            broker = stack.enter_context(LocalKafka(kafka_home=self._kafka_home))
+            broker = LocalKafka(kafka_home=self._kafka_home, data_dir=folder / "kafka")
+            stack.callback(broker.stop)
+            broker.start()
             self._pids.append(broker.pid)
             self._settings = replace(self._settings, broker=broker.bootstrap)
         settings = self._settings = _demo_settings(self._settings, folder, self._own_broker)
-        Topics(settings).create()
         if not self._own_broker:
             stack.callback(_delete_topics, settings)
-        consumer = stack.enter_context(_Following(settings))
+        Topics(settings).create()
+        consumer = stack.enter_context(Following(settings))
         view.say("starting worker, trainer and simulator")
-        supervised, feed = self._start_children(stack, folder, dict(environment) | settings.as_environment())
+        own = settings.as_environment() | {"TMPDIR": str(folder)}
+        supervised, feed = self._start_children(stack, folder, dict(environment) | own)
         self._pids.append(feed.pid)
-        self._following = True
-        self._follow(consumer, view, supervised, feed, seconds)
-        view.finish(self._figures())
+        return consumer, supervised, feed
 
     def _start_children(
         self, stack: ExitStack, folder: Path, environment: dict[str, str]
@@ -134,14 +138,14 @@ class Demo:
 
     def _follow(
         self,
-        consumer: "_Following",
-        view: "DemoView",
+        consumer: Following,
+        view: DemoView,
         supervised: list[SupervisedChild],
         feed: Child,
         seconds: float | None,
     ) -> None:
         next_refresh_s = 0.0
-        while not self._stop.is_set():
+        while not self._signals.requested:
             now_s = time.monotonic()
             if seconds is not None and now_s - self._started_s >= seconds:
                 return
@@ -169,23 +173,27 @@ class Demo:
                 self._cores.append((used_s - before_used_s) / (now_s - before_s))
         self._cpu_at = (now_s, used_s, pids)
 
-    def _take(self, message: "_Message") -> None:
+    def _take(self, message: TopicMessage) -> None:
         settings = self._settings
         if message.topic == settings.clicks_topic:
             click = self._decode(message)
             if click is not None:
                 self._n_clicks += 1
                 self._score.click((message.partition, message.offset), *click)
+                user_id, item_id, _ = click
+                self._watch.click(user_id, item_id)
         elif message.topic == settings.models_topic:
             manifest = decode_manifest(message.value)
             self._bundle_created_ms[manifest.bundle_id] = manifest.created_ms
         else:
             self._first_update_s = self._first_update_s or time.monotonic() - self._started_s
-            self._score.update(decode_update(message.value), time.time() * 1000)
+            update = decode_update(message.value)
+            self._score.update(update, time.time() * 1000)
+            self._watch.update(update, time.monotonic())
 
-    def _decode(self, message: "_Message") -> tuple[str, str, int] | None:
-        decode, now_ms = click_decoder(ClickSchema.of(self._settings)), int(time.time() * 1000)
-        decoded = decode(message.key, message.value, None, message.timestamp_ms, now_ms)
+    def _decode(self, message: TopicMessage) -> tuple[str, str, int] | None:
+        now_ms = int(time.time() * 1000)
+        decoded = self._decoder(message.key, message.value, None, message.timestamp_ms, now_ms)
         return decoded[0][:3] if isinstance(decoded, tuple) else None
 
     def _figures(self) -> DemoFigures:
@@ -208,49 +216,8 @@ class Demo:
             ceiling=self._ceiling,
             cores=self._cores[-1] if self._cores else 0.0,
             median_cores=statistics.median(self._cores) if self._cores else 0.0,
+            watched=self._watch.watched,
         )
-
-    def _note_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._following:
-            raise KeyboardInterrupt  # a start, and a first download above all, must not be waited for
-        self._stop.set()
-
-
-class _Message(msgspec.Struct, frozen=True):
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes
-
-
-class _Following:
-    """Reads clicks, recommendations and models from their beginning on (the topics are the demo's own), in no group."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._consumer = Consumer(consumer_config(settings, f"{settings.app}-view") | {"fetch.wait.max.ms": 50})
-        topics = (settings.clicks_topic, settings.recommendations_topic, settings.models_topic)
-        metadata = self._consumer.list_topics(timeout=10).topics
-        self._consumer.assign(
-            [TopicPartition(topic, number, 0) for topic in topics for number in metadata[topic].partitions]
-        )
-
-    def read(self, patience_s: float) -> list[_Message]:
-        """Give what has come, waiting a little if there is nothing."""
-        # Not one call of `consume` with patience: that waits for all 1,000, and what came first would look late.
-        first = self._consumer.poll(patience_s)
-        return [
-            _Message(m.topic(), m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value())
-            for m in ([first] if first is not None else []) + self._consumer.consume(1_000, 0)
-            if m.error() is None and m.value() is not None
-        ]
-
-    def __enter__(self) -> "_Following":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._consumer.close()
 
 
 def _demo_settings(settings: Settings, folder: Path, own_broker: bool) -> Settings:
@@ -287,6 +254,7 @@ def _delete_topics(settings: Settings) -> None:
         settings.models_topic,
         settings.changelog_topic,
     ]
+    end_s = time.monotonic() + ANSWER_S
     for deletion in AdminClient(librdkafka_config(settings)).delete_topics(topics).values():
-        with suppress(KafkaException):  # they are only left over
-            answer_of(deletion)
+        with suppress(KafkaException):  # they are only left over, or the broker is away
+            answer_of(deletion, max(end_s - time.monotonic(), 0))

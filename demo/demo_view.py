@@ -9,8 +9,10 @@ from rich.live import Live
 from rich.table import Table
 
 from demo.live_score import HitRate
+from demo.watched_user import WatchedUser
 
 PLAIN_LINE_S = 5.0
+_WIDTH = 50  # columns of the values: a watched user's items are of many lengths, and the table must keep its own
 
 
 class DemoFigures(NamedTuple):
@@ -32,6 +34,7 @@ class DemoFigures(NamedTuple):
         ceiling: the Recall@20 that no recommender can beat, as the simulator knows.
         cores: in use by all of the demo's processes, the broker among them.
         median_cores: the same over the whole run: what is used between trainings.
+        watched: one user's last clicks and list; None until there is one.
     """
 
     elapsed_s: float
@@ -49,6 +52,7 @@ class DemoFigures(NamedTuple):
     ceiling: float
     cores: float
     median_cores: float
+    watched: WatchedUser | None
 
     @property
     def succeeded(self) -> bool:
@@ -57,12 +61,13 @@ class DemoFigures(NamedTuple):
 
 
 class DemoView:
-    """Shows figures while it is entered."""
+    """Shows figures while it is entered; then the table is gone, and the parts are being stopped."""
 
     def __init__(self, seconds: float | None) -> None:
         self._console = Console(highlight=False)
         self._seconds = seconds
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        is_terminal = self._console.is_terminal
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if is_terminal else None
         self._before: DemoFigures | None = None
         self._next_line_s = 0.0
         self._said_first = False
@@ -78,6 +83,7 @@ class DemoView:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        self.say("stopping")
 
     def say(self, text: str) -> None:
         """Tell what happens next."""
@@ -129,6 +135,8 @@ class DemoView:
     def _table(self, figures: DemoFigures, clicks_per_s: float, updates_per_s: float) -> Table:
         left = f" of {self._seconds:.0f}" if self._seconds is not None else ", Ctrl-C to stop"
         table = Table(title=f"nextclick demo, {figures.elapsed_s:.0f} s{left}", title_justify="left", show_header=False)
+        table.add_column()
+        table.add_column(min_width=_WIDTH)
         after = figures.after_swap
         table.add_row("clicks/s", f"{clicks_per_s:.0f}")
         table.add_row("recommendations/s", f"{updates_per_s:.0f}")
@@ -139,6 +147,10 @@ class DemoView:
         table.add_row("  association", f"{after.association_rate:.3f}, {figures.overall.association_rate:.3f}")
         table.add_row("  ceiling", f"{figures.ceiling:.3f}")
         table.add_row("cores in use", f"{figures.cores:.2f}")
+        if figures.watched is not None:
+            table.add_section()
+            table.add_row(f"{figures.watched.user_id} clicked", figures.watched.clicks_text)
+            table.add_row("  and now gets", figures.watched.items_text)
         return table
 
 

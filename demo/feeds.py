@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from demo.click_producer import CONNECT_TIMEOUT_S, ClickProducer, missing_topic
 from demo.simulator import Simulator
+from demo.topic_fit import check_topic_fits
 from nextclick.clicks import Ignored, Rejected
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.hashing import partition_of
@@ -168,13 +169,15 @@ def send(
         The answer, and the milliseconds from handing the click over to reading the answer.
 
     Raises:
-        PermanentError: a click that a worker would reject, or topics that do not exist or do not fit together.
+        PermanentError: a click that a worker would reject, topics that do not exist or do not fit together, or a
+            clicks topic whose records are of another schema.
         TemporaryError: no broker, or no answer within the time.
     """
     now_ms = int(time.time() * 1000)
     schema = ClickSchema.of(settings)
     key, value, headers = encode_click(schema, user_id, item_id, now_ms, event_type)
-    checked = click_decoder(schema)(key, value, headers, now_ms, now_ms)
+    decode = click_decoder(schema)
+    checked = decode(key, value, headers, now_ms, now_ms)
     if isinstance(checked, Rejected):
         raise PermanentError(f"a worker would reject this click ({checked.reason}): {checked.detail}; correct it")
     if isinstance(checked, Ignored):
@@ -185,6 +188,7 @@ def send(
     producer = ClickProducer(settings)
     partition = partition_of(key, producer.n_partitions, settings.partitioner)
     _check_recommendations(settings, producer)
+    check_topic_fits(settings, producer.n_partitions, decode, now_ms)
     with _consumer_at_end(settings, partition) as consumer:
         started_s = time.monotonic()
         producer.send(user_id, item_id, now_ms, event_type)

@@ -151,9 +151,12 @@ def _fetch(jars: Sequence[LockedJar], folder: Path) -> None:
         try:
             for _ in pool.map(fetch, jars):
                 pass
-        except (OSError, RuntimeError) as error:
+        except BaseException as error:  # also Ctrl-C
+            progress.cancel()
             pool.shutdown(cancel_futures=True)
-            raise _fetch_error(error, folder) from error
+            if isinstance(error, OSError | RuntimeError):
+                raise _fetch_error(error, folder) from error
+            raise
 
 
 def _fetch_error(error: Exception, folder: Path) -> PermanentError | TemporaryError:
@@ -183,6 +186,7 @@ class DownloadProgress:
         self._what = what
         self._total_bytes = total_bytes
         self._n_bytes = 0
+        self._is_cancelled = False
         self._guard = threading.Lock()
         self._said_at_s = time.monotonic()
         console = Console(stderr=True)
@@ -221,7 +225,13 @@ class DownloadProgress:
         """Give a function that is told how many bytes of one file have just arrived."""
         yield self._arrived
 
+    def cancel(self) -> None:
+        """Let every file that is being fetched fail at its next bytes: nobody can wait for all of them."""
+        self._is_cancelled = True
+
     def _arrived(self, n_bytes: int) -> None:
+        if self._is_cancelled:
+            raise RuntimeError("the download was cancelled")
         with self._guard:
             self._n_bytes += n_bytes
             if self._bar:

@@ -1,6 +1,7 @@
 """One run of a broker process, from the format of its folder to its end, and free ports for one."""
 
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -73,14 +74,18 @@ class KafkaProcess:
             settings = folder / "server.properties"
             _write_settings(settings, folder / "data", port, controller_port, config)
             self._log_file.write_bytes(b"")
+            # What Java unpacks for itself goes with the folder, also when the broker is killed.
+            shutil.rmtree(temporary := folder / "tmp", ignore_errors=True)
+            temporary.mkdir()
         except OSError as error:
             raise PermanentError(
                 f"the local Apache Kafka cannot write to {folder}: {error.strerror}; "
                 "make room or make it writable, or choose another folder"
             ) from error
+        own_flags = [f"-Djava.io.tmpdir={temporary}"]
         if not (folder / "data" / "meta.properties").exists():
-            self._format(distribution, settings)
-        self._process = self._run(distribution.command("kafka.Kafka", [str(settings)], broker_flags))
+            self._format(distribution, settings, own_flags)
+        self._process = self._run(distribution.command("kafka.Kafka", [str(settings)], [*own_flags, *broker_flags]))
 
     @property
     def pid(self) -> int:
@@ -135,9 +140,9 @@ class KafkaProcess:
     def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def _format(self, distribution: Distribution, settings: Path) -> None:
+    def _format(self, distribution: Distribution, settings: Path, flags: Sequence[str]) -> None:
         arguments = ["format", "--standalone", "--cluster-id", _CLUSTER_ID, "--config", str(settings)]
-        process = self._run(distribution.command("kafka.tools.StorageTool", arguments))
+        process = self._run(distribution.command("kafka.tools.StorageTool", arguments, flags))
         try:
             status = process.wait()
         finally:

@@ -1,36 +1,24 @@
 """A local Apache Kafka: one process that is broker and controller, bound to 127.0.0.1, its data in one folder.
 
 The process ends with its parent, however the parent ends.
-
-Kafka's classes are kept in the form in which Java maps them into memory, which halves the time that a broker takes to
-start. Such an archive is made once per combination of runtime and jars, by watching a broker start. Java compares it
-with the jars that it was made from, and with its own checksum, and goes on without it when something differs.
 """
 
-import logging
 import os
-import shutil
 import signal
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from demo.kafka_download import exclusive
+from demo.class_archives import with_class_archives
 from demo.kafka_process import HOST, KafkaProcess, free_port, is_free
-from demo.kafka_runtime import Distribution, find_distribution
-from nextclick.errors import NextclickError, PermanentError
-from tools.files import move_whole
-
-_log = logging.getLogger(__name__)
+from demo.kafka_runtime import find_distribution
+from demo.temporary_folder import remove_folder, temporary_name
+from nextclick.errors import PermanentError
 
 _STOP_PATIENCE_S = 15.0  # killed in the middle of a stop, a broker takes long to start again
 _PORT_ATTEMPTS = 3
 _PORT_TAKEN = "Address already in use"  # what Kafka's log says then
-_ARCHIVE_DEADLINE_S = 60.0
-_QUIET = "-Xlog:cds=off,cds+dynamic=off"  # a test sees that archives are used
 
 
 def default_cache() -> Path:
@@ -130,7 +118,7 @@ class LocalKafka:
         if self._process is not None:
             self._process.end(_STOP_PATIENCE_S)
         if self._temporary is not None and not keep_data:
-            shutil.rmtree(self._temporary)
+            remove_folder(self._temporary)
             self._temporary = None
 
     def restart(self) -> None:
@@ -166,60 +154,10 @@ class LocalKafka:
             )
         distribution = with_class_archives(find_distribution(self._cache, self._kafka_home), self._cache)
         if self._data_dir is None and self._temporary is None:
-            self._temporary = Path(tempfile.mkdtemp(prefix="nextclick-kafka-"))
+            self._temporary = temporary_name("nextclick-kafka-")
+            self._temporary.mkdir(mode=0o700)
         folder = self._data_dir or self._temporary
         assert folder is not None
         self._process = KafkaProcess(distribution, folder, port, free_port(but=port), self._config)
         self._process.wait_until_it_answers()
         self._port = port
-
-
-def with_class_archives(distribution: Distribution, cache: Path) -> Distribution:
-    """Give the distribution with flags that use its archives; make them when they are not there.
-
-    A broker without them is only slower to start, so a failure to make them is logged and nothing else.
-    """
-    if distribution.fingerprint is None:
-        return distribution
-    folder = cache / f"classes-{distribution.fingerprint}"
-    archive = folder / "kafka.jsa"
-    try:
-        if not archive.exists():
-            with exclusive(cache):
-                if not archive.exists():
-                    _make_archives(distribution, folder, archive)
-    except (NextclickError, OSError, subprocess.SubprocessError) as error:
-        _log.warning("Kafka will start without class archives: %s", error)
-        return distribution
-    return _plus(distribution, f"-XX:SharedArchiveFile={archive}", "-XX:+VerifySharedSpaces", _QUIET)
-
-
-def _make_archives(distribution: Distribution, folder: Path, archive: Path) -> None:
-    _log.info("Preparing Apache Kafka to start faster from now on; this is done once and takes about 10 s")
-    for outdated in folder.parent.glob("classes-*"):
-        shutil.rmtree(outdated)
-    folder.mkdir()
-    # The runtime from pip comes without the archive of Java's own classes that Kafka's builds upon, and by its path.
-    runtime = folder / "runtime.jsa"
-    with_runtime = _plus(distribution, f"-XX:SharedArchiveFile={runtime}", _QUIET)
-    subprocess.run(
-        [distribution.java, *with_runtime.flags, "-Xshare:dump"],
-        check=True,
-        capture_output=True,
-        timeout=_ARCHIVE_DEADLINE_S,
-    )
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=folder) as staging:
-        made = Path(staging, archive.name)
-        flags = [f"-XX:ArchiveClassesAtExit={made}"]
-        port = free_port()
-        broker = KafkaProcess(with_runtime, Path(staging, "broker"), port, free_port(but=port), {}, flags)
-        try:
-            broker.wait_until_it_answers()
-        finally:
-            broker.end(_ARCHIVE_DEADLINE_S)
-        # In one step, and last: who sees Kafka's archive sees a whole one, and the one that it builds upon.
-        move_whole(made, archive)
-
-
-def _plus(distribution: Distribution, *flags: str) -> Distribution:
-    return distribution._replace(flags=(*distribution.flags, *flags))

@@ -1,12 +1,12 @@
 """Every setting of every program, in one frozen object: its default, its unit, its reason.
 
-A setting is given as an environment variable `NEXTCLICK_<NAME>` or as `--set name=value` (which wins). A name or a
-value that is not known is refused before anything starts. This module reads no environment: the caller hands it in.
+A setting is given in a file, as an environment variable `NEXTCLICK_<NAME>`, or as `--set name=value`, which wins
+(`nextclick.setting_sources`). A name or a value that is not known is refused before anything starts. This module reads
+no environment: the caller hands it in.
 """
 
 import dataclasses
 import functools
-import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,18 +14,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
-from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, type_info
 
 from nextclick.errors import PermanentError
+from nextclick.setting_sources import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, given_settings, unknown_setting
+from nextclick.setting_values import Given, Kind, checked_value, choices, read_value
 
 # What the user's state can count (see `nextclick.user_state`).
 MAX_STORED_COUNT = 255
 MAX_HIDDEN_SIZE = 16_383
 MAX_NEIGHBOURS = 1_024
-ENVIRONMENT_PREFIX = "NEXTCLICK_"
 RENAMED: Mapping[str, str] = {
     "check_partition": "partitioner=none"
 }  # former name to the name of now, for whoever still uses the former one
+# What the settings are for, in the order of the fields: each group begins with the field named.
+GROUPS: Mapping[str, str] = {
+    "broker": "broker",
+    "app": "application",
+    "user_field": "clicks",
+    "data_dir": "worker",
+    "log_dir": "trainer",
+}
 
 
 def _setting(
@@ -261,8 +269,8 @@ class Settings:
     seed: int = _setting(0, "seed of the trainer", at_least=0, at_most=2**63 - 1)
 
     def __post_init__(self) -> None:
-        for name in _kinds():
-            _checked(name, getattr(self, name))
+        for name, kind in setting_kinds().items():
+            checked_value(name, kind, getattr(self, name), f"--set or in {ENVIRONMENT_PREFIX}{name.upper()}")
         topics = (self.clicks_topic, self.recommendations_topic, self.rejected_topic, self.models_topic)
         if len(set(topics)) != len(topics):
             raise PermanentError(
@@ -306,27 +314,28 @@ class Settings:
 
     @classmethod
     def load(cls, environment: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Self:
-        """Read settings from text values.
+        """Read settings from variables, from the file that NEXTCLICK_CONFIG names, and from other text values.
 
         Args:
-            environment: variables; those without the prefix are ignored, except KAFKA_BOOTSTRAP, the usual name
-                of the broker's address elsewhere.
-            overrides: setting name to value; they win over the environment.
+            environment: variables, as `given_settings` reads them.
+            overrides: setting name to value; they win.
+
+        Raises:
+            PermanentError: an unknown name, a value of the wrong type or outside its range, or an unusable file.
+        """
+        return cls.of(given_settings(environment, overrides or {}))
+
+    @classmethod
+    def of(cls, given: Mapping[str, Given]) -> Self:
+        """Give the settings that were given, and the defaults of the others.
 
         Raises:
             PermanentError: an unknown name, or a value of the wrong type or outside its range.
         """
-        given: dict[str, str] = {}
-        if environment.get("KAFKA_BOOTSTRAP"):
-            given["broker"] = environment["KAFKA_BOOTSTRAP"]
-        for variable, value in environment.items():
-            if variable.startswith(ENVIRONMENT_PREFIX):
-                given[variable.removeprefix(ENVIRONMENT_PREFIX).lower()] = value
-        given.update(overrides or {})
-        for name in sorted(set(given) - set(_kinds())):
-            known = f"it is now called {RENAMED[name]!r}" if name in RENAMED else "`nextclick settings` lists them all"
-            raise PermanentError(f"there is no setting {name!r}: {known}; {_where_to_correct(name)}")
-        return cls(**{name: _checked(name, _read(name, text), strict=False) for name, text in given.items()})
+        values, mistakes = read_given(given)
+        if mistakes:
+            raise mistakes[0]
+        return cls(**values)
 
     @property
     def changelog_topic(self) -> str:
@@ -334,11 +343,12 @@ class Settings:
         return f"{self.app}-user-state-changelog"
 
     def as_environment(self) -> dict[str, str]:
-        """Every setting as a variable, for a child process: whatever it inherits, it reads these."""
-        return {
+        """Every setting as a variable, for a child process: whatever it inherits, it reads these and no file."""
+        variables = {
             ENVIRONMENT_PREFIX + field.name.upper(): str(getattr(self, field.name))
             for field in dataclasses.fields(self)
         }
+        return variables | {CONFIG_VARIABLE: ""}
 
     @classmethod
     def describe(cls) -> list[tuple[str, str, str, str]]:
@@ -347,79 +357,36 @@ class Settings:
             (
                 field.name,
                 str(field.default),
-                field.metadata["unit"] or " | ".join(_choices(_kinds()[field.name])),
+                field.metadata["unit"] or " | ".join(choices(setting_kinds()[field.name])),
                 field.metadata["reason"],
             )
             for field in dataclasses.fields(cls)
         ]
 
 
+def read_given(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[PermanentError]]:
+    """Give the values that settings take, by name, and what is wrong with the others, unknown names first."""
+    kinds = setting_kinds()
+    mistakes = [
+        unknown_setting(name, given[name].where, kinds, RENAMED.get(name)) for name in sorted(given.keys() - kinds)
+    ]
+    values = {}
+    for name in sorted(given.keys() & kinds):
+        try:
+            values[name] = read_value(name, kinds[name], given[name])
+        except PermanentError as mistake:
+            mistakes.append(mistake)
+    return values, mistakes
+
+
 @functools.cache
-def _kinds() -> dict[str, Any]:
-    """Give the type of each setting, its range included, as msgspec understands it."""
+def setting_kinds() -> dict[str, Kind]:
+    """Give what each setting takes, in the order of the fields."""
     hints, kinds = typing.get_type_hints(Settings), {}
     for field in dataclasses.fields(Settings):
         at_least, at_most = field.metadata["at_least"], field.metadata["at_most"]
-        kinds[field.name] = hints[field.name]
+        kind = hints[field.name]
         if at_least is not None:
-            kinds[field.name] = Annotated[hints[field.name], msgspec.Meta(ge=at_least, le=at_most)]
+            kind = Annotated[kind, msgspec.Meta(ge=at_least, le=at_most)]
+        kinds[field.name] = Kind(kind, is_secret=not field.repr)
     return kinds
-
-
-def _read(name: str, text: str) -> str | int | float:
-    """Read a number as Python writes it (`.5`, `10_000`), which is more than msgspec takes; the rest stays text."""
-    try:
-        match type_info(_kinds()[name]):
-            case IntType():
-                return int(text)
-            case FloatType():
-                return float(text)
-    except ValueError:
-        raise _refusal(name, text) from None
-    return text
-
-
-def _checked(name: str, value: Any, *, strict: bool = True) -> Any:
-    """Give a setting's value if it is one that the setting takes; when not strict, also from a text.
-
-    Raises:
-        PermanentError: the setting does not take it.
-    """
-    try:
-        checked = msgspec.convert(value, _kinds()[name], strict=strict, dec_hook=lambda _, path: Path(path))
-    except msgspec.ValidationError:
-        raise _refusal(name, value) from None
-    if isinstance(checked, float) and not math.isfinite(checked):
-        raise _refusal(name, value)
-    return checked
-
-
-def _refusal(name: str, value: Any) -> PermanentError:
-    allowed = _allowed(_kinds()[name])
-    return PermanentError(f"setting {name} cannot be {value!r:.60}: it takes {allowed}; {_where_to_correct(name)}")
-
-
-def _allowed(kind: Any) -> str:
-    match type_info(kind):
-        case BoolType():
-            return "true or false"
-        case IntType(ge=at_least, le=at_most):
-            return f"a whole number {_range(at_least, at_most)}"
-        case FloatType(ge=at_least, le=at_most):
-            return f"a number {_range(at_least, at_most)}"
-        case LiteralType():
-            return f"one of {', '.join(_choices(kind))}"
-        case _:
-            return "a text"
-
-
-def _range(at_least: float | None, at_most: float | None) -> str:
-    return f"of at least {at_least:,}" if at_most is None else f"from {at_least:,} to {at_most:,}"
-
-
-def _choices(kind: Any) -> tuple[str, ...]:
-    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-
-
-def _where_to_correct(name: str) -> str:
-    return f"correct it in --set or in {ENVIRONMENT_PREFIX}{name.upper()}"

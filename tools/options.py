@@ -1,13 +1,27 @@
-"""The options `--broker` and `--set`, which every command has that needs settings."""
+"""The options `--broker`, `--config` and `--set`, which every command has that needs settings."""
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+from nextclick.setting_sources import CONFIG_VARIABLE, given_settings
+from nextclick.setting_values import Given
 from nextclick.settings import Settings
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"Read settings from a TOML file ({CONFIG_VARIABLE}); variables and --set win.",
+)
+set_option = click.option(
+    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Override a setting; may be repeated."
+)
+_broker_option = click.option("--broker", metavar="HOST:PORT", help="Kafka's address (setting `broker`).")
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
@@ -25,17 +39,26 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
-def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--broker` and `--set` to a command, which then gets one argument `settings`."""
+def given_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--broker`, `--config` and `--set` to a command, which then gets one argument `given`: nothing is checked."""
 
     @functools.wraps(function)
-    def with_settings(*args: Any, broker: str | None, assignments: tuple[str, ...], **options: Any) -> Any:
-        overrides = parse_assignments(assignments)
+    def with_given(
+        *args: Any, broker: str | None, config: Path | None, assignments: tuple[str, ...], **options: Any
+    ) -> Any:
+        given = given_settings(os.environ, parse_assignments(assignments), config)
         if broker is not None:
-            overrides["broker"] = broker
-        return function(*args, settings=Settings.load(os.environ, overrides), **options)
+            given["broker"] = Given(broker, "--broker", "command line")
+        return function(*args, given=given, **options)
 
-    with_settings = click.option(
-        "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Override a setting; may be repeated."
-    )(with_settings)
-    return click.option("--broker", metavar="HOST:PORT", help="Kafka's address (setting `broker`).")(with_settings)
+    return _broker_option(config_option(set_option(with_given)))
+
+
+def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--broker`, `--config` and `--set` to a command, which then gets one argument `settings`."""
+
+    @functools.wraps(function)
+    def with_settings(*args: Any, given: Mapping[str, Given], **options: Any) -> Any:
+        return function(*args, settings=Settings.of(given), **options)
+
+    return given_options(with_settings)

@@ -16,9 +16,10 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from demo.class_archives import with_class_archives
 from demo.kafka_process import HOST, KafkaProcess, free_port
 from demo.kafka_runtime import find_distribution
-from demo.local_kafka import LocalKafka, default_cache, with_class_archives
+from demo.local_kafka import LocalKafka, default_cache
 from nextclick.settings import Settings
 from tests.chaos.schedule import Action
 from tools.client_config import librdkafka_config

@@ -199,6 +199,40 @@ def test_send_refuses_what_a_worker_would_reject(place: list[str]) -> None:
     assert "bad_field" in _only_line(ended.stderr)
 
 
+def test_send_refuses_to_be_the_first_of_another_schema(place: list[str]) -> None:
+    """It says what the records there are like, and writes nothing; with the settings that fit it sends."""
+    _produce(place, [b'{"visitor": {"id": "ann"}, "sku": "lamp"}'] * 3)
+    fitting = ["--set", "user_field=visitor.id", "--set", "item_field=sku", "--timeout", "1"]
+
+    refused = _run("send", "bob", "shoe", *place)
+    sent = _run("send", "bob", "shoe", *fitting, *place)
+
+    line = _only_line(refused.stderr)
+    assert refused.returncode == 1
+    assert "the click was not sent, because none of the 3 newest records" in line
+    assert "JSON objects with 'visitor.id', 'sku'; set user_field or item_field" in line
+    assert "lamp" not in line
+    assert "no answer came" in sent.stderr
+    assert [_click(message).get("sku") for message in _read(place, 4)].count("shoe") == 1
+
+
+def test_send_looks_only_at_the_newest_records_that_were_committed(place: list[str]) -> None:
+    """Neither at the ones of a transaction that was given up, nor at what a topic held before."""
+    _produce(place, [b'{"user_id": "ann", "item_id": "lamp"}'] * 3)
+    config = {"bootstrap.servers": place[1], "partitioner": "murmur2_random", "transactional.id": _topics(place)[0]}
+    producer = Producer(config)
+    producer.init_transactions(DEADLINE_S)
+    producer.begin_transaction()
+    _produce(place, [b"no click"] * 30, producer)
+    producer.abort_transaction(DEADLINE_S)
+    aborted = _run("send", "ann", "shoe", "--timeout", "1", *place)
+    _produce(place, [b"no click"] * 30)
+    other = _run("send", "ann", "shoe", "--timeout", "1", *place)
+
+    assert "no answer came" in aborted.stderr
+    assert "bad_json" in _only_line(other.stderr)
+
+
 @pytest.mark.parametrize("command", ["simulate", "replay", "send"])
 def test_a_missing_topic_is_named(broker: str, tmp_path: Path, command: str) -> None:
     """The remedy is to create the topics."""
@@ -321,6 +355,14 @@ def _read(place: list[str], n_messages: int) -> list[Message]:
         consumer.close()
     assert len(messages) == n_messages
     return messages
+
+
+def _produce(place: list[str], values: list[bytes], producer: Producer | None = None) -> None:
+    """Send records as they are, all with one key and into the partition where `send` puts it."""
+    producer = producer or Producer({"bootstrap.servers": place[1], "partitioner": "murmur2_random"})
+    for value in values:
+        producer.produce(_topics(place)[0], value, b"ann")
+    assert producer.flush(DEADLINE_S) == 0
 
 
 def _click(message: Message) -> dict[str, Any]:

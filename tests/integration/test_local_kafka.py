@@ -18,13 +18,24 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from demo.class_archives import with_class_archives
 from demo.kafka_download import locked_jars
 from demo.kafka_runtime import find_distribution
-from demo.local_kafka import LocalKafka, default_cache, with_class_archives
+from demo.local_kafka import LocalKafka, default_cache
 from nextclick.errors import PermanentError, TemporaryError
 
 DEADLINE_S = 90.0
 READY = "Kafka is ready at "
+ROOT = Path(__file__).parents[2]
+_PREPARE = """
+import sys
+from pathlib import Path
+from demo.class_archives import with_class_archives
+from demo.kafka_runtime import find_distribution
+
+cache = Path(sys.argv[1])
+print(*with_class_archives(find_distribution(cache, None), cache).flags, sep="\\n")
+"""
 
 
 @pytest.fixture
@@ -183,6 +194,41 @@ def test_class_archives_are_used() -> None:
     assert loaded.count("source: shared objects file (top)") > 1_000
 
 
+def test_each_checkout_keeps_its_class_archives(own_cache: Path, tmp_path: Path) -> None:
+    """Two that are used in turn prepare once each; what fits no more goes, and so does that of a gone one."""
+    ours, other = tmp_path / "ours", tmp_path / "other"
+    for checkout in (ours, other):
+        for package in ("demo", "nextclick", "tools"):
+            shutil.copytree(ROOT / package, checkout / package)
+    in_turn = [_prepared(checkout, own_cache) for checkout in (ours, other, ours, other)]
+    both = list(own_cache.glob("classes-*/kafka.jsa"))
+    shutil.rmtree(other)
+    os.utime(own_cache / "jars" / locked_jars()[0].file_name)
+
+    anew = _prepared(ours, own_cache)
+
+    assert [made for _, made in in_turn] == [True, True, False, False]
+    assert {archive for archive, _ in in_turn} == set(both)
+    assert len(both) == 2
+    assert anew[1]
+    assert list(own_cache.glob("classes-*/kafka.jsa")) == [anew[0]]
+
+
+def test_what_java_unpacks_and_measures_stays_in_the_brokers_folder(tmp_path: Path, topic_prefix: str) -> None:
+    """Nothing would remove it after SIGKILL; a compressed record makes the broker unpack a library."""
+    with LocalKafka(data_dir=tmp_path / "data") as kafka:
+        _create_topic(kafka.bootstrap, topic_prefix)
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "compression.type": "zstd"})
+        producer.produce(topic_prefix, b"a click" * 1_000)
+        assert producer.flush(DEADLINE_S) == 0
+        libraries = [entry.path for entry in psutil.Process(kafka.pid).memory_maps() if "libzstd" in entry.path]
+        measured = list(Path("/tmp").glob(f"hsperfdata_*/{kafka.pid}"))
+
+    assert libraries
+    assert all(Path(path).is_relative_to(tmp_path / "data") for path in libraries)
+    assert measured == []
+
+
 def test_unpacked_distribution_is_run_as_it_is(tmp_path: Path) -> None:
     """KAFKA_HOME's jars are used, and no cache is needed or made."""
     find_distribution(default_cache(), None)
@@ -286,6 +332,22 @@ def _command(
             yield process
         finally:
             process.kill()
+
+
+def _prepared(checkout: Path, cache: Path) -> tuple[Path, bool]:
+    """Give the class archive that a checkout uses, and whether it has just been made."""
+    before = set(cache.glob("classes-*/kafka.jsa"))
+    flags = subprocess.run(
+        [sys.executable, "-c", _PREPARE, str(cache)],
+        env=os.environ | {"PYTHONPATH": str(checkout)},
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE_S,
+    ).stdout.splitlines()
+    [archive] = [Path(flag.partition("=")[2]) for flag in flags if flag.startswith("-XX:SharedArchiveFile=")]
+    return archive, archive not in before
 
 
 def _ready_address(process: "subprocess.Popen[str]") -> str:

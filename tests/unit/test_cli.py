@@ -51,12 +51,65 @@ def test_help_names_every_command() -> None:
 
 
 def test_every_setting_is_listed() -> None:
-    """With its default; a secret has none."""
+    """In the order of the programs; nothing is marked where nothing was set."""
     done = _nextclick("settings")
 
     assert done.returncode == 0
-    for name, *_ in Settings.describe():
-        assert re.search(rf"^{name} = ", done.stdout, re.MULTILINE)
+    assert re.findall(r"^(\w+) = ", done.stdout, re.MULTILINE) == [name for name, *_ in Settings.describe()]
+    assert "* from" not in done.stdout
+
+
+def test_settings_in_force_say_where_they_come_from(tmp_path: Path) -> None:
+    """Each way to give one has its own name, and the last one that gives it counts."""
+    file = tmp_path / "shop.toml"
+    file.write_text('partitions = 8\napp = "from-file"\nstall_s = 5\ncell = "lstm"')
+    environment = {"NEXTCLICK_APP": "from-variable", "NEXTCLICK_STALL_S": "6", "NEXTCLICK_WORKER_PORT": "tcp://[::1]:1"}
+    arguments = ["settings", "--config", str(file), "--set", "stall_s=7", "--broker", "kafka:9092"]
+
+    text = _nextclick(*arguments, environment=environment).stdout
+    rows = json.loads(_nextclick(*arguments, "--json", environment=environment).stdout)
+
+    given = {row["name"]: (row["value"], row["source"], row["where"]) for row in rows if row["source"] != "default"}
+    assert given == {
+        "partitions": (8, "file", str(file)),
+        "cell": ("lstm", "file", str(file)),
+        "app": ("from-variable", "environment", "NEXTCLICK_APP"),
+        "stall_s": (7.0, "command line", "--set"),
+        "broker": ("kafka:9092", "command line", "--broker"),
+    }
+    assert {row["program"] for row in rows} == {"broker", "application", "clicks", "worker", "trainer"}
+    assert f"partitions = 8  * from {file}; default: 4\n" in text
+    assert len(re.findall(r"^\w+ = .*  \* from ", text, re.MULTILINE)) == len(given)
+
+
+def test_settings_names_everything_that_is_wrong_and_lists_all_the_same() -> None:
+    """Who is told to look there must be able to."""
+    done = _nextclick("settings", "--set", "partition=8", "--set", "cell=x", "--set", "clicks_topic=models")
+
+    assert done.returncode == 1
+    assert "partitions = 4\n" in done.stdout
+    assert "clicks_topic = models  * from --set" in done.stdout
+    unknown, wrong, together = done.stderr.splitlines()
+    assert "there is no setting 'partition' (did you mean 'partitions'?)" in unknown
+    assert "setting cell cannot be 'x'" in wrong
+    assert "must be four different topics" in together
+
+
+@pytest.mark.parametrize(
+    "command", ["stream", "train", "topics", "repartition", "send", "simulate", "replay", "demo", "evaluate"]
+)
+def test_a_settings_file_reaches_every_command(command: str, tmp_path: Path) -> None:
+    """Seen by what is refused, with the file and the key."""
+    file, clicks = tmp_path / "shop.toml", tmp_path / "clicks.csv"
+    file.write_text("partitions = 0")
+    clicks.write_text("user_id,item_id\nu,i\n")
+    arguments = {"send": ["u", "i"], "replay": [str(clicks)], "evaluate": [str(clicks)]}.get(command, [])
+
+    done = _nextclick(command, *arguments, "--config", str(file))
+
+    wrong = "setting partitions cannot be 0: it takes a whole number from 1 to 10,000"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"nextclick: {wrong}; correct it in {file}\n"
 
 
 @pytest.mark.parametrize(
@@ -119,9 +172,12 @@ def test_a_password_is_never_printed() -> None:
 
     done = _nextclick("topics", environment=password)
     listed = _nextclick("settings", environment=password)
+    as_json = _nextclick("settings", "--json", environment=password)
 
     assert done.returncode == 1
-    assert "hush-hush" not in done.stdout + done.stderr + listed.stdout + listed.stderr
+    assert "sasl_password = (hidden)  * from NEXTCLICK_SASL_PASSWORD" in listed.stdout
+    for part in (done, listed, as_json):
+        assert "hush-hush" not in part.stdout + part.stderr
 
 
 def test_the_version_is_told() -> None:

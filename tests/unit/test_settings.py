@@ -60,13 +60,35 @@ def test_the_brokers_usual_variable_counts_least() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "overrides"),
-    [({"NEXTCLICK_PARTITION": "4"}, {}), ({}, {"partition": "4"}), ({"NEXTCLICK_PARTITION": "4"}, {"app": "x"})],
+    ("environment", "overrides", "where"),
+    [
+        ({"NEXTCLICK_PARTITION": "4"}, {}, "NEXTCLICK_PARTITION"),
+        ({}, {"partition": "4"}, "--set"),
+        ({"NEXTCLICK_PARTITION": "4"}, {"app": "x"}, "NEXTCLICK_PARTITION"),
+        ({"NEXTCLICK_PARTITION": "4"}, {"partition": "4"}, "--set"),
+    ],
 )
-def test_an_unknown_name_is_refused_by_name(environment: dict[str, str], overrides: dict[str, str]) -> None:
-    """A misspelt setting is never passed over in silence."""
-    with pytest.raises(PermanentError, match=r"no setting 'partition'.*NEXTCLICK_PARTITION"):
+def test_an_unknown_name_is_refused_by_name(environment: dict[str, str], overrides: dict[str, str], where: str) -> None:
+    """A misspelt setting is never passed over in silence; the message says what was meant, and where it stands."""
+    with pytest.raises(PermanentError) as refused:
         Settings.load(environment, overrides)
+
+    assert str(refused.value) == f"there is no setting 'partition' (did you mean 'partitions'?); correct it in {where}"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("Worker-Port", "worker_port"), ("clickstopic", "clicks_topic"), ("tls_ca", "tls_ca_file")]
+)
+def test_a_misspelt_name_is_told_the_one_that_was_meant(name: str, meant: str) -> None:
+    """Whatever is wrong with it: its case, a sign, an end."""
+    with pytest.raises(PermanentError, match=rf"no setting '{name}' \(did you mean '{meant}'\?\)"):
+        Settings.load({}, {name: "x"})
+
+
+def test_a_name_that_is_like_no_other_leads_to_the_list() -> None:
+    """Nothing is guessed there."""
+    with pytest.raises(PermanentError, match="no setting 'zookeeper': `nextclick settings` lists them all; correct"):
+        Settings.load({}, {"zookeeper": "x"})
 
 
 def test_numbers_are_read_as_python_writes_them() -> None:
@@ -115,7 +137,7 @@ def test_a_wrong_value_is_refused_by_name(name: str, text: str, allowed: str) ->
     message = str(refused.value)
     assert message.startswith(f"setting {name} cannot be ")
     assert text[:4] in message
-    assert f"it takes {allowed}; correct it in --set or in NEXTCLICK_{name.upper()}" in message
+    assert message.endswith(f"it takes {allowed}; correct it in --set")
     assert "\n" not in message
     assert len(message) < 250
 
@@ -133,7 +155,8 @@ def test_a_wrong_value_is_refused_by_name(name: str, text: str, allowed: str) ->
 )
 def test_a_wrong_value_from_a_program_is_refused_too(name: str, value: object, allowed: str) -> None:
     """As whoever makes settings in code gives it; there a number is no text."""
-    with pytest.raises(PermanentError, match=f"setting {name} cannot be .*: it takes {allowed}"):
+    place = f"correct it in --set or in NEXTCLICK_{name.upper()}"
+    with pytest.raises(PermanentError, match=f"setting {name} cannot be .*: it takes {allowed}.*; {place}"):
         Settings(**{name: value})
 
 
@@ -203,8 +226,8 @@ def test_a_child_process_reads_the_same_settings() -> None:
 
 def test_a_child_process_that_inherits_the_environment_reads_the_same_settings() -> None:
     """--set wins over a variable in the parent, so it must win in the child too, also where it names the default."""
-    inherited = {"KAFKA_BOOTSTRAP": "elsewhere:9092", "NEXTCLICK_PARTITIONS": "8"}
-    settings = Settings.load(inherited, {"broker": Settings().broker, "partitions": "4"})
+    inherited = {"KAFKA_BOOTSTRAP": "elsewhere:9092", "NEXTCLICK_PARTITIONS": "8", "NEXTCLICK_CONFIG": "gone.toml"}
+    settings = Settings(broker=Settings().broker, partitions=4)
 
     child = Settings.load(inherited | settings.as_environment())
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nextclick.errors import PermanentError
-from nextclick.settings import ENVIRONMENT_PREFIX, Settings
-from tools.options import parse_assignments
+from nextclick.setting_sources import given_settings
+from nextclick.settings import Settings
+from tools.options import config_option, parse_assignments, set_option
 from training.evaluation.data_source import NumberRange, data_options
 
 if TYPE_CHECKING:
@@ -68,8 +69,11 @@ def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | 
 @click.option(
     "--preset-out", metavar="FILE", help="Where --tune writes (training/evaluation/presets/<name of DATA>.toml)."
 )
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Override a setting; may be repeated.")
-def evaluate(source: "DataSource", assignments: tuple[str, ...], tune: bool, **options: Any) -> None:
+@config_option
+@set_option
+def evaluate(
+    source: "DataSource", config: Path | None, assignments: tuple[str, ...], tune: bool, **options: Any
+) -> None:
     """Train models on recorded clicks and compare them on later ones, all in one table.
 
     Every click of a test session but the first is predicted from those before it, among all items. Hyper-parameters
@@ -77,11 +81,9 @@ def evaluate(source: "DataSource", assignments: tuple[str, ...], tune: bool, **o
     """
     from training.evaluation.presets import load_preset, without_settings
 
-    overrides = parse_assignments(assignments)
-    settings = Settings.load(os.environ, overrides)
-    variables = {name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)}
-    given = {*overrides, *(name.removeprefix(ENVIRONMENT_PREFIX).lower() for name in variables)}
-    presets = without_settings(load_preset(options["preset"]), given) if options["preset"] else {}
+    given = given_settings(os.environ, parse_assignments(assignments), config)
+    settings = Settings.of(given)
+    presets = without_settings(load_preset(options["preset"]), set(given)) if options["preset"] else {}
     if tune:
         if any(options[name] for name in ("json_file", "plot", "seeds", "save_bundle", "save_test", "validation")):
             raise click.UsageError(

@@ -21,7 +21,8 @@ import msgspec
 from nextclick.errors import NextclickError
 from nextclick.manifest import Manifest
 from nextclick.ranking_metrics import Quality
-from nextclick.settings import ENVIRONMENT_PREFIX, Settings
+from nextclick.setting_sources import ENVIRONMENT_PREFIX
+from nextclick.settings import Settings
 from tools.processes import dying_with_parent
 from training.learning.cancellation import Cancellation
 from training.service.log_files import LogFile
