@@ -292,15 +292,15 @@ class Settings:
 
     def _check_schema_registry(self) -> None:
         for address in self.schema_registry.split(",") if self.schema_registry else ():
-            if not address.strip().startswith(("http://", "https://")):
-                raise PermanentError(
-                    "schema_registry must be addresses that begin with http:// or https://, and one of them is "
-                    f"{address.strip()!r:.60}; correct it"
-                )
             if "@" in address:
                 raise PermanentError(
                     "schema_registry must not hold a user name or password, because addresses are logged; give them as "
                     "schema_registry_username and schema_registry_password"
+                )
+            if not address.strip().startswith(("http://", "https://")):
+                raise PermanentError(
+                    "schema_registry must be addresses that begin with http:// or https://, and one of them is "
+                    f"{address.strip()!r:.60}; correct it"
                 )
         if self.key_format == "registry" and not self.schema_registry:
             raise PermanentError(

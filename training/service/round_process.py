@@ -92,7 +92,15 @@ Verdict = Trained | ChampionUnusable | RoundFailed
 
 def settings_for_round(settings: Settings) -> dict[str, str]:
     """Give the settings as variables, without the login, which a round does not need."""
-    without_login = dataclasses.replace(settings, security_protocol="PLAINTEXT", sasl_username="", sasl_password="")
+    without_login = dataclasses.replace(
+        settings,
+        security_protocol="PLAINTEXT",
+        sasl_username="",
+        sasl_password="",
+        key_format="text",
+        schema_registry_username="",
+        schema_registry_password="",
+    )
     return without_login.as_environment()
 
 
