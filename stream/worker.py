@@ -24,7 +24,7 @@ from stream.faust_adapter.announcements import follow_models
 from stream.faust_adapter.app import StreamApp, Topic, WorkerParts, build_worker
 from stream.faust_adapter.clients import is_unreachable, refused_by_group
 from stream.faust_adapter.clock import now_s
-from stream.faust_adapter.hooks import check_hooks
+from stream.faust_adapter.hooks import check_codecs, check_hooks
 from stream.metrics import WorkerMetrics
 from stream.protocol.assignment import Phase
 from stream.protocol.port import DamagedStore
@@ -60,6 +60,7 @@ def run_worker(settings: Settings) -> NoReturn:
     """
     faulthandler.enable()  # should a library crash the process, its log says where
     check_hooks()
+    check_codecs()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_News())
     data_dir = DataDir(settings.data_dir, settings.app)

@@ -1,6 +1,7 @@
 """Follows the topic `models`, on which the trainer announces bundles."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import aiokafka
@@ -9,6 +10,8 @@ from nextclick.errors import BundleError
 from nextclick.manifest import CHAMPION, decode_manifest
 from nextclick.settings import Settings
 from stream.faust_adapter.clients import aiokafka_config
+from stream.faust_adapter.second_reader import SecondReader, is_unpacking
+from stream.protocol.port import ClickRecord, Run
 from stream.served_bundle import ServedBundle
 
 
@@ -19,11 +22,16 @@ async def follow_models(settings: Settings, served: ServedBundle, caught_up: asy
         settings: where and what to follow.
         served: is told of every newest announcement.
         caught_up: set once what had been announced before the start is served or refused.
+
+    Raises:
+        PermanentError: a batch of the topic cannot be read.
+        KafkaError: the broker refuses, or there is none at the start.
     """
     partition = aiokafka.TopicPartition(settings.models_topic, 0)
     consumer = aiokafka.AIOKafkaConsumer(
         **aiokafka_config(settings), enable_auto_commit=False, isolation_level="read_committed", fetch_max_wait_ms=1000
     )
+    second = SecondReader(settings, settings.models_topic)
     await consumer.start()
     try:
         consumer.assign([partition])
@@ -32,9 +40,8 @@ async def follow_models(settings: Settings, served: ServedBundle, caught_up: asy
         while True:
             if await consumer.position(partition) >= end:
                 caught_up.set()
-            announcements = _newest_announcements(
-                await consumer.getmany(partition, timeout_ms=60_000 if caught_up.is_set() else 500)
-            )
+            timeout_ms = 60_000 if caught_up.is_set() else 500
+            announcements = _newest_announcements(await _read(consumer, partition, timeout_ms, second))
             # What was announced before the start is not newer than a bundle that was named for it.
             if caught_up.is_set() or not settings.bundle:
                 for value in announcements:
@@ -43,14 +50,23 @@ async def follow_models(settings: Settings, served: ServedBundle, caught_up: asy
         await consumer.stop()
 
 
-def _newest_announcements(fetched: dict[Any, list[Any]]) -> list[bytes]:
+async def _read(consumer: Any, partition: Any, timeout_ms: int, second: SecondReader) -> Sequence[ClickRecord]:
+    try:
+        records: Sequence[ClickRecord] = (await consumer.getmany(partition, timeout_ms=timeout_ms)).get(partition, ())
+        return records
+    except Exception as error:
+        if not is_unpacking(error):
+            raise
+        position = await consumer.position(partition)
+        runs = await second.read({partition.partition: position}, error)
+    run = runs.get(partition.partition, Run(position, (), position))
+    consumer.seek(partition, run.end)
+    return run.records
+
+
+def _newest_announcements(records: Sequence[ClickRecord]) -> list[bytes]:
     """Give the newest announcement that can be decoded, and those behind it that cannot: they are said and counted."""
-    values = [
-        record.value
-        for records in fetched.values()
-        for record in records
-        if record.key == CHAMPION.encode() and record.value is not None
-    ]
+    values = [record.value for record in records if record.key == CHAMPION.encode() and record.value is not None]
     decodable = [place for place, value in enumerate(values) if _can_be_decoded(value)]
     return values[decodable[-1] :] if decodable else values
 

@@ -25,6 +25,7 @@ from faust.types import TP
 from mode.utils.futures import maybe_set_exception
 
 from stream.faust_adapter.clock import now_s
+from stream.faust_adapter.second_reader import SecondReader, is_unpacking
 from stream.protocol.assignment import Assignment, Assignments, Lease
 from stream.protocol.port import BrokerAway, Place, Run
 
@@ -61,6 +62,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
     assignments: Assignments  # set by `connect`
     clicks_topic: str  # set by `connect`
     gather_ms: float  # set by `connect`
+    second_reader: SecondReader  # set by `connect`
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -180,7 +182,12 @@ class ClientThread(driver.AIOKafkaConsumerThread):
             return {}
         states = {tp: subscription.subscription.assignment.state_value(tp) for tp in self._partitions(assignment)}
         before = {tp: state.position for tp, state in states.items() if state.has_valid_position}
-        records = await consumer.getmany(*states, timeout_ms=0)
+        try:
+            records = await consumer.getmany(*states, timeout_ms=0)
+        except Exception as error:
+            if not is_unpacking(error):
+                raise
+            return await self._drain_otherwise(consumer, assignment, before, error)
         runs = {}
         for tp, first in before.items():
             end = states[tp].position
@@ -188,6 +195,22 @@ class ClientThread(driver.AIOKafkaConsumerThread):
             if tp in records or end != self._positions[tp]:
                 runs[tp.partition] = Run(first, records.get(tp, ()), end)
                 self._positions[tp] = end
+        return runs
+
+    async def _drain_otherwise(
+        self, consumer: Any, assignment: Assignment, positions: Mapping[TopicPartition, int], error: Exception
+    ) -> Mapping[int, Run]:
+        """Let another client read on from positions. What this one has taken meanwhile is forgotten, and comes again.
+
+        Raises:
+            PermanentError: neither can.
+        """
+        runs = await self.second_reader.read({tp.partition: first for tp, first in positions.items()}, error)
+        if assignment.is_over or self._sought_for is not assignment:
+            return {}
+        for tp, first in positions.items():
+            self._positions[tp] = runs[tp.partition].end if tp.partition in runs else first
+            consumer.seek(tp, self._positions[tp])
         return runs
 
     async def _seek(self, assignment: Assignment, positions: Mapping[int, int]) -> None:

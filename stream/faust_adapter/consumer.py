@@ -14,6 +14,7 @@ from mode import Service
 from nextclick.settings import Settings
 from stream.faust_adapter.client_thread import ClientThread, faust_log
 from stream.faust_adapter.producer import LeasedProducer
+from stream.faust_adapter.second_reader import SecondReader
 from stream.protocol.assignment import Assignments
 from stream.protocol.membership import Membership
 from stream.protocol.reader import Chunk, ClickReader
@@ -65,6 +66,7 @@ class ChunkConsumer(driver.Consumer):
                 "assignments": self.assignments,
                 "clicks_topic": self.settings.clicks_topic,
                 "gather_ms": self.settings.gather_ms,
+                "second_reader": SecondReader(self.settings, self.settings.clicks_topic),
             },
         )
         made: ClientThread = thread(self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop())

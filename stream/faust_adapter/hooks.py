@@ -8,6 +8,8 @@ import importlib
 import inspect
 from typing import Any
 
+from aiokafka.codec import has_lz4, has_snappy, has_zstd
+
 from nextclick.errors import PermanentError
 
 # module, class, attribute, and what it is needed for
@@ -118,6 +120,19 @@ def check_hooks() -> None:
         raise PermanentError(
             f"expected {TESTED_VERSIONS}, found versions without {', '.join(missing)}; "
             "install the versions of constraints.txt"
+        )
+
+
+def check_codecs() -> None:
+    """Refuse to go on without the library with which aiokafka reads what producers have compressed.
+
+    Raises:
+        PermanentError: it is not installed.
+    """
+    if not (has_snappy() and has_lz4() and has_zstd()):
+        raise PermanentError(
+            "clicks that are compressed with snappy, lz4 or zstd cannot be read, because the package cramjam is not "
+            "installed; install nextclick again, with all that it depends on"
         )
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 
 from stream.protocol.assignment import Assignment
 from tools.kafka import TopicIdentity
+from tools.records import Header
 
-Header = tuple[str, bytes]
 Record = tuple[bytes | None, bytes | None, Sequence[Header]]  # key, value, headers
 
 

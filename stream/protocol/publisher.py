@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 
 from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Superseded
-from stream.protocol.port import Delivery, Header, Port, Record, StateStore
+from stream.protocol.port import Delivery, Port, Record, StateStore
+from tools.records import Header
 
 NO_HEADERS: list[Header] = []  # shared by all records without: never changed
 

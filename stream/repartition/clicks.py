@@ -14,11 +14,12 @@ from nextclick.clicks import APPLIED_HEADER, FORWARDED_HEADER, MAX_VALUE_BYTES
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
 from stream.protocol.restoration import lost_clicks_error, state_of
-from stream.repartition.log import FencedWriter, Header, Progress, read_batches, read_merged
+from stream.repartition.log import FencedWriter, Progress, read_batches, read_merged
 from stream.repartition.plan import Homes, Plan
 from stream.repartition.states import changelog_records
 from stream.topics.identity import REPARTITION_KEY
 from tools.kafka import OffsetRange
+from tools.records import Header, headers_of
 
 COPIES = 5_000  # in one transaction
 MOST_BYTES = MAX_VALUE_BYTES + 1  # a longer record is no click, and stays none when it is cut
@@ -106,7 +107,7 @@ def write_plan(settings: Settings, plan: Plan, writer: FencedWriter) -> None:
 
 def _headers(message: Message, *, is_applied: bool) -> list[Header]:
     """Give the headers of a copy: the record's own, where it stood, and whether only its answer is due."""
-    kept = [(name, value) for name, value in message.headers() or [] if name != FORWARDED_HEADER]
+    kept: list[Header] = [(name, value) for name, value in headers_of(message) if name != FORWARDED_HEADER]
     kept.append((FORWARDED_HEADER, b"%d/%d" % (message.partition(), message.offset())))
     if is_applied and all(name != APPLIED_HEADER for name, _ in kept):
         kept.append((APPLIED_HEADER, b"1"))

@@ -13,6 +13,7 @@ from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, producer_config
 from tools.kafka import Failure, OffsetRange, failure_of, is_partition_end
+from tools.records import Header, refuse_unreadable
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +25,6 @@ POLL_S = 0.2
 PROGRESS_S = 5.0  # between two lines about progress
 TRANSACTION_S = 60.0  # a transaction that a killed run leaves open hides what follows for so long at most
 ANSWER_S = 30.0  # for one answer to the producer: a transaction's end waits for its records
-
-Header = tuple[str, bytes]
 
 
 class Progress:
@@ -70,6 +69,7 @@ class RangeReader:
 
         Raises:
             TemporaryError: nothing comes though the ends are not reached.
+            PermanentError: a batch cannot be read.
             KafkaException: the broker refuses, or no longer has what is asked for.
         """
         records = []
@@ -81,6 +81,7 @@ class RangeReader:
             if partition not in self.open:
                 continue
             if error is not None and not is_partition_end(error):
+                refuse_unreadable(message)
                 if failure_of(error) is not Failure.PASSING:
                     raise KafkaException(error)
                 continue
@@ -115,7 +116,7 @@ def read_batches(settings: Settings, topic: str, ranges: Mapping[int, OffsetRang
     """Give the records of ranges in batches, in log order per partition.
 
     Raises:
-        TemporaryError, KafkaException: as `RangeReader.read` does.
+        TemporaryError, PermanentError, KafkaException: as `RangeReader.read` does.
     """
     reader = RangeReader(settings, topic, ranges)
     try:
@@ -130,7 +131,7 @@ def read_merged(settings: Settings, topic: str, ranges: Mapping[int, OffsetRange
     """Give the records of ranges in the order of their timestamps, and in log order per partition; a few in memory.
 
     Raises:
-        TemporaryError, KafkaException: as `RangeReader.read` does.
+        TemporaryError, PermanentError, KafkaException: as `RangeReader.read` does.
     """
     reader = RangeReader(settings, topic, ranges)
     waiting: dict[int, deque[Message]] = {partition: deque() for partition in ranges}

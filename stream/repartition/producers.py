@@ -4,7 +4,7 @@ import logging
 import time
 from datetime import datetime
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from nextclick.clicks import FORWARDED_HEADER
@@ -14,6 +14,7 @@ from stream.repartition.log import Progress, read_batches
 from stream.repartition.plan import Homes
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import ANSWER_S, OffsetRange, offset_ranges
+from tools.records import headers_of
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def refuse_old_producers(settings: Settings, homes: Homes, refresh_s: float) -> 
         progress.add(len(batch))
         for message in batch:
             key, partition, written_ms = message.key(), message.partition(), message.timestamp()[1]
-            if key is None or written_ms <= newest_ms or _is_copy(message.headers()):
+            if key is None or written_ms <= newest_ms or _is_copy(message):
                 continue
             if homes.destination(partition, key) != partition:
                 newest_ms, place = written_ms, (partition, message.offset())
@@ -70,5 +71,5 @@ def _since(settings: Settings, partitions: range, since_ms: int) -> dict[int, Of
     return {p: OffsetRange(firsts[p] if firsts[p] >= 0 else ends[p], ends[p]) for p in partitions}
 
 
-def _is_copy(headers: "list[tuple[str, bytes]] | None") -> bool:
-    return any(name == FORWARDED_HEADER for name, _ in headers or [])
+def _is_copy(message: Message) -> bool:
+    return any(name == FORWARDED_HEADER for name, _ in headers_of(message))

@@ -18,6 +18,7 @@ from stream.protocol.restoration import ChangelogRecord, RestoredPartition, appl
 from stream.topics.identity import is_note
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import Failure, failure_of, is_partition_end, offset_ranges
+from tools.records import refuse_unreadable
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class ChangelogReader:
         Raises:
             Interrupted: `stop` was set.
             StalledChangelog: nothing came for `stall_s` although the broker answers.
-            PermanentError: the changelog ends before what the store has.
+            PermanentError: the changelog ends before what the store has, or has a batch that cannot be read.
             CorruptStateError: a record is no state of this partition.
             OSError: the store cannot be read or written.
             DamagedStore: the store cannot be trusted.
@@ -65,7 +66,7 @@ class ChangelogReader:
         """Keep standby partitions up to date until `stop` is set.
 
         Raises:
-            CorruptStateError, OSError, DamagedStore, KafkaException: as in `restore`.
+            PermanentError, OSError, DamagedStore, KafkaException: as in `restore`.
         """
         with _consumer(self._settings) as consumer:
             try:
@@ -164,6 +165,7 @@ class ChangelogReader:
             if is_partition_end(error):
                 ends[number] = offset
             elif error is not None:
+                refuse_unreadable(message)
                 if failure_of(error) is not Failure.PASSING:
                     raise KafkaException(error)
             elif is_note(key := message.key()):

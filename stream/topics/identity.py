@@ -23,6 +23,7 @@ from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import Failure, TopicIdentity, describe_topic, failure_of, is_partition_end, offset_ranges
+from tools.records import refuse_unreadable
 
 IDENTITY_KEY = b"\xfforigin"  # of the note
 REPARTITION_KEY = b"\xffrepartition"  # what `nextclick repartition` has in hand: for itself alone
@@ -140,6 +141,7 @@ class _Changelog:
         while time.monotonic() < heard_s + TIMEOUT_S:
             for message in self._consumer.consume(size, _POLL_S):
                 error = message.error()
+                refuse_unreadable(message)
                 if is_partition_end(error):
                     return
                 if error is None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple, Protocol
 
-from stream.protocol.port import Header
 from tests.protocol.virtual_time import Clock
+from tools.records import Header
 
 
 class MemoryRecord(NamedTuple):

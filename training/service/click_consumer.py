@@ -24,6 +24,7 @@ from tools.kafka import (
     is_partition_end,
     offset_ranges,
 )
+from tools.records import is_unreadable, refuse_unreadable
 from training.service.click_log import ReadRecord
 from training.service.decisions import check_same_topic, lost_clicks, lost_clicks_error
 from training.service.log_owner import refuse_other_topic
@@ -62,7 +63,7 @@ class ClickConsumer:
         self._last_error = ""
         self._unknown_since_s: float | None = None
         self._again_s: float | None = None  # when all partitions are read anew: the client asks once for an offset
-        self._failures: list[tuple[KafkaError, int | None]] = []
+        self._failures: list[Message] = []
         self._next: dict[int, int] = {}
         self._at_end: set[int] = set()
         self._held: list[Message] = []  # until broker and schema registry have said what it takes to judge them
@@ -172,10 +173,10 @@ class ClickConsumer:
         """Give the next records, waiting for the first ones.
 
         Raises:
-            PermanentError: the topic is gone, or records that are next to be read are.
+            PermanentError: the topic is gone, or records that are next to be read are, or cannot be read.
         """
-        while self._failures:
-            self._handle(*self._failures.pop(0))
+        while self._failures and not self._held:
+            self._handle(self._failures.pop(0))
         if self._again_s is not None and time.monotonic() > self._again_s:
             self._read_on(self._next)
         if self._unknown_since_s is not None:
@@ -204,7 +205,9 @@ class ClickConsumer:
             if error is None or is_partition_end(error):
                 messages.append(message)
             else:
-                self._failures.append((error, message.partition()))
+                self._failures.append(message)
+                if is_unreadable(error):
+                    break
         if messages:
             self._presence.answered()
         return messages
@@ -305,7 +308,9 @@ class ClickConsumer:
         if self._next:  # before that, no answer is an error of the start
             self._presence.on_error(error)
 
-    def _handle(self, error: KafkaError, partition: int | None) -> None:
+    def _handle(self, message: Message) -> None:
+        refuse_unreadable(message)
+        error, partition = message.error(), message.partition()
         failure = failure_of(error)
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             self._explain_missing_offset(partition)

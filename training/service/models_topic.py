@@ -22,6 +22,7 @@ from nextclick.manifest import CHAMPION, Manifest, decode_manifest, encode_manif
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, producer_config
 from tools.kafka import is_partition_end
+from tools.records import refuse_unreadable
 from training.learning.cancellation import Cancellation
 from training.service.metrics import TrainerMetrics
 from training.service.trainer_role import TrainerRole
@@ -66,6 +67,7 @@ class ModelsTopic:
 
         Raises:
             TemporaryError: the broker does not answer.
+            PermanentError: a batch of the topic cannot be read.
         """
         config = consumer_config(self._settings, f"{self._settings.app}-trainer") | {"enable.partition.eof": True}
         consumer = Consumer(config)
@@ -78,6 +80,7 @@ class ModelsTopic:
                 message = consumer.poll(_POLL_S)
                 if message is None:
                     continue
+                refuse_unreadable(message)
                 if is_partition_end(message.error()):
                     return champion
                 if message.error() is None and message.key() == CHAMPION.encode():

@@ -9,6 +9,7 @@ from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.schema.placement import is_home, misplaced
 from nextclick.settings import Settings
+from tools.records import headers_of
 from tools.schema_registry.open_registry import open_registry
 from training.service.click_log import ReadRecord
 
@@ -40,13 +41,13 @@ class RecordJudge:
             PermanentError: it refuses us.
         """
         if self._registry is not None:
-            records = ((each.key(), each.value(), each.headers()) for each in messages if each.error() is None)
+            records = ((each.key(), each.value(), headers_of(each)) for each in messages if each.error() is None)
             self._registry.load(self._registry.missing_schemas_of(records, with_keys=self._with_keys))
 
     def clicks(self, message: Message, now_ms: int) -> Decoded:
         """Decode a record; of a copy nothing, for the click that it is a copy of is logged where it stands."""
-        headers = message.headers()
-        if any(name == FORWARDED_HEADER for name, _ in headers or ()):
+        headers = headers_of(message)
+        if any(name == FORWARDED_HEADER for name, _ in headers):
             return ()
         return self._decode(message.key(), message.value(), headers, message.timestamp()[1], now_ms)
 
