@@ -2,21 +2,31 @@
 read. Looks at what was read; asks no broker.
 """
 
+from collections.abc import Callable
+from operator import methodcaller
+
 from confluent_kafka import KafkaError, Message
 
 from nextclick.errors import PermanentError
 
 Header = tuple[str, bytes | None]
 
+_headers: Callable[[Message], list[Header] | None] = methodcaller("headers")  # this way the error is looked for
+
 # A batch whose checksum is wrong, that cannot be decompressed, or whose codec is not known.
 _UNREADABLE = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED})
 
 
 def headers_of(message: Message) -> list[Header]:
-    """Give a record's headers; none if the name of one is not UTF-8, because then the client gives none at all."""
+    """Give a record's headers; none if the name of one is not UTF-8, because then the client gives none at all.
+
+    Never ask `message.headers()` itself: what it then returns, the first time with an error that the interpreter does
+    not always look for, are tuples with a hole, and touching them ends the process.
+    """
     try:
-        return message.headers() or []
-    except SystemError:  # its way to say so
+        return _headers(message) or []
+    except SystemError:
+        message.set_headers([])
         return []
 
 

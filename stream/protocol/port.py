@@ -101,6 +101,9 @@ class Port(Protocol):
         """Give what has come since the last fetch; waits for about a second for something, and may give nothing.
 
         Nothing is given for an assignment that has ended, nor before its positions were sought.
+
+        Raises:
+            PermanentError: what comes next in a partition cannot be read; all before it was given.
         """
 
     async def places(self, assignment: Assignment, partitions: Collection[int]) -> Mapping[int, Place]:

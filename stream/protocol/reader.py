@@ -12,6 +12,8 @@ from stream.protocol.topic_check import TopicCheck
 
 _log = logging.getLogger(__name__)
 
+COMMITTED_S = 0.1  # between two looks whether everything is committed
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -61,14 +63,14 @@ class ClickReader:
 
         Raises:
             TemporaryError: the broker has lost clicks, or gives them out of order.
-            PermanentError: the topic has grown, or was created anew.
+            PermanentError: the topic has grown, was created anew, or has clicks that cannot be read.
         """
         while True:
             assignment = self.assignments.current
             await assignment.wait_for_room()
             if not assignment.serves:
                 continue
-            fetched = await self._port.fetch(assignment)
+            fetched = await self._fetch(assignment)
             if self._port.doubts_topic():
                 await self._topic_check.wait()
             runs = {number: await self._joined(assignment, number, run) for number, run in fetched.items()}
@@ -82,6 +84,21 @@ class ClickReader:
                     assignment.partitions[number].position = run.end
                 assignment.chunk_delivered()
                 yield Chunk(assignment, runs)
+
+    async def _fetch(self, assignment: Assignment) -> Mapping[int, Run]:
+        """Fetch. At clicks that cannot be read, wait until those before are committed: the next start begins there.
+
+        Raises:
+            PermanentError: they are.
+        """
+        try:
+            return await self._port.fetch(assignment)
+        except PermanentError:
+            while assignment.serves:
+                if all(partition.committed == partition.position for partition in assignment.partitions.values()):
+                    raise
+                await self._port.sleep(COMMITTED_S)
+            return {}
 
     async def _joined(self, assignment: Assignment, number: int, run: Run) -> Run:
         """Let a run begin where the last one of its partition ended: what retention took is named and passed over.

@@ -10,6 +10,7 @@ from nextclick.settings import Settings
 from tests.chaos.eras import Place
 from tests.chaos.evidence import read_topic
 from tests.chaos.report import Report
+from tools.records import headers_of
 from training.service.click_log import ClickLog
 
 
@@ -35,7 +36,7 @@ def expected_rows(settings: Settings) -> set[Place]:
     return {
         (message.partition(), message.offset())
         for message in read_topic(settings, settings.clicks_topic)
-        if FORWARDED_HEADER not in dict(message.headers() or [])
+        if FORWARDED_HEADER not in dict(headers_of(message))
         and isinstance(decode(message.key(), message.value(), None, message.timestamp()[1], now_ms), tuple)
     }
 

@@ -19,6 +19,7 @@ from nextclick.settings import Settings
 from nextclick.user_state import UserState
 from stream.repartition.plan import Plan
 from stream.topics.identity import REPARTITION_KEY
+from tools.records import headers_of
 
 ERA = 10**12  # more than any offset, times
 PARTITIONS = 1_000  # more than any partition
@@ -109,7 +110,7 @@ class Eras:
 
     def _find_copies(self, clicks: Iterable[Message]) -> None:
         for message in clicks:
-            headers = dict(message.headers() or [])
+            headers = dict(headers_of(message))
             if FORWARDED_HEADER not in headers:
                 continue
             partition, _, offset = headers[FORWARDED_HEADER].decode().partition("/")
