@@ -13,7 +13,8 @@ from confluent_kafka import Producer
 
 from nextclick.manifest import CHAMPION, BundleFile, Manifest, bundle_id_of, encode_manifest
 from stream.faust_adapter.announcements import follow_models
-from tests.trainers import PATIENCE_S, announced, announcer, go_on, models_of, polled, small_bundle
+from tests.record_forms import CODECS, forms_in_log, send_with_odd_header
+from tests.trainers import PATIENCE_S, announce, announced, announcer, go_on, models_of, polled, small_bundle
 from tools.client_config import producer_config
 from training.service.trainer_role import BrokerPresence, TrainerRole
 
@@ -82,6 +83,46 @@ def test_readers_of_models_come_to_its_end_and_see_what_was_committed(
     assert worker_sees[-1] == encode_manifest(champion)
     if ends == "open":
         producer.abort_transaction(ANSWER_S)
+
+
+def test_an_announcement_is_seen_in_every_codec_with_any_headers_and_behind_an_aborted_one(playground: Any) -> None:
+    """By the worker's follower and by the trainer; an aborted one in the same codec is seen by neither."""
+    settings = playground.settings
+    for number, codec in enumerate(CODECS):
+        new = manifest(10 + number)
+        producer = Producer(
+            producer_config(settings) | {"transactional.id": f"{settings.app}-{codec}", "compression.type": codec}
+        )
+        producer.init_transactions(ANSWER_S)
+        for bundle, headers in ((SECOND, []), (new, [("none", None), ("large", b"x" * 5_000), ("empty", b"")])):
+            producer.begin_transaction()
+            producer.produce(
+                settings.models_topic, encode_manifest(bundle), CHAMPION, headers=headers, timestamp=1_764_000_000
+            )
+            assert producer.flush(ANSWER_S) == 0
+            producer.abort_transaction(ANSWER_S) if bundle is SECOND else producer.commit_transaction(ANSWER_S)
+        worker_sees = asyncio.run(follow(playground)).values
+
+        assert worker_sees[-1] == encode_manifest(new)
+        assert encode_manifest(SECOND) not in worker_sees
+        assert models_of(playground).champion() == new
+
+    forms = asyncio.run(forms_in_log(settings, settings.models_topic))
+    assert {codec for codec, _ in forms} == set(CODECS)
+
+
+def test_an_announcement_with_a_header_whose_name_is_no_utf8_is_seen_and_what_follows_it(playground: Any) -> None:
+    """Anybody can write such a record, with which every worker would end at each start."""
+    announce(playground, encode_manifest(FIRST))
+    key, value = CHAMPION.encode(), encode_manifest(SECOND)
+    asyncio.run(send_with_odd_header(playground.settings, playground.settings.models_topic, 0, key, value))
+    before = asyncio.run(follow(playground)).values
+    announce(playground, encode_manifest(FIRST))
+    after = asyncio.run(follow(playground)).values
+
+    assert before[-1] == value
+    assert after[-1] == encode_manifest(FIRST)
+    assert models_of(playground).champion() == FIRST
 
 
 @pytest.fixture

@@ -164,6 +164,7 @@ def test_clicks_in_every_form_are_applied_once_by_worker_and_trainer(playground:
     assert len(written.wrong_times) == 4 * len(HEADERS) * (len(CODECS) + 2)
     playground.assert_states_equal_offline()
     playground.assert_no_error_logged("worker", "trainer")
+    assert "cannot read" not in playground.log("worker").read_text()
     assert worker.exit_status is None
     assert trainer.exit_status is None
 

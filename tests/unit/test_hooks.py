@@ -9,12 +9,13 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiokafka.codec
 import pytest
 
 import stream
 from nextclick.errors import PermanentError
 from stream.faust_adapter import hooks
-from stream.faust_adapter.hooks import HOOKS, INSTANCE_HOOKS, check_hooks, missing_hooks
+from stream.faust_adapter.hooks import HOOKS, INSTANCE_HOOKS, check_codecs, check_hooks, missing_hooks
 
 LIBRARIES = ("faust", "mode", "aiokafka")
 SOURCES = {
@@ -126,3 +127,12 @@ def test_a_missing_hook_is_named(monkeypatch: pytest.MonkeyPatch, list_name: str
     assert "chunks: made up by a test" in message
     assert "install the versions of constraints.txt" in message
     assert message.count("(chunks: ") == 1
+
+
+def test_a_worker_without_the_library_of_the_codecs_says_so_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka goes without, until the first batch comes that it cannot read."""
+    check_codecs()
+    monkeypatch.setattr(aiokafka.codec, "cramjam", None)
+
+    with pytest.raises(PermanentError, match="cramjam is not installed"):
+        check_codecs()
