@@ -17,6 +17,7 @@ from nextclick.settings import Settings
 from nextclick.updates import AnsweredClick, encode_update
 from nextclick.user_state import UserState, decode_state, encode_state
 from tools.client_config import consumer_config, producer_config
+from tools.records import headers_of
 
 
 def run(settings: Settings) -> None:
@@ -32,7 +33,7 @@ def run(settings: Settings) -> None:
         batch: list[LoggedClick] = []
         read_ms = int(time.time() * 1000)
         for message in consumer.consume(settings.max_chunk_records, 0.05):
-            clicks = decode(message.key(), message.value(), message.headers(), message.timestamp()[1], read_ms)
+            clicks = decode(message.key(), message.value(), headers_of(message), message.timestamp()[1], read_ms)
             if not isinstance(clicks, tuple):
                 continue
             (click,) = clicks

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,10 @@ from tests.protocol.memory_port import MemoryStore
 from tests.record_forms import CODECS, CREATE_TIME, LOG_APPEND_TIME, forms_in_log
 from tests.trainers import QUICK, logged_offsets, start_logging, wait_until_logged
 from tools.client_config import librdkafka_config, producer_config
+from training.service.click_log import ClickLog
 
 ANSWER_S = 30.0
+HOUR_MS = 3_600_000
 CLICKS = 2  # of each user
 SOME_DAY_S = 1_764_000_000  # in November 2025, in seconds where milliseconds are meant
 HEADERS: dict[str, list[tuple[str, bytes | None]]] = {
@@ -168,9 +171,24 @@ def test_clicks_in_every_form_are_applied_once_by_worker_and_trainer(playground:
     assert worker.exit_status is None
     assert trainer.exit_status is None
 
+    now_ms = int(time.time() * 1000)
+    times = logged_times(settings)
+    assert {times[place] for place in written.wrong_times} == {(SOME_DAY_S + n) * 1_000 for n in range(CLICKS)}
+    assert all(now_ms - HOUR_MS < times[place] <= now_ms for place in times.keys() - written.wrong_times)
+    answer_times = {(update.source.partition, update.source.offset): update.clicked_at_ms for update in updates}
+    assert answer_times == times
+
     forms = asyncio.run(forms_in_log(settings, settings.clicks_topic))
     assert forms.keys() == set(itertools.product(CODECS, (CREATE_TIME, LOG_APPEND_TIME)))
     assert restored(settings) == clicks_of.keys()
+
+
+def logged_times(settings: Settings) -> dict[tuple[int, int], int]:
+    """Give the event time of each click in the trainer's log, in ms."""
+    log = ClickLog(settings.log_dir)
+    table = log.read(log.files)
+    places = zip(table["partition"].to_pylist(), table["offset"].to_pylist(), strict=True)
+    return dict(zip(places, table["timestamp_ms"].to_pylist(), strict=True))
 
 
 def restored(settings: Settings) -> set[str]:

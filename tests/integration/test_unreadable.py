@@ -17,9 +17,10 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 
 from demo.local_kafka import LocalKafka
-from nextclick.clicks import ClickFields, encode_click
 from nextclick.errors import PermanentError
 from nextclick.hashing import partition_of
+from nextclick.schema.click_schema import ClickSchema
+from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from stream.faust_adapter.announcements import follow_models
@@ -35,7 +36,8 @@ from tests.trainers import QUICK, logged_offsets, start_logging, wait_until_logg
 from tools.client_config import librdkafka_config
 from tools.kafka import OffsetRange
 from training.learning.cancellation import Cancellation
-from training.service.click_consumer import ClickConsumer, ReadRecord
+from training.service.click_consumer import ClickConsumer
+from training.service.click_log import ReadRecord
 from training.service.metrics import TrainerMetrics
 from training.service.models_topic import ModelsTopic
 from training.service.trainer_role import BrokerPresence
@@ -53,8 +55,8 @@ def user_of(settings: Settings, partition: int) -> str:
 
 def clicks(settings: Settings, user: str) -> list[bytes]:
     """Values of records."""
-    fields = ClickFields.of(settings)
-    return [encode_click(fields, user, f"item-{number}", 1_764_000_000_000 + number) for number in range(EACH)]
+    schema = ClickSchema.of(settings)
+    return [encode_click(schema, user, f"item-{number}", 1_764_000_000_000 + number).value for number in range(EACH)]
 
 
 def send(settings: Settings, topic: str, partition: int, codec: str = "none") -> None:
@@ -193,7 +195,9 @@ def test_each_reader_of_clicks_gives_what_is_before_such_a_batch_and_names_it(da
         asyncio.run(second.read({partition: EACH}, EOFError()))
 
     consumer = ClickConsumer(damaged, BrokerPresence(damaged.broker))
-    consumer.start(dict.fromkeys(range(damaged.partitions), 3 * EACH) | {partition: 0}, consumer.identity())
+    consumer.start(
+        dict.fromkeys(range(damaged.partitions), 3 * EACH) | {partition: 0}, consumer.identity(), damaged.partitions
+    )
     read: list[ReadRecord] = []
     with pytest.raises(PermanentError, match=named(topic, partition)):
         read_to_error(consumer, read)
