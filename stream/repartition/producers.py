@@ -5,15 +5,16 @@ import time
 from datetime import datetime
 
 from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from nextclick.clicks import FORWARDED_HEADER
 from nextclick.errors import TemporaryError
+from nextclick.schema.times import SECONDS_BELOW, record_time_ms
 from nextclick.settings import Settings
 from stream.repartition.log import Progress, read_batches
 from stream.repartition.plan import Homes
 from tools.client_config import consumer_config, librdkafka_config
-from tools.kafka import ANSWER_S, OffsetRange, offset_ranges
+from tools.kafka import ANSWER_S, OffsetRange, answers, offset_ranges
 from tools.records import headers_of
 
 _log = logging.getLogger(__name__)
@@ -33,8 +34,8 @@ def refuse_old_producers(settings: Settings, homes: Homes, refresh_s: float) -> 
     """
     if not refresh_s:
         return
-    topic = settings.clicks_topic
-    ranges = _since(settings, range(homes.before), int((time.time() - refresh_s) * 1000))
+    topic, now_ms = settings.clicks_topic, int(time.time() * 1000)
+    ranges = _since(settings, range(homes.before), now_ms - int(refresh_s * 1000))
     newest_ms, place = 0, (0, 0)
     progress = Progress(
         "looking for producers that do not know yet", sum(end - first for first, end in ranges.values())
@@ -42,7 +43,8 @@ def refuse_old_producers(settings: Settings, homes: Homes, refresh_s: float) -> 
     for batch in read_batches(settings, topic, ranges):
         progress.add(len(batch))
         for message in batch:
-            key, partition, written_ms = message.key(), message.partition(), message.timestamp()[1]
+            key, partition = message.key(), message.partition()
+            written_ms = record_time_ms(message.timestamp()[1], now_ms)
             if key is None or written_ms <= newest_ms or _is_copy(message):
                 continue
             if homes.destination(partition, key) != partition:
@@ -59,14 +61,18 @@ def refuse_old_producers(settings: Settings, homes: Homes, refresh_s: float) -> 
 
 
 def _since(settings: Settings, partitions: range, since_ms: int) -> dict[int, OffsetRange]:
-    """Give the offsets of what was written since a time."""
-    asked = [TopicPartition(settings.clicks_topic, partition, since_ms) for partition in partitions]
+    """Give the offsets of what was written since a time, also where producers write a record's time in seconds."""
+    admin = AdminClient(librdkafka_config(settings))
+    newest = {TopicPartition(settings.clicks_topic, partition): OffsetSpec.max_timestamp() for partition in partitions}
+    asked = [
+        TopicPartition(place.topic, place.partition, since_ms if found.timestamp >= SECONDS_BELOW else since_ms // 1000)
+        for place, found in answers(lambda: admin.list_offsets(newest, request_timeout=ANSWER_S)).items()
+    ]
     consumer = Consumer(consumer_config(settings, f"{settings.app}-repartition"))
     try:
         firsts = {place.partition: place.offset for place in consumer.offsets_for_times(asked, ANSWER_S)}
     finally:
         consumer.close()
-    admin = AdminClient(librdkafka_config(settings))
     ends = {p: found.end for p, found in offset_ranges(admin, settings.clicks_topic, partitions).items()}
     return {p: OffsetRange(firsts[p] if firsts[p] >= 0 else ends[p], ends[p]) for p in partitions}
 

@@ -391,18 +391,22 @@ def test_it_does_nothing_while_a_worker_is_in_the_group(playground: Any) -> None
     assert playground.count(playground.settings.changelog_topic) == 1
 
 
-def test_it_waits_for_producers_that_do_not_know_the_new_partitions(playground: Any) -> None:
-    """A click in an old partition that is not its user's any more, by its timestamp; one that stays proves nothing."""
+@pytest.mark.parametrize("unit_ms", [1, 1_000])
+def test_it_waits_for_producers_that_do_not_know_the_new_partitions(playground: Any, unit_ms: int) -> None:
+    """A click in an old partition that is not its user's any more, by its timestamp, in ms or by mistake in seconds.
+
+    One that stays proves nothing.
+    """
     grow(playground, 6)
     stays = next(user for user in map(str, range(100)) if home(playground, user) == home_of_4(playground, user))
     moves = next(user for user in map(str, range(100)) if home(playground, user) != home_of_4(playground, user))
-    send_to(playground, stays, home_of_4(playground, stays))
-    send_to(playground, moves, home_of_4(playground, moves), seconds_ago=400)
+    send_to(playground, stays, home_of_4(playground, stays), unit_ms)
+    send_to(playground, moves, home_of_4(playground, moves), unit_ms, seconds_ago=400)
     knows = playground.start("knows", "repartition")
     knows.wait(30)
     grow(playground, 7)
     moves = next(user for user in map(str, range(100)) if home(playground, user) != partition_of_6(playground, user))
-    send_to(playground, moves, partition_of_6(playground, moves))
+    send_to(playground, moves, partition_of_6(playground, moves), unit_ms)
     too_soon = playground.start("too-soon", "repartition")
     too_soon.wait(30)
 
@@ -420,11 +424,11 @@ def partition_of_6(playground: Any, user: str) -> int:
     return partition_of(user.encode(), 6, playground.settings.partitioner)
 
 
-def send_to(playground: Any, user: str, partition: int, seconds_ago: float = 0.0) -> None:
+def send_to(playground: Any, user: str, partition: int, unit_ms: int, seconds_ago: float = 0.0) -> None:
     """Send a click as a producer does that has this partition for the user."""
     producer = Producer(producer_config(playground.settings))
     value = encode_click(ClickSchema.of(playground.settings), user, "i1", NOW_MS).value
-    timestamp = int((time.time() - seconds_ago) * 1000)
+    timestamp = int((time.time() - seconds_ago) * 1000) // unit_ms
     producer.produce(playground.settings.clicks_topic, value, user.encode(), partition, timestamp=timestamp)
     assert producer.flush(10) == 0
 
