@@ -33,6 +33,7 @@ from stream.topics.topics import Topics
 from tests.protocol.memory_port import MemoryStore
 from tests.record_forms import ATTRIBUTES, RECORDS, batches_of, seal, send_with_odd_header
 from tests.trainers import QUICK, logged_offsets, start_logging, wait_until_logged
+from tests.trainers import clicks as walk
 from tools.client_config import librdkafka_config
 from tools.kafka import OffsetRange
 from training.learning.cancellation import Cancellation
@@ -119,8 +120,15 @@ BREAKS: dict[str, tuple[str, Callable[[memoryview], None]]] = {
 
 
 def other_application(settings: Settings) -> Settings:
-    """The settings of the application whose changelog and `models` are damaged."""
-    return dataclasses.replace(settings, app=f"{settings.app}-other", models_topic=f"{settings.app}-other-models")
+    """The settings of the application whose changelog and `models` are damaged, and its clicks are not."""
+    name = f"{settings.app}-other"
+    return dataclasses.replace(
+        settings,
+        app=name,
+        clicks_topic=f"{name}-clicks",
+        models_topic=f"{name}-models",
+        log_dir=settings.log_dir.with_name("other-log"),
+    )
 
 
 def damage(folder: Path, topic: str, partition: int, number: int, break_it: Callable[[memoryview], None]) -> None:
@@ -224,6 +232,18 @@ def test_each_reader_of_the_changelog_and_of_models_names_such_a_batch(damaged: 
         asyncio.run(asyncio.wait_for(follow_models(other, ServedBundle, asyncio.Event()), ANSWER_S))
     with pytest.raises(PermanentError, match=models):
         ModelsTopic(other, TrainerMetrics(CollectorRegistry()), Cancellation(threading.Event())).champion()
+
+
+def test_a_trainer_logs_clicks_on_while_models_cannot_be_read(outage: Any, damaged: Settings) -> None:
+    """Its membership in the group hangs on that topic, too; each training fails, and says why."""
+    outage.settings = settings = other_application(damaged)
+    trainer = start_logging(outage, "trainer", "--set", "min_clicks=100", "--set", "log_flush_s=0.1")
+    outage.send(walk(0, 100))
+    outage.wait_for_log("trainer", f"the training failed: {named(settings.models_topic, 0)}")
+    outage.send(walk(100, 100))
+    wait_until_logged(outage, 200)
+
+    assert trainer.exit_status is None
 
 
 def test_worker_and_trainer_end_at_such_a_batch_and_go_on_when_it_is_given_up(outage: Any, damaged: Settings) -> None:

@@ -15,6 +15,7 @@ from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import consumer_config
 from tools.kafka import Failure, failure_of, is_partition_end
+from tools.records import is_unreadable
 
 # After so much of the session timeout without the role: what is the matter? 4 s of 10 by default: a broker lets a new
 # group wait for 3 s before it gives anything to its members.
@@ -128,7 +129,9 @@ class TrainerRole:
     def _poll(self, timeout_s: float) -> None:
         message = self._consumer.poll(timeout_s)
         error = message.error() if message is not None else None
-        if error is not None and not is_partition_end(error) and failure_of(error) is Failure.REFUSED:
+        if error is None or is_partition_end(error) or is_unreadable(error):  # what the topic holds matters elsewhere
+            return
+        if failure_of(error) is Failure.REFUSED:
             raise PermanentError(
                 f"the broker at {self._settings.broker} refuses this member of the group {self._settings.app}-trainer: "
                 f"{error.str()}; correct the rights of the trainer's user, or session_timeout_s"
