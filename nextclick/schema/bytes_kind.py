@@ -31,7 +31,6 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"\x00\x00\xfe\xff", "text in UTF-32; JSON must be in UTF-8"),
     (b"\xff\xfe", _UTF_16),
     (b"\xfe\xff", _UTF_16),
-    (b"\xef\xbb\xbf", "text with a byte order mark in front; JSON must have none"),
 )
 _GLUE_BYTES = 18  # version 3, compression 0 or 5, a UUID
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")  # no text has them

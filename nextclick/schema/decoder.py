@@ -1,5 +1,6 @@
 """Turns a record into clicks, and says why when it cannot. Worker, trainer and tools all use this one function."""
 
+import codecs
 from typing import Any
 
 import msgspec
@@ -86,7 +87,7 @@ class _Decoder:
             except Undecodable as error:
                 return Rejected(RejectReason.UNDECODABLE, str(error))
         try:
-            return self._parse(value)
+            return self._parse(value.removeprefix(codecs.BOM_UTF8))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             is_framed = read_frame(value, headers) is not None
             reason = RejectReason.NEEDS_REGISTRY if is_framed else RejectReason.BAD_JSON

@@ -337,6 +337,11 @@ def test_what_has_no_envelope_is_rejected(envelope: str, value: object) -> None:
     assert isinstance(decode(value, f"envelope={envelope}"), Rejected)
 
 
+def test_a_byte_order_mark_is_passed_over() -> None:
+    """Some editors and libraries write one."""
+    assert one(decode(json.dumps(CLICK).encode("utf-8-sig"))).item_id == "lamp"
+
+
 def test_an_array_holds_the_events_of_one_user() -> None:
     """All of them, in their order."""
     decoded = decode([CLICK, CLICK | {"item_id": "bulb"}])
