@@ -56,7 +56,7 @@ def check_topic_fits(settings: Settings, n_partitions: int, decode: Decode, now_
             f"the newest records of {settings.clicks_topic!r} cannot be looked at: {error.args[0].str()}; try again"
         ) from error
     records = [
-        SampledRecord(m.key(), m.value(), m.headers(), m.timestamp()[1], m.partition(), m.offset()) for m in messages
+        SampledRecord(m.key(), m.value(), headers_of(m), m.timestamp()[1], m.partition(), m.offset()) for m in messages
     ]
     misfit = why_none_fits(records, decode, settings.clicks_topic, n_partitions, now_ms)
     if misfit is not None:
