@@ -13,6 +13,7 @@ from nextclick.schema.paths import Headers
 from nextclick.schema.plain import Decode
 from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
+from tools.records import headers_of
 from tools.topic_sample import newest_records
 
 _RECORDS = 20  # to be looked at, over all partitions
