@@ -1,0 +1,114 @@
+"""Where the kind of an event is, and which kinds are clicks."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from doctor.search.event_names import NO_CLICK, event_type_of
+from doctor.search.table import Table
+from doctor.search.words import kind_score
+from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
+from nextclick.errors import PermanentError
+from nextclick.schema.event_types import EventMap
+from nextclick.schema.ids import read_id
+from nextclick.settings import Settings
+
+MAX_NAMES = 40  # different names of events: a field with more is no kind
+MAX_NAME_CHARS = 60
+_HAS_ITEM = 0.5  # of the events of a name that is known: as many must have an item for them to be clicks
+_SURELY_HAS_ITEM = 0.9  # the same, of a name that is not known
+_KNOWN = 5.0  # what it counts that a field's values are names of events that are known
+
+
+def find_event_field(table: Table, settings: Settings) -> str | None:
+    """Give the field that names the kind of each event; None if none does, or all are views as they are."""
+    if _known_names(_names(table.column(settings.event_field))):
+        return settings.event_field
+    scored = []
+    for path in table.paths:
+        names = _names(table.column(path))
+        known = _known_names(names)
+        if known:
+            scored.append((kind_score(path) + _KNOWN * known / names.total(), path))
+    if not scored:
+        return None
+    score, best = max(scored, key=lambda each: each[0])
+    return best if score > _KNOWN / 2 else None
+
+
+def event_names(table: Table, path: str) -> Sequence[str | None]:
+    """Give the name of each event's kind; None where there is none."""
+    return [_name(value) for value in table.column(path)]
+
+
+def map_events(names: Sequence[str | None], has_item: Sequence[bool], settings: Settings) -> str | None:
+    """Give the setting `events` that takes what is a click, with its type; None when the present one does so already.
+
+    Args:
+        names: of each event's kind.
+        has_item: whether each event has an item.
+        settings: the present ones.
+    """
+    now = EventMap.parse(settings.events)
+    with_item: defaultdict[str, list[bool]] = defaultdict(list)
+    for name, has in zip(names, has_item, strict=True):
+        if name is not None:
+            with_item[name].append(has)
+    if not with_item or len(with_item) > MAX_NAMES or (settings.events and any(map(now.codes.__contains__, with_item))):
+        return None
+    kinds = {name: _kind(name, sum(has) / len(has)) for name, has in sorted(with_item.items(), key=_by_frequency)}
+    listed = {name: kind for name, kind in kinds.items() if kind is not None}
+    if not listed or (
+        len(listed) == len(kinds) and all(now.code(name) == _code(kind) for name, kind in listed.items())
+    ):
+        return None
+    text = ",".join(name if name == kind else f"{name}:{kind}" for name, kind in listed.items())
+    try:
+        is_what_is_meant = set(EventMap.parse(text).codes) == set(listed)
+    except PermanentError:
+        return None
+    return text if is_what_is_meant else None  # a name with a comma cannot be listed
+
+
+def _code(kind: str) -> int:
+    return EVENT_TYPES.index(kind) if kind in EVENT_TYPES else OTHER_EVENT
+
+
+def _by_frequency(entry: tuple[str, list[bool]]) -> tuple[int, str]:
+    name, has_item = entry
+    return -len(has_item), name
+
+
+def _kind(name: str, with_item: float) -> str | None:
+    kind = event_type_of(name)
+    if kind is NO_CLICK:
+        return None
+    if kind is None:
+        return "other" if with_item >= _SURELY_HAS_ITEM else None
+    return str(kind) if with_item >= _HAS_ITEM else None
+
+
+def _name(value: Any) -> str | None:
+    try:
+        return read_id(value) if value is not None else None
+    except ValueError:
+        return None
+
+
+def _names(column: Sequence[Any]) -> Counter[str]:
+    """Give how often each name is there; nothing where a field holds more than the few names of kinds."""
+    counts: Counter[str] = Counter()
+    for value in column:
+        if value is None:
+            continue
+        if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
+            return Counter()
+        counts[value] += 1
+        if len(counts) > MAX_NAMES:
+            return Counter()
+    return counts
+
+
+def _known_names(names: Counter[str]) -> int:
+    """Say how many events have a name that is known."""
+    return sum(number for name, number in names.items() if event_type_of(name) is not None)

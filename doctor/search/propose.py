@@ -1,0 +1,154 @@
+"""The search: a few settings under which the most records of a sample can be used.
+
+1. The envelope, by the shape of the records; the events in it become a table of fields.
+2. What names the kind of an event.
+3. The user: a field that equals the record's key, else by name; then how keys are written and which partitioner fits.
+4. The item, among the events that are clicks by their kind; then which kinds are clicks.
+5. The time.
+6. The worker's own decoder judges the outcome, and what it does not need is left out again.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from doctor.search.envelope import find_envelope
+from doctor.search.event_names import NO_CLICK, event_type_of
+from doctor.search.events import event_names, find_event_field, map_events
+from doctor.search.fields import find_item, find_time
+from doctor.search.sample import Sample, Verdict, judge
+from doctor.search.table import Table, read_table
+from doctor.search.users import find_keying, find_user
+from doctor.search.words import is_event_id
+from nextclick.errors import PermanentError
+from nextclick.settings import Settings
+
+SEARCHED = 2_000  # records; more make the search slower and hardly surer
+# What is tried to be left out, the most dangerous to have without need first. The others make clicks better, and cannot
+# be judged by how many can be used.
+_NEEDED_OR_NOT = ("partitioner", "check_key", "key_format", "envelope", "user_field", "item_field")
+
+
+class Proposal(NamedTuple):
+    """What the search found.
+
+    Attributes:
+        changes: setting name to value, as `--set` takes it; empty: nothing better was found.
+        before: what becomes of the sample under the present settings.
+        after: under the changed ones.
+        needs_rekey: why the records have to be copied with another key; empty: they need not.
+        id_field: a field that holds each event's own id, if the settings name none.
+    """
+
+    changes: Mapping[str, str]
+    before: Verdict
+    after: Verdict
+    needs_rekey: str = ""
+    id_field: str = ""
+
+
+def propose(sample: Sample, settings: Settings) -> Proposal:
+    """Find the settings that suit a sample of the clicks topic."""
+    before = judge(sample, settings)
+    few = sample.thinned(SEARCHED)
+    found, needs_rekey, id_field = _search(few, settings)
+    changes = _without_needless(few, settings, found)
+    if not changes:
+        return Proposal({}, before, before, needs_rekey, id_field)
+    return Proposal(changes, before, judge(sample, changed(settings, changes)), needs_rekey, id_field)
+
+
+def changed(settings: Settings, changes: Mapping[str, str]) -> Settings:
+    """Give settings with some values changed.
+
+    Raises:
+        PermanentError: they do not go together.
+    """
+    values = {name: value if name != "check_key" else value == "true" for name, value in changes.items()}
+    return dataclasses.replace(settings, **values)  # type: ignore[arg-type]
+
+
+def _search(sample: Sample, settings: Settings) -> tuple[dict[str, str], str, str]:
+    """Give the settings that the sample speaks for, why it must be keyed anew, and the field of the events' ids."""
+    envelope = find_envelope(sample.records)
+    table = read_table(sample.records, envelope)
+    if not table.events:
+        return {}, "", ""
+    found = {"envelope": envelope}
+    needs_rekey = ""
+    kind = find_event_field(table, settings)
+    user = find_user(table, settings)
+    if user is not None:
+        found["user_field"] = user.path
+        keying = find_keying(table, sample, settings, user)
+        found |= keying.changes
+        needs_rekey = keying.needs_rekey
+    taken = {*(user.path.split("|") if user is not None else ()), *((kind,) if kind else ())}
+    clicks = _clicks(table, kind)
+    item = find_item(clicks, settings, taken)
+    if item is not None:
+        found["item_field"] = item
+        taken |= set(item.split("|"))
+    if kind is not None and item is not None:
+        has_item = [each is not None for each in table.ids(item)]
+        names = event_names(table, kind)
+        events = map_events(names, has_item, settings)
+        if events is not None:
+            found |= {"event_field": kind, "events": events}
+        elif any(name not in (None, "view") for name in names):
+            found["event_field"] = kind
+    time = find_time(clicks, settings, sample.now_ms, taken)
+    if time is not None:
+        found["time_field"] = time
+    return found, needs_rekey, _id_field(table, settings)
+
+
+def _clicks(table: Table, kind: str | None) -> Table:
+    """Give the events that are not known to be no clicks; all, if none would be left."""
+    if kind is None:
+        return table
+    names = event_names(table, kind)
+    clicks = table.where(
+        lambda place: names[place] is None or event_type_of(names[place] or "") not in (NO_CLICK, None)
+    )
+    return clicks if clicks.events else table
+
+
+def _id_field(table: Table, settings: Settings) -> str:
+    """Give a field that holds an id of each event's own, if the settings name none."""
+    if settings.id_field:
+        return ""
+    for path in table.paths:
+        ids = [each for each in table.ids(path) if each is not None]
+        # A client's retries are the same event again: a few repeat.
+        if is_event_id(path) and len(ids) > 20 and len(ids) >= len(set(ids)) >= 0.9 * len(table.events):
+            return path
+    return ""
+
+
+def _without_needless(sample: Sample, settings: Settings, found: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what is as it was, and then what the records can be used without."""
+    texts = {
+        name: str(value).lower() if isinstance(value, bool) else value for name, value in _values(settings).items()
+    }
+    changes = {name: value for name, value in found.items() if texts[name] != value}
+    try:
+        most = judge(sample, changed(settings, changes)).used
+    except PermanentError:  # two fields at one place, say
+        return {}
+    for name in _NEEDED_OR_NOT:
+        fewer = {each: value for each, value in changes.items() if each != name}
+        if name in changes and _used(sample, settings, fewer) >= most:
+            changes = fewer
+    return changes
+
+
+def _used(sample: Sample, settings: Settings, changes: Mapping[str, str]) -> int:
+    try:
+        return judge(sample, changed(settings, changes)).used
+    except PermanentError:
+        return -1
+
+
+def _values(settings: Settings) -> dict[str, object]:
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
