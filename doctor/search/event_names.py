@@ -44,7 +44,7 @@ _RULES = (  # the first that fits counts
         "purchase purchased order ordered buy bought transaction sale sold payment paid conversion",
         "view viewed start started",
     ),
-    _rule("cart", "addtocart addtobasket addtobag atc cart basket bag trolley", "view viewed open opened"),
+    _rule("cart", "add added addtocart addtobasket addtobag atc cart basket bag trolley", "view viewed open opened"),
     _rule("search", "search searched query"),
     _rule("play", "play played listen listened watch watched stream streamed"),
     _rule(NO_CLICK, "list cart checkout category home"),

@@ -26,7 +26,9 @@ from nextclick.settings import Settings
 SEARCHED = 2_000  # records; more make the search slower and hardly surer
 # What is tried to be left out, the most dangerous to have without need first. The others make clicks better, and cannot
 # be judged by how many can be used.
-_NEEDED_OR_NOT = ("partitioner", "check_key", "key_format", "envelope", "user_field", "item_field")
+_OF_THE_KEY = ("partitioner", "check_key", "key_format")
+_NEEDED_OR_NOT = (*_OF_THE_KEY, "envelope", "user_field", "item_field")
+_USABLE = 0.5  # of the records: with fewer that can be used as they are, a copy with other keys is the remedy
 
 
 class Proposal(NamedTuple):
@@ -36,7 +38,8 @@ class Proposal(NamedTuple):
         changes: setting name to value, as `--set` takes it; empty: nothing better was found.
         before: what becomes of the sample under the present settings.
         after: under the changed ones.
-        needs_rekey: why the records have to be copied with another key; empty: they need not.
+        needs_rekey: why some or all records have to be copied with another key; empty: they need not.
+        is_after_rekey: whether `changes` and `after` are for the copy: the topic as it is can hardly be used.
         id_field: a field that holds each event's own id, if the settings name none.
     """
 
@@ -44,6 +47,7 @@ class Proposal(NamedTuple):
     before: Verdict
     after: Verdict
     needs_rekey: str = ""
+    is_after_rekey: bool = False
     id_field: str = ""
 
 
@@ -53,9 +57,13 @@ def propose(sample: Sample, settings: Settings) -> Proposal:
     few = sample.thinned(SEARCHED)
     found, needs_rekey, id_field = _search(few, settings)
     changes = _without_needless(few, settings, found)
-    if not changes:
-        return Proposal({}, before, before, needs_rekey, id_field)
-    return Proposal(changes, before, judge(sample, changed(settings, changes)), needs_rekey, id_field)
+    after = judge(sample, changed(settings, changes)) if changes else before
+    if not needs_rekey or after.used >= _USABLE * max(1, len(sample.records)):
+        return Proposal(changes, before, after, needs_rekey, False, id_field)
+    # In the copy every record has its user as key, and is in the partition that the setting gives.
+    copied = dataclasses.replace(settings, check_key=False, partitioner="none")
+    changes = _without_needless(few, copied, {name: found[name] for name in found if name not in _OF_THE_KEY})
+    return Proposal(changes, before, judge(sample, changed(copied, changes)), needs_rekey, True, id_field)
 
 
 def changed(settings: Settings, changes: Mapping[str, str]) -> Settings:

@@ -12,6 +12,53 @@ from tools.files import make_folder, write_whole
 NEEDED_BYTES = 64 * 1024**2  # two write buffers of RocksDB and its log: with less a worker fails in minutes
 
 
+def read_note(path: Path, name: str) -> str:
+    """Give what a worker's folder notes of whose it is; empty if nothing: a power failure can leave a name alone.
+
+    Args:
+        path: the folder.
+        name: `app`, or `changelog`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    note = path / name
+    return note.read_text() if note.exists() else ""
+
+
+def refuse_other_app(path: Path, noted: str, app: str) -> None:
+    """Refuse a folder that holds states of another application.
+
+    Raises:
+        PermanentError: it does.
+    """
+    if noted != app:
+        raise PermanentError(
+            f"data_dir {path} expects the application {app!r}, found states of {noted!r}; "
+            "choose another with --set data_dir=PATH"
+        )
+
+
+def refuse_other_changelog(path: Path, noted: str, topic: str, topic_id: str) -> None:
+    """Refuse a folder that holds a copy of another changelog.
+
+    Args:
+        path: the folder.
+        noted: the id of the changelog that it is a copy of.
+        topic: the changelog's name, for the message.
+        topic_id: Kafka's.
+
+    Raises:
+        PermanentError: it does.
+    """
+    if noted != topic_id:
+        raise PermanentError(
+            f"data_dir {path} expects the topic {topic} of id {noted} that its states are a copy of, found "
+            f"one of id {topic_id}: it was created anew, or is in another cluster. Delete the folder (the states "
+            "are restored from the topic), or choose another with --set data_dir=PATH"
+        )
+
+
 class DataDir:
     """Holds the lock on a worker's folder for as long as the process lives."""
 
@@ -62,12 +109,7 @@ class DataDir:
             noted = self._note("changelog", topic_id)
         except OSError as error:
             raise self._unusable(error) from error
-        if noted != topic_id:
-            raise PermanentError(
-                f"data_dir {self.path} expects the topic {topic} of id {noted} that its states are a copy of, found "
-                f"one of id {topic_id}: it was created anew, or is in another cluster. Delete the folder (the states "
-                "are restored from the topic), or choose another with --set data_dir=PATH"
-            )
+        refuse_other_changelog(self.path, noted, topic, topic_id)
 
     def _take_lock(self) -> None:
         try:
@@ -79,19 +121,13 @@ class DataDir:
             ) from None
 
     def _claim(self, app: str) -> None:
-        owner = self._note("app", app)
-        if owner != app:
-            raise PermanentError(
-                f"data_dir {self.path} expects the application {app!r}, found states of {owner!r}; "
-                "choose another with --set data_dir=PATH"
-            )
+        refuse_other_app(self.path, self._note("app", app), app)
 
     def _note(self, name: str, text: str) -> str:
         """Write a note unless there is one; gives what is noted."""
-        note = self.path / name
-        if not note.exists() or not note.read_text():  # a power failure can leave a name without its text
-            write_whole(note, text.encode())  # a full disk must not leave half a name
-        return note.read_text()
+        if not read_note(self.path, name):
+            write_whole(self.path / name, text.encode())  # a full disk must not leave half a name
+        return read_note(self.path, name)
 
     def _unusable(self, error: OSError) -> PermanentError:
         remedy = "free some space" if error.errno == errno.ENOSPC else "choose another with --set data_dir=PATH"

@@ -64,14 +64,18 @@ def refuse_other_topic(settings: Settings, noted: TopicIdentity, now: TopicIdent
         )
 
 
-def read_identity(settings: Settings) -> tuple[TopicIdentity | None, int]:
+def read_identity(settings: Settings, *, remember: bool = True) -> tuple[TopicIdentity | None, int]:
     """Give the newest note, if there is one, and how many records stand before the first: states from before notes.
+
+    Args:
+        settings: of the application.
+        remember: tell the broker where a note was found that takes long to find; without it nothing is written.
 
     Raises:
         PermanentError: there is something else in its place.
         TemporaryError: the broker does not answer.
     """
-    with _changelog(settings) as changelog:
+    with _changelog(settings, remember) as changelog:
         newest, n_before = changelog.find(0)
         while newest is not None and newest.partitions < changelog.partitions:
             later, _ = changelog.find(newest.partitions)
@@ -106,8 +110,9 @@ def write_identity(settings: Settings, identity: TopicIdentity) -> None:
 class _Changelog:
     """Looks for notes in the partitions of a changelog."""
 
-    def __init__(self, settings: Settings, consumer: Consumer) -> None:
+    def __init__(self, settings: Settings, consumer: Consumer, remember: bool) -> None:
         self._settings = settings
+        self._remembers = remember
         self._topic = settings.changelog_topic
         self._consumer = consumer
         self._admin = AdminClient(librdkafka_config(settings))
@@ -160,6 +165,8 @@ class _Changelog:
         return int(place.offset)
 
     def _remember(self, partition: int, offset: int) -> None:
+        if not self._remembers:
+            return
         with suppress(KafkaException):
             self._consumer.commit(offsets=[TopicPartition(self._topic, partition, offset)], asynchronous=False)
 
@@ -174,11 +181,11 @@ class _Changelog:
 
 
 @contextmanager
-def _changelog(settings: Settings) -> Iterator[_Changelog]:
+def _changelog(settings: Settings, remember: bool) -> Iterator[_Changelog]:
     quick = {"enable.partition.eof": True, "fetch.wait.max.ms": _FETCH_WAIT_MS}
     consumer = Consumer(consumer_config(settings, f"{settings.app}-start") | quick)
     try:
-        yield _Changelog(settings, consumer)
+        yield _Changelog(settings, consumer, remember)
     except KafkaException as error:
         raise _no_answer(settings, error.args[0].str()) from error
     finally:

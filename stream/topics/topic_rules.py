@@ -21,10 +21,12 @@ class TopicFacts:
     Attributes:
         config: values by Kafka's names.
         replicas: the fewest of its partitions.
+        partitions: how many it has.
     """
 
     config: Mapping[str, str]
     replicas: int
+    partitions: int
 
     @property
     def policies(self) -> set[str]:
@@ -39,7 +41,7 @@ class _Rule(NamedTuple):
 
 
 def refusals(settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
-    """Give a line for every topic with which a worker must not start."""
+    """Give a line for every topic of those that are there with which a worker must not start."""
     rules = (
         _Rule(settings.clicks_topic, False, "compaction takes clicks before they are read"),
         _Rule(
@@ -51,21 +53,22 @@ def refusals(settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
     return [
         f"topic {topic} expects cleanup.policy={'compact' if compacted else 'delete'}, "
         f"found {topics[topic].config['cleanup.policy']!r}: {because}; alter the topic's configuration"
-        for topic, compacted, because in rules
+        for topic, compacted, because in (rule for rule in rules if rule.topic in topics)
         if (topics[topic].policies != {"compact"} if compacted else "compact" in topics[topic].policies)
     ]
 
 
 def warnings(settings: Settings, topics: Mapping[str, TopicFacts], n_brokers: int) -> list[str]:
-    """Give a line for everything that weakens what is promised."""
+    """Give a line for everything that weakens what is promised, of the topics that are there."""
     found = []
-    if "compact" not in topics[settings.recommendations_topic].policies:
+    updates, changelog = topics.get(settings.recommendations_topic), topics.get(settings.changelog_topic)
+    if updates is not None and "compact" not in updates.policies:
         found.append(
             f"topic {settings.recommendations_topic} should have cleanup.policy=compact,delete, "
-            f"has {topics[settings.recommendations_topic].config['cleanup.policy']!r}: "
+            f"has {updates.config['cleanup.policy']!r}: "
             "it grows with every click, and whoever reads it from the beginning reads outdated lists"
         )
-    lag_ms = int(topics[settings.changelog_topic].config["min.compaction.lag.ms"])
+    lag_ms = int(changelog.config["min.compaction.lag.ms"]) if changelog is not None else HOUR_MS
     if lag_ms < HOUR_MS:
         found.append(
             f"topic {settings.changelog_topic} should have min.compaction.lag.ms={HOUR_MS} or more, has {lag_ms}: a "

@@ -35,6 +35,32 @@ class TopicPlan:
     config: dict[str, str]
 
 
+class ExaminedTopics(NamedTuple):
+    """The topics as they are, and what a start would say of them.
+
+    Attributes:
+        refusals: a line for everything with which a worker must not start.
+        warnings: a line for everything that weakens a promise.
+        facts: of the topics that are there.
+        ids: Kafka's ids of them, other ones whenever a topic is created.
+        clicks: the clicks topic; None when it is missing.
+        is_noted: whether the changelog says what its states are made from.
+        n_before: records of the changelog that stand before that note, or without one.
+        brokers: how many there are.
+        cluster_id: Kafka's id of the cluster.
+    """
+
+    refusals: list[str]
+    warnings: list[str]
+    facts: Mapping[str, TopicFacts]
+    ids: Mapping[str, str]
+    clicks: TopicIdentity | None
+    is_noted: bool
+    n_before: int
+    brokers: int
+    cluster_id: str
+
+
 class CheckedTopics(NamedTuple):
     """What a worker has to know of its topics.
 
@@ -65,22 +91,56 @@ class Topics:
             PermanentError: a topic is missing or does not fit.
             TemporaryError: the broker does not answer.
         """
-        return self._check(self._metadata())
+        return self._accept(self._examine(self._metadata()))
 
-    def _check(self, metadata: Any) -> CheckedTopics:
-        plans = self._plans(metadata)
+    def examine(self) -> ExaminedTopics:
+        """Say what `check` would refuse and warn of; changes nothing.
+
+        Raises:
+            PermanentError: the broker refuses to describe the topics.
+            TemporaryError: the broker does not answer.
+        """
+        return self._examine(self._metadata(), remember=False)
+
+    def _accept(self, examined: ExaminedTopics) -> CheckedTopics:
+        for refusal in examined.refusals:
+            raise PermanentError(refusal)
+        for warning in examined.warnings:
+            _log.warning(warning)
+        clicks, changelog = examined.clicks, self._settings.changelog_topic
+        assert clicks is not None  # or it would have been refused
+        if not examined.is_noted:
+            write_identity(self._settings, clicks)
+            if examined.n_before:
+                taken = "topic %s does not say which clicks its states were made from: taken for topic %s as it is now"
+                _log.warning(taken, changelog, clicks.topic)
+        return CheckedTopics(clicks, examined.ids[changelog])
+
+    def _examine(self, metadata: Any, *, remember: bool = True) -> ExaminedTopics:
+        plans, clicks_topic = self._plans(metadata), self._settings.clicks_topic
         missing = [plan.name for plan in plans if plan.name not in metadata.topics]
+        described = self._describe([plan.name for plan in plans if plan.name not in missing])
+        ids = {name: str(topic.topic_id) for name, topic in described.items()}
+        facts = self._facts(described)
+        clicks = None
+        if clicks_topic in facts:
+            clicks = TopicIdentity(clicks_topic, ids[clicks_topic], facts[clicks_topic].partitions)
+        lines, noted, n_before = [], None, 0
         if missing:
-            raise PermanentError(
+            lines.append(
                 f"expected the topics {', '.join(missing)} at {self._settings.broker}, found none of that name; "
                 "run `nextclick topics`"
             )
-        clicks = self._settings.clicks_topic
-        described = self._describe([plan.name for plan in plans])
-        identity = TopicIdentity(clicks, str(described[clicks].topic_id), len(described[clicks].partitions))
-        self._check_config(described, len(metadata.brokers))
-        self._check_identity(identity, {plan.name: plan.partitions for plan in plans}, described)
-        return CheckedTopics(identity, str(described[self._settings.changelog_topic].topic_id))
+        lines += refusals(self._settings, facts)
+        if clicks is not None and self._settings.changelog_topic in facts:
+            noted, n_before = read_identity(self._settings, remember=remember)
+            lines += _refusal_of_note(self._settings, noted, clicks)
+        if clicks is not None:
+            lines += _wrong_counts(facts, {plan.name: plan.partitions for plan in plans}, clicks.topic)
+        n_brokers = len(metadata.brokers)
+        weak = warnings(self._settings, facts, n_brokers)
+        cluster_id = str(metadata.cluster_id or "")
+        return ExaminedTopics(lines, weak, facts, ids, clicks, noted is not None, n_before, n_brokers, cluster_id)
 
     def create(self) -> list[str]:
         """Create what is missing; topics that exist are checked and left as they are.
@@ -111,7 +171,7 @@ class Topics:
                     raise self._no_answer(error) from error
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise PermanentError(f"topic {name} could not be created: {error.args[0].str()}") from error
-        self._check(self._metadata_with(created))
+        self._accept(self._examine(self._metadata_with(created)))
         return list(created)
 
     def _metadata_with(self, names: Collection[str]) -> Any:
@@ -168,45 +228,45 @@ class Topics:
         )
 
     def _describe(self, names: list[str]) -> dict[str, Any]:
+        if not names:
+            return {}
         topics = TopicCollection(names)
         return self._answers(lambda: self._admin.describe_topics(topics, request_timeout=ANSWER_S))
 
-    def _check_identity(
-        self, identity: TopicIdentity, partitions: Mapping[str, int], described: Mapping[str, Any]
-    ) -> None:
-        changelog = self._settings.changelog_topic
-        noted, n_before = read_identity(self._settings)
-        if noted is not None:
-            refuse_other_topic(self._settings, noted, identity)
-        for name, needed in partitions.items():
-            found = len(described[name].partitions)
-            if found != needed:
-                raise PermanentError(
-                    f"topic {name} has {found} partitions and needs {needed}: as many as {identity.topic}, but for "
-                    "models, which has 1; use another topic name, or create it anew"
-                )
-        if noted is None:
-            write_identity(self._settings, identity)
-            if n_before:
-                taken = "topic %s does not say which clicks its states were made from: taken for topic %s as it is now"
-                _log.warning(taken, changelog, identity.topic)
-
-    def _check_config(self, described: dict[str, Any], n_brokers: int) -> None:
+    def _facts(self, described: Mapping[str, Any]) -> dict[str, TopicFacts]:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in described]
+        if not resources:
+            return {}
         configs = self._answers(lambda: self._admin.describe_configs(resources, request_timeout=ANSWER_S))
-        facts = {
+        return {
             resource.name: TopicFacts(
                 {name: entry.value for name, entry in config.items()},
                 min(len(partition.replicas) for partition in described[resource.name].partitions),
+                len(described[resource.name].partitions),
             )
             for resource, config in configs.items()
         }
-        for refusal in refusals(self._settings, facts):
-            raise PermanentError(refusal)
-        for warning in warnings(self._settings, facts, n_brokers):
-            _log.warning(warning)
 
     def _remember_error(self, error: KafkaError) -> None:
         # A failed login shows first as such and then as "all brokers down": the first says more.
         if not self._last_error or error.code() == KafkaError._AUTHENTICATION:
             self._last_error = error.str()
+
+
+def _refusal_of_note(settings: Settings, noted: TopicIdentity | None, clicks: TopicIdentity) -> list[str]:
+    if noted is None:
+        return []
+    try:
+        refuse_other_topic(settings, noted, clicks)
+    except PermanentError as refusal:
+        return [str(refusal)]
+    return []
+
+
+def _wrong_counts(facts: Mapping[str, TopicFacts], needed: Mapping[str, int], clicks: str) -> list[str]:
+    return [
+        f"topic {name} has {facts[name].partitions} partitions and needs {needed[name]}: as many as {clicks}, but for "
+        "models, which has 1; use another topic name, or create it anew"
+        for name in needed
+        if name in facts and facts[name].partitions != needed[name]
+    ]

@@ -14,8 +14,8 @@ def topics(replicas: int, in_sync: int) -> dict[str, TopicFacts]:
         "min.insync.replicas": "2",
     }
     names = (SETTINGS.clicks_topic, SETTINGS.recommendations_topic, SETTINGS.rejected_topic, SETTINGS.models_topic)
-    changelog = TopicFacts(config | {"min.insync.replicas": str(in_sync)}, replicas)
-    return {name: TopicFacts(config, 3) for name in names} | {SETTINGS.changelog_topic: changelog}
+    changelog = TopicFacts(config | {"min.insync.replicas": str(in_sync)}, replicas, 4)
+    return {name: TopicFacts(config, 3, 4) for name in names} | {SETTINGS.changelog_topic: changelog}
 
 
 def test_three_brokers_that_share_everything_raise_no_warning() -> None:
