@@ -69,6 +69,12 @@ def _demo() -> click.Command:
     return demo
 
 
+def _doctor() -> click.Command:
+    from doctor.cli import doctor
+
+    return doctor
+
+
 def _settings() -> click.Command:
     from cli.settings_command import settings
 
@@ -87,6 +93,7 @@ COMMANDS: dict[str, tuple[Callable[[], click.Command], str]] = {
     "send": (_send, "Send one click and print the list that comes back."),
     "kafka": (_kafka, "Run a local Apache Kafka."),
     "demo": (_demo, "See it all at work: broker, worker, trainer and simulator."),
+    "doctor": (_doctor, "Say what does not fit, and which settings would mend it."),
     "settings": (_settings, "List every setting, its value and where that comes from."),
 }
 

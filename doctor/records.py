@@ -1,0 +1,115 @@
+"""What becomes of the records of the clicks topic, and the settings that would mend it, as findings. Pure."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from doctor.findings import Finding, Level, plural
+from doctor.search.propose import Proposal
+from doctor.search.sample import Verdict
+from nextclick.clicks import IgnoreReason, RejectReason
+from nextclick.settings import Settings
+
+_ABOUT = "clicks"
+_FEW = 0.01  # of the records: fewer are mistakes of a client's
+_OURS = "nextclick-clicks"  # a name for the copy with other keys
+
+
+def check_records(settings: Settings, proposal: Proposal, given: Sequence[str]) -> list[Finding]:
+    """Say what is used, what is not and why, and what would mend it.
+
+    Args:
+        settings: as they are.
+        proposal: what the search found.
+        given: what the command line gave, to be repeated in the line that is to be pasted.
+    """
+    before, topic = proposal.before, settings.clicks_topic
+    n_records = before.usage.records
+    if not n_records:
+        advice = "send some, with your producer or `nextclick send USER ITEM`, and ask again"
+        return [Finding(Level.NOTE, _ABOUT, f"the topic {topic} has no records to look at", advice)]
+    findings = [_summary(before, topic), *_reasons(before)]
+    if proposal.needs_rekey:
+        findings.append(_rekey(proposal, topic, given))
+    elif proposal.changes:
+        findings.append(_changes(proposal, given))
+    elif before.used < (1 - _FEW) * n_records - _ignored(before):
+        found = "no settings were found under which more of these records can be used"
+        findings.append(Finding(Level.NOTE, _ABOUT, found, "look at the reasons above"))
+    if proposal.id_field:
+        findings.append(
+            Finding(
+                Level.NOTE,
+                _ABOUT,
+                f"events have an id of their own at {proposal.id_field}, and id_field is not set: an event that a "
+                "client sends twice counts twice",
+                f"--set {shlex.quote(f'id_field={proposal.id_field}')} applies it once",
+            )
+        )
+    return findings
+
+
+def _summary(verdict: Verdict, topic: str) -> Finding:
+    n_records, ignored = verdict.usage.records, _ignored(verdict)
+    level = Level.OK
+    if verdict.rejected >= _FEW * n_records:
+        level = Level.WARNING
+    if not verdict.used:
+        level = Level.ERROR if verdict.rejected else Level.WARNING
+    passed_over = f", {ignored:,} passed over" if ignored else ""
+    found = f"of the newest {plural(n_records, 'record')} of {topic}, {verdict.used:,} would be applied"
+    return Finding(level, _ABOUT, f"{found}{passed_over}, {verdict.rejected:,} rejected")
+
+
+def _reasons(verdict: Verdict) -> list[Finding]:
+    findings = []
+    for reason, number in verdict.usage.by_reason.most_common():
+        is_odd = isinstance(reason, RejectReason) and number >= _FEW * verdict.usage.records
+        detail = f": {verdict.details[reason]}" if verdict.details[reason] else ""
+        what = "rejected" if isinstance(reason, RejectReason) else "passed over"
+        advice = verdict.usage.remedy(reason) if isinstance(reason, RejectReason) else ""
+        level = Level.WARNING if is_odd else Level.NOTE
+        findings.append(Finding(level, _ABOUT, f"{number:,} {what} as {reason.value}{detail}", advice))
+    return findings
+
+
+def _changes(proposal: Proposal, given: Sequence[str]) -> Finding:
+    before, after = proposal.before, proposal.after
+    if after.used > before.used or before.rejected > after.rejected:
+        level = Level.WARNING
+        found = f"other settings suit these records: {after.used:,} would be applied"
+        if _ignored(after):
+            found += f", {_ignored(after):,} passed over because they are no clicks"
+        found += f", {after.rejected:,} rejected"
+    else:
+        level = Level.NOTE
+        found = f"all can be used, and say more than the settings read: {', '.join(proposal.changes)}"
+    return Finding(level, _ABOUT, found, command("stream", given, proposal.changes))
+
+
+def _rekey(proposal: Proposal, topic: str, given: Sequence[str]) -> Finding:
+    rekey = command("rekey", given, proposal.changes, [topic, "--to", _OURS])
+    stream = command("stream", given, {**proposal.changes, "clicks_topic": _OURS})
+    found = f"a user's clicks are not all in one partition under the user's key: {proposal.needs_rekey}"
+    if proposal.is_after_rekey:
+        found += f"; of a copy with the user as key {proposal.after.used:,} would be applied"
+        return Finding(Level.WARNING, _ABOUT, found, f"copy them: {rekey}\nthen read the copy: {stream}")
+    found += f"; as it is {proposal.after.used:,} would be applied"
+    as_it_is = f"read them as they are: {command('stream', given, proposal.changes)}\nor " if proposal.changes else ""
+    return Finding(Level.WARNING, _ABOUT, found, f"{as_it_is}copy them: {rekey}\nthen read the copy: {stream}")
+
+
+def command(name: str, given: Sequence[str], changes: Mapping[str, str], arguments: Sequence[str] = ()) -> str:
+    """Give a command line that can be pasted.
+
+    Args:
+        name: of the command.
+        given: options as they were given.
+        changes: settings to be given besides.
+        arguments: of the command itself.
+    """
+    options = [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
+    return shlex.join(["nextclick", name, *arguments, *given, *options])
+
+
+def _ignored(verdict: Verdict) -> int:
+    return sum(number for reason, number in verdict.usage.by_reason.items() if isinstance(reason, IgnoreReason))
