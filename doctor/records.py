@@ -27,7 +27,8 @@ def check_records(settings: Settings, proposal: Proposal, given: Sequence[str]) 
     if not n_records:
         advice = "send some, with your producer or `nextclick send USER ITEM`, and ask again"
         return [Finding(Level.NOTE, _ABOUT, f"the topic {topic} has no records to look at", advice)]
-    findings = [_summary(before, topic), *_reasons(before)]
+    is_mended = bool(proposal.changes or proposal.needs_rekey)
+    findings = [_summary(before, topic), *_reasons(before, is_mended)]
     if proposal.needs_rekey:
         findings.append(_rekey(proposal, topic, given))
     elif proposal.changes:
@@ -60,13 +61,14 @@ def _summary(verdict: Verdict, topic: str) -> Finding:
     return Finding(level, _ABOUT, f"{found}{passed_over}, {verdict.rejected:,} rejected")
 
 
-def _reasons(verdict: Verdict) -> list[Finding]:
+def _reasons(verdict: Verdict, is_mended: bool) -> list[Finding]:
+    """Say why records are not used; what to do, only where the search did not find it."""
     findings = []
     for reason, number in verdict.usage.by_reason.most_common():
         is_odd = isinstance(reason, RejectReason) and number >= _FEW * verdict.usage.records
         detail = f": {verdict.details[reason]}" if verdict.details[reason] else ""
         what = "rejected" if isinstance(reason, RejectReason) else "passed over"
-        advice = verdict.usage.remedy(reason) if isinstance(reason, RejectReason) else ""
+        advice = "" if is_mended or isinstance(reason, IgnoreReason) else verdict.usage.remedy(reason)
         level = Level.WARNING if is_odd else Level.NOTE
         findings.append(Finding(level, _ABOUT, f"{number:,} {what} as {reason.value}{detail}", advice))
     return findings

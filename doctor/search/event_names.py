@@ -61,5 +61,6 @@ def event_type_of(name: str) -> str | NoClick | None:
     if name in EVENT_TYPES:
         return name
     words = {word for word in _SPLIT.split(_CAMEL.sub(" ", name).lower()) if word and not _TAIL_VERSION.match(word)}
+    words |= {word.removesuffix("s") for word in words}
     rule = next((rule for rule in _RULES if words & rule.any_of and not words & rule.none_of), None)
     return rule.kind if rule is not None else None

@@ -18,6 +18,7 @@ MAX_NAME_CHARS = 60
 _HAS_ITEM = 0.5  # of the events of a name that is known: as many must have an item for them to be clicks
 _SURELY_HAS_ITEM = 0.9  # the same, of a name that is not known
 _KNOWN = 5.0  # what it counts that a field's values are names of events that are known
+_VARIETY, _MAX_VARIETY = 3.0, 3  # what each further name counts
 
 
 def find_event_field(table: Table, settings: Settings) -> str | None:
@@ -29,11 +30,13 @@ def find_event_field(table: Table, settings: Settings) -> str | None:
         names = _names(table.column(path))
         known = _known_names(names)
         if known:
-            scored.append((kind_score(path) + _KNOWN * known / names.total(), path))
+            variety = min(len(names), _MAX_VARIETY)  # a field that says the same of all events tells nothing
+            scored.append((kind_score(path) + _KNOWN * known / names.total() + _VARIETY * (variety - 1), path))
     if not scored:
         return None
     score, best = max(scored, key=lambda each: each[0])
-    return best if score > _KNOWN / 2 else None
+    says_something = any(event_type_of(name) != "view" for name in _names(table.column(best)))
+    return best if says_something and score > _KNOWN / 2 else None
 
 
 def event_names(table: Table, path: str) -> Sequence[str | None]:

@@ -10,6 +10,7 @@ from nextclick.schema.times import read_time_ms, record_time_ms
 from nextclick.settings import Settings
 
 WORKS = 0.95  # of the events: a field that fits so many is good as it is
+_MOST = 0.5  # of the events must have a time for it to be their time
 SOME = 0.02  # of the events: an alternative must add as many
 _NEAR_MS = 7 * 24 * 3600 * 1000
 _YEAR_2000_MS = 946_684_800_000
@@ -73,7 +74,14 @@ def _nameless_item(table: Table, without: Collection[str]) -> str | None:
 
 
 def find_time(table: Table, settings: Settings, now_ms: int, without: Collection[str]) -> str | None:
-    """Give the best place of the event time: the present one if it holds times; None if no field looks like it."""
+    """Give the best place of the event time: the present one if it holds times; None if no field looks like it.
+
+    Args:
+        table: the events that are clicks.
+        settings: the present ones.
+        now_ms: the reader's clock.
+        without: fields that are something else. Beside them is where the time often is.
+    """
     current = _readable(table, settings.time_field, now_ms)
     if current >= WORKS:
         return settings.time_field
@@ -82,13 +90,23 @@ def find_time(table: Table, settings: Settings, now_ms: int, without: Collection
     best, best_score = None, 0.0
     for path in table.paths:
         readable = 0.0 if path in without else _readable(table, path, now_ms)
-        name = time_score(path)
-        if readable < 0.5 or readable <= current or not (name or _is_text(table, path)):
+        if readable < _MOST or readable <= current:
             continue
-        score = max(name, 1.0) + 4 * readable + 3 * _near(table, path)
+        name, near = time_score(path), _near(table, path)
+        if not name and not _is_text(table, path) and near < WORKS:
+            continue  # a number of no such name, which could be anything
+        is_beside = any(_is_beside(path, each) for each in without)
+        score = max(name, 1.0) + 4 * readable + 3 * near + 2 * is_beside
         if score > best_score:
             best, best_score = path, score
     return best
+
+
+def _is_beside(path: str, other: str) -> bool:
+    """Tell whether two fields are in the same part of an event."""
+    if "." in path and "." in other:
+        return path.split(".")[0] == other.split(".")[0]
+    return "." not in path and "." not in other
 
 
 def _readable(table: Table, path: str, now_ms: int) -> float:
@@ -114,7 +132,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _is_text(table: Table, path: str) -> bool:
-    """Tell whether a field holds times that are written out: no number is taken for a time without its name."""
+    """Tell whether a field holds times that are written out."""
     value = next((each for each in table.column(path) if each is not None), None)
     return isinstance(value, str) and not value.replace(".", "").isdigit()
 

@@ -18,16 +18,14 @@ from doctor.search.events import event_names, find_event_field, map_events
 from doctor.search.fields import find_item, find_time
 from doctor.search.sample import Sample, Verdict, judge
 from doctor.search.table import Table, read_table
-from doctor.search.users import find_keying, find_user
+from doctor.search.users import Keying, find_keying, find_user
 from doctor.search.words import is_event_id
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
 
 SEARCHED = 2_000  # records; more make the search slower and hardly surer
-# What is tried to be left out, the most dangerous to have without need first. The others make clicks better, and cannot
-# be judged by how many can be used.
-_OF_THE_KEY = ("partitioner", "check_key", "key_format")
-_NEEDED_OR_NOT = (*_OF_THE_KEY, "envelope", "user_field", "item_field")
+# What is tried to be left out, the most dangerous to have without need first.
+_NEEDED_OR_NOT = ("partitioner", "check_key", "key_format", "envelope", "user_field", "item_field")
 _USABLE = 0.5  # of the records: with fewer that can be used as they are, a copy with other keys is the remedy
 
 
@@ -55,15 +53,15 @@ def propose(sample: Sample, settings: Settings) -> Proposal:
     """Find the settings that suit a sample of the clicks topic."""
     before = judge(sample, settings)
     few = sample.thinned(SEARCHED)
-    found, needs_rekey, id_field = _search(few, settings)
+    found = _search(few, settings)
     changes = _without_needless(few, settings, found)
     after = judge(sample, changed(settings, changes)) if changes else before
-    if not needs_rekey or after.used >= _USABLE * max(1, len(sample.records)):
-        return Proposal(changes, before, after, needs_rekey, False, id_field)
+    if not found.needs_rekey or after.used >= _USABLE * max(1, len(sample.records)):
+        return Proposal(changes, before, after, found.needs_rekey, False, found.id_field)
     # In the copy every record has its user as key, and is in the partition that the setting gives.
     copied = dataclasses.replace(settings, check_key=False, partitioner="none")
-    changes = _without_needless(few, copied, {name: found[name] for name in found if name not in _OF_THE_KEY})
-    return Proposal(changes, before, judge(sample, changed(copied, changes)), needs_rekey, True, id_field)
+    changes = _without_needless(few, copied, found._replace(keys={}))
+    return Proposal(changes, before, judge(sample, changed(copied, changes)), found.needs_rekey, True, found.id_field)
 
 
 def changed(settings: Settings, changes: Mapping[str, str]) -> Settings:
@@ -76,39 +74,61 @@ def changed(settings: Settings, changes: Mapping[str, str]) -> Settings:
     return dataclasses.replace(settings, **values)  # type: ignore[arg-type]
 
 
-def _search(sample: Sample, settings: Settings) -> tuple[dict[str, str], str, str]:
-    """Give the settings that the sample speaks for, why it must be keyed anew, and the field of the events' ids."""
+class _Found(NamedTuple):
+    """What a sample speaks for.
+
+    Attributes:
+        fields: settings of the envelope and of the fields in it.
+        keys: settings of the keys.
+        kept: names of those that are good to have, whether or not records can be used without them.
+        needs_rekey: why it must be keyed anew.
+        id_field: the field of the events' own ids.
+    """
+
+    fields: Mapping[str, str]
+    keys: Mapping[str, str]
+    kept: frozenset[str]
+    needs_rekey: str
+    id_field: str
+
+
+_NOTHING = _Found({}, {}, frozenset(), "", "")
+
+
+def _search(sample: Sample, settings: Settings) -> _Found:
     envelope = find_envelope(sample.records)
     table = read_table(sample.records, envelope)
     if not table.events:
-        return {}, "", ""
-    found = {"envelope": envelope}
-    needs_rekey = ""
-    kind = find_event_field(table, settings)
-    user = find_user(table, settings)
+        return _NOTHING
+    fields, keying = {"envelope": envelope}, Keying({})
+    kind, user = find_event_field(table, settings), find_user(table, settings)
     if user is not None:
-        found["user_field"] = user.path
+        fields["user_field"] = user.path
         keying = find_keying(table, sample, settings, user)
-        found |= keying.changes
-        needs_rekey = keying.needs_rekey
     taken = {*(user.path.split("|") if user is not None else ()), *((kind,) if kind else ())}
     clicks = _clicks(table, kind)
     item = find_item(clicks, settings, taken)
     if item is not None:
-        found["item_field"] = item
+        fields["item_field"] = item
         taken |= set(item.split("|"))
-    if kind is not None and item is not None:
-        has_item = [each is not None for each in table.ids(item)]
-        names = event_names(table, kind)
-        events = map_events(names, has_item, settings)
-        if events is not None:
-            found |= {"event_field": kind, "events": events}
-        elif any(name not in (None, "view") for name in names):
-            found["event_field"] = kind
+        if kind is not None:
+            fields |= _kinds(table, settings, kind, item)
     time = find_time(clicks, settings, sample.now_ms, taken)
     if time is not None:
-        found["time_field"] = time
-    return found, needs_rekey, _id_field(table, settings)
+        fields["time_field"] = time
+    kept = {"time_field", "event_field", "events"}
+    if time is None and any(event.time is not None for event in table.events):
+        kept.add("envelope")
+    return _Found(fields, keying.changes, frozenset(kept), keying.needs_rekey, _id_field(table, settings))
+
+
+def _kinds(table: Table, settings: Settings, kind: str, item: str) -> dict[str, str]:
+    """Give what says which events are clicks, if anything must be said."""
+    names = event_names(table, kind)
+    events = map_events(names, [each is not None for each in table.ids(item)], settings)
+    if events is not None:
+        return {"event_field": kind, "events": events}
+    return {"event_field": kind} if any(name not in (None, "view") for name in names) else {}
 
 
 def _clicks(table: Table, kind: str | None) -> Table:
@@ -134,29 +154,27 @@ def _id_field(table: Table, settings: Settings) -> str:
     return ""
 
 
-def _without_needless(sample: Sample, settings: Settings, found: Mapping[str, str]) -> dict[str, str]:
+def _without_needless(sample: Sample, settings: Settings, found: _Found) -> dict[str, str]:
     """Leave out what is as it was, and then what the records can be used without."""
-    texts = {
-        name: str(value).lower() if isinstance(value, bool) else value for name, value in _values(settings).items()
-    }
-    changes = {name: value for name, value in found.items() if texts[name] != value}
-    try:
-        most = judge(sample, changed(settings, changes)).used
-    except PermanentError:  # two fields at one place, say
+    wanted = {**found.fields, **found.keys}
+    changes = {name: value for name, value in wanted.items() if _text(getattr(settings, name)) != value}
+    most = _used(sample, settings, changes)
+    if most < 0:  # two fields at one place, say
         return {}
     for name in _NEEDED_OR_NOT:
         fewer = {each: value for each, value in changes.items() if each != name}
-        if name in changes and _used(sample, settings, fewer) >= most:
+        if name in changes and name not in found.kept and _used(sample, settings, fewer) >= most:
             changes = fewer
     return changes
 
 
 def _used(sample: Sample, settings: Settings, changes: Mapping[str, str]) -> int:
+    """Give how many records are used under changed settings; -1 when these do not go together."""
     try:
         return judge(sample, changed(settings, changes)).used
     except PermanentError:
         return -1
 
 
-def _values(settings: Settings) -> dict[str, object]:
-    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,6 +12,7 @@ USERS: Mapping[str, float] = {
     **dict.fromkeys(("member", "shopper", "buyer", "subscriber", "viewer", "listener", "reader", "player"), 9),
     **dict.fromkeys(("account", "client", "person", "profile", "consumer", "guest", "contact", "actor", "fan"), 8),
     **dict.fromkeys(("anonymous", "anon", "subject"), 7),
+    **dict.fromkeys(("kunde", "kunden", "nutzer", "benutzer", "utilisateur", "usuario", "cliente", "utente"), 9),
     **dict.fromkeys(("cookie", "device", "browser", "session", "visit"), 4),
 }
 ITEMS: Mapping[str, float] = {
@@ -20,6 +21,7 @@ ITEMS: Mapping[str, float] = {
     **dict.fromkeys(("iid", "pid", "episode", "show", "course", "job", "news", "story", "podcast", "media"), 9),
     **dict.fromkeys(("offer", "property", "hotel", "place", "venue", "restaurant", "app", "photo", "image"), 7),
     **dict.fromkeys(("variant", "ean", "gtin", "isbn", "style", "good", "goods", "document", "doc", "post"), 7),
+    **dict.fromkeys(("artikel", "produkt", "produit", "producto", "articulo", "prodotto"), 9),
     **dict.fromkeys(("merchandise", "object", "entity", "target", "resource", "artist", "stock"), 6),
 }
 EVENTS = frozenset(
@@ -45,8 +47,8 @@ _KINDS = frozenset(
 _KIND_TAILS = frozenset({"name", "category", "label"})
 _TIMES: Mapping[str, float] = {
     **dict.fromkeys(("timestamp", "occurred", "happened"), 10),
-    **dict.fromkeys(("time", "ts", "datetime", "when", "timestampms", "moment", "clicked"), 9),
-    **dict.fromkeys(("at", "epoch", "on", "created", "date", "instant"), 7),
+    **dict.fromkeys(("time", "ts", "datetime", "when", "tstamp", "stamp", "moment", "clicked"), 9),
+    **dict.fromkeys(("at", "epoch", "on", "created", "date", "instant", "dt", "zeit", "datum", "fecha", "heure"), 7),
 }
 _OTHER_TIMES: Mapping[str, float] = {
     **dict.fromkeys(
