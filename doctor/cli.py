@@ -36,7 +36,9 @@ def doctor(settings: Settings, n_records: int, json_wanted: bool) -> None:
     from doctor.diagnosis import diagnose
     from doctor.findings import STATUS, worst
     from doctor.report import as_json, print_report
+    from tools.logs import set_up_logs
 
+    set_up_logs("doctor")
     diagnosis = diagnose(settings, n_records, _given(click.get_current_context().params))
     if json_wanted:
         click.echo(as_json(diagnosis))
