@@ -118,10 +118,7 @@ def test_the_line_for_segments_events_makes_every_click_answered(playground: Any
     n_clicks = sum(b"product_id" in value for _, value in records)
 
     assert report["set"]["user_field"] == "userId|anonymousId"
-    assert (
-        report["set"]["events"] == "Product Added:cart,Product Viewed:view"
-        or "Product Viewed:view" in report["set"]["events"]
-    )
+    assert set(report["set"]["events"].split(",")) == {"Product Added:cart", "Product Viewed:view"}
     paste_and_answer(playground, report, n_clicks)
     users = {update.user_id for update in playground.updates()}
     assert any(user.startswith("a-") for user in users)
@@ -161,7 +158,7 @@ def test_nobody_is_named_whose_clicks_are_looked_at(playground: Any) -> None:
 
 
 def test_it_only_looks(playground: Any) -> None:
-    """No topic, group, record or folder is there afterwards that was not there before, not even the changelog's note."""
+    """No topic, group, record or folder is there that was not there before, not even the changelog's note."""
     settings = playground.settings
     produce(settings, nested_events(random.Random(4)))
     admin = AdminClient(librdkafka_config(settings))
@@ -188,9 +185,8 @@ def state_of(playground: Any, admin: AdminClient) -> tuple[Any, ...]:
     """Everything of this test that could be changed."""
     settings = playground.settings
     topics = sorted(name for name in admin.list_topics(timeout=10).topics if settings.app.removesuffix("-app") in name)
-    groups = sorted(
-        group.group_id for group in admin.list_consumer_groups().result(10).valid if settings.app in group.group_id
-    )
+    groups = [group.group_id for group in admin.list_consumer_groups().result(10).valid]
+    groups = sorted(group for group in groups if settings.app in group)
     counts = {topic: playground.count(topic) for topic in topics}
     files = sorted(str(path) for path in playground.folder.rglob("*") if path.suffix != ".log")
     return topics, groups, counts, files

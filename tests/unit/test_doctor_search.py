@@ -1,0 +1,317 @@
+"""What doctor finds in topics as trackers, shops and databases write them; `tests/property` draws others."""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from doctor.search.event_names import NO_CLICK, event_type_of
+from doctor.search.propose import Proposal, changed, propose
+from doctor.search.sample import Sample, SampledRecord, judge
+from doctor.search.words import Role, id_role, tokens
+from nextclick.clicks import RejectReason
+from nextclick.hashing import partition_of
+from nextclick.settings import Settings
+
+NOW_MS = 1_764_000_000_000
+N_RECORDS = 300
+N_PARTITIONS = 4
+# Of (the record's number, the user, the item, the time in ms, chance): its key, value and headers.
+Make = Callable[[int, str, str, int, random.Random], tuple[bytes | None, Any, list[tuple[str, bytes]] | None]]
+
+
+def look_at(make: Make, *, partitioner: str = "murmur2_random", n_partitions: int = N_PARTITIONS) -> Proposal:
+    """Make a topic, and search for settings that suit it."""
+    return propose(sample_of(make, partitioner, n_partitions), Settings())
+
+
+def sample_of(make: Make, partitioner: str = "murmur2_random", n_partitions: int = N_PARTITIONS) -> Sample:
+    """Make a topic; without a key a record may be anywhere."""
+    chance, records = random.Random(7), []
+    for number in range(N_RECORDS):
+        user, item = f"u{chance.randrange(60)}", f"sku-{chance.randrange(80)}"
+        time_ms = NOW_MS - 1000 * chance.randrange(50_000)
+        key, value, headers = make(number, user, item, time_ms, chance)
+        partition = chance.randrange(n_partitions) if key is None else partition_of(key, n_partitions, partitioner)
+        data = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
+        records.append(SampledRecord(partition, number, time_ms + 200, key, data, headers))
+    return Sample(records, n_partitions, NOW_MS + 1000)
+
+
+def usual(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+    """What nextclick itself sends."""
+    event = {"user_id": user, "item_id": item, "timestamp_ms": time_ms, "event_type": "view"}
+    return user.encode(), event, None
+
+
+def test_a_topic_that_fits_is_left_alone() -> None:
+    """Whatever else could be read."""
+    found = look_at(usual)
+
+    assert found.changes == {}
+    assert found.after.used == N_RECORDS
+
+
+@pytest.mark.parametrize("partitioner", ["consistent_random", "fnv1a_random"])
+def test_only_the_partitioner_is_changed_where_only_it_is_wrong(partitioner: str) -> None:
+    """A quarter of the users are where they should be by chance."""
+    found = look_at(usual, partitioner=partitioner)
+
+    assert 0 < found.before.used < N_RECORDS / 2
+    assert found.changes == {"partitioner": partitioner}
+    assert found.after.used == N_RECORDS
+
+
+def test_google_analytics_export_is_read() -> None:
+    """Items in a list, times in microseconds; the user's first visit is not the event's time."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        event = {
+            "event_name": chance.choice(("view_item", "add_to_cart", "view_item_list", "purchase")),
+            "event_timestamp": time_ms * 1000,
+            "user_pseudo_id": user,
+            "user_first_touch_timestamp": (time_ms - 10**9) * 1000,
+            "items": [{"item_id": item, "item_name": "Lamp", "price": 1.5}, {"item_id": "other"}],
+            "geo": {"country": "Germany"},
+        }
+        return user.encode(), event, None
+
+    found = look_at(make)
+
+    assert found.changes["user_field"] == "user_pseudo_id"
+    assert found.changes["item_field"] == "items.0.item_id"
+    assert found.changes["time_field"] == "event_timestamp"
+    assert set(found.changes["events"].split(",")) == {"view_item:view", "add_to_cart:cart", "purchase"}
+    assert found.after.rejected == 0
+
+
+def test_events_without_an_item_are_passed_over_and_not_rejected() -> None:
+    """Pages and logins share the topic with clicks."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        name = chance.choice(("page_view", "product_view", "login"))
+        event: dict[str, Any] = {"event": name, "user_id": user, "ts": time_ms}
+        return user.encode(), event | ({"product": {"id": item}} if name == "product_view" else {}), None
+
+    found = look_at(make)
+
+    assert found.changes["events"] == "product_view:view"
+    assert found.after.rejected == 0
+    assert 0 < found.after.used < N_RECORDS
+
+
+def test_binary_cloudevents_are_known_by_their_headers() -> None:
+    """The envelope is kept though every field can be read without it: it has the time."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        headers = [
+            ("ce_specversion", b"1.0"),
+            ("ce_type", b"com.shop.item.viewed"),
+            ("ce_time", b"2025-11-24T15:00:00Z"),
+        ]
+        return user.encode(), {"visitorId": user, "sku": item}, headers
+
+    found = look_at(make)
+
+    assert found.changes == {"envelope": "cloudevents", "user_field": "visitorId", "item_field": "sku"}
+
+
+def test_a_table_that_debezium_follows_is_read_with_its_key() -> None:
+    """The key is an object with the user in it; deletes are no clicks."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        row = {"id": number, "customer_id": user, "product_id": item}
+        change = {"before": None, "after": row, "op": "c", "ts_ms": time_ms, "source": {"table": "clicks"}}
+        value = change if number % 5 else {**change, "before": row, "after": None, "op": "d"}
+        return json.dumps({"customer_id": user}).encode(), value, None
+
+    found = look_at(make)
+
+    assert found.changes == {
+        "envelope": "debezium",
+        "user_field": "customer_id",
+        "item_field": "product_id",
+        "key_format": "json",
+    }
+    assert found.after.used == N_RECORDS * 4 // 5
+
+
+def test_users_who_are_anonymous_at_first_are_found_by_the_key() -> None:
+    """The key has whichever id there is, in this order."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        known = user if chance.random() < 0.3 else None
+        event = {"userId": known, "anonymousId": f"a-{user}", "properties": {"product_id": item}}
+        return (known or f"a-{user}").encode(), event, None
+
+    found = look_at(make)
+
+    assert found.changes == {"user_field": "userId|anonymousId", "item_field": "properties.product_id"}
+
+
+def test_a_key_that_is_another_function_of_the_user_is_not_checked() -> None:
+    """Each user is in one partition all the same."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return hashlib.sha256(user.encode()).hexdigest().encode(), {"userId": user, "itemId": item}, None
+
+    found = look_at(make)
+
+    assert found.changes == {"user_field": "userId", "item_field": "itemId", "check_key": "false"}
+    assert found.after.used == N_RECORDS
+
+
+def test_a_key_by_country_is_not_taken_for_the_user() -> None:
+    """It equals a field of the event, as a user's key would."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        country = ("DE", "FR", "IT", "ES")[int(user[1:]) % 4]
+        return country.encode(), {"country": country, "customer": user, "product": item}, None
+
+    found = look_at(make)
+
+    assert found.changes["user_field"] == "customer"
+    assert found.changes["check_key"] == "false"
+    assert not found.needs_rekey
+
+
+def test_a_topic_that_is_keyed_by_item_has_to_be_copied() -> None:
+    """No setting brings a user's clicks together; for the copy nothing has to be set."""
+    found = look_at(
+        lambda number, user, item, time_ms, chance: (item.encode(), usual(number, user, item, 0, chance)[1], None)
+    )
+
+    assert "in several partitions" in found.needs_rekey
+    assert found.is_after_rekey
+    assert found.changes == {}
+    assert found.after.used == N_RECORDS
+
+
+def test_a_few_records_without_a_key_do_not_hide_what_the_others_need() -> None:
+    """The line for the topic as it is, and the copy for all of them."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return (None if number % 10 == 0 else user.encode()), {"user_id": user, "sku": item}, None
+
+    found = look_at(make, partitioner="consistent_random")
+
+    assert found.changes == {"item_field": "sku", "partitioner": "consistent_random"}
+    assert found.after.used == N_RECORDS * 9 // 10
+    assert found.needs_rekey == "10% of the records have no key"
+    assert not found.is_after_rekey
+
+
+def test_one_partition_needs_no_key() -> None:
+    """All clicks of a user are together there."""
+    found = look_at(
+        lambda number, user, item, time_ms, chance: (None, {"user_id": user, "item_id": item}, None), n_partitions=1
+    )
+
+    assert found.changes == {"check_key": "false", "partitioner": "none"}
+    assert not found.needs_rekey
+
+
+def test_names_in_no_language_are_found_by_what_fields_hold() -> None:
+    """The key names the user, a number near the record's time is the time, what comes again is the item."""
+    found = look_at(
+        lambda number, user, item, time_ms, chance: (user.encode(), {"a": user, "b": item, "c": time_ms // 1000}, None)
+    )
+
+    assert found.changes == {"user_field": "a", "item_field": "b", "time_field": "c"}
+
+
+def test_the_field_of_the_events_ids_is_named() -> None:
+    """Where nothing else is unique by accident."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return user.encode(), {**usual(number, user, item, time_ms, chance)[1], "event_id": f"e{number}"}, None
+
+    assert look_at(make).id_field == "event_id"
+    assert look_at(usual).id_field == ""
+
+
+def test_nothing_is_proposed_for_what_cannot_be_read() -> None:
+    """Bytes of a schema registry's."""
+    found = look_at(lambda number, user, item, time_ms, chance: (user.encode(), b"\0\0\0\0\x11\x02ab", None))
+
+    assert found.changes == {}
+    assert found.before.usage.by_reason == {RejectReason.NEEDS_REGISTRY: N_RECORDS}
+
+
+def test_settings_that_work_are_not_replaced_by_better_names() -> None:
+    """Somebody has chosen them."""
+    sample = sample_of(
+        lambda number, user, item, time_ms, chance: (
+            f"v{user}".encode(),
+            {"user_id": user, "visit": f"v{user}", "sku": item, "product_id": 5, "event": "view"},
+            None,
+        )
+    )
+    chosen = Settings(user_field="visit", item_field="sku", event_field="event")
+
+    assert propose(sample, chosen).changes == {}
+
+
+def test_what_is_proposed_is_what_judges_it() -> None:
+    """The figure that is promised is the decoder's own."""
+    sample = sample_of(lambda number, user, item, time_ms, chance: (user.encode(), {"uid": user, "sku": item}, None))
+    found = propose(sample, Settings())
+
+    assert judge(sample, changed(Settings(), found.changes)).used == found.after.used == N_RECORDS
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("Product Viewed", "view"),
+        ("add_to_cart", "cart"),
+        ("Product Added", "cart"),
+        ("AddToCart", "cart"),
+        ("remove_from_cart", NO_CLICK),
+        ("Product Removed", NO_CLICK),
+        ("Cart Viewed", NO_CLICK),
+        ("Product List Viewed", NO_CLICK),
+        ("Order Completed", "purchase"),
+        ("Order Cancelled", NO_CLICK),
+        ("Product Added to Wishlist", "like"),
+        ("com.shop.product.viewed.v2", "view"),
+        ("impression", NO_CLICK),
+        ("carts", "cart"),
+        ("pv", "view"),
+        ("quux", None),
+    ],
+)
+def test_what_an_events_name_means(name: str, meant: object) -> None:
+    """As trackers and data sets write them."""
+    assert event_type_of(name) == meant
+
+
+@pytest.mark.parametrize(
+    ("path", "role"),
+    [
+        ("user_id", Role.USER),
+        ("visitorid", Role.USER),
+        ("context.customer.id", Role.USER),
+        ("user.last_product.id", Role.ITEM),
+        ("productSku", Role.ITEM),
+        ("items.0.item_id", Role.ITEM),
+        ("order_id", Role.OTHER),
+        ("product.category_id", Role.OTHER),
+        ("product.price", Role.OTHER),
+        ("user_agent", Role.OTHER),
+        ("id", Role.OTHER),
+    ],
+)
+def test_what_a_fields_name_means(path: str, role: Role) -> None:
+    """The nearest word of a user or an item says whose id it is."""
+    assert id_role(path)[0] is role
+
+
+def test_names_are_cut_into_words() -> None:
+    """However they are written."""
+    assert tokens("event.productId") == ["event", "product", "id"]
+    assert tokens("visitorid") == ["visitor", "id"]
+    assert tokens("SKUCode") == ["sku", "code"]
