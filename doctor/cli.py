@@ -39,7 +39,7 @@ def doctor(settings: Settings, n_records: int, json_wanted: bool) -> None:
     from tools.logs import set_up_logs
 
     set_up_logs("doctor")
-    diagnosis = diagnose(settings, n_records, _given(click.get_current_context().params))
+    diagnosis = diagnose(settings, n_records, given_options(click.get_current_context().params))
     if json_wanted:
         click.echo(as_json(diagnosis))
     else:
@@ -47,7 +47,7 @@ def doctor(settings: Settings, n_records: int, json_wanted: bool) -> None:
     sys.exit(STATUS[worst(diagnosis.findings)])
 
 
-def _given(params: Mapping[str, Any]) -> list[str]:
+def given_options(params: Mapping[str, Any]) -> list[str]:
     """Repeat the settings that the command line gave, but for passwords."""
     given = ["--broker", params["broker"]] if params["broker"] else []
     for assignment in params["assignments"]:
