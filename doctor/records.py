@@ -36,6 +36,17 @@ def check_records(settings: Settings, proposal: Proposal, given: Sequence[str]) 
     elif before.used < (1 - _FEW) * n_records - _ignored(before):
         found = "no settings were found under which more of these records can be used"
         findings.append(Finding(Level.NOTE, _ABOUT, found, "look at the reasons above"))
+    if proposal.grown_from:
+        findings.append(
+            Finding(
+                Level.NOTE,
+                _ABOUT,
+                f"some of the records were written when {topic} had {proposal.grown_from} partitions: their users have "
+                "moved since",
+                "nothing where workers ran then, for `nextclick repartition` moved their states; a new application "
+                "rejects these records, and with --start latest passes over them",
+            )
+        )
     if proposal.id_field:
         findings.append(
             Finding(

@@ -18,12 +18,12 @@ from doctor.search.events import event_names, find_event_field, map_events
 from doctor.search.fields import find_item, find_time
 from doctor.search.sample import Sample, Verdict, judge
 from doctor.search.table import Table, read_table
-from doctor.search.users import Keying, find_keying, find_user
+from doctor.search.users import Keying, find_growth, find_keying, find_user
 from doctor.search.words import is_event_id
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
 
-SEARCHED = 2_000  # records; more make the search slower and hardly surer
+SEARCHED = 1_000  # records; more make the search slower and hardly surer
 # What is tried to be left out, the most dangerous to have without need first.
 _NEEDED_OR_NOT = ("partitioner", "check_key", "key_format", "envelope", "user_field", "item_field")
 _USABLE = 0.5  # of the records: with fewer that can be used as they are, a copy with other keys is the remedy
@@ -39,6 +39,7 @@ class Proposal(NamedTuple):
         needs_rekey: why some or all records have to be copied with another key; empty: they need not.
         is_after_rekey: whether `changes` and `after` are for the copy: the topic as it is can hardly be used.
         id_field: a field that holds each event's own id, if the settings name none.
+        grown_from: how many partitions the topic had when some of the records were written; 0: as many as now.
     """
 
     changes: Mapping[str, str]
@@ -47,21 +48,24 @@ class Proposal(NamedTuple):
     needs_rekey: str = ""
     is_after_rekey: bool = False
     id_field: str = ""
+    grown_from: int = 0
 
 
 def propose(sample: Sample, settings: Settings) -> Proposal:
     """Find the settings that suit a sample of the clicks topic."""
+    sample = sample._replace(grown_from=find_growth(sample.thinned(SEARCHED), settings))
     before = judge(sample, settings)
     few = sample.thinned(SEARCHED)
     found = _search(few, settings)
     changes = _without_needless(few, settings, found)
     after = judge(sample, changed(settings, changes)) if changes else before
     if not found.needs_rekey or after.used >= _USABLE * max(1, len(sample.records)):
-        return Proposal(changes, before, after, found.needs_rekey, False, found.id_field)
+        return Proposal(changes, before, after, found.needs_rekey, False, found.id_field, sample.grown_from)
     # In the copy every record has its user as key, and is in the partition that the setting gives.
     copied = dataclasses.replace(settings, check_key=False, partitioner="none")
     changes = _without_needless(few, copied, found._replace(keys={}))
-    return Proposal(changes, before, judge(sample, changed(copied, changes)), found.needs_rekey, True, found.id_field)
+    after = judge(sample, changed(copied, changes))
+    return Proposal(changes, before, after, found.needs_rekey, True, found.id_field)
 
 
 def changed(settings: Settings, changes: Mapping[str, str]) -> Settings:

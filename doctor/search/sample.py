@@ -31,11 +31,18 @@ class Sample(NamedTuple):
         records: of all partitions, those of a partition in its order.
         n_partitions: of the topic.
         now_ms: the reader's clock.
+        grown_from: how many partitions the topic had when some of the records were written; 0: as many as now.
     """
 
     records: Sequence[SampledRecord]
     n_partitions: int
     now_ms: int
+    grown_from: int = 0
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many partitions the topic has, and had."""
+        return (self.n_partitions, self.grown_from) if self.grown_from else (self.n_partitions,)
 
     def thinned(self, n_records: int) -> "Sample":
         """Give at most so many of the records, evenly spread."""
@@ -74,7 +81,7 @@ def judge(sample: Sample, settings: Settings) -> Verdict:
     usage, details, n_clicks = Usage(settings.clicks_topic, sample.n_partitions), {}, 0
     for partition, offset, timestamp_ms, key, value, headers in sample.records:
         verdict = decode(key, value, headers, timestamp_ms, sample.now_ms)
-        is_placed = key is None or is_home(key, partition, settings.partitioner, (sample.n_partitions,))
+        is_placed = key is None or is_home(key, partition, settings.partitioner, sample.counts)
         if isinstance(verdict, tuple) and not is_placed:
             verdict = misplaced(settings.partitioner, partition)
         if isinstance(verdict, Rejected | Ignored):

@@ -1,5 +1,6 @@
 """The events of a sample as a table: which fields there are, and what each holds."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,9 +65,15 @@ class Table:
             self._columns[path] = [event.read(field) for event in self.events]
         return self._columns[path]
 
+    @cached_property
+    def _ids(self) -> dict[str, Sequence[str | None]]:
+        return {}
+
     def ids(self, path: str) -> Sequence[str | None]:
         """Give the id that a field holds in each event; None where there is none that can be used."""
-        return [_id_of(value) for value in self.column(path)]
+        if path not in self._ids:
+            self._ids[path] = [_id_of(value) for value in self.column(path)]
+        return self._ids[path]
 
     def coverage(self, path: str) -> float:
         """Give the share of the events in which a field holds an id."""
@@ -141,7 +148,8 @@ def _object_in(text: str) -> Any:
         return text
 
 
-def _text_of(parts: Sequence[str]) -> str | None:
+@functools.lru_cache(10_000)
+def _text_of(parts: tuple[str, ...]) -> str | None:
     """Give a path as a setting has it, if a setting can have it."""
     text = ".".join(parts)
     if "|" in text or text != text.strip() or text.startswith(HEADER):

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from doctor.search.sample import Sample
 from doctor.search.table import Table
 from doctor.search.words import Role, id_role, is_event_id
-from nextclick.hashing import PARTITIONERS, partition_of
+from nextclick.hashing import PARTITIONERS
 from nextclick.schema.keys import read_key
-from nextclick.schema.placement import guess_partitioner
+from nextclick.schema.placement import MIN_SAMPLE, guess_partitioner, is_home
 from nextclick.settings import Settings
 
 KEY_FORMATS = ("text", "json", "int", "long", "connect")
@@ -23,6 +23,8 @@ ENOUGH = 0.9  # of the events: a field that holds an id in so many is good as it
 FEW = 0.01  # what is not more than this is a mistake of a few records
 MIN_RETURNING = 5  # users with several records, to tell whether each user is in one partition
 MIN_KEYS = 5  # to tell a partitioner by; with fewer than `guess_partitioner` wants it must be the only one
+_WRITTEN_SINCE = 0.5  # of the keys: more than by chance with two partitions would be where they are put now
+_MAX_COUNT = 1_000  # partitions: to try more takes long
 _MAX_CANDIDATES = 8  # fields that alternatives are made of
 _SURE_OF_NAME = 3.0
 
@@ -171,6 +173,25 @@ def find_keying(table: Table, sample: Sample, settings: Settings, user: UserFiel
     return Keying(changes | {"partitioner": partitioner}, why)
 
 
+def find_growth(sample: Sample, settings: Settings) -> int:
+    """Give how many partitions the topic had when those records were written that are not where keys are put now.
+
+    Returns:
+        0: all are where they should be, or no such number explains them.
+    """
+    places = {(record.key, record.partition) for record in sample.records if record.key is not None}
+    for partitioner in dict.fromkeys((settings.partitioner, *PARTITIONERS)):
+        away = [place for place in places if not is_home(*place, partitioner, (sample.n_partitions,))]
+        if len(away) <= FEW * len(places):
+            return 0
+        if len(places) < MIN_SAMPLE or len(away) > (1 - _WRITTEN_SINCE) * len(places):
+            continue
+        for count in range(1, min(sample.n_partitions, _MAX_COUNT)):
+            if all(is_home(*place, partitioner, (count,)) for place in away):
+                return count
+    return 0
+
+
 def _spread(homes: dict[str, list[int]], n_partitions: int) -> float | None:
     """Give the share of the users with several records who are in several partitions; None: too few to tell."""
     if n_partitions == 1:
@@ -184,16 +205,13 @@ def _spread(homes: dict[str, list[int]], n_partitions: int) -> float | None:
 def _partitioner(sample: Sample, current: str) -> str | None:
     """Give the partitioner that fits the keys of the sample, the present one first; None if none does."""
     keys = {record.key: record.partition for record in sample.records if record.key is not None}
-    n_home = {each: _at_home(keys, sample.n_partitions, each) for each in (current, *PARTITIONERS)}
+    n_home = {
+        each: sum(is_home(key, at, each, sample.counts) for key, at in keys.items())
+        for each in (current, *PARTITIONERS)
+    }
     if n_home[current] >= (1 - FEW) * len(keys):
         return current
     if (guess := guess_partitioner(keys, sample.n_partitions)) is not None:
         return guess
     fits = [each for each, n in n_home.items() if n >= (1 - FEW) * len(keys)]
     return fits[0] if len(fits) == 1 and len(keys) >= MIN_KEYS else None
-
-
-def _at_home(keys: dict[bytes, int], n_partitions: int, partitioner: str) -> int:
-    if partitioner == "none":
-        return len(keys)
-    return sum(partition_of(key, n_partitions, partitioner) == partition for key, partition in keys.items())

@@ -1,5 +1,6 @@
 """Doctor's search, on topics that are drawn: of any names, nesting, times, envelopes, keys and partitioners."""
 
+import hashlib
 import itertools
 import json
 import random
@@ -106,6 +107,8 @@ class Shape:
     partitioner: str
     envelope: str
     beside: tuple[str, ...]
+    is_key_hashed: bool
+    has_pages: bool
     seed: int
 
 
@@ -131,6 +134,8 @@ def shapes(draw: st.DrawFn) -> Shape:
         draw(st.sampled_from(PARTITIONERS)),
         draw(st.sampled_from(("none", "cloudevents", "debezium", "connect"))),
         beside,
+        draw(st.sampled_from((False, False, True))),
+        draw(st.booleans()),
         draw(st.integers(0, 2**20)),
     )
     paths = (shape.user, shape.item, shape.time, shape.kind, *beside)
@@ -150,15 +155,18 @@ def records_of(shape: Shape) -> tuple[Sample, list[tuple[str, str, int, int] | N
         event: dict[str, Any] = {}
         for path in shape.beside:
             write_at(event, path.split("."), BESIDE[path](number, user_number, chance))
-        write_at(event, shape.kind.split("."), name)
+        is_page = shape.has_pages and number % 5 == 0
+        write_at(event, shape.kind.split("."), "page_view" if is_page else name)
         write_at(event, shape.user.split("."), user)
-        write_at(event, shape.item.split("."), item)
+        if not is_page:
+            write_at(event, shape.item.split("."), item)
         write_at(event, shape.time.split("."), shape.write_time(time_ms))
         key = write_key(shape.key_format, str(user))
+        key = hashlib.sha1(key).digest() if shape.is_key_hashed else key
         partition = partition_of(key, N_PARTITIONS, shape.partitioner)
         value = json.dumps(wrap(shape.envelope, event, f"ce{number}", time_ms)).encode()
         records.append(SampledRecord(partition, number, time_ms + 300, key, value))
-        kind = shape.names[name]
+        kind = None if is_page else shape.names[name]
         truth.append(None if kind is None else (str(user), str(item), time_ms, EVENT_TYPES.index(kind)))
     return Sample(records, N_PARTITIONS, NOW_MS + 1000), truth
 

@@ -65,6 +65,23 @@ def test_only_the_partitioner_is_changed_where_only_it_is_wrong(partitioner: str
     assert found.after.used == N_RECORDS
 
 
+def test_records_from_before_the_topic_grew_are_explained() -> None:
+    """The partitioner is right, and nothing has to be copied."""
+    now = sample_of(usual, n_partitions=6)
+    older = [
+        record._replace(partition=partition_of(record.key or b"", 4, "murmur2_random"))
+        if record.offset < 100
+        else record
+        for record in now.records
+    ]
+    found = propose(now._replace(records=older), Settings())
+
+    assert found.grown_from == 4
+    assert found.changes == {}
+    assert found.before.used == N_RECORDS
+    assert propose(now, Settings()).grown_from == 0
+
+
 def test_google_analytics_export_is_read() -> None:
     """Items in a list, times in microseconds; the user's first visit is not the event's time."""
 
