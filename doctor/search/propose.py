@@ -26,6 +26,7 @@ from nextclick.settings import Settings
 SEARCHED = 1_000  # records; more make the search slower and hardly surer
 # What is tried to be left out, the most dangerous to have without need first.
 _NEEDED_OR_NOT = ("partitioner", "check_key", "key_format", "envelope", "user_field", "item_field")
+_WORKS = 0.99  # of the records that are not passed over: with so many used, the settings are right but for details
 _USABLE = 0.5  # of the records: with fewer that can be used as they are, a copy with other keys is the remedy
 
 
@@ -56,7 +57,9 @@ def propose(sample: Sample, settings: Settings) -> Proposal:
     sample = sample._replace(grown_from=find_growth(sample.thinned(SEARCHED), settings))
     before = judge(sample, settings)
     few = sample.thinned(SEARCHED)
-    found = _search(few, settings)
+    # What works is not put into another envelope: its fields are named as they are without.
+    works = 0 < before.used >= _WORKS * (before.used + before.rejected)
+    found = _search(few, settings, settings.envelope if works else find_envelope(few.records))
     changes = _without_needless(few, settings, found)
     after = judge(sample, changed(settings, changes)) if changes else before
     if not found.needs_rekey or after.used >= _USABLE * max(1, len(sample.records)):
@@ -99,8 +102,7 @@ class _Found(NamedTuple):
 _NOTHING = _Found({}, {}, frozenset(), "", "")
 
 
-def _search(sample: Sample, settings: Settings) -> _Found:
-    envelope = find_envelope(sample.records)
+def _search(sample: Sample, settings: Settings, envelope: str) -> _Found:
     table = read_table(sample.records, envelope)
     if not table.events:
         return _NOTHING

@@ -272,6 +272,28 @@ def test_settings_that_work_are_not_replaced_by_better_names() -> None:
     assert propose(sample, chosen).changes == {}
 
 
+def test_what_is_not_needed_is_not_proposed() -> None:
+    """Keys that are JSON, where keys are not looked at."""
+    sample = sample_of(
+        lambda number, user, item, time_ms, chance: (json.dumps(user).encode(), {"sku": item, "user_id": user}, None)
+    )
+
+    assert propose(sample, Settings(check_key=False)).changes == {"item_field": "sku"}
+    assert propose(sample, Settings()).changes == {"item_field": "sku", "key_format": "json"}
+
+
+def test_an_envelope_that_the_fields_name_already_is_left_to_them() -> None:
+    """Somebody wrote the paths through it; with the envelope taken off they would all be others."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return user.encode(), {"schema": None, "payload": {"user": user, "item": item, "ts": time_ms}}, None
+
+    fields = Settings(user_field="payload.user", item_field="payload.item", time_field="payload.ts")
+
+    assert propose(sample_of(make), fields).changes == {}
+    assert propose(sample_of(make), Settings()).changes["envelope"] == "connect"
+
+
 def test_what_is_proposed_is_what_judges_it() -> None:
     """The figure that is promised is the decoder's own."""
     sample = sample_of(lambda number, user, item, time_ms, chance: (user.encode(), {"uid": user, "sku": item}, None))
