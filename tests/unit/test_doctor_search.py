@@ -294,6 +294,22 @@ def test_an_envelope_that_the_fields_name_already_is_left_to_them() -> None:
     assert propose(sample_of(make), Settings()).changes["envelope"] == "connect"
 
 
+def test_an_event_that_is_written_as_text_is_looked_into() -> None:
+    """As log shippers send it; their own time is not the event's."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        event = json.dumps({"user": {"id": user}, "product": {"sku": item}, "ts": time_ms})
+        return user.encode(), {"message": event, "@timestamp": time_ms + 5_000, "host": "web-1"}, None
+
+    found = look_at(make)
+
+    assert found.changes == {
+        "user_field": "message.user.id",
+        "item_field": "message.product.sku",
+        "time_field": "message.ts",
+    }
+
+
 def test_what_is_proposed_is_what_judges_it() -> None:
     """The figure that is promised is the decoder's own."""
     sample = sample_of(lambda number, user, item, time_ms, chance: (user.encode(), {"uid": user, "sku": item}, None))
