@@ -103,7 +103,7 @@ def _ahead_of_record(sample: Sample, settings: Settings) -> Sequence[int]:
 
     What is too far ahead to be accepted counts, too: so the reader's clock is set to the end of time.
     """
-    decode = click_decoder(ClickSchema.of(settings))
+    decode = click_decoder(ClickSchema.of(settings), sample.registry)
     differences: list[int] = []
     for record in sample.records:
         clicks = decode(record.key, record.value, record.headers, record.timestamp_ms, MILLISECONDS_BELOW)

@@ -1,8 +1,11 @@
 """Everything that doctor looks at, in order. What cannot be looked at is a finding itself, and the rest goes on."""
 
+import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
@@ -15,15 +18,23 @@ from doctor.progress import check_progress
 from doctor.records import check_records
 from doctor.sampling import read_sample
 from doctor.search.propose import Proposal, changed, propose
+from doctor.search.sample import Sample
 from doctor.topic_traps import check_broker, check_topics
 from nextclick.errors import NextclickError
+from nextclick.schema.wire_format import SchemaId
 from nextclick.settings import Settings
 from stream.topics.topics import ExaminedTopics, Topics
 from tools.client_config import librdkafka_config
 from tools.kafka import ANSWER_S, answer_of
+from tools.schema_registry.open_registry import open_registry
 from training.learning.cancellation import NEVER_CANCELLED
 from training.service.metrics import TrainerMetrics
 from training.service.models_topic import ModelsTopic
+
+if TYPE_CHECKING:
+    from tools.schema_registry.decoder import RegistryDecoder
+
+MAX_SCHEMAS = 50  # a topic has a few; keys that are numbers can look as if each named another
 
 
 @dataclass
@@ -73,10 +84,31 @@ def diagnose(settings: Settings, n_records: int, given: Sequence[str] = ()) -> D
     except NextclickError as error:
         findings.append(refusal("clicks", str(error)))
         return diagnosis
-    proposal = diagnosis.proposal = propose(sample, settings)
-    findings += check_clocks(sample, changed(settings, proposal.changes))
+    with contextlib.ExitStack() as stack:
+        try:
+            sample = sample._replace(registry=_registry(settings, sample, stack))
+        except NextclickError as error:
+            findings.append(refusal("schema registry", str(error)))
+        proposal = diagnosis.proposal = propose(sample, settings)
+        findings += check_clocks(sample, changed(settings, proposal.changes))
     findings += check_records(settings, proposal, given)
     return diagnosis
+
+
+def _registry(settings: Settings, sample: Sample, stack: contextlib.ExitStack) -> "RegistryDecoder | None":
+    """Give the registry of the settings with the schemas of the records; it is closed with the stack.
+
+    Raises:
+        NextclickError: it does not answer, or refuses.
+    """
+    registry = open_registry(settings)
+    if registry is not None:
+        stack.callback(registry.close)
+        named: Counter[SchemaId] = Counter()
+        for record in sample.records:
+            named.update(registry.missing_schemas_of([(record.key, record.value, record.headers)], with_keys=True))
+        registry.load([schema_id for schema_id, _ in named.most_common(MAX_SCHEMAS)])
+    return registry
 
 
 def _topics(settings: Settings, topics: ExaminedTopics) -> Iterator[Finding]:

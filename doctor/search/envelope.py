@@ -1,19 +1,19 @@
 """Which envelope the events of a sample are in, by their shape."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from doctor.search.sample import SampledRecord
+from doctor.search.sample import Sample
 from doctor.search.table import parsed
 from nextclick.schema.paths import Headers
 
 MOST = 0.5  # of the records
 
 
-def find_envelope(records: Sequence[SampledRecord]) -> str:
+def find_envelope(sample: Sample) -> str:
     """Give the envelope that most records are in; `none` if there is none."""
-    shapes = Counter(_shape(document, record.headers) for record, document in parsed(records))
+    shapes = Counter(_shape(document, record.headers) for record, document in parsed(sample))
     if not shapes:
         return "none"
     shape, number = shapes.most_common(1)[0]

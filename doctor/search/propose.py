@@ -59,7 +59,7 @@ def propose(sample: Sample, settings: Settings) -> Proposal:
     few = sample.thinned(SEARCHED)
     # What works is not put into another envelope: its fields are named as they are without.
     works = 0 < before.used >= _WORKS * (before.used + before.rejected)
-    found = _search(few, settings, settings.envelope if works else find_envelope(few.records))
+    found = _search(few, settings, settings.envelope if works else find_envelope(few))
     changes = _without_needless(few, settings, found)
     after = judge(sample, changed(settings, changes)) if changes else before
     if not found.needs_rekey or after.used >= _USABLE * max(1, len(sample.records)):
@@ -103,11 +103,11 @@ _NOTHING = _Found({}, {}, frozenset(), "", "")
 
 
 def _search(sample: Sample, settings: Settings, envelope: str) -> _Found:
-    table = read_table(sample.records, envelope)
+    table = read_table(sample, envelope)
     if not table.events:
         return _NOTHING
     fields, keying = {"envelope": envelope}, Keying({})
-    kind, user = find_event_field(table, settings), find_user(table, settings)
+    kind, user = find_event_field(table, settings), find_user(table, settings, sample.registry)
     if user is not None:
         fields["user_field"] = user.path
         keying = find_keying(table, sample, settings, user)

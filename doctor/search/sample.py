@@ -9,6 +9,7 @@ from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.schema.paths import Headers
 from nextclick.schema.placement import is_home, misplaced
+from nextclick.schema.registry import Registry
 from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
 
@@ -32,12 +33,14 @@ class Sample(NamedTuple):
         n_partitions: of the topic.
         now_ms: the reader's clock.
         grown_from: how many partitions the topic had when some of the records were written; 0: as many as now.
+        registry: of the records' schemas, all of which are loaded; None: there is none.
     """
 
     records: Sequence[SampledRecord]
     n_partitions: int
     now_ms: int
     grown_from: int = 0
+    registry: Registry | None = None
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -77,7 +80,7 @@ class Verdict:
 
 def judge(sample: Sample, settings: Settings) -> Verdict:
     """Say what a worker and a trainer with these settings make of a sample."""
-    decode = click_decoder(ClickSchema.of(settings))
+    decode = click_decoder(ClickSchema.of(settings), sample.registry)
     usage, details, n_clicks = Usage(settings.clicks_topic, sample.n_partitions), {}, 0
     for partition, offset, timestamp_ms, key, value, headers in sample.records:
         verdict = decode(key, value, headers, timestamp_ms, sample.now_ms)

@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 
-from doctor.search.sample import SampledRecord
+from doctor.search.sample import Sample, SampledRecord
 from nextclick.clicks import MAX_ID_BYTES, MAX_VALUE_BYTES
 from nextclick.errors import PermanentError
 from nextclick.schema.envelopes import Event, unwrapper
 from nextclick.schema.ids import read_id
 from nextclick.schema.paths import HEADER, FieldPath, Headers
+from nextclick.schema.registry import Undecodable
+from nextclick.schema.wire_format import read_frame
 
 MAX_DEPTH = 6
 MAX_FIELDS = 300  # of one event: more is a table in a record
@@ -85,11 +87,11 @@ class Table:
         return Table([event for place, event in enumerate(self.events) if condition(place)])
 
 
-def read_table(records: Sequence[SampledRecord], envelope: str) -> Table:
-    """Read the events of records; what is no event in such an envelope is left out."""
+def read_table(sample: Sample, envelope: str) -> Table:
+    """Read the events of a sample; what is no event in such an envelope is left out."""
     unwrap = unwrapper(envelope)
     events = []
-    for record, document in parsed(records):
+    for record, document in parsed(sample):
         for each in document if isinstance(document, list) else (document,):
             event = unwrap(each, record.headers)
             if isinstance(event, Event) and isinstance(event.documents[0], Mapping):
@@ -97,14 +99,17 @@ def read_table(records: Sequence[SampledRecord], envelope: str) -> Table:
     return Table(events)
 
 
-def parsed(records: Sequence[SampledRecord]) -> Iterator[tuple[SampledRecord, Any]]:
-    """Give the records that are JSON, each with its parsed value."""
-    for record in records:
+def parsed(sample: Sample) -> Iterator[tuple[SampledRecord, Any]]:
+    """Give the records that can be parsed, each with its parsed value."""
+    for record in sample.records:
         if record.value is None or len(record.value) > MAX_VALUE_BYTES:
             continue
         try:
-            yield record, msgspec.json.decode(record.value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if sample.registry is not None and read_frame(record.value, record.headers) is not None:
+                yield record, sample.registry.decode(record.value, record.headers)
+            else:
+                yield record, msgspec.json.decode(record.value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Undecodable):
             continue
 
 

@@ -5,23 +5,24 @@ that each user's records are in one partition: only then can their clicks be app
 """
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from doctor.search.sample import Sample
+from doctor.search.sample import Sample, SampledRecord
 from doctor.search.table import Table
 from doctor.search.words import Role, id_role, is_event_id
 from nextclick.hashing import PARTITIONERS
-from nextclick.schema.keys import read_key
+from nextclick.schema.keys import id_of, read_key
 from nextclick.schema.placement import MIN_SAMPLE, guess_partitioner, is_home
+from nextclick.schema.registry import Registry, Undecodable
 from nextclick.settings import Settings
 
-KEY_FORMATS = ("text", "json", "int", "long", "connect")
+KEY_FORMATS = ("registry", "text", "json", "int", "long", "connect")
 MATCHES = 0.8  # a field that equals so many of the keys is what the key names
 ENOUGH = 0.9  # of the events: a field that holds an id in so many is good as it is
 FEW = 0.01  # what is not more than this is a mistake of a few records
-MIN_RETURNING = 5  # users with several records, to tell whether each user is in one partition
+_BY_CHANCE = 0.001  # what shows each user in one partition must not be likelier without any order
 MIN_KEYS = 5  # to tell a partitioner by; with fewer than `guess_partitioner` wants it must be the only one
 _WRITTEN_SINCE = 0.5  # of the keys: more than by chance with two partitions would be where they are put now
 _MAX_COUNT = 1_000  # partitions: to try more takes long
@@ -45,9 +46,9 @@ class UserField(NamedTuple):
     coverage: float
 
 
-def find_user(table: Table, settings: Settings) -> UserField | None:
+def find_user(table: Table, settings: Settings, registry: Registry | None) -> UserField | None:
     """Give the best place of the user; the present one if none is better; None if there is no field like it."""
-    keys = _Keys(table, settings)
+    keys = _Keys(table, settings, registry)
     singles = {path: table.ids(path) for path in _candidates(table, keys)}
     found = [keys.judged(path, ids) for path, ids in _combined(singles)]
     current = keys.judged(settings.user_field, table.ids(settings.user_field))
@@ -69,11 +70,12 @@ def find_user(table: Table, settings: Settings) -> UserField | None:
 class _Keys:
     """The keys of the events, under each format."""
 
-    def __init__(self, table: Table, settings: Settings) -> None:
-        self._keys = [event.record.key for event in table.events]
-        self._n_keys = sum(key is not None for key in self._keys)
-        others = (each for each in KEY_FORMATS if each != settings.key_format)
-        self._formats = [each for each in (settings.key_format, *others) if each in KEY_FORMATS]
+    def __init__(self, table: Table, settings: Settings, registry: Registry | None) -> None:
+        self._records = [event.record for event in table.events]
+        self._registry = registry
+        self._n_keys = sum(record.key is not None for record in self._records)
+        known = KEY_FORMATS if registry is not None else KEY_FORMATS[1:]
+        self._formats = [each for each in dict.fromkeys((settings.key_format, *known)) if each in known]
         self._texts: dict[tuple[str, str], Sequence[str | None]] = {}
 
     def judged(self, path: str, ids: Sequence[str | None]) -> UserField:
@@ -94,17 +96,20 @@ class _Keys:
 
     def _text(self, key_format: str, user_name: str) -> Sequence[str | None]:
         if (key_format, user_name) not in self._texts:
-            self._texts[key_format, user_name] = [_read(key_format, key, user_name) for key in self._keys]
+            texts = [self._read(key_format, record, user_name) for record in self._records]
+            self._texts[key_format, user_name] = texts
         return self._texts[key_format, user_name]
 
-
-def _read(key_format: str, key: bytes | None, user_name: str) -> str | None:
-    if key is None:
-        return None
-    try:
-        return read_key(key_format, key, user_name)
-    except ValueError:
-        return None
+    def _read(self, key_format: str, record: SampledRecord, user_name: str) -> str | None:
+        if record.key is None:
+            return None
+        try:
+            if key_format != "registry":
+                return read_key(key_format, record.key, user_name)
+            assert self._registry is not None  # or it is no format that is tried
+            return id_of(self._registry.decode(record.key, record.headers, is_key=True), user_name)
+        except (ValueError, Undecodable):
+            return None
 
 
 def _candidates(table: Table, keys: _Keys) -> list[str]:
@@ -193,13 +198,20 @@ def find_growth(sample: Sample, settings: Settings) -> int:
 
 
 def _spread(homes: dict[str, list[int]], n_partitions: int) -> float | None:
-    """Give the share of the users with several records who are in several partitions; None: too few to tell."""
+    """Give the share of the users with several records who are in several partitions.
+
+    Returns:
+        None: it cannot be told. Too few came back; or nearly all records are in one partition, where a producer that
+        was given no keys put them for a while, and so everyone is together by chance.
+    """
     if n_partitions == 1:
         return 0.0
-    returning = [partitions for partitions in homes.values() if len(partitions) > 1]
-    if len(returning) < MIN_RETURNING:
+    counts = Counter(partition for partitions in homes.values() for partition in partitions)
+    by_chance = sum((number / counts.total()) ** 2 for number in counts.values())
+    returning = [set(partitions) for partitions in homes.values() if len(partitions) > 1]
+    if by_chance ** len(returning) > _BY_CHANCE:
         return None
-    return sum(len(set(partitions)) > 1 for partitions in returning) / len(returning)
+    return sum(len(partitions) > 1 for partitions in returning) / len(returning)
 
 
 def _partitioner(sample: Sample, current: str) -> str | None:

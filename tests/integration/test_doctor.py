@@ -10,11 +10,18 @@ from typing import Any
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.schema_registry import Schema
 
 from doctor.search.propose import changed
 from nextclick.settings import Settings
+from tests.integration.test_registry_stream import framed
+from tests.local_registry import PASSWORD, LocalRegistry
 from tools.client_config import librdkafka_config
 
+AVRO_CLICK = """{"type": "record", "name": "Click", "fields": [
+    {"name": "visitor", "type": {"type": "record", "name": "Visitor", "fields": [{"name": "id", "type": "string"}]}},
+    {"name": "sku", "type": "long"},
+    {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}]}"""
 N_CLICKS = 400
 START_MS = 1_764_000_000_000
 Record = tuple[bytes | None, bytes]
@@ -143,6 +150,36 @@ def test_confluents_wire_format_leads_to_the_registry(playground: Any) -> None:
 
     assert status == 1
     assert "schema_registry" in found(report, "warning")
+
+
+def test_the_line_for_avro_by_a_registry_makes_every_click_answered(
+    playground: Any, schema_registry: LocalRegistry
+) -> None:
+    """Keys and values by their schemas; the password that the environment has is not in the line."""
+    key_id = schema_registry.register(f"{playground.settings.clicks_topic}-key", Schema('"string"', "AVRO"))
+    value_id = schema_registry.register(f"{playground.settings.clicks_topic}-value", Schema(AVRO_CLICK, "AVRO"))
+    known = ("schema_registry", "schema_registry_username", "schema_registry_password")
+    playground.settings = replace(
+        playground.settings, **{name: getattr(schema_registry.settings, name) for name in known}
+    )
+    users = [f"u-{number % 37}" for number in range(300)]
+    clicks = (framed(value_id, user, 4700 + number % 50, START_MS + number) for number, user in enumerate(users))
+    produce(playground.settings, zip((framed(key_id, user) for user in users), clicks, strict=True))
+    status, report = examine(playground)
+
+    assert status == 1
+    assert report["set"]["key_format"] == "registry"
+    assert PASSWORD not in playground.log("doctor").read_text()
+    paste_and_answer(playground, report, len(users))
+
+
+def test_a_registry_that_is_away_is_an_error(playground: Any) -> None:
+    """Whether the clicks fit cannot be said then."""
+    produce(playground.settings, ((b"ann", b"\0\0\0\0\x11\x06ann\x08lamp") for _ in range(20)))
+    status, report = examine(playground, "--set", "schema_registry=http://127.0.0.1:1")
+
+    assert status == 1
+    assert "http://127.0.0.1:1 does not answer" in found(report, "error")
 
 
 def test_nobody_is_named_whose_clicks_are_looked_at(playground: Any) -> None:

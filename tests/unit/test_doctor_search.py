@@ -231,6 +231,14 @@ def test_one_partition_needs_no_key() -> None:
     assert not found.needs_rekey
 
 
+def test_records_without_a_key_that_are_together_by_chance_are_copied_all_the_same() -> None:
+    """A producer without keys fills one partition after the other: in a short time, only one."""
+    sample = sample_of(lambda number, user, item, time_ms, chance: (None, {"user_id": user, "item_id": item}, None))
+    together = sample._replace(records=[record._replace(partition=1) for record in sample.records])
+
+    assert propose(together, Settings()).needs_rekey == "100% of the records have no key"
+
+
 def test_names_in_no_language_are_found_by_what_fields_hold() -> None:
     """The key names the user, a number near the record's time is the time, what comes again is the item."""
     found = look_at(
