@@ -26,11 +26,11 @@ def check_disks(settings: Settings) -> list[Finding]:
         path: Path = getattr(settings, name)
         place = nearest_folder(path)
         free_bytes = shutil.disk_usage(place).free
-        if path.exists() and not path.is_dir():
+        if os.path.exists(path) and not os.path.isdir(path):
             found, advice = f"{name} {path} is no folder", f"choose another with --set {name}=PATH"
             findings.append(Finding(Level.ERROR, _DISKS, found, advice))
         elif not os.access(place, os.W_OK | os.X_OK):
-            found = f"{name} {path} cannot be {'written' if path.exists() else 'made'} by this user"
+            found = f"{name} {path} cannot be {'written' if os.path.exists(path) else 'made'} by this user"
             findings.append(Finding(Level.ERROR, _DISKS, found, f"correct the permissions, or set {name}=PATH"))
         elif free_bytes < _TIGHT_BYTES:
             level = Level.ERROR if free_bytes < NEEDED_BYTES else Level.WARNING
@@ -90,7 +90,7 @@ def check_bundles(settings: Settings, champion: Manifest | None) -> list[Finding
         found = "no bundle was announced yet: everyone gets the popular items"
         advice = f"run `nextclick train`: the first training comes after {settings.min_clicks:,} clicks"
         findings.append(Finding(Level.NOTE, _BUNDLES, found, advice))
-    elif not (folder / champion.bundle_id).is_dir():
+    elif not os.path.isdir(folder / champion.bundle_id):
         findings.append(
             Finding(
                 Level.WARNING,
@@ -140,8 +140,8 @@ def _file_system(path: Path) -> str:
 
 
 def nearest_folder(path: Path) -> Path:
-    """Give a folder, or the nearest one above it that is there."""
+    """Give a folder, or the nearest one above it that is there and can be seen by this user."""
     path = path.absolute()
-    while not path.is_dir() and path != path.parent:
+    while not os.path.isdir(path) and path != path.parent:
         path = path.parent
     return path

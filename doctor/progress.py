@@ -1,5 +1,6 @@
 """How far workers and trainer are: their groups, what waits, and whether what they read next is still there."""
 
+import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -102,7 +103,7 @@ def _trainer(
     running = "a trainer runs" if group.members else "no trainer runs"
     if group.members > 1:
         running = f"{group.members} trainers run, of which one works"
-    if not settings.log_dir.is_dir():
+    if not os.path.isdir(settings.log_dir):
         found = f"{running}; there is no click log at {settings.log_dir} on this machine yet"
         advice = "" if group.members else "run `nextclick train`"
         return [Finding(Level.NOTE, _TRAINER, found, advice)]

@@ -25,18 +25,20 @@ def find_event_field(table: Table, settings: Settings) -> str | None:
     """Give the field that names the kind of each event; None if none does, or all are views as they are."""
     if _known_names(_names(table.column(settings.event_field))):
         return settings.event_field
-    scored = []
+    best, best_score = None, 0.0
     for path in table.paths:
         names = _names(table.column(path))
-        known = _known_names(names)
-        if known:
-            variety = min(len(names), _MAX_VARIETY)  # a field that says the same of all events tells nothing
-            scored.append((kind_score(path) + _KNOWN * known / names.total() + _VARIETY * (variety - 1), path))
-    if not scored:
+        known, named = _known_names(names), kind_score(path)
+        # A product can be a watch. So where the field's name says nothing, every value must be an event's name.
+        if not known or not (named or known == names.total()):
+            continue
+        variety = min(len(names), _MAX_VARIETY)  # a field that says the same of all events tells nothing
+        score = named + _KNOWN * known / names.total() + _VARIETY * (variety - 1)
+        if score > best_score:
+            best, best_score = path, score
+    if best is None or all(event_type_of(name) == "view" for name in _names(table.column(best))):
         return None
-    score, best = max(scored, key=lambda each: each[0])
-    says_something = any(event_type_of(name) != "view" for name in _names(table.column(best)))
-    return best if says_something and score > _KNOWN / 2 else None
+    return best
 
 
 def event_names(table: Table, path: str) -> Sequence[str | None]:

@@ -10,7 +10,9 @@ from nextclick.schema.times import read_time_ms, record_time_ms
 from nextclick.settings import Settings
 
 WORKS = 0.95  # of the events: a field that fits so many is good as it is
-_MOST = 0.5  # of the events must have a time for it to be their time
+_MOST = 0.5  # of the events must have a time for it to be theirs
+_RARE = 0.1  # of the events: a name that is there less often can be data, a user's for example
+_MAX_ALTERNATIVES = 3
 SOME = 0.02  # of the events: an alternative must add as many
 _NEAR_MS = 7 * 24 * 3600 * 1000
 _YEAR_2000_MS = 946_684_800_000
@@ -32,7 +34,7 @@ def find_item(table: Table, settings: Settings, without: Collection[str]) -> str
         (
             (score + 6 * coverage - _oddness(table, path), path)
             for path in table.paths
-            if path not in without and (coverage := table.coverage(path)) > 0
+            if path not in without and (coverage := table.coverage(path)) >= _RARE
             for role, score in (id_role(path),)
             if role is Role.ITEM
         ),
@@ -42,7 +44,8 @@ def find_item(table: Table, settings: Settings, without: Collection[str]) -> str
         return _nameless_item(table, without)
     best_score, best = scored[0]
     for score, path in scored[1:]:
-        if score + 6 * table.coverage(best) < best_score - _AS_GOOD:
+        is_as_good = score + 6 * table.coverage(best) >= best_score - _AS_GOOD
+        if not is_as_good or best.count("|") == _MAX_ALTERNATIVES - 1:
             break
         if table.coverage(f"{best}|{path}") >= table.coverage(best) + SOME:
             best = f"{best}|{path}"

@@ -130,8 +130,10 @@ def _search(sample: Sample, settings: Settings, envelope: str) -> _Found:
 
 def _kinds(table: Table, settings: Settings, kind: str, item: str) -> dict[str, str]:
     """Give what says which events are clicks, if anything must be said."""
-    names = event_names(table, kind)
-    events = map_events(names, [each is not None for each in table.ids(item)], settings)
+    names, items = event_names(table, kind), table.ids(item)
+    if any(name is not None and each is not None and each in name for name, each in zip(names, items, strict=True)):
+        return {}  # such names are of items, and no list of them is one of kinds
+    events = map_events(names, [each is not None for each in items], settings)
     if events is not None:
         return {"event_field": kind, "events": events}
     return {"event_field": kind} if any(name not in (None, "view") for name in names) else {}

@@ -22,12 +22,12 @@ KEY_FORMATS = ("registry", "text", "json", "int", "long", "connect")
 MATCHES = 0.8  # a field that equals so many of the keys is what the key names
 ENOUGH = 0.9  # of the events: a field that holds an id in so many is good as it is
 FEW = 0.01  # what is not more than this is a mistake of a few records
-_BY_CHANCE = 0.001  # what shows each user in one partition must not be likelier without any order
 MIN_KEYS = 5  # to tell a partitioner by; with fewer than `guess_partitioner` wants it must be the only one
+_BY_CHANCE = 0.001  # what shows each user in one partition must not be likelier without any order
 _WRITTEN_SINCE = 0.5  # of the keys: more than by chance with two partitions would be where they are put now
 _MAX_COUNT = 1_000  # partitions: to try more takes long
 _MAX_CANDIDATES = 8  # fields that alternatives are made of
-_SURE_OF_NAME = 3.0
+_SURE_OF_NAME = 3.0  # of a name's score: an email is less
 
 
 class UserField(NamedTuple):

@@ -24,25 +24,14 @@ ITEMS: Mapping[str, float] = {
     **dict.fromkeys(("artikel", "produkt", "produit", "producto", "articulo", "prodotto"), 9),
     **dict.fromkeys(("merchandise", "object", "entity", "target", "resource", "artist", "stock"), 6),
 }
-EVENTS = frozenset(
+# What has ids, too, and is neither.
+_OTHERS = frozenset(
     {"event", "message", "msg", "request", "trace", "span", "insert", "hit", "record", "row", "log", "correlation"}
-    | {"idempotency", "batch", "dedup", "span", "order", "transaction", "cart", "basket", "campaign", "ad", "page"}
-    | {"category", "brand", "seller", "merchant", "shop", "store", "tenant", "warehouse", "list", "search", "query"}
+    | {"idempotency", "batch", "dedup", "order", "transaction", "cart", "basket", "campaign", "ad", "page", "query"}
+    | {"category", "brand", "seller", "merchant", "shop", "store", "tenant", "warehouse", "list", "search"}
 )
 _KINDS = frozenset(
-    {
-        "event",
-        "events",
-        "type",
-        "action",
-        "kind",
-        "verb",
-        "behavior",
-        "behaviour",
-        "activity",
-        "interaction",
-        "feedback",
-    }
+    {"event", "events", "type", "action", "kind", "verb", "behavior", "behaviour", "activity", "interaction"}
 )
 _KIND_TAILS = frozenset({"name", "category", "label"})
 _TIMES: Mapping[str, float] = {
@@ -63,7 +52,7 @@ _IDS = frozenset({"id", "ids", "key", "uuid", "guid", "no", "nr", "num", "number
 _UNITS = frozenset(
     {"ms", "s", "us", "ns", "sec", "secs", "seconds", "millis", "milliseconds", "micros", "nanos", "utc"}
 )
-_KNOWN = frozenset({*USERS, *ITEMS, *EVENTS, *_KINDS, *_TIMES, *_IDS, *_KIND_TAILS, "ms", "millis"})
+_KNOWN = frozenset({*USERS, *ITEMS, *_OTHERS, *_KINDS, *_TIMES, *_IDS, *_KIND_TAILS, "ms", "millis"})
 _ATTRIBUTES = frozenset({"name", "email", "mail", "slug", "title", "url", "link", "uri", "login"})
 
 
@@ -110,7 +99,7 @@ def id_role(path: str) -> tuple[Role, float]:
             return Role.USER, sureness * (USERS[word] - distance / 2)
         if word in ITEMS:
             return Role.ITEM, sureness * (ITEMS[word] - distance / 2)
-        if word in EVENTS and distance == 0:
+        if word in _OTHERS and distance == 0:
             return Role.OTHER, 0.0
     return Role.OTHER, 0.0
 
@@ -122,15 +111,17 @@ def is_event_id(path: str) -> bool:
 
 
 def kind_score(path: str) -> float:
-    """Say how surely a field names the kind of an event, by its name."""
+    """Say how surely a field names the kind of an event, by its name; 0 where it is the kind of something else."""
     words = tokens(path)
     leaf = len(words)
     while leaf and words[leaf - 1] in _KINDS | _KIND_TAILS:
         leaf -= 1
     own = words[leaf:]
-    if not own or not _KINDS & set(own) or (leaf and (words[leaf - 1] in USERS or words[leaf - 1] in ITEMS)):
+    if not own or not _KINDS & set(own):
         return 0.0
-    return 8.0 + min(len(own), 2) - min(leaf, 4) / 2
+    of = words[leaf - 1] if leaf else ""
+    is_of_other = of in USERS or of in ITEMS or of in _OTHERS or len(tokens(path.rpartition(".")[2])) > len(own)
+    return 0.0 if is_of_other else 8.0 + min(len(own), 2) - min(leaf, 4) / 2
 
 
 def time_score(path: str) -> float:
@@ -140,5 +131,6 @@ def time_score(path: str) -> float:
     if not named:
         return 0.0
     penalty = sum(_OTHER_TIMES.get(word, 0.0) for word in words)
-    penalty += sum(4.0 for word in words[:-1] if word in ITEMS or (word in USERS and word not in ("client",)))
+    # When a user or an item began is not when it was clicked; a client's clock is the event's.
+    penalty += sum(4.0 for word in words[:-1] if word in ITEMS or (word in USERS and word != "client"))
     return max(0.5, max(named) - penalty - len(words) / 4)

@@ -89,6 +89,20 @@ def test_a_wrong_password_is_said_in_one_line(secure_playground: Any) -> None:
     assert "Traceback" not in log
 
 
+def test_doctor_says_what_is_wrong_with_the_login(secure_playground: Any) -> None:
+    """As its first finding; with the right password it says who it is."""
+    wrong = secure_playground.start("wrong", "doctor", "--set", "sasl_password=wrong-password")
+    right = secure_playground.start("right", "doctor")
+    for doctor in (wrong, right):
+        doctor.wait(60)
+
+    assert wrong.exit_status == 1
+    assert "uthentication failed" in secure_playground.log("wrong").read_text().splitlines()[0]
+    assert "wrong-password" not in secure_playground.log("wrong").read_text()
+    assert right.exit_status == 0, right.log_tail
+    assert "as user nextclick" in secure_playground.log("right").read_text()
+
+
 @pytest.mark.parametrize("program", ["stream", "train"])
 def test_a_session_timeout_that_the_broker_does_not_take_is_said_in_one_line(
     secure_playground: Any, program: str

@@ -14,6 +14,7 @@ from doctor.search.sample import Sample, SampledRecord, judge
 from doctor.search.words import Role, id_role, tokens
 from nextclick.clicks import RejectReason
 from nextclick.hashing import partition_of
+from nextclick.schema.paths import write_at
 from nextclick.settings import Settings
 
 NOW_MS = 1_764_000_000_000
@@ -237,6 +238,37 @@ def test_records_without_a_key_that_are_together_by_chance_are_copied_all_the_sa
     together = sample._replace(records=[record._replace(partition=1) for record in sample.records])
 
     assert propose(together, Settings()).needs_rekey == "100% of the records have no key"
+
+
+@pytest.mark.parametrize("field", ["category", "title", "page_type", "product.type"])
+def test_what_products_are_called_is_no_kind_of_event(field: str) -> None:
+    """A watch is watched by nobody, and no name of a product is shown."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        event: dict[str, Any] = {"user_id": user, "sku": item}
+        write_at(event, field.split("."), chance.choice(("Watch", "Bookmark", "Shoes", "Order of Merit", "Lamp")))
+        return user.encode(), event, None
+
+    assert look_at(make).changes == {"item_field": "sku"}
+
+
+def test_kinds_that_name_the_item_are_not_listed() -> None:
+    """No item is shown, and the next one would not be in the list."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        item = f"{item}-{chance.randrange(9)}"[:5]
+        return user.encode(), {"user_id": user, "sku": item, "action": f"view:{item}"}, None
+
+    assert look_at(make).changes == {"item_field": "sku"}
+
+
+def test_names_that_are_data_are_not_proposed() -> None:
+    """An object with a name for each user: to list them would show who they are."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return user.encode(), {"user_id": user, "carts": {f"u{number % 12}": {"item_id": item}}}, None
+
+    assert look_at(make).changes == {}
 
 
 def test_names_in_no_language_are_found_by_what_fields_hold() -> None:
