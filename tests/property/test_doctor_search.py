@@ -24,7 +24,7 @@ from nextclick.schema.paths import write_at
 from nextclick.settings import Settings
 
 NOW_MS = 1_764_000_000_000
-N_RECORDS = 250
+N_RECORDS = 200
 N_PARTITIONS = 4
 
 USER_PATHS = (
@@ -172,7 +172,7 @@ def records_of(shape: Shape) -> tuple[Sample, list[tuple[str, str, int, int] | N
 
 
 @given(shapes())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_every_click_of_any_topic_is_read_as_it_is_meant_under_what_is_proposed(shape: Shape) -> None:
     """User, item, time and type of each click; what is no click is passed over, and nothing is rejected."""
     sample, truth = records_of(shape)
