@@ -11,7 +11,7 @@ from nextclick.settings import Settings
 
 _ABOUT = "clicks"
 _FEW = 0.01  # of the records: fewer are mistakes of a client's
-_OURS = "nextclick-clicks"  # a name for the copy with other keys
+_COPY = "nextclick-clicks"  # a name for the copy with other keys
 
 
 def check_records(settings: Settings, proposal: Proposal, given: Sequence[str]) -> list[Finding]:
@@ -100,15 +100,19 @@ def _changes(proposal: Proposal, given: Sequence[str]) -> Finding:
 
 
 def _rekey(proposal: Proposal, topic: str, given: Sequence[str]) -> Finding:
-    rekey = command("rekey", given, proposal.changes, [topic, "--to", _OURS])
-    stream = command("stream", given, {**proposal.changes, "clicks_topic": _OURS})
+    copied = {**proposal.changes, "clicks_topic": _COPY}
+    advice = [
+        f"create a topic for a copy: {command('topics', given, {'clicks_topic': _COPY})}",
+        f"copy the records: {command('rekey', given, proposal.changes, [topic, '--to', _COPY])}",
+        f"read the copy: {command('stream', given, copied)}",
+    ]
     found = f"a user's clicks are not all in one partition under the user's key: {proposal.needs_rekey}"
     if proposal.is_after_rekey:
         found += f"; of a copy with the user as key {proposal.after.used:,} would be applied"
-        return Finding(Level.WARNING, _ABOUT, found, f"copy them: {rekey}\nthen read the copy: {stream}")
-    found += f"; as it is {proposal.after.used:,} would be applied"
-    as_it_is = f"read them as they are: {command('stream', given, proposal.changes)}\nor " if proposal.changes else ""
-    return Finding(Level.WARNING, _ABOUT, found, f"{as_it_is}copy them: {rekey}\nthen read the copy: {stream}")
+    elif proposal.changes:
+        found += f"; as they are {proposal.after.used:,} would be applied"
+        advice.insert(0, f"read them as they are: {command('stream', given, proposal.changes)}")
+    return Finding(Level.WARNING, _ABOUT, found, "\n".join(advice))
 
 
 def command(name: str, given: Sequence[str], changes: Mapping[str, str], arguments: Sequence[str] = ()) -> str:
