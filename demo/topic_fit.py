@@ -49,15 +49,16 @@ def check_topic_fits(settings: Settings, n_partitions: int, decode: Decode, now_
         PermanentError: there are records, and a worker with these settings could use none.
         TemporaryError: the broker does not answer.
     """
-    per_partition = max(-(-_RECORDS // n_partitions), _MIN_PER_PARTITION)
+    n_records = max(_RECORDS, _MIN_PER_PARTITION * n_partitions)
     try:
-        messages = newest_records(settings, settings.clicks_topic, n_partitions, per_partition, _PATIENCE_S)
+        newest = newest_records(settings, settings.clicks_topic, n_partitions, n_records, _PATIENCE_S)
     except KafkaException as error:
         raise TemporaryError(
             f"the newest records of {settings.clicks_topic!r} cannot be looked at: {error.args[0].str()}; try again"
         ) from error
     records = [
-        SampledRecord(m.key(), m.value(), headers_of(m), m.timestamp()[1], m.partition(), m.offset()) for m in messages
+        SampledRecord(m.key(), m.value(), headers_of(m), m.timestamp()[1], m.partition(), m.offset())
+        for m in newest.records
     ]
     misfit = why_none_fits(records, decode, settings.clicks_topic, n_partitions, now_ms)
     if misfit is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nextclick.settings import Settings
+from nextclick.settings import Settings, setting_kinds
 from tools.options import settings_options
 
 
@@ -39,7 +39,7 @@ def doctor(settings: Settings, n_records: int, json_wanted: bool) -> None:
     from tools.logs import set_up_logs
 
     set_up_logs("doctor")
-    diagnosis = diagnose(settings, n_records, given_options(click.get_current_context().params))
+    diagnosis = diagnose(settings, n_records, repeated_options(click.get_current_context().params))
     if json_wanted:
         click.echo(as_json(diagnosis))
     else:
@@ -47,10 +47,12 @@ def doctor(settings: Settings, n_records: int, json_wanted: bool) -> None:
     sys.exit(STATUS[worst(diagnosis.findings)])
 
 
-def given_options(params: Mapping[str, Any]) -> list[str]:
+def repeated_options(params: Mapping[str, Any]) -> list[str]:
     """Repeat the settings that the command line gave, but for passwords."""
-    given = ["--broker", params["broker"]] if params["broker"] else []
+    options = ["--broker", params["broker"]] if params["broker"] else []
+    if params["config"]:
+        options += ["--config", str(params["config"])]
     for assignment in params["assignments"]:
-        if "password" not in assignment.partition("=")[0]:
-            given += ["--set", assignment]
-    return given
+        if not setting_kinds()[assignment.partition("=")[0].strip()].is_secret:
+            options += ["--set", assignment]
+    return options

@@ -80,7 +80,8 @@ def diagnose(settings: Settings, n_records: int, given: Sequence[str] = ()) -> D
             Finding(Level.WARNING, "workers", found, "correct the rights of this user (describe, on groups)")
         )
     try:
-        sample = read_sample(settings, topics.clicks.partitions, n_records, int(time.time() * 1000))
+        sample, unread = read_sample(settings, topics.clicks.partitions, n_records, int(time.time() * 1000))
+        findings += unread
     except NextclickError as error:
         findings.append(refusal("clicks", str(error)))
         return diagnosis

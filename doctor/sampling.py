@@ -1,24 +1,21 @@
-"""Reads the newest records of a topic, of all its partitions, in bounded time. Joins no group and commits nothing."""
+"""The newest records of the clicks topic, and what keeps them from being read."""
 
-import time
-from collections.abc import Mapping
+from confluent_kafka import KafkaException, Message
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
-
+from doctor.findings import Finding, Level, refusal
 from doctor.search.sample import Sample, SampledRecord
-from nextclick.errors import TemporaryError
+from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
-from tools.client_config import consumer_config, librdkafka_config
-from tools.kafka import Failure, OffsetRange, failure_of, is_partition_end, offset_ranges
+from tools.kafka import Failure, failure_of
+from tools.records import headers_of, refuse_unreadable
+from tools.topic_sample import newest_records
 
 MAX_READ_S = 20.0
-_POLL_S = 0.2
-_BATCH = 500
+_ABOUT = "clicks"
 
 
-def read_sample(settings: Settings, partitions: int, n_records: int, now_ms: int) -> Sample:
-    """Give the newest records of the clicks topic: about as many of each partition.
+def read_sample(settings: Settings, partitions: int, n_records: int, now_ms: int) -> tuple[Sample, list[Finding]]:
+    """Give the newest records of the clicks topic, and what could not be read.
 
     Args:
         settings: where the topic is.
@@ -27,71 +24,33 @@ def read_sample(settings: Settings, partitions: int, n_records: int, now_ms: int
         now_ms: this machine's clock.
 
     Raises:
-        TemporaryError: the broker does not answer, or refuses to be read.
+        TemporaryError: the broker does not answer.
     """
     try:
-        admin = AdminClient(librdkafka_config(settings))
-        ranges = offset_ranges(admin, settings.clicks_topic, range(partitions))
-        records = _read(settings, _starts(ranges, n_records), ranges)
+        newest = newest_records(settings, settings.clicks_topic, partitions, n_records, MAX_READ_S)
     except KafkaException as error:
         raise TemporaryError(
             f"the topic {settings.clicks_topic} cannot be read: {error.args[0].str()}; look at the brokers, or correct "
             "the rights of this user"
         ) from error
+    findings = dict.fromkeys(finding for message in newest.failures if (finding := _unread(message)) is not None)
+    records = [
+        SampledRecord(m.partition() or 0, m.offset() or 0, m.timestamp()[1], m.key(), m.value(), headers_of(m))
+        for m in newest.records
+    ]
     records.sort(key=lambda record: (record.partition, record.offset))
-    return Sample(records, partitions, now_ms)
+    return Sample(records, partitions, now_ms), list(findings)
 
 
-def _starts(ranges: Mapping[int, OffsetRange], n_records: int) -> dict[int, int]:
-    """Give where to begin in each partition: what one has too few of, the others give."""
-    starts, left = {}, n_records
-    smallest_first = sorted(ranges, key=lambda each: ranges[each].end - ranges[each].first)
-    for place, partition in enumerate(smallest_first):
-        first, end = ranges[partition]
-        share = min(end - first, left // (len(ranges) - place))
-        starts[partition] = end - share
-        left -= share
-    return starts
-
-
-def _read(settings: Settings, starts: Mapping[int, int], ranges: Mapping[int, OffsetRange]) -> list[SampledRecord]:
-    waiting = {partition for partition, start in starts.items() if start < ranges[partition].end}
-    records: list[SampledRecord] = []
-    if not waiting:
-        return records
-    consumer = Consumer(consumer_config(settings, f"{settings.app}-doctor") | {"enable.partition.eof": True})
+def _unread(message: Message) -> Finding | None:
+    """Say why a partition cannot be read to its end; None for what passes by itself."""
+    error, topic = message.error(), message.topic()
+    assert error is not None
     try:
-        consumer.assign([TopicPartition(settings.clicks_topic, each, starts[each]) for each in waiting])
-        end_s = time.monotonic() + MAX_READ_S
-        while waiting and time.monotonic() < end_s:
-            for message in consumer.consume(_BATCH, _POLL_S):
-                record = _record(message, waiting)
-                if record is None:
-                    continue
-                end = ranges[record.partition].end
-                if record.offset < end:
-                    records.append(record)
-                if record.offset >= end - 1:
-                    waiting.discard(record.partition)
-    finally:
-        consumer.close()
-    return records
-
-
-def _record(message: Message, waiting: set[int]) -> SampledRecord | None:
-    """Give a record; None for what is none, and notes that a partition has no more.
-
-    Raises:
-        KafkaException: the broker refuses.
-    """
-    error, partition, offset = message.error(), message.partition(), message.offset()
-    assert partition is not None
-    if is_partition_end(error):
-        waiting.discard(partition)
+        refuse_unreadable(message)
+    except PermanentError as line:
+        return refusal(_ABOUT, str(line))
+    if failure_of(error) is not Failure.REFUSED:
         return None
-    if error is not None:
-        if failure_of(error) is Failure.REFUSED:
-            raise KafkaException(error)
-        return None
-    assert offset is not None
-    return SampledRecord(partition, offset, message.timestamp()[1], message.key(), message.value(), message.headers())
+    found = f"the topic {topic} cannot be read: {error.str()}"
+    return Finding(Level.ERROR, _ABOUT, found, "correct the rights of this user")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from doctor.cli import given_options
+from doctor.cli import repeated_options
 from doctor.clocks import check_clocks
 from doctor.diagnosis import Diagnosis
 from doctor.findings import STATUS, Finding, Level, refusal, worst
@@ -265,9 +265,9 @@ def test_an_empty_topic_is_a_note() -> None:
 
 def test_a_password_on_the_command_line_is_not_repeated() -> None:
     """Lines are pasted into tickets, too."""
-    params = {"broker": None, "assignments": ("sasl_password=s3cret", "app=shop")}
+    params = {"broker": None, "config": Path("shop.toml"), "assignments": ("sasl_password=s3cret", "app=shop")}
 
-    assert given_options(params) == ["--set", "app=shop"]
+    assert repeated_options(params) == ["--config", "shop.toml", "--set", "app=shop"]
 
 
 def test_a_line_of_a_program_is_cut_into_what_is_and_what_to_do() -> None:
