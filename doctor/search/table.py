@@ -10,13 +10,12 @@ from typing import Any
 import msgspec
 
 from doctor.search.sample import Sample, SampledRecord
-from nextclick.clicks import MAX_ID_BYTES, MAX_VALUE_BYTES
+from nextclick.clicks import MAX_ID_BYTES, Rejected
 from nextclick.errors import PermanentError
+from nextclick.schema.decoder import read_document
 from nextclick.schema.envelopes import Event, unwrapper
 from nextclick.schema.ids import read_id
 from nextclick.schema.paths import HEADER, FieldPath, Headers
-from nextclick.schema.registry import Undecodable
-from nextclick.schema.wire_format import read_frame
 
 MAX_DEPTH = 6
 MAX_FIELDS = 300  # of one event: more is a table in a record
@@ -100,17 +99,12 @@ def read_table(sample: Sample, envelope: str) -> Table:
 
 
 def parsed(sample: Sample) -> Iterator[tuple[SampledRecord, Any]]:
-    """Give the records that can be parsed, each with its parsed value."""
+    """Give the records that can be read, each with its value as the decoder sees it."""
     for record in sample.records:
-        if record.value is None or len(record.value) > MAX_VALUE_BYTES:
-            continue
-        try:
-            if sample.registry is not None and read_frame(record.value, record.headers) is not None:
-                yield record, sample.registry.decode(record.value, record.headers)
-            else:
-                yield record, msgspec.json.decode(record.value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Undecodable):
-            continue
+        if record.value is not None:
+            document = read_document(record.value, record.headers, sample.registry)
+            if not isinstance(document, Rejected):
+                yield record, document
 
 
 def _id_of(value: Any) -> str | None:

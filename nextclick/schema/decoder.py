@@ -31,6 +31,7 @@ from nextclick.schema.times import read_time_ms, record_time_ms
 from nextclick.schema.wire_format import read_frame
 
 _DEFAULT_EVENT = "view"
+_parse = msgspec.json.Decoder().decode
 _NOT_LISTED = Ignored(IgnoreReason.EVENT_TYPE)
 
 
@@ -49,11 +50,33 @@ def click_decoder(schema: ClickSchema, registry: Registry | None = None) -> Deco
     return plain_decoder(schema, general) if is_plain(schema) else general
 
 
+def read_document(value: bytes, headers: Headers, registry: Registry | None) -> Any:
+    """Give a record's value as plain Python objects, or the verdict on what cannot be read.
+
+    Args:
+        value: of the record.
+        headers: of the record.
+        registry: decodes what is in Confluent's wire format; None: there is none.
+    """
+    if len(value) > MAX_VALUE_BYTES:
+        return Rejected(RejectReason.TOO_LARGE, f"expected at most {MAX_VALUE_BYTES} bytes, found {len(value)}")
+    if registry is not None and read_frame(value, headers) is not None:
+        try:
+            return registry.decode(value, headers)
+        except Undecodable as error:
+            return Rejected(RejectReason.UNDECODABLE, str(error))
+    try:
+        return _parse(value.removeprefix(codecs.BOM_UTF8))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        is_framed = read_frame(value, headers) is not None
+        reason = RejectReason.NEEDS_REGISTRY if is_framed else RejectReason.BAD_JSON
+        return Rejected(reason, f"expected JSON, found {describe_bytes(value)}")
+
+
 class _Decoder:
     def __init__(self, schema: ClickSchema, registry: Registry | None = None) -> None:
         self._schema = schema
         self._registry = registry
-        self._parse = msgspec.json.Decoder().decode
         self._unwrap = unwrapper(schema.envelope)
         self._is_bare = schema.envelope == "none"
         self._user_name = schema.user.text.split("|")[0].rpartition(".")[2]
@@ -79,19 +102,7 @@ class _Decoder:
             if not self._is_bare:
                 return Ignored(IgnoreReason.DELETE)
             return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found no value")
-        if len(value) > MAX_VALUE_BYTES:
-            return Rejected(RejectReason.TOO_LARGE, f"expected at most {MAX_VALUE_BYTES} bytes, found {len(value)}")
-        if self._registry is not None and read_frame(value, headers) is not None:
-            try:
-                return self._registry.decode(value, headers)
-            except Undecodable as error:
-                return Rejected(RejectReason.UNDECODABLE, str(error))
-        try:
-            return self._parse(value.removeprefix(codecs.BOM_UTF8))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            is_framed = read_frame(value, headers) is not None
-            reason = RejectReason.NEEDS_REGISTRY if is_framed else RejectReason.BAD_JSON
-            return Rejected(reason, f"expected JSON, found {describe_bytes(value)}")
+        return read_document(value, headers, self._registry)
 
     def _array(self, key: bytes | None, events: list[Any], headers: Headers, record_ms: int, now_ms: int) -> Decoded:
         """Give the clicks of several events in one record: all of them, or none if one cannot be used."""
