@@ -106,7 +106,7 @@ def _names(column: Sequence[Any]) -> Counter[str]:
     for value in column:
         if value is None:
             continue
-        if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
+        if not isinstance(value, str) or len(value) > MAX_NAME_CHARS or not value.isprintable():
             return Counter()
         counts[value] += 1
         if len(counts) > MAX_NAMES:

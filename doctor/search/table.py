@@ -151,7 +151,7 @@ def _object_in(text: str) -> Any:
 def _text_of(parts: tuple[str, ...]) -> str | None:
     """Give a path as a setting has it, if a setting can have it."""
     text = ".".join(parts)
-    if "|" in text or text != text.strip() or text.startswith(HEADER):
+    if "|" in text or text != text.strip() or text.startswith(HEADER) or not text.isprintable():
         return None
     try:
         FieldPath.parse(text)
@@ -161,4 +161,5 @@ def _text_of(parts: tuple[str, ...]) -> str | None:
 
 
 def _header_names(headers: Headers) -> list[str]:
-    return [name for name, value in headers or () if value and "|" not in name and name == name.strip() != ""]
+    names = (name for name, value in headers or () if value)
+    return [name for name in names if name and "|" not in name and name == name.strip() and name.isprintable()]

@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from doctor.clocks import check_clocks
 from doctor.search.propose import changed, propose
 from doctor.search.sample import Sample, SampledRecord
 from nextclick.clicks import EVENT_TYPES
@@ -191,3 +192,46 @@ def test_every_click_of_any_topic_is_read_as_it_is_meant_under_what_is_proposed(
             assert click[:2] == meant[:2], found.changes
             assert abs(click.timestamp_ms - meant[2]) < 1000, found.changes
             assert click.event_type == meant[3], found.changes
+
+
+ODD_NAMES = ("", " ", ".", "a.b", "a|b", "header:x", "header:", "0", "-1", "\ud800", "\0")
+USUAL_NAMES = [
+    "user_id",
+    "item",
+    "ts",
+    "type",
+    "after",
+    "op",
+    "schema",
+    "payload",
+    "specversion",
+    "data",
+    "data_base64",
+]
+NAMES_OF_FIELDS = st.sampled_from((*ODD_NAMES, *USUAL_NAMES)) | st.text(max_size=5)
+DOCUMENTS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.just("add_to_cart"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES_OF_FIELDS, inner, max_size=5),
+    max_leaves=12,
+)
+VALUES = DOCUMENTS.map(lambda document: json.dumps(document).encode()) | st.binary(max_size=12) | st.none()
+HEADERS = st.lists(st.tuples(NAMES_OF_FIELDS, st.none() | st.binary(max_size=6)), max_size=2)
+
+
+@given(st.lists(st.tuples(st.none() | st.binary(max_size=9), VALUES, HEADERS, st.integers(-1, 2**62)), max_size=30))
+@settings(max_examples=150, deadline=None)
+def test_no_record_makes_the_search_fail(drawn: list[Any]) -> None:
+    """Whatever it holds; and what is proposed are settings that a worker takes."""
+    records = [
+        SampledRecord(number % 3, number, timestamp_ms, key, value, headers)
+        for number, (key, value, headers, timestamp_ms) in enumerate(drawn)
+    ]
+    found = propose(Sample(records, 3, NOW_MS), Settings())
+
+    assert found.after.used >= found.before.used or found.changes
+    check_clocks(Sample(records, 3, NOW_MS), changed(Settings(), found.changes))

@@ -271,6 +271,16 @@ def test_names_that_are_data_are_not_proposed() -> None:
     assert look_at(make).changes == {}
 
 
+def test_names_that_could_write_to_a_terminal_are_passed_over() -> None:
+    """Whoever can send clicks must not move the cursor of who looks at them."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        kind = chance.choice(("\x1b[2Jview", "cart"))
+        return user.encode(), {"user_id": user, "\x1b[2Jsku": item, "article": item, "action": kind}, None
+
+    assert look_at(make).changes == {"item_field": "article"}
+
+
 def test_names_in_no_language_are_found_by_what_fields_hold() -> None:
     """The key names the user, a number near the record's time is the time, what comes again is the item."""
     found = look_at(
