@@ -89,7 +89,7 @@ def _changes(proposal: Proposal, given: Sequence[str]) -> Finding:
     before, after = proposal.before, proposal.after
     if after.used > before.used or before.rejected > after.rejected:
         level = Level.WARNING
-        found = f"other settings suit these records: {after.used:,} would be applied"
+        found = f"other settings, for worker and trainer alike, suit these records: {after.used:,} would be applied"
         if _ignored(after):
             found += f", {_ignored(after):,} passed over because they are no clicks"
         found += f", {after.rejected:,} rejected"
