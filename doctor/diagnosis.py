@@ -25,7 +25,7 @@ from nextclick.schema.wire_format import SchemaId
 from nextclick.settings import Settings
 from stream.topics.topics import ExaminedTopics, Topics
 from tools.client_config import librdkafka_config
-from tools.kafka import ANSWER_S, answer_of
+from tools.kafka import ANSWER_S, TopicIdentity, answer_of
 from tools.schema_registry.open_registry import open_registry
 from training.learning.cancellation import NEVER_CANCELLED
 from training.service.metrics import TrainerMetrics
@@ -70,30 +70,38 @@ def diagnose(settings: Settings, n_records: int, given: Sequence[str] = ()) -> D
     findings[:0] = [*_broker(settings, topics), *_topics(settings, topics)]
     findings += check_data_dir(settings, topics.ids.get(settings.changelog_topic, ""))
     findings += _bundles(settings, topics)
-    if topics.clicks is None:
-        return diagnosis
+    if topics.clicks is not None:
+        findings += _progress(settings, topics.clicks)
+        findings += _clicks(settings, topics.clicks.partitions, n_records, given, diagnosis)
+    return diagnosis
+
+
+def _progress(settings: Settings, clicks: TopicIdentity) -> list[Finding]:
     try:
-        findings += check_progress(settings, topics.clicks)
+        return check_progress(settings, clicks)
     except KafkaException as error:
         found = f"the groups of the application cannot be looked at: {error.args[0].str()}"
-        findings.append(
-            Finding(Level.WARNING, "workers", found, "correct the rights of this user (describe, on groups)")
-        )
+        return [Finding(Level.WARNING, "workers", found, "correct the rights of this user (describe, on groups)")]
+
+
+def _clicks(
+    settings: Settings, partitions: int, n_records: int, given: Sequence[str], diagnosis: Diagnosis
+) -> Iterator[Finding]:
+    """Look at a sample; the proposal becomes the diagnosis'."""
     try:
-        sample, unread = read_sample(settings, topics.clicks.partitions, n_records, int(time.time() * 1000))
-        findings += unread
+        sample, unread = read_sample(settings, partitions, n_records, int(time.time() * 1000))
     except NextclickError as error:
-        findings.append(refusal("clicks", str(error)))
-        return diagnosis
+        yield refusal("clicks", str(error))
+        return
+    yield from unread
     with contextlib.ExitStack() as stack:
         try:
             sample = sample._replace(registry=_registry(settings, sample, stack))
         except NextclickError as error:
-            findings.append(refusal("schema registry", str(error)))
+            yield refusal("schema registry", str(error))
         proposal = diagnosis.proposal = propose(sample, settings)
-        findings += check_clocks(sample, changed(settings, proposal.changes))
-    findings += check_records(settings, proposal, given)
-    return diagnosis
+        yield from check_clocks(sample, changed(settings, proposal.changes))
+    yield from check_records(settings, proposal, given)
 
 
 def _registry(settings: Settings, sample: Sample, stack: contextlib.ExitStack) -> "RegistryDecoder | None":

@@ -72,6 +72,12 @@ def worker_findings(settings: Settings, group: Group, ranges: Mapping[int, Offse
     level = Level.OK if group.members and lag < _BACKLOG else Level.NOTE
     advice = "" if group.members else "run `nextclick stream`"
     findings.append(Finding(level, _WORKERS, f"{running}; {plural(lag, 'record')} of {topic} wait", advice))
+    return [*findings, *_out_of_range(topic, committed, ranges)]
+
+
+def _out_of_range(topic: str, committed: Mapping[int, int], ranges: Mapping[int, OffsetRange]) -> list[Finding]:
+    """Say whether what is read next is still there, and is there at all."""
+    findings = []
     lost = {each: ranges[each].first - offset for each, offset in committed.items() if offset < ranges[each].first}
     if lost:
         findings.append(

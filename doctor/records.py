@@ -36,6 +36,12 @@ def check_records(settings: Settings, proposal: Proposal, given: Sequence[str]) 
     elif before.used < (1 - _FEW) * n_records - _ignored(before):
         found = "no settings were found under which more of these records can be used"
         findings.append(Finding(Level.NOTE, _ABOUT, found, "look at the reasons above"))
+    return [*findings, *_notes(proposal, topic)]
+
+
+def _notes(proposal: Proposal, topic: str) -> list[Finding]:
+    """Say what is good to know of records that can be used."""
+    findings = []
     if proposal.grown_from:
         findings.append(
             Finding(

@@ -4,6 +4,7 @@ What a start refuses or warns of is said by `stream.topics.topic_rules`; this is
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from doctor.findings import Finding, Level
 from nextclick.settings import Settings
@@ -14,6 +15,43 @@ _OUTAGE_MS = 24 * HOUR_MS  # what is noticed and mended by the next day
 _WEEKEND_MS = 72 * HOUR_MS
 _ROOM_BYTES = 128 * 1024  # a list of 255 items with long names, a state of the widest network
 _DAY_MINUTES = 24 * 60
+
+
+class _Switch(NamedTuple):
+    """A setting of a broker's, and the value of it that is a trap."""
+
+    name: str
+    value: str
+    level: Level
+    found: str
+    advice: str
+
+
+_SWITCHES = (
+    _Switch(
+        "auto.create.topics.enable",
+        "true",
+        Level.NOTE,
+        "the broker creates topics that somebody asks for (auto.create.topics.enable): a producer with a misspelt name "
+        "fills a topic that nobody reads, with the broker's partitions and retention",
+        "set auto.create.topics.enable=false; nextclick creates its topics itself",
+    ),
+    _Switch(
+        "unclean.leader.election.enable",
+        "true",
+        Level.WARNING,
+        "unclean.leader.election.enable is true: when brokers fail, acknowledged clicks and states can be lost",
+        "set unclean.leader.election.enable=false",
+    ),
+    _Switch(
+        "log.cleaner.enable",
+        "false",
+        Level.WARNING,
+        "log.cleaner.enable is false: the changelog is never compacted, grows with every click, and takes longer to "
+        "restore each time",
+        "set log.cleaner.enable=true",
+    ),
+)
 
 
 def check_topics(settings: Settings, facts: Mapping[str, TopicFacts]) -> list[Finding]:
@@ -101,35 +139,11 @@ def check_broker(settings: Settings, config: Mapping[str, str | None], n_brokers
         n_brokers: of the cluster.
     """
     findings = [*_session(settings, config), *_cluster_topics(config, n_brokers)]
-    if config.get("auto.create.topics.enable") == "true":
-        findings.append(
-            Finding(
-                Level.NOTE,
-                _ABOUT_BROKER,
-                "the broker creates topics that somebody asks for (auto.create.topics.enable): a producer with a "
-                "misspelt name fills a topic that nobody reads, with the broker's partitions and retention",
-                "set auto.create.topics.enable=false; nextclick creates its topics itself",
-            )
-        )
-    if config.get("unclean.leader.election.enable") == "true":
-        findings.append(
-            Finding(
-                Level.WARNING,
-                _ABOUT_BROKER,
-                "unclean.leader.election.enable is true: when brokers fail, acknowledged clicks and states can be lost",
-                "set unclean.leader.election.enable=false",
-            )
-        )
-    if config.get("log.cleaner.enable") == "false":
-        findings.append(
-            Finding(
-                Level.WARNING,
-                _ABOUT_BROKER,
-                "log.cleaner.enable is false: the changelog is never compacted, grows with every click, and takes "
-                "longer to restore each time",
-                "set log.cleaner.enable=true",
-            )
-        )
+    findings += [
+        Finding(trap.level, _ABOUT_BROKER, trap.found, trap.advice)
+        for trap in _SWITCHES
+        if config.get(trap.name) == trap.value
+    ]
     kept_minutes = _number(config, "offsets.retention.minutes")
     if kept_minutes is not None and kept_minutes < _DAY_MINUTES:
         findings.append(
