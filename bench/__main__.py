@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import click
 
-from bench import failover, learning, measure, model_step, popularity
+from bench import failover, hot_user, learning, measure, model_step, popularity
 from demo.local_kafka import LocalKafka
 from nextclick.settings import Settings
 
 RATE = 1_000
-PARTS = ("throughput", "catalogue", "step", "popularity", "steady", "learning", "trainer", "failover")
+PARTS = ("throughput", "catalogue", "hot-user", "step", "popularity", "steady", "learning", "trainer", "failover")
 WITHOUT_BROKER = {"step", "popularity", "learning"}
 
 
@@ -24,6 +24,7 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
     parts: dict[str, Callable[[str, bool], None]] = {
         "throughput": _throughput,
         "catalogue": _catalogue,
+        "hot-user": _hot_user,
         "step": _step,
         "popularity": _popularity,
         "steady": _steady,
@@ -72,6 +73,20 @@ def _catalogue(broker: str, quick: bool) -> None:
         click.echo(
             f"  {n_items:>7,} items {result.events_per_s:>9,.0f} events/s  {result.cpu_us_per_event:9.1f} us CPU"
         )
+
+
+def _hot_user(broker: str, quick: bool) -> None:
+    n_clicks = 5_000 if quick else 20_000
+    with measure.own_topics(broker) as settings:
+        result = hot_user.run(settings, n_clicks)
+    click.echo(f"\n{hot_user.PEOPLE} people who click, and {n_clicks:,} clicks of one user; {hot_user.N_ITEMS:,} items")
+    for name, waits in (
+        ("people alone", result.alone),
+        ("beside them, same partition", result.same_partition),
+        ("beside them, other partitions", result.other_partitions),
+    ):
+        click.echo(f"  {name:30} p50 {waits.p50:>6,.0f} ms, p99 {waits.p99:>6,.0f} ms, max {waits.longest:>6,.0f} ms")
+    click.echo(f"  the one user {result.updates_per_s:>9,.0f} updates/s {result.cpu_us:9.1f} us CPU")
 
 
 def _step(broker: str, quick: bool) -> None:

@@ -113,7 +113,7 @@ def throughput(settings: Settings, count: int, *arguments: str) -> Throughput:
     """
     send_clicks(settings, count)
     with running(settings, *arguments) as pid:
-        reader = _UpdateReader(settings)
+        reader = UpdateReader(settings)
         first_ms = last_ms = 0
         n_updates, cpu_at_first_s, n_at_first = 0, 0.0, 0
         end_s = time.monotonic() + DEADLINE_S
@@ -134,7 +134,7 @@ def steady(settings: Settings, events_per_s: float, seconds: float) -> Steady:
     """Measure the worker at a rate: latency from a click's record to its update's record, and CPU."""
     with running(settings, *WORKER) as pid:
         send_clicks(settings, 100)  # a first update shows that it is ready
-        reader = _UpdateReader(settings)
+        reader = UpdateReader(settings)
         n_ready, end_s = 0, time.monotonic() + DEADLINE_S
         while n_ready < 100 and time.monotonic() < end_s:
             n_ready += sum(1 for _ in reader.read())
@@ -173,7 +173,9 @@ def trained_clicks_per_s(settings: Settings, count: int) -> float:
     return max(manifest.metrics["clicks_per_s"] for manifest in manifests)
 
 
-class _UpdateReader:
+class UpdateReader:
+    """Reads new updates of an application."""
+
     def __init__(self, settings: Settings) -> None:
         self._consumer = Consumer(consumer_config(settings, "bench-reader"))
         topic = settings.recommendations_topic

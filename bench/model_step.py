@@ -49,13 +49,13 @@ def step(n_items: int, rounds: int) -> Step:
     network.mixture.shares.fill_(1.0 / (2 * settings.neighbours))
     network.mixture.support.fill_(1.0)
     mixed = ServedModel("2".zfill(16), network, vocabulary)
-    clicks = [(int(index), 30, 0) for index in rng.integers(n_items, size=USERS)]
+    clicks = [[(int(index), 30, 0)] for index in rng.integers(n_items, size=USERS)]
     recent = [_recent(rng.integers(n_items, size=settings.recent_clicks)) for _ in range(USERS)]
     taken: dict[ServedModel, list[float]] = {plain: [], mixed: []}
     for _ in range(rounds):
         for model, times_ms in taken.items():
             began_s = time.perf_counter()
-            hidden = model.step([b""] * USERS, clicks)
+            hidden = model.run([b""] * USERS, clicks)
             model.rank(hidden, recent, _LIST_LENGTH)
             times_ms.append((time.perf_counter() - began_s) * 1000.0)
     state = UserState(1, 100, 0, 100, 1, hidden[0], recent[0], bytes(4 * _LIST_LENGTH), 1)

@@ -53,7 +53,7 @@ def build(settings: Settings) -> Any:
             [outcome] = advance(None, popularity.ranked(limits.list_length), known, [logged], limits)
             states[message.key] = encode_state(outcome.state)
             answered = AnsweredClick(message.partition, message.offset, timestamp_ms)
-            sequence, now_ms = outcome.state.sequence, int(time.time() * 1000)
+            sequence, now_ms = outcome.sequence, int(time.time() * 1000)
             update = encode_update(click.user_id, outcome.ranked, "", sequence, answered, now_ms)
             await updates.send(key=message.key, value=update)
 

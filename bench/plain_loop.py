@@ -53,7 +53,7 @@ def run(settings: Settings) -> None:
                 logged.click.user_id,
                 outcome.ranked,
                 "",
-                state.sequence,
+                outcome.sequence,
                 AnsweredClick(partition, logged.offset, logged.record_timestamp_ms),
                 now_ms,
             )

@@ -1,7 +1,8 @@
 """Judges what was really sent: was the user's next click in the list? Beside it, baselines on the same clicks. Pure.
 
 Knows only the two topics. An update says which click caused it (`source`); the update before it is the list that the
-user saw when making that click.
+user saw when making that click. A worker answers the clicks of one batch with one list, made after the last of them
+(`produced_at_ms` is the same): the user saw the list before all of these.
 """
 
 import heapq
@@ -81,7 +82,8 @@ class LiveScore:
         self._k = k
         self._clicks: dict[tuple[int, int], _JudgedClick] = {}
         self._early: dict[tuple[int, int], RecommendationUpdate] = {}
-        self._shown: dict[str, RecommendationUpdate] = {}
+        self._newest: dict[str, RecommendationUpdate] = {}
+        self._seen: dict[str, RecommendationUpdate] = {}  # the one before the batch of the newest
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCY_WINDOW)
 
     def click(self, source: tuple[int, int], user_id: str, item_id: str, timestamp_ms: int) -> None:
@@ -118,15 +120,23 @@ class LiveScore:
         return [ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0 for share in shares]
 
     def _judge(self, update: RecommendationUpdate, click: _JudgedClick) -> None:
-        before = self._shown.get(update.user_id)
-        if before is not None and update.sequence <= before.sequence:
+        user_id, newest = update.user_id, self._newest.get(update.user_id)
+        if newest is not None and update.sequence <= newest.sequence:
             return  # a repeated update, or one that was overtaken
-        self._shown[update.user_id] = update
-        if before is None or update.sequence != before.sequence + 1:
+        self._newest[user_id] = update
+        if newest is None:
             return
-        hit = any(item.item_id == click.item_id for item in before.items[: self._k])
+        if update.sequence != newest.sequence + 1:  # there was a list that we did not see
+            self._seen.pop(user_id, None)
+            return
+        if update.produced_at_ms != newest.produced_at_ms:
+            self._seen[user_id] = newest
+        seen = self._seen.get(user_id)
+        if seen is None:
+            return
+        hit = any(item.item_id == click.item_id for item in seen.items[: self._k])
         self.overall.count(hit, click)
-        if before.bundle_id:
+        if seen.bundle_id:
             self.after_swap.count(hit, click)
 
 

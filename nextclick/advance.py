@@ -1,12 +1,13 @@
 """The heart: advance a batch of users by a batch of clicks, and rank what each of them sees next. A pure function.
 
-Clicks of one user are applied in the order of the log, in waves: the first click of every user in the batch, then the
-second, and so on, so that each wave is one matrix product. A click that the user's state already contains (the fence)
-changes nothing and repeats the user's current list.
+Clicks of one user are applied in the order of the log, and the user is ranked once, after the last of them: every click
+of the batch is answered with that list. A click that the user's state already contains (the fence) changes nothing and
+repeats the user's current list; so does one that came before under the same id of its event, but for the fence.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from nextclick.clicks import Click
 from nextclick.updates import RankedList
@@ -14,16 +15,23 @@ from nextclick.user_state import (
     MAX_GAP_S,
     MAX_SEQUENCE,
     NEW_USER,
+    RECENT_BYTES,
     SHOWN_BY_NETWORK,
     RecentClick,
     UserState,
+    has_event,
     recent_clicks,
     was_shown,
+    with_event,
     with_recent,
 )
 
 # Users that are scored together: bounds the score matrix (50,000 items in float32: 51 MB).
-MAX_WAVE_USERS = 256
+MAX_GROUP_USERS = 256
+
+ALL_PLACES = sys.maxsize  # after every click of a record
+
+NetworkClick = tuple[int, int, int]  # item_index, gap_s, event_type
 
 
 class Model(Protocol):
@@ -36,8 +44,8 @@ class Model(Protocol):
     def index_of(self, item_hash: int) -> int | None:
         """Give the item_index of a known item."""
 
-    def step(self, hidden: Sequence[bytes], clicks: Sequence[tuple[int, int, int]]) -> list[bytes]:
-        """Advance hidden states by one click each."""
+    def run(self, hidden: Sequence[bytes], clicks: Sequence[Sequence[NetworkClick]]) -> list[bytes]:
+        """Advance each hidden state by its clicks; one without clicks stays."""
 
     def rebuild(self, recent_clicks: Sequence[Sequence[RecentClick]]) -> list[bytes]:
         """Compute hidden states from recent clicks."""
@@ -45,6 +53,8 @@ class Model(Protocol):
     def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
         """Rank the items for each hidden state and the recent clicks with it."""
 
+
+T = TypeVar("T")
 
 UserKey = tuple[int, bytes]  # partition and record key: a state belongs to the partition of its clicks
 
@@ -59,7 +69,7 @@ class LoggedClick(NamedTuple):
         click: what the record says.
         item_hash: of the click's item.
         is_applied: whether the user's state contains the click already, whatever its fence: only its answer is due.
-        place: of the click in its record, which can hold several.
+        place: of the click among those of its record. All of a record are in one batch.
     """
 
     user: UserKey
@@ -75,12 +85,14 @@ class Advanced(NamedTuple):
     """A click was applied.
 
     Attributes:
-        state: the user's state after it.
-        ranked: what the user is shown now.
-        hit: whether the item was in the list that the user saw before; None when there was none.
+        sequence: of the user's clicks, the how-manieth this is.
+        state: the user's state after the batch.
+        ranked: what the user is shown after the batch.
+        hit: whether the item was in the list that the user saw before the batch; None when there was none.
         hit_by_network: whether that list came from the network.
     """
 
+    sequence: int
     state: UserState
     ranked: RankedList
     hit: bool | None
@@ -88,8 +100,14 @@ class Advanced(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """The user's state already contains the click; the user's current list is sent again."""
+    """The click was applied before: the user's current list is sent again.
 
+    Attributes:
+        sequence: of the user's clicks up to this one.
+        state, ranked: as in `Advanced`.
+    """
+
+    sequence: int
     state: UserState
     ranked: RankedList
 
@@ -121,105 +139,115 @@ def advance(
         limits: how much to keep and to show.
 
     Returns:
-        An outcome per click, in the same order. The last outcome of a user holds the user's new state.
+        An outcome per click, in the same order; those of one user share the state and the list after the batch.
     """
-    current = dict(states)
-    outcomes: dict[int, Outcome] = {}
-    for wave in _waves(clicks):
-        befores = [current.get(clicks[position].user, NEW_USER) for position in wave]
-        steps = [
-            _step(model, before, clicks[position], limits.recent_clicks)
-            for before, position in zip(befores, wave, strict=True)
-        ]
-        hidden = _hidden_after(model, befores, steps)
-        ranked = _rank(model, popular, hidden, [step.recent for step in steps], limits.list_length)
-        bundle = model.bundle if model is not None else 0
-        for position, before, step, state, shown in zip(wave, befores, steps, hidden, ranked, strict=True):
-            logged = clicks[position]
-            outcome = _outcome(bundle, before, step, state, shown, logged.item_hash)
-            outcomes[position] = outcome
-            current[logged.user] = outcome.state
-    return [outcomes[position] for position in range(len(clicks))]
+    current: dict[UserKey, _Fields] = {}
+    places: dict[UserKey, int] = {}
+    network_clicks: dict[UserKey, list[NetworkClick]] = {}
+    steps: list[tuple[int, bool]] = []  # per click the sequence after it, and whether it was applied
+    for logged in clicks:
+        user = logged.user
+        before = current.get(user) or states.get(user, NEW_USER)
+        # A state of before the batch contains a record with all its clicks.
+        after, gap_s = _after(before, places.get(user, ALL_PLACES), logged, limits.recent_clicks)
+        current[user] = after
+        if after is not before:
+            places[user] = logged.place
+        steps.append((after[1], gap_s is not None))
+        if model is not None and gap_s is not None and (index := model.index_of(logged.item_hash)) is not None:
+            network_clicks.setdefault(user, []).append((index, gap_s, logged.click.event_type))
+    ends: list[_End] = []
+    courses = [(states.get(user, NEW_USER), after, network_clicks.get(user, ())) for user, after in current.items()]
+    for first in range(0, len(courses), MAX_GROUP_USERS):
+        ends += _ends(model, popular, courses[first : first + MAX_GROUP_USERS], limits.list_length)
+    return _outcomes(clicks, steps, dict(zip(current, ends, strict=True)))
 
 
-def _waves(clicks: Sequence[LoggedClick]) -> list[list[int]]:
-    """Split positions so that no user is twice in a wave and each user's clicks keep their order."""
-    n_clicks_of: dict[UserKey, int] = {}
-    waves: list[list[int]] = []
-    for position, logged in enumerate(clicks):
-        depth = n_clicks_of.get(logged.user, 0)
-        n_clicks_of[logged.user] = depth + 1
-        if depth == len(waves):
-            waves.append([])
-        waves[depth].append(position)
-    return [wave[i : i + MAX_WAVE_USERS] for wave in waves for i in range(0, len(wave), MAX_WAVE_USERS)]
+# Plain tuples, which cost a fifth of a named one: there is one for nearly every click.
+_Fields = tuple[int, int, int, int, int, bytes, bytes, bytes, int, bytes]  # of a `UserState`
+# What a batch does to one user: the state before it; the state after it, but for what a network says; the clicks that
+# were applied and whose items the model knows.
+_Course = tuple[UserState, _Fields, Sequence[NetworkClick]]
+_End = tuple[UserState, UserState, RankedList]  # of a user: the state before and after the batch, and the list after it
 
 
-class _Step(NamedTuple):
-    """What one click does to a user, before the network has been asked."""
+def _after(before: _Fields, last_place: int, logged: LoggedClick, keep: int) -> tuple[_Fields, int | None]:
+    """Apply a click to all of a state but what a network says.
 
-    sequence: int
-    partition: int
-    offset: int
-    last_click_ms: int
-    recent: bytes
-    skipped: bool
-    network_click: tuple[int, int, int] | None  # (item_index, gap_s, event_type) if the model knows the item
+    Args:
+        before: the state before.
+        last_place: of the last applied click among those of its record.
+        logged: the click.
+        keep: how many recent clicks are kept.
 
-
-def _step(model: Model | None, before: UserState, logged: LoggedClick, keep: int) -> _Step:
-    partition, offset, click = logged.user[0], logged.offset, logged.click
-    _, sequence, last_partition, last_offset, last_click_ms, _, recent, _, _ = before
-    if (last_partition == partition and offset <= last_offset) or (logged.is_applied and sequence):
-        return _Step(sequence, last_partition, last_offset, last_click_ms, recent, True, None)
+    Returns:
+        The state after the click, and the gap in s before it; None if it was applied before.
+    """
+    (partition, _), offset, _, click, item_hash, is_applied, place = logged
+    bundle, sequence, last_partition, last_offset, last_click_ms, hidden, recent, shown, flags, events = before
+    if last_partition == partition and (offset < last_offset or (offset == last_offset and place <= last_place)):
+        return before, None
+    if is_applied and sequence:
+        return before, None
+    event_hash = click.event_hash
+    if event_hash or events:
+        if has_event(events, event_hash):
+            return (bundle, sequence, partition, offset, *before[4:]), None
+        events = with_event(events, event_hash, len(recent) // RECENT_BYTES, keep)
     # Clicks can arrive out of order in event time: the gap is then 0 and the clock does not go back.
-    now_ms = max(last_click_ms, click.timestamp_ms)
+    now_ms = click.timestamp_ms if click.timestamp_ms > last_click_ms else last_click_ms
     gap_s = min((now_ms - last_click_ms) // 1000, MAX_GAP_S) if sequence else 0
-    recent = with_recent(recent, logged.item_hash, gap_s, click.event_type, keep)
-    index = model.index_of(logged.item_hash) if model is not None else None
-    network_click = None if index is None else (index, gap_s, click.event_type)
-    return _Step(min(sequence + 1, MAX_SEQUENCE), partition, offset, now_ms, recent, False, network_click)
+    recent = with_recent(recent, item_hash, gap_s, click.event_type, keep)
+    sequence = min(sequence + 1, MAX_SEQUENCE)
+    return (bundle, sequence, partition, offset, now_ms, hidden, recent, shown, flags, events), gap_s
 
 
-def _hidden_after(model: Model | None, befores: Sequence[UserState], steps: Sequence[_Step]) -> list[bytes]:
-    """Give every user's hidden state under this model after the wave's click; empty where it knows nothing."""
-    if model is None:
-        return [b""] * len(steps)
-    bundle = model.bundle
+def _ends(model: Model | None, popular: RankedList, courses: Sequence[_Course], k: int) -> list[_End]:
+    """Let the network follow the users' clicks, and rank each user once."""
+    hidden = _hidden_after(model, courses) if model is not None else [b""] * len(courses)
+    lists = [popular] * len(courses)
+    rows = [row for row, packed in enumerate(hidden) if packed]
+    if model is not None and rows:
+        recents = [courses[row][1][6] for row in rows]
+        _fill(lists, rows, model.rank([hidden[row] for row in rows], recents, k))
+    bundle = model.bundle if model is not None else 0
+    ends: list[_End] = []
+    for (before, after, _), packed, ranked in zip(courses, hidden, lists, strict=True):
+        _, sequence, partition, offset, last_click_ms, _, recent, _, _, events = after
+        flags, shown = SHOWN_BY_NETWORK if packed else 0, ranked.shown
+        state = UserState(bundle, sequence, partition, offset, last_click_ms, packed, recent, shown, flags, events)
+        ends.append((before, state, ranked))
+    return ends
+
+
+def _hidden_after(model: Model, courses: Sequence[_Course]) -> list[bytes]:
+    """Give the users' hidden states under this model after the batch; empty where it knows nothing."""
+    bundle, befores = model.bundle, [before for before, _, _ in courses]
     hidden = [before.hidden if before.bundle == bundle else b"" for before in befores]
-    # A state of another bundle is rebuilt from the recent clicks before this one, and then takes the click's step
-    # like any other: the same arithmetic for everyone.
+    # A state of another bundle is rebuilt from the recent clicks before these, which it then takes like any other: the
+    # same arithmetic for everyone.
     stale = [row for row, before in enumerate(befores) if before.bundle != bundle and before.sequence]
     _fill(hidden, stale, model.rebuild([recent_clicks(befores[row]) for row in stale]) if stale else [])
-    rows = [row for row, step in enumerate(steps) if step.network_click is not None]
-    moves = [step.network_click for step in steps if step.network_click is not None]
-    _fill(hidden, rows, model.step([hidden[row] for row in rows], moves) if rows else [])
+    rows = [row for row, (_, _, clicks) in enumerate(courses) if clicks]
+    _fill(hidden, rows, model.run([hidden[row] for row in rows], [courses[row][2] for row in rows]) if rows else [])
     return hidden
 
 
-def _fill(target: list[bytes], rows: Sequence[int], values: Sequence[bytes]) -> None:
+def _fill(target: list[T], rows: Sequence[int], values: Sequence[T]) -> None:
     for row, value in zip(rows, values, strict=True):
         target[row] = value
 
 
-def _rank(
-    model: Model | None, popular: RankedList, hidden: Sequence[bytes], recent: Sequence[bytes], k: int
-) -> list[RankedList]:
-    ranked = [popular] * len(hidden)
-    if model is not None:
-        rows = [row for row, state in enumerate(hidden) if state]
-        if rows:
-            lists = model.rank([hidden[row] for row in rows], [recent[row] for row in rows], k)
-            for row, shown in zip(rows, lists, strict=True):
-                ranked[row] = shown
-    return ranked
-
-
-def _outcome(bundle: int, before: UserState, step: _Step, hidden: bytes, ranked: RankedList, item_hash: int) -> Outcome:
-    sequence, partition, offset, last_click_ms, recent, skipped, _ = step
-    flags = SHOWN_BY_NETWORK if hidden else 0
-    state = UserState(bundle, sequence, partition, offset, last_click_ms, hidden, recent, ranked.shown, flags)
-    if skipped:
-        return Skipped(state, ranked)
-    hit = was_shown(before, item_hash) if before.shown else None
-    return Advanced(state, ranked, hit, bool(before.flags & SHOWN_BY_NETWORK))
+def _outcomes(
+    clicks: Sequence[LoggedClick], steps: Sequence[tuple[int, bool]], ends: Mapping[UserKey, _End]
+) -> list[Outcome]:
+    """Give what became of each click."""
+    outcomes: list[Outcome] = []
+    for logged, (sequence, is_applied) in zip(clicks, steps, strict=True):
+        before, state, ranked = ends[logged.user]
+        if is_applied:
+            hit = was_shown(before, logged.item_hash) if before.shown else None
+            outcomes.append(Advanced(sequence, state, ranked, hit, bool(before.flags & SHOWN_BY_NETWORK)))
+        else:
+            outcomes.append(Skipped(sequence, state, ranked))
+    return outcomes

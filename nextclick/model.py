@@ -1,7 +1,4 @@
-"""A bundle's network as the stream and the offline path use it: numpy in, numpy out, no gradient.
-
-The state is rounded to float16 after every click, here and nowhere else, so that what is stored is what was computed.
-"""
+"""A bundle's network as the stream and the offline path use it: numpy in, numpy out, no gradient."""
 
 from collections.abc import Sequence
 
@@ -12,6 +9,7 @@ import torch
 from nextclick.errors import CorruptStateError
 from nextclick.mixture import MAX_SESSION_CLICKS, N_AGES, SESSION_GAP_S, Context
 from nextclick.network import Network
+from nextclick.recurrence import Recurrence
 from nextclick.updates import RNN, RankedList, Recommendation, ranked_list
 from nextclick.user_state import DAMAGE_REMEDY, RecentClick, iter_recent
 from nextclick.vocabulary import Vocabulary
@@ -35,18 +33,20 @@ class ServedModel:
         self.vocabulary = vocabulary
         self._network = network.eval()
         self._state_size = network.config.state_size
+        self._recurrence = Recurrence(network.config.cell, network.config.hidden_size, network.cell.all_weights[0])
 
     def index_of(self, item_hash: int) -> int | None:
         """Give the item_index of an item, or None if this bundle does not know it."""
         return self.vocabulary.index_of_hash.get(item_hash)
 
     @torch.inference_mode()
-    def step(self, hidden: Sequence[bytes], clicks: Sequence[NetworkClick]) -> list[bytes]:
-        """Advance each user's hidden state by one click.
+    def run(self, hidden: Sequence[bytes], clicks: Sequence[Sequence[NetworkClick]]) -> list[bytes]:
+        """Advance each user's hidden state by a sequence of clicks, in waves: every user's first click, then the
+        second, and so on.
 
         Args:
             hidden: float16 state per user, packed; empty for the zero state.
-            clicks: (item_index, gap_s, event_type) per user.
+            clicks: (item_index, gap_s, event_type) of each click of each user, at least one in all.
 
         Returns:
             The states after the clicks, packed float16.
@@ -54,11 +54,15 @@ class ServedModel:
         Raises:
             CorruptStateError: a state is not one of this network's.
         """
-        item_index, gap_s, event_type = torch.tensor(clicks, dtype=torch.int64).T  # each (batch,)
-        inputs = self._network.inputs(item_index, event_type, gap_s).unsqueeze(1)  # (batch, 1, hidden_size)
-        _, after = self._network.run(inputs, torch.from_numpy(self._unpack(hidden)))
-        packed = after.half().numpy()
-        return [row.tobytes() for row in packed]
+        order = sorted(range(len(clicks)), key=lambda row: -len(clicks[row]))  # a wave is then the first few rows
+        waves, n_active = _waves([clicks[row] for row in order])
+        item_index, gap_s, event_type = torch.tensor(waves, dtype=torch.int64).T  # each (clicks,)
+        inputs = self._network.inputs(item_index, event_type, gap_s).numpy()
+        after = self._recurrence.run(self._unpack([hidden[row] for row in order]), inputs, n_active)
+        packed = [b""] * len(order)
+        for row, state in zip(order, after, strict=True):
+            packed[row] = state.tobytes()
+        return packed
 
     def rebuild(self, recent_clicks: Sequence[Sequence[RecentClick]]) -> list[bytes]:
         """Compute hidden states anew from recent clicks, from the zero state; unknown items are passed over.
@@ -75,10 +79,10 @@ class ServedModel:
             for user_clicks in recent_clicks
         ]
         states = [b""] * len(known)
-        for position in range(max(map(len, known), default=0)):
-            rows = [row for row, clicks in enumerate(known) if position < len(clicks)]
-            stepped = self.step([states[row] for row in rows], [known[row][position] for row in rows])
-            for row, state in zip(rows, stepped, strict=True):
+        rows = [row for row, clicks in enumerate(known) if clicks]
+        if rows:
+            rebuilt = self.run([b""] * len(rows), [known[row] for row in rows])
+            for row, state in zip(rows, rebuilt, strict=True):
                 states[row] = state
         return states
 
@@ -156,3 +160,16 @@ class ServedModel:
         return CorruptStateError(
             f"a user's hidden state under bundle {self.bundle_id} expected {expected}, found {found}; {DAMAGE_REMEDY}"
         )
+
+
+def _waves(clicks: Sequence[Sequence[NetworkClick]]) -> tuple[list[NetworkClick], list[int]]:
+    """Give every user's first click, then every second one, ..., and how many of each there are; the longest first."""
+    waves: list[NetworkClick] = []
+    n_active: list[int] = []
+    n_users = len(clicks)
+    for depth in range(len(clicks[0])):
+        while len(clicks[n_users - 1]) <= depth:
+            n_users -= 1
+        waves += [user_clicks[depth] for user_clicks in clicks[:n_users]]
+        n_active.append(n_users)
+    return waves, n_active

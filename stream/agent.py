@@ -242,7 +242,7 @@ class ClickAgent:
                 logged.click.user_id,
                 outcome.ranked,
                 bundle_id,
-                state.sequence,
+                outcome.sequence,
                 AnsweredClick(partition, logged.offset, logged.record_timestamp_ms),
                 now_ms,
             )

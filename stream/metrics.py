@@ -60,7 +60,7 @@ class WorkerMetrics:
         )
         self.judged = Counter(
             "nextclick_live_judged",
-            "Clicks of users who had been shown a list before, by the strategy of that list.",
+            "Clicks of users who had been shown a list before their batch, by the strategy of that list.",
             ["strategy"],
             registry=registry,
         )

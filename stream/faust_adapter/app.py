@@ -145,7 +145,6 @@ def _app_options(settings: Settings, n_partitions: int, instance_id: str) -> dic
         "consumer_auto_offset_reset": "earliest",  # the protocol knows where to begin
         "broker_session_timeout": settings.session_timeout_s,
         "broker_heartbeat_interval": settings.session_timeout_s / 10,  # also how soon a rebalance is noticed
-        "broker_max_poll_records": settings.max_chunk_records,
         # Who fetches nothing for a while restores, or waits for a broker: whether it stands still the watchdog judges.
         "broker_max_poll_interval": FOREVER_S,
         "consumer_max_fetch_size": 4 * 1024**2,

@@ -4,7 +4,7 @@ pass on, and leases that follow what the group's coordinator answers.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,6 +38,8 @@ QUIET_S = 0.2  # without a record for so long there is no traffic
 ENDS_S = 5.0  # for an answer to the question where the partitions end
 RETRY_S = 0.5  # between two questions that no broker answered
 GROUP_CHECK_S = 1.0  # how soon it is noticed that the group does not take this worker
+SLICE_RECORDS = 100  # are taken before their bytes are counted
+MAX_CHUNK_BYTES = 1024**2  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
 GATHER_BYTES = 64 * 1024  # with so much at the broker there is nothing to gather: a backlog is fetched at once
 
 
@@ -62,6 +64,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
     assignments: Assignments  # set by `connect`
     clicks_topic: str  # set by `connect`
     gather_ms: float  # set by `connect`
+    max_records: int  # in one fetch; set by `connect`
     second_reader: SecondReader  # set by `connect`
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -69,6 +72,8 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         self._sought_for: Assignment | None = None
         self._positions: dict[TopicPartition, int] = {}  # where the last fetch ended, or what was sought since
         self._has_traffic = False
+        self._n_takes = 0
+        self._cut_short: dict[TopicPartition, int] = {}  # by partition, the last take that left some of it
         self._doubts_topic = False
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -183,7 +188,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         states = {tp: subscription.subscription.assignment.state_value(tp) for tp in self._partitions(assignment)}
         before = {tp: state.position for tp, state in states.items() if state.has_valid_position}
         try:
-            records = await consumer.getmany(*states, timeout_ms=0)
+            records = await self._take_in_turn(consumer, list(states))
         except Exception as error:
             if not is_unpacking(error):
                 raise
@@ -196,6 +201,32 @@ class ClientThread(driver.AIOKafkaConsumerThread):
                 runs[tp.partition] = Run(first, records.get(tp, ()), end)
                 self._positions[tp] = end
         return runs
+
+    async def _take_in_turn(
+        self, consumer: Any, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, Sequence[Any]]:
+        """Take a chunk at most; a partition that had more than that comes last from then on.
+
+        aiokafka would go on with the partition that it has begun: whoever is in another one would wait until the
+        backlog of that one is done.
+        """
+        taken: dict[TopicPartition, list[Any]] = {}
+        self._n_takes += 1
+        left, left_bytes = self.max_records, MAX_CHUNK_BYTES
+        for tp in sorted(partitions, key=lambda tp: self._cut_short.get(tp, 0)):
+            while left > 0 and left_bytes > 0:
+                wanted = min(SLICE_RECORDS, left)
+                records = (await consumer.getmany(tp, timeout_ms=0, max_records=wanted)).get(tp, [])
+                left -= len(records)
+                left_bytes -= sum(record.serialized_value_size for record in records)
+                if records:
+                    taken.setdefault(tp, []).extend(records)
+                if len(records) < wanted:
+                    break
+            else:
+                self._cut_short[tp] = self._n_takes
+                break
+        return taken
 
     async def _drain_otherwise(
         self, consumer: Any, assignment: Assignment, positions: Mapping[TopicPartition, int], error: Exception

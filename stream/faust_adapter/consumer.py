@@ -66,6 +66,7 @@ class ChunkConsumer(driver.Consumer):
                 "assignments": self.assignments,
                 "clicks_topic": self.settings.clicks_topic,
                 "gather_ms": self.settings.gather_ms,
+                "max_records": self.settings.max_chunk_records,
                 "second_reader": SecondReader(self.settings, self.settings.clicks_topic),
             },
         )

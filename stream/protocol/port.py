@@ -100,6 +100,8 @@ class Port(Protocol):
     async def fetch(self, assignment: Assignment) -> Mapping[int, Run]:
         """Give what has come since the last fetch; waits for about a second for something, and may give nothing.
 
+        It is taken from the partitions in turn: a backlog in one does not hold up the others. It is bounded in records
+        (`max_chunk_records`) and in bytes.
         Nothing is given for an assignment that has ended, nor before its positions were sought.
 
         Raises:

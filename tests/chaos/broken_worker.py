@@ -22,12 +22,12 @@ def switch_off_the_fence() -> None:
     """Apply a click again whenever it is read again."""
     import nextclick.advance as module
 
-    step = module._step
+    after = module._after
 
-    def without_fence(model: Any, before: Any, logged: Any, keep: int) -> Any:
-        return step(model, before._replace(offset=-1), logged, keep)
+    def without_fence(before: Any, last_place: int, logged: Any, keep: int) -> Any:
+        return after((*before[:3], -1, *before[4:]), last_place, logged, keep)
 
-    module._step = without_fence
+    module._after = without_fence
 
 
 def acknowledge_first() -> None:

@@ -12,6 +12,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from nextclick.advance import LoggedClick, UserKey
+from nextclick.clicks import Click
 from nextclick.errors import CorruptStateError
 from nextclick.hashing import item_hash
 from nextclick.schema.click_schema import ClickSchema
@@ -69,6 +70,14 @@ def read_updates(settings: Settings) -> list[RecommendationUpdate]:
     return _Log(settings).updates()
 
 
+def logged_clicks(user: UserKey, offset: int, timestamp_ms: int, clicks: Sequence[Click]) -> list[LoggedClick]:
+    """Give the clicks of a record as they stand in the log."""
+    return [
+        LoggedClick(user, offset, timestamp_ms, click, item_hash(click.item_id), place=place)
+        for place, click in enumerate(clicks)
+    ]
+
+
 class _Log:
     """The topics of an application, with the places of the one log of each user."""
 
@@ -93,10 +102,9 @@ class _Log:
             if not isinstance(decoded, tuple) or not eras.is_home(place, key):
                 bad.append(place)
                 continue
-            (click,) = decoded
             partition, offset = eras.lasting(place, key)
-            clicks.append(LoggedClick((partition, key), offset, timestamp_ms, click, item_hash(click.item_id)))
-        return sorted(clicks, key=lambda click: (click.user[0], click.offset)), bad
+            clicks += logged_clicks((partition, key), offset, timestamp_ms, decoded)
+        return sorted(clicks, key=lambda click: (click.user[0], click.offset, click.place)), bad
 
     def updates(self) -> list[RecommendationUpdate]:
         """Give every update, the eras one after another."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nextclick.advance import Limits, LoggedClick, Model, UserKey, advance
+from nextclick.advance import Limits, LoggedClick, Model, Outcome, UserKey, advance
 from nextclick.clicks import Click
 from nextclick.hashing import item_hash
 from nextclick.updates import RecommendationUpdate, Source, ranked_list
@@ -45,11 +45,11 @@ def clicks_of(users: int, each: int) -> list[LoggedClick]:
     ]
 
 
-def update(click: LoggedClick, state: UserState) -> RecommendationUpdate:
+def update(click: LoggedClick, outcome: Outcome) -> RecommendationUpdate:
     """What leaves after a click."""
-    bundle = f"{state.bundle:016x}" if state.bundle else ""
+    bundle = f"{outcome.state.bundle:016x}" if outcome.state.bundle else ""
     source = Source(click.user[0], click.offset)
-    return RecommendationUpdate(click.click.user_id, [], "rnn", bundle, state.sequence, source, 0, 0)
+    return RecommendationUpdate(click.click.user_id, [], "rnn", bundle, outcome.sequence, source, 0, 0)
 
 
 def stream(batches: Sequence[tuple[Model | None, Sequence[LoggedClick]]]) -> Evidence:
@@ -61,7 +61,7 @@ def stream(batches: Sequence[tuple[Model | None, Sequence[LoggedClick]]]) -> Evi
         batch = {click.user: outcome.state for click, outcome in zip(clicks, outcomes, strict=True)}
         states |= batch
         evidence.clicks.extend(click for click in clicks if click not in evidence.clicks)
-        evidence.updates.extend(update(c, outcome.state) for c, outcome in zip(clicks, outcomes, strict=True))
+        evidence.updates.extend(update(c, outcome) for c, outcome in zip(clicks, outcomes, strict=True))
         evidence.states.extend(batch.items())
     return evidence
 

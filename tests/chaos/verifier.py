@@ -5,8 +5,10 @@ paused past its eviction and woke up may have written an older one after it. Of 
 that was read again under another bundle) the last one counts.
 """
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from nextclick.advance import Limits, LoggedClick, Model, UserKey, advance
 from nextclick.updates import RecommendationUpdate, ranked_list
@@ -53,16 +55,29 @@ def verify_without_network(evidence: Evidence, limits: Limits) -> Report:
     return report
 
 
-def uninterrupted(clicks: Sequence[LoggedClick], limits: Limits) -> dict[Place, UserState]:
-    """Give the state after each click, without a network: what no crash, no bundle and no batch may change."""
-    outcomes = advance(None, NOTHING_POPULAR, {}, clicks, limits)
-    return {(click.user[0], click.offset): outcome.state for click, outcome in zip(clicks, outcomes, strict=True)}
+class Expected(NamedTuple):
+    """What a record leads to: the state after its clicks, and the sequence after the first of them."""
+
+    state: UserState
+    first_sequence: int
+
+
+def uninterrupted(clicks: Sequence[LoggedClick], limits: Limits) -> dict[Place, Expected]:
+    """Run record by record, without a network: what no crash, no bundle and no batch may change."""
+    states: dict[UserKey, UserState] = {}
+    expected: dict[Place, Expected] = {}
+    for place, group in itertools.groupby(clicks, lambda click: (click.user[0], click.offset)):
+        record = list(group)
+        outcomes = advance(None, NOTHING_POPULAR, states, record, limits)
+        states[record[0].user] = outcomes[-1].state
+        expected[place] = Expected(outcomes[-1].state, outcomes[0].sequence)
+    return expected
 
 
 def check_updates(
     report: Report,
     clicks: Sequence[LoggedClick],
-    expected: Mapping[Place, UserState],
+    expected: Mapping[Place, Expected],
     updates: Iterable[RecommendationUpdate],
 ) -> None:
     """Every click is answered; a user's updates leave with rising sequence.
@@ -70,7 +85,7 @@ def check_updates(
     Args:
         report: is added to.
         clicks: the valid ones.
-        expected: the state after each of them.
+        expected: what each of their records leads to.
         updates: in log order per partition.
     """
     last_expected = last_states(clicks, expected)
@@ -80,7 +95,7 @@ def check_updates(
     for update in updates:
         place = (update.source.partition, update.source.offset)
         user = (place[0], update.user_id.encode(errors="surrogatepass"))
-        if place not in expected or update.sequence < expected[place].sequence:
+        if place not in expected or update.sequence < expected[place].first_sequence:
             report.count("wrong_updates", place)
         if update.sequence < sent[user]:
             # A click that is read again, because its state was not yet safe when its update was, is answered again.
@@ -90,16 +105,16 @@ def check_updates(
         sent[user] = max(sent[user], update.sequence)
         answers.add((place, update.sequence))
         first.setdefault(place, update.sequence)
-    for place, state in expected.items():
-        if first.get(place) != state.sequence:
+    for place, (_, first_sequence) in expected.items():
+        if first.get(place) != first_sequence:
             report.count("answered_by_later", place)
     for user, last in last_expected.items():
         report.count("unanswered", (last.partition, last.offset), max(0, last.sequence - sent[user]))
 
 
-def last_states(clicks: Sequence[LoggedClick], expected: Mapping[Place, UserState]) -> dict[UserKey, UserState]:
+def last_states(clicks: Sequence[LoggedClick], expected: Mapping[Place, Expected]) -> dict[UserKey, UserState]:
     """Give the state of each user after all clicks."""
-    return {click.user: expected[click.user[0], click.offset] for click in clicks}
+    return {click.user: expected[click.user[0], click.offset].state for click in clicks}
 
 
 def _newest_states(report: Report, states: Iterable[tuple[UserKey, UserState]]) -> dict[UserKey, UserState]:
@@ -114,17 +129,17 @@ def _newest_states(report: Report, states: Iterable[tuple[UserKey, UserState]]) 
 
 
 def _check_states(
-    report: Report, expected: Mapping[Place, UserState], states: Iterable[tuple[UserKey, UserState]]
+    report: Report, expected: Mapping[Place, Expected], states: Iterable[tuple[UserKey, UserState]]
 ) -> None:
     for _, state in states:
         place = (state.partition, state.offset)
-        if place not in expected or _without_network(state) != _without_network(expected[place]):
+        if place not in expected or _without_network(state) != _without_network(expected[place].state):
             report.count("wrong_states", place)
 
 
 def _check_newest(
     report: Report,
-    expected: Mapping[Place, UserState],
+    expected: Mapping[Place, Expected],
     last_expected: Mapping[UserKey, UserState],
     newest: Mapping[UserKey, UserState],
 ) -> None:
@@ -136,7 +151,7 @@ def _check_newest(
             report.count("lost", end, last.sequence)
             continue
         place = (state.partition, state.offset)
-        reached = expected[place].sequence if place in expected else 0
+        reached = expected[place].state.sequence if place in expected else 0
         report.count("lost", end, last.sequence - reached)  # its fence has not passed them
         report.count("lost", place, max(0, reached - state.sequence))  # passed, but not applied
         report.count("doubled", place, max(0, state.sequence - reached))

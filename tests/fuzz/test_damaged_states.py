@@ -49,11 +49,11 @@ MODELS = {cell: _model(cell) for cell in ("gru", "lstm", "rnn")}
 
 
 @cache
-def _lived(cell: str, item_ids: tuple[str, ...]) -> bytes:
-    """The bytes of a user who clicked these items."""
+def _lived(cell: str, item_ids: tuple[str, ...], *, has_ids: bool) -> bytes:
+    """The bytes of a user who clicked these items, in events with ids or without."""
     states: dict[UserKey, UserState] = {}
     for offset, item_id in enumerate(item_ids):
-        click = Click("u", item_id, 1000 * offset, offset % 3)
+        click = Click("u", item_id, 1000 * offset, offset % 3, 0xABCDEF * offset if has_ids else 0)
         logged = LoggedClick(USER, offset, 1000 * offset, click, item_hash(item_id))
         (outcome,) = advance(MODELS[cell], POPULAR_LIST, states, [logged], LIMITS)
         states[USER] = outcome.state
@@ -61,7 +61,8 @@ def _lived(cell: str, item_ids: tuple[str, ...]) -> bytes:
 
 
 cells = st.sampled_from(sorted(MODELS))
-lived = st.builds(_lived, cells, st.lists(st.sampled_from([*ITEMS, "unknown"]), min_size=1, max_size=7).map(tuple))
+items = st.lists(st.sampled_from([*ITEMS, "unknown"]), min_size=1, max_size=7).map(tuple)
+lived = st.builds(_lived, cells, items, has_ids=st.booleans())
 
 
 def judge(data: bytes, cell: str) -> None:

@@ -116,7 +116,7 @@ def judge(original: Path, place: Path, *changes: Change) -> bool:
     hidden = [b""]
     recent = b""
     for _ in range(3):
-        hidden = model.step(hidden, [(0, 2**32 - 1, 255)])
+        hidden = model.run(hidden, [[(0, 2**32 - 1, 255)]])
         recent = with_recent(recent, item_hash(model.vocabulary.item_ids[0]), 2**32 - 1, 255, keep=3)
     for ranked in (*model.rank([b"", *hidden], [b"", recent], 9), popularity.ranked(9)):
         items = json.loads(bytes(ranked.items_json))

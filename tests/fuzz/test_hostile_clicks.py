@@ -169,7 +169,7 @@ def all_the_way(
         (outcome,) = advance(model, popular, {} if before is None else {user: before}, [logged], LIMITS)
         state = outcome.state
         answered = AnsweredClick(user[0], offset, record_time_ms)
-        value = encode_update(click.user_id, outcome.ranked, MODEL.bundle_id, state.sequence, answered, NOW_MS)
+        value = encode_update(click.user_id, outcome.ranked, MODEL.bundle_id, outcome.sequence, answered, NOW_MS)
         update = decode_update(value)
 
         assert decode_state(encode_state(state)) == state

@@ -18,7 +18,16 @@ from nextclick.updates import (
     encode_update,
     ranked_list,
 )
-from nextclick.user_state import NEW_USER, RecentClick, UserState, decode_state, encode_state, recent_clicks, was_shown
+from nextclick.user_state import (
+    NEW_USER,
+    RecentClick,
+    UserState,
+    decode_state,
+    encode_state,
+    has_event,
+    recent_clicks,
+    was_shown,
+)
 
 STATE = bytes.fromhex(
     "01"  # layout
@@ -37,6 +46,16 @@ STATE = bytes.fromhex(
     "2e13f6197b6eeddf0100000000"  # kiwi, gap 1 s, view
     "ab9bd3196db62d87100e0000ff"  # cheese, gap 3600 s, other
     "ab9bd319bfb8ffd2008a1fcf"  # shown: cheese, élan, apple
+)
+STATE_WITH_EVENTS = (
+    bytes([2])  # layout
+    + STATE[1:]
+    + bytes.fromhex(
+        "00000000"  # apple's click had no id
+        "efbeadde"  # élan's: deadbeef
+        "01000000"
+        "ffffffff"
+    )
 )
 EMPTY_STATE = bytes.fromhex("01000000000000000000" + "00000000" + "ffffffff" + "ff" * 8 + "00" * 12)
 CLICK = b'{"user_id":"u1","item_id":"i1","timestamp_ms":1700000000000,"event_type":"cart"}'
@@ -70,7 +89,18 @@ def test_a_state_of_layout_1_still_loads() -> None:
     assert state.flags == 1
 
 
-def test_a_state_is_still_written_as_layout_1() -> None:
+def test_a_state_of_layout_2_still_loads() -> None:
+    """Layout 1, and the ids' hashes of the recent clicks; it is still written the same."""
+    state = decode_state(STATE_WITH_EVENTS)
+
+    assert state == decode_state(STATE)._replace(events=STATE_WITH_EVENTS[-16:])
+    assert [has_event(state.events, event_hash) for event_hash in (0xDEADBEEF, 1, 0xFFFFFFFF)] == [True] * 3
+    assert not has_event(state.events, 2)
+    assert not has_event(state.events, 0)
+    assert encode_state(state) == STATE_WITH_EVENTS
+
+
+def test_a_state_without_events_is_still_written_as_layout_1() -> None:
     """Two versions of the worker share a changelog while one replaces the other."""
     assert encode_state(decode_state(STATE)) == STATE
     assert encode_state(NEW_USER) == EMPTY_STATE

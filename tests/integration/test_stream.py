@@ -1,12 +1,14 @@
 """A worker on a real broker: answers, order, dead letters, kills, rebalances, swaps."""
 
 import itertools
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -97,6 +99,39 @@ def test_a_killed_worker_loses_and_doubles_nothing(playground: Any) -> None:
     assert 0 < n_before < len(clicks), "the kill came too late to mean anything"
     playground.assert_sequences_are_right(updates, after_a_crash=True)
     playground.assert_states_equal_offline()
+
+
+def test_a_hot_user_retries_and_records_of_several_clicks_outlive_a_kill(playground: Any) -> None:
+    """Thousands of clicks of one user among others', a quarter in records of two, every tenth record sent twice."""
+    playground.settings = replace(playground.settings, id_field="event_id")
+    store = playground.settings.bundle_dir
+    announce(playground.settings, untrained_bundle(store, [f"i{number}" for number in range(500)], seed=1))
+    worker = playground.worker(NEXTCLICK_MAX_CHUNK_RECORDS="300")
+    playground.wait_for_log("worker", "serving a new bundle")
+    playground.send_raw(record for number in range(4_000) for record in crawled(number))
+    playground.wait_for(lambda: playground.count(playground.settings.recommendations_topic) > 0, "a first update")
+    os.kill(worker.pid, signal.SIGKILL)
+    n_before = len(playground.updates())
+    playground.worker()
+    updates = playground.wait_until_answered()
+    newest = {user: state for user, state in gather(playground.settings).states if user[1] == b"crawler"}
+
+    assert 0 < n_before < 4_000, "the kill came too late to mean anything"
+    playground.assert_sequences_are_right(updates, after_a_crash=True)
+    playground.assert_states_equal_offline(store)
+    assert [state.sequence for state in newest.values()] == [5_000]  # of 4,000 records of one or two clicks
+
+
+def crawled(number: int) -> list[tuple[bytes, bytes]]:
+    """The crawler's record of a number, sent twice now and then, and now and then a click of somebody else."""
+    clicks = [
+        {"user_id": "crawler", "item_id": f"i{(number * 7 + place) % 600}", "event_id": f"{number}-{place}"}
+        for place in range(2 if number % 4 == 0 else 1)
+    ]
+    record = (b"crawler", json.dumps(clicks if len(clicks) > 1 else clicks[0]).encode())
+    other = f"u{number % 40}"
+    theirs = (other.encode(), json.dumps({"user_id": other, "item_id": f"i{number % 600}"}).encode())
+    return [record] * (2 if number % 10 == 0 else 1) + ([theirs] if number % 20 == 0 else [])
 
 
 def test_partitions_move_between_workers_without_loss(playground: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import string
+import struct
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -64,6 +65,14 @@ states = st.builds(
     recent=parts(RECENT_BYTES, 255),
     shown=parts(SHOWN_BYTES, 255),
     flags=st.integers(0, SHOWN_BY_NETWORK),
+    events=st.just(b""),
+)
+states |= st.builds(
+    lambda state, event_hashes: state._replace(
+        recent=bytes(RECENT_BYTES * len(event_hashes)), events=struct.pack(f"<{len(event_hashes)}I", *event_hashes)
+    ),
+    states,
+    st.lists(u32, min_size=1, max_size=255).filter(any),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

@@ -27,6 +27,7 @@ ANSWER_S = 5.0
 HEARTBEAT_S = 2.5
 RESTORE_RECORDS = 3  # read at once
 MAX_BATCH_RECORDS = 3
+MAX_FETCH_BYTES = 1024**2
 
 
 _Batch = tuple[Assignment, list[Record], Delivery]
@@ -171,6 +172,8 @@ class MemoryPort:
             log, position = self._kafka.log(self._kafka.clicks_topic, partition), self._positions[partition]
             first = position if log.first <= position <= log.end else log.first  # as a client that is sent on
             end = max(first, min(log.readable_end, first + self._settings.max_chunk_records))
+            while sum(len(record.value or b"") for record in log.records(first, end)) > MAX_FETCH_BYTES:
+                end = first + (end - first + 1) // 2
             if end > first or first != position:
                 runs[partition] = Run(first, log.records(first, end), end)
                 self._positions[partition] = end

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from nextclick.advance import Limits, LoggedClick
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
-from nextclick.hashing import item_hash, partition_of
+from nextclick.hashing import partition_of
 from nextclick.popularity import Popularity
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
@@ -30,7 +30,7 @@ from stream.protocol.reader import ClickReader
 from stream.protocol.topic_check import TopicCheck
 from stream.protocol.watchdog import Watchdog
 from stream.served_bundle import ServedBundle
-from tests.chaos.evidence import Evidence, Place
+from tests.chaos.evidence import Evidence, Place, logged_clicks
 from tests.chaos.report import Report
 from tests.chaos.verifier import verify_without_network
 from tests.protocol.memory_kafka import MemoryKafka, MemoryRecord
@@ -46,6 +46,7 @@ SETTINGS = Settings(
     max_chunk_records=4,
     recent_clicks=3,
     list_length=2,
+    id_field="event_id",
     data_dir=Path("memory"),
 )
 LIMITS = Limits(SETTINGS.recent_clicks, SETTINGS.list_length)
@@ -186,9 +187,17 @@ class Simulation:
 
     def click(self, user: str, item: str = "i", timestamp_ms: int = 1_000) -> Place:
         """Send a click, as a producer that knows the topic's partitions; gives where it stands."""
-        settings, key = self.settings, user.encode()
+        return self._send(user, {"user_id": user, "item_id": item, "timestamp_ms": timestamp_ms})
+
+    def record(self, user: str, event_ids: Sequence[str | None]) -> Place:
+        """Send a record of several clicks, one for each id of an event; gives where it stands."""
+        return self._send(
+            user, [{"user_id": user, "item_id": "i", "timestamp_ms": 1_000, "event_id": each} for each in event_ids]
+        )
+
+    def _send(self, user: str, document: object) -> Place:
+        settings, key, value = self.settings, user.encode(), json.dumps(document).encode()
         partition = partition_of(key, self.kafka.n_partitions, settings.partitioner)
-        value = json.dumps({"user_id": user, "item_id": item, "timestamp_ms": timestamp_ms}).encode()
         offsets = self.kafka.append(settings.clicks_topic, partition, [(key, value, ())])
         return partition, offsets.start
 
@@ -283,10 +292,8 @@ class Simulation:
             if not isinstance(decoded, tuple):
                 bad.append(place)
             else:
-                (click,) = decoded
                 assert record.key is not None
-                user = (record.partition, record.key)
-                clicks.append(LoggedClick(user, record.offset, record.timestamp, click, item_hash(click.item_id)))
+                clicks += logged_clicks((record.partition, record.key), record.offset, record.timestamp, decoded)
         return clicks, bad
 
     def _records(self, topic: str) -> list[MemoryRecord]:

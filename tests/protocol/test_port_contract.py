@@ -120,6 +120,35 @@ class TestPortContract:
         assert before == {}
         assert offsets(runs) == [0, 1]
 
+    @contract(max_chunk_records=10)
+    async def test_a_backlog_in_one_partition_does_not_hold_up_the_others(self, world: World) -> None:
+        """Both have one, and both move on."""
+        backlog = records(*map(str, range(300)))
+        for partition in (0, 1):
+            await world.produce(world.settings.clicks_topic, partition, backlog)
+        assignment = await world.serving({0: 0, 1: 0})
+        ends = {0: 0, 1: 0}
+
+        async def both_have_begun() -> bool:
+            fetched = await world.port.fetch(assignment)
+            ends.update({partition: run.end for partition, run in fetched.items()})
+            return min(ends.values()) > 0
+
+        await world.until(both_have_begun, "both partitions are read")
+
+        assert max(ends.values()) < 200
+
+    @contract(max_chunk_records=2_000)
+    async def test_large_records_come_in_more_fetches(self, world: World) -> None:
+        """A record can hold hundreds of clicks: 3 MB of them are not one chunk."""
+        large = [(b"u", bytes(15_000), []) for _ in range(200)]
+        await world.produce(world.settings.clicks_topic, 0, large)
+        assignment = await world.serving({0: 0, 1: 0})
+        runs = await read_up_to(world, assignment, 200)
+
+        assert offsets(runs) == list(range(200))
+        assert max(run.end - run.first for run in runs) <= 100
+
     @contract()
     async def test_nothing_is_fetched_for_an_assignment_that_has_ended(self, world: World) -> None:
         """Also while the next one reads."""

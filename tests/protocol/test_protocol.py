@@ -63,6 +63,13 @@ class Protocol(RuleBasedStateMachine):
         for user in users:
             self.simulation.click(user)
 
+    @rule(
+        user=st.sampled_from(USERS),
+        event_ids=st.lists(st.sampled_from([None, "e1", "e2"]), min_size=1, max_size=3),
+    )
+    def record_of_several_clicks(self, user: str, event_ids: list[str | None]) -> None:
+        self.simulation.record(user, event_ids)
+
     @rule(seconds=st.sampled_from([0.005, 0.02, 0.5, 3.0, 12.0]))
     def wait(self, seconds: float) -> None:
         self.simulation.advance(seconds)

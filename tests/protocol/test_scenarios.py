@@ -55,6 +55,31 @@ def test_partitions_that_are_added_while_a_worker_runs_cost_no_click_of_the_old_
     assert simulation.report().violations.keys() <= {"lost", "unanswered"}
 
 
+@pytest.mark.parametrize("moment_s", [0.0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.06, 2.5])
+@pytest.mark.parametrize("with_disk", [False, True])
+def test_a_kill_at_any_moment_leaves_a_record_applied_with_all_its_clicks_or_with_none(
+    simulation: Simulation, moment_s: float, with_disk: bool
+) -> None:
+    """Also of a record that is read again; each of its clicks is applied once, and a retry in it is passed over."""
+    simulation.restarts = True
+    simulation.start("a")
+    simulation.advance(5)
+    simulation.click("u")
+    simulation.record("u", ["e1", "e2", "e1", None])
+    simulation.record("u", ["e2", "e3"])
+    simulation.click("u")
+    simulation.advance(moment_s)
+    simulation.kill("a", with_disk=with_disk)
+    simulation.advance(60)
+    evidence = simulation.evidence()
+    sequences = [state.sequence for _, state in evidence.states]
+
+    assert simulation.report().violations == {}
+    assert sequences[-1] == 6
+    assert set(sequences) <= {1, 4, 5, 6}
+    assert max(update.sequence for update in evidence.updates) == 6
+
+
 def test_a_user_who_has_moved_between_old_partitions_is_not_rejected(simulation: Simulation) -> None:
     """Before a click is rejected for its partition, the broker is asked whether the topic has grown."""
     worker = simulation.start("a")

@@ -59,6 +59,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 coroutine.close()
         super().close()
 
+    def _check_closed(self) -> None:
+        """Let what a killed process has left be collected: what its coroutines begin then is never done."""
+
     def _run_once(self) -> None:
         super()._run_once()
         self._turns += 1

@@ -1,5 +1,6 @@
 """The judge of what was really sent: which list is judged, what is passed over, and how memory stays bounded."""
 
+import msgspec
 import pytest
 
 import demo.live_score
@@ -99,6 +100,26 @@ def test_a_list_that_was_not_seen_is_not_judged() -> None:
     assert (score.overall.judged, score.overall.hits) == (1, 1)
 
 
+def test_clicks_of_one_batch_are_judged_by_the_list_before_the_batch() -> None:
+    """Their own updates carry a list that knows all of them; the user has not seen it yet."""
+    score = _score()
+    _send(score, 0, "u", "a", sequence=1, shown="b", at_ms=1)
+    for offset, item_id in enumerate("xby", start=1):
+        _send(score, offset, "u", item_id, sequence=1 + offset, shown="xby", at_ms=2)
+    _send(score, 4, "u", "y", sequence=5, shown="", at_ms=3)
+
+    assert (score.overall.judged, score.overall.hits) == (4, 2)  # b in the batch, y after it
+
+
+def test_a_users_first_batch_is_not_judged() -> None:
+    """There was no list before it."""
+    score = _score()
+    for offset, item_id in enumerate("aba"):
+        _send(score, offset, "u", item_id, sequence=1 + offset, shown="ab", at_ms=1)
+
+    assert score.overall.judged == 0
+
+
 def test_clicks_after_the_swap_are_counted_apart() -> None:
     """By the bundle of the list that is judged, not of the update that judges it."""
     score = _score()
@@ -163,14 +184,23 @@ def _score(k: int = 20) -> LiveScore:
 
 
 def _send(
-    score: LiveScore, offset: int, user_id: str, item_id: str, sequence: int, shown: str, bundle_id: str = ""
+    score: LiveScore,
+    offset: int,
+    user_id: str,
+    item_id: str,
+    sequence: int,
+    shown: str,
+    bundle_id: str = "",
+    at_ms: int | None = None,
 ) -> None:
     score.click((0, offset), user_id, item_id, 0)
-    score.update(_update(offset, user_id, sequence, shown, bundle_id), 0.0)
+    update = _update(offset, user_id, sequence, shown, bundle_id)
+    score.update(update if at_ms is None else msgspec.structs.replace(update, produced_at_ms=at_ms), 0.0)
 
 
 def _update(
     offset: int, user_id: str, sequence: int, shown: str, bundle_id: str = "", strategy: str = POPULAR
 ) -> RecommendationUpdate:
+    """An update of a batch of its own."""
     items = [Recommendation(item_id, 0.1) for item_id in shown]
-    return RecommendationUpdate(user_id, items, strategy, bundle_id, sequence, Source(0, offset), 1_000, 1_001)
+    return RecommendationUpdate(user_id, items, strategy, bundle_id, sequence, Source(0, offset), 1_000, 1_001 + offset)

@@ -8,8 +8,10 @@ from nextclick.clicks import MAX_TIMESTAMP_MS
 from nextclick.errors import CorruptStateError
 from nextclick.user_state import (
     LAYOUT,
+    LAYOUT_WITH_EVENTS,
     MAX_GAP_S,
     NEW_USER,
+    RECENT_BYTES,
     SHOWN_BY_NETWORK,
     RecentClick,
     UserState,
@@ -17,6 +19,7 @@ from nextclick.user_state import (
     encode_state,
     recent_clicks,
     was_shown,
+    with_event,
     with_recent,
 )
 
@@ -42,6 +45,17 @@ def test_a_state_is_read_back() -> None:
     assert decode_state(data) == STATE
 
 
+def test_a_state_with_events_is_read_back() -> None:
+    """In the second layout, which is the first and four bytes for each recent click."""
+    state = STATE._replace(events=struct.pack("<2I", 0, 2**32 - 1))
+
+    data = encode_state(state)
+
+    assert data[0] == LAYOUT_WITH_EVENTS
+    assert data[1:] == encode_state(STATE)[1:] + state.events
+    assert decode_state(data) == state
+
+
 def test_a_new_user_is_a_state_too() -> None:
     """Its fence lets every record pass."""
     assert decode_state(encode_state(NEW_USER)) == NEW_USER
@@ -56,9 +70,10 @@ def test_a_usual_state_takes_about_630_bytes() -> None:
     assert len(encode_state(usual)) == HEADER_BYTES + 256 + 260 + 80
 
 
-def test_every_cut_is_noticed() -> None:
+@pytest.mark.parametrize("events", [b"", b"\x01\0\0\0\xff\xff\xff\xff"])
+def test_every_cut_is_noticed(events: bytes) -> None:
     """Bytes that are missing or too many are never taken for a state."""
-    data = encode_state(STATE)
+    data = encode_state(STATE._replace(events=events))
 
     for length in range(len(data)):
         with pytest.raises(CorruptStateError, match="expected"):
@@ -69,9 +84,9 @@ def test_every_cut_is_noticed() -> None:
 
 def test_a_newer_layout_is_refused_and_says_what_to_do() -> None:
     """An older program must not guess."""
-    newer = bytes([LAYOUT + 1]) + encode_state(STATE)[1:]
+    newer = bytes([LAYOUT_WITH_EVENTS + 1]) + encode_state(STATE)[1:]
 
-    with pytest.raises(CorruptStateError, match=f"layout {LAYOUT + 1}, expected {LAYOUT}.*upgrade"):
+    with pytest.raises(CorruptStateError, match=f"layout 3, expected {LAYOUT} or {LAYOUT_WITH_EVENTS}.*upgrade"):
         decode_state(newer)
 
 
@@ -114,6 +129,17 @@ def test_keeping_fewer_clicks_than_before_drops_the_oldest() -> None:
     assert [click.item_hash for click in recent_clicks(NEW_USER._replace(recent=recent))] == [4, 5]
 
 
+def test_events_keep_in_step_with_the_recent_clicks() -> None:
+    """Also where the first one comes after clicks without an id, and where the setting is lowered."""
+    recent, events, found = b"", b"", []
+    for number, (event_hash, keep) in enumerate([(0, 3), (0, 3), (7, 3), (8, 3), (0, 3), (9, 2), (0, 2), (0, 2)]):
+        events = with_event(events, event_hash, len(recent) // RECENT_BYTES, keep)
+        recent = with_recent(recent, number, 0, 0, keep)
+        found.append(struct.unpack(f"<{len(events) // 4}I", events))
+
+    assert found == [(), (), (0, 0, 7), (0, 7, 8), (7, 8, 0), (0, 9), (9, 0), ()]
+
+
 def test_shown_items_are_known_by_their_low_bits() -> None:
     """The state keeps 32 of 64 bits: enough to judge a list of 20."""
     state = NEW_USER._replace(shown=struct.pack("<2I", 0x11111111, 0x22222222))
@@ -135,10 +161,11 @@ def test_shown_items_are_known_by_their_low_bits() -> None:
         {"last_click_ms": MAX_TIMESTAMP_MS + 1},
         {"sequence": 1},
         {"hidden": b"\0" * 5},
+        {"events": bytes(8)},  # a layout 2 without a hash
     ],
     ids=str,
 )
 def test_what_no_worker_writes_is_refused(change: dict[str, int | bytes]) -> None:
     """A flipped bit is noticed where it makes a state impossible, and the error says what to do."""
-    with pytest.raises(CorruptStateError, match=r"flags, counts or times that no worker writes.*data_dir"):
+    with pytest.raises(CorruptStateError, match=r"flags, counts, times or events that no worker writes.*data_dir"):
         decode_state(encode_state(STATE._replace(**change)))

@@ -119,7 +119,7 @@ def _ranks_as_served(network: Network, sequences: Sequences, predictions: Predic
             )
             recent = with_recent(recent, item_hash(f"i{known}" if known >= 0 else "unknown"), gap_s, event_type, 255)
             if known >= 0 and row >= first:
-                [state] = served.step([state], [(known, gap_s, event_type)])
+                [state] = served.run([state], [[(known, gap_s, event_type)]])
         next_row = target
         item_index = sequences.item_index[[target]]
         if not state:
