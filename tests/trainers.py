@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from nextclick.bundle import save_bundle
 from nextclick.errors import BundleError
+from nextclick.hashing import partition_of
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest, encode_manifest
 from nextclick.network import Network, NetworkConfig
 from nextclick.vocabulary import Vocabulary
@@ -39,6 +40,12 @@ def clicks(first: int, count: int) -> list[tuple[str, str, int]]:
     """Users who walk along a ring of items, two steps at a time: easy to learn."""
     numbers = range(first, first + count)
     return [(f"user-{n % 97}", f"item-{(n % 97 * 7 + n // 97 * 2) % 60}", NOW_MS + n * 1_000) for n in numbers]
+
+
+def user_of(partition: int, partitions: int) -> str:
+    """A user whose clicks belong into a partition of a topic that has so many."""
+    users = (f"user-{number}" for number in range(1_000))
+    return next(user for user in users if partition_of(user.encode(), partitions, "murmur2_random") == partition)
 
 
 def logged_offsets(log_dir: Path) -> list[tuple[int, int]]:

@@ -40,6 +40,7 @@ from tests.trainers import (
     run_once,
     small_bundle,
     start_logging,
+    user_of,
     wait_until_logged,
 )
 from tools.client_config import producer_config
@@ -327,7 +328,7 @@ def test_an_offset_that_is_missing_is_asked_for_again_until_it_can_be_explained(
 
     monkeypatch.setattr(click_consumer, "offset_ranges", asked)
     consumer = ClickConsumer(settings, BrokerPresence(settings.broker))
-    consumer.start(dict.fromkeys(ends, 0), consumer.identity())
+    consumer.start(dict.fromkeys(ends, 0), consumer.identity(), len(ends))
     try:
         with pytest.raises(PermanentError, match="removed clicks before they were logged"):
             playground.wait_for(lambda: consumer.poll(0.1) and False, "an explanation")
@@ -461,9 +462,8 @@ def test_the_end_of_a_transaction_is_no_lost_click(trainers: Any) -> None:
     producer = Producer(producer_config(settings) | {"transactional.id": settings.app})
     producer.init_transactions(PATIENCE_S)
     producer.begin_transaction()
-    producer.produce(
-        settings.clicks_topic, encode_click(ClickSchema(), "user", "item", NOW_MS).value, "user", partition=0
-    )
+    key, value, _ = encode_click(ClickSchema(), user_of(0, settings.partitions), "item", NOW_MS)
+    producer.produce(settings.clicks_topic, value, key, partition=0)
     producer.commit_transaction(PATIENCE_S)
     assert run_once(trainers, "first", *QUICK)[0] == 0
     delete_clicks(trainers, {0: 2})

@@ -19,7 +19,6 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from demo.children import Child
 from nextclick.clicks import FORWARDED_HEADER, Click
-from nextclick.hashing import partition_of
 from nextclick.manifest import encode_manifest
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.encoder import encode_click
@@ -39,6 +38,7 @@ from tests.trainers import (
     run_once,
     small_bundle,
     start_logging,
+    user_of,
     wait_until_logged,
 )
 from tools.client_config import producer_config
@@ -98,8 +98,7 @@ def send_to(playground: Any, partition: int, *headers: tuple[str, bytes], count:
         return len(producer.list_topics(topic, 10).topics[topic].partitions)
 
     playground.wait_for(lambda: partition < partitions(), "the partition")
-    users = (f"user-{number}" for number in range(1_000))
-    user = next(user for user in users if partition_of(user.encode(), partitions(), "murmur2_random") == partition)
+    user = user_of(partition, partitions())
     key, value, _ = encode_click(ClickSchema.of(settings), user, "item", NOW_MS)
     failures: list[Any] = []
     for _ in range(count):
