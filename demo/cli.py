@@ -16,7 +16,7 @@ import click
 from nextclick.errors import PermanentError
 from nextclick.setting_values import Given
 from nextclick.settings import Settings
-from tools.click_files.layouts import ClickFile
+from tools.click_files.choices import ClickFile
 from tools.click_files.options import click_file_options
 from tools.options import given_options, settings_options
 
@@ -119,12 +119,23 @@ def replay(
     limit: int | None,
     settings: Settings,
 ) -> None:
-    """Send the clicks of a data set, plain or gzipped.
+    """Send the clicks of a file: CSV with any separator, JSON lines, Parquet, or a data set as it was published.
 
-    FILE is the file or the folder that it was unpacked into. It is read as a whole and sorted by time. Times are
-    seconds or milliseconds since 1970, or ISO 8601 (UTC unless it says otherwise); the first row decides. The event
-    time of a click stays as it was, and so does its event type where the file has one. A file without times is sent
-    in its order, each click with the time of sending.
+    FILE is the file, plain or packed (gz, zst, bz2, xz, zip), or the folder that it was unpacked into. What is in it
+    is told from its beginning; the first line of the output says which columns are taken. It is read as a whole and
+    sorted by time. Times are those of the stream: seconds to nanoseconds since 1970, or ISO 8601. The event time of a
+    click stays as it was, and so does its event type where the file has one. A file without times is sent in its
+    order, each click with the time of sending.
+
+    A line that cannot be read ends the command before anything is sent (--skip-bad goes on). What a worker would
+    reject is named and left out.
+
+    \b
+      nextclick replay clicks.csv.gz
+      nextclick replay shop.tsv --user visitor --item sku --time clicked_at
+      nextclick replay UserBehavior.csv --events pv,buy
+      nextclick replay data.csv --no-header --user 1 --item 2 --time 5
+      nextclick replay topic.jsonl --user visitor.id --item product.sku
     """
     from demo import feeds
     from demo.click_producer import ClickProducer

@@ -8,7 +8,7 @@ import pytest
 
 from demo.simulator import Law, Simulator
 from nextclick.manifest import decode_manifest
-from tools.click_files.layouts import ClickFile
+from tools.click_files.choices import ClickFile
 from tools.click_files.read import read_clicks
 
 NOW_MS = 1_700_000_000_000

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from nextclick.settings import Settings
-from tools.click_files.layouts import ChosenColumns
+from tools.click_files.choices import Choices
+from tools.click_files.heads import AUTO
 from tools.click_files.read import read_clicks
-from tools.click_files.recognise import AUTO, recognise
+from tools.click_files.recognise import recognise
 from training.learning.cancellation import Cancellation
 from training.learning.fit import _Schedule
 from training.learning.losses import LOSSES
@@ -27,11 +28,11 @@ def data() -> TrainingData:
     """The oldest clicks of the file: about half a day."""
     if not REAL_CLICKS.exists():
         pytest.skip(f"{REAL_CLICKS} is not there: it cannot be distributed")
-    read = read_clicks(recognise(REAL_CLICKS, AUTO, ChosenColumns(), {})).first(N_CLICKS)
+    read = read_clicks(recognise(REAL_CLICKS, AUTO, Choices())).first(N_CLICKS)
     assert read.timestamp_ms is not None
     nothing = np.zeros(N_CLICKS, dtype=np.int64)
     user, item = read.user_index.astype(np.int64), read.item_index.astype(np.int64)
-    clicks = ClickColumns(user, item, read.timestamp_ms, nothing, read.items)
+    clicks = ClickColumns(user, item, read.timestamp_ms, nothing, read.items.to_pylist())
     return TrainingData(clicks, N_CLICKS, nothing, np.arange(N_CLICKS))
 
 

@@ -4,14 +4,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
 from nextclick.errors import PermanentError
-from tools.click_files.layouts import ChosenColumns, ClickFile
-from tools.click_files.recognise import AUTO, recognise
+from tools.click_files.choices import Choices, ClickFile
+from tools.click_files.heads import AUTO
+from tools.click_files.recognise import recognise
 from tools.click_files.recorded import RecordedClicks
-from training.evaluation.data_source import USUAL_RULES, DataSource, SplitRule
+from training.evaluation.data_source import USUAL_EVENTS, USUAL_RULES, DataSource, SplitRule
 from training.evaluation.offline_data import OfflineData, read_offline_data, split, validation_split
 from training.learning.sequences import Sequences
 
@@ -111,18 +113,6 @@ def test_pauses_cut_users_into_sessions() -> None:
     assert _sessions(data.test, data) == ["xy"]
 
 
-def test_only_chosen_events_count() -> None:
-    """The others are as if they were not there: neither sessions' ends nor items come from them."""
-    rows = [("a", "x", 0), ("a", "y", 1), ("a", "z", 9), ("b", "x", 9), ("b", "y", 9.5), ("c", "x", 30)]
-    clicks = _recorded(rows, events=["view", "cart", "purchase", "view", "view", "purchase"])
-
-    data = split(clicks, SplitRule(test_hours=1, events=("view", "cart")))
-
-    assert _sessions(data.train, data) == ["xy"]
-    assert _sessions(data.test, data) == ["xy"]
-    assert data.train.event_type.tolist() == [EVENT_TYPES.index("view"), EVENT_TYPES.index("cart")]
-
-
 def test_event_types_are_the_codes_of_the_stream() -> None:
     """Unknown ones are the code for others; a file without them has views."""
     rows = [("a", "x", 0), ("a", "y", 1), ("b", "x", 8), ("b", "y", 9)]
@@ -181,7 +171,6 @@ def test_validation_of_many_sessions_keeps_all_but_what_rules_drop() -> None:
         (False, SplitRule(test_share=0.5, session_gap_minutes=30), "have no times, so --session-gap-minutes cannot"),
         (True, SplitRule(test_hours=99), "all clicks are in the test part"),
         (True, SplitRule(test_hours=0.5), "no session of the test part has two clicks on items of the training part"),
-        (True, SplitRule(test_hours=1, events=("cart",)), "--events cart: the event types of these clicks are: none"),
     ],
 )
 def test_a_rule_that_the_clicks_cannot_follow_is_refused(has_times: bool, rule: SplitRule, message: str) -> None:
@@ -190,14 +179,6 @@ def test_a_rule_that_the_clicks_cannot_follow_is_refused(has_times: bool, rule: 
 
     with pytest.raises(PermanentError, match=message):
         split(clicks, rule)
-
-
-def test_events_that_the_file_lacks_are_refused() -> None:
-    """A misspelt one would leave clicks out in silence."""
-    clicks = _recorded([("a", "x", 0), ("b", "x", 9)], events=["view", "view"])
-
-    with pytest.raises(PermanentError, match="--events view,carts: the event types of these clicks are: view"):
-        split(clicks, SplitRule(test_hours=1, events=("view", "carts")))
 
 
 @pytest.mark.parametrize(("marked", "word"), [([0, 0], "no"), ([1, 1], "every")])
@@ -218,7 +199,8 @@ def test_every_format_has_a_usual_rule_that_its_files_can_follow(tmp_path: Path)
     lines = "".join(f"{1_433_221_332_117 + time},{user},{event},{item},\n" for time, user, event, item in rows)
     path.write_text("timestamp,visitorid,event,itemid,transactionid\n" + lines)
 
-    data = read_offline_data(DataSource(file=_file(path), rule=USUAL_RULES["retailrocket"]))
+    file = _file(path, Choices(events=USUAL_EVENTS["retailrocket"]))
+    data = read_offline_data(DataSource(file=file, rule=USUAL_RULES["retailrocket"]))
 
     assert _sessions(data.train, data) == ["5", "6"]
     assert _sessions(data.test, data) == ["65"]
@@ -250,8 +232,8 @@ def test_real_data_is_split_as_documented(
         assert np.diff(part.user_starts).min() >= (2 if part is data.test else 1)
 
 
-def _file(path: Path) -> ClickFile:
-    return recognise(path, AUTO, ChosenColumns(), {})
+def _file(path: Path, choices: Choices | None = None) -> ClickFile:
+    return recognise(path, AUTO, choices or Choices())
 
 
 def _counts(part: Sequences) -> tuple[int, int]:
@@ -264,8 +246,8 @@ def _recorded(
     users, items = sorted({user for user, _, _ in rows}), sorted({item for _, item, _ in rows}, reverse=True)
     event_types = sorted(set(events or []))
     return RecordedClicks(
-        users=users,
-        items=items,
+        users=pa.array(users),
+        items=pa.array(items),
         event_types=event_types,
         user_index=np.array([users.index(user) for user, _, _ in rows], dtype=np.int32),
         item_index=np.array([items.index(item) for _, item, _ in rows], dtype=np.int32),

@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from training.evaluation.data_source import USUAL_RULES, DataSource, data_options
+from training.evaluation.data_source import OTHER_RULE, USUAL_EVENTS, USUAL_RULES, DataSource, data_options
 
 RETAILROCKET = "timestamp,visitorid,event,itemid,transactionid\n1433221332117,1,view,2,\n"
 
@@ -29,10 +29,10 @@ def test_a_format_brings_its_usual_rule(tmp_path: Path) -> None:
         "test_hours": 168,
         "test_share": None,
         "session_gap_minutes": 30,
-        "events": ["view"],
         "train_share": 1,
     }
     assert shown["file"]["file_format"] == "retailrocket"
+    assert shown["file"]["choices"]["events"] == "view"
     assert shown["file"]["path"] == str(tmp_path / "clicks")
     assert shown["seed"] == 3
 
@@ -47,8 +47,6 @@ def test_a_format_brings_its_usual_rule(tmp_path: Path) -> None:
             {"test_hours": None, "test_where": {"event": "view", "itemid": "2"}},
         ),
         (["--session-gap-minutes", "0"], {"session_gap_minutes": 0}),
-        (["--events", "all"], {"events": []}),
-        (["--events", "view,cart"], {"events": ["view", "cart"]}),
         (["--train-share", "0.25"], {"train_share": 0.25}),
     ],
 )
@@ -62,11 +60,23 @@ def test_what_the_user_says_replaces_it(tmp_path: Path, options: list[str], chan
 def test_the_file_options_reach_the_file(tmp_path: Path) -> None:
     """Those that `nextclick replay` has too."""
     options = ["--user", "who", "--item", "what", "--time", "", "--where", "shop=x", "--format", "csv"]
+    more = ["--events", "view,fav:like", "--no-header", "--separator", "\\t", "--no-quotes", "--skip-bad"]
 
-    file = _shown(tmp_path, RETAILROCKET, *options)["file"]
+    file = _shown(tmp_path, RETAILROCKET, *options, *more)["file"]
 
-    assert file["columns"] == {"user": "who", "item": "what", "time": "", "event": None}
-    assert (file["where"], file["file_format"]) == ({"shop": "x"}, "csv")
+    assert file["file_format"] == "csv"
+    assert file["choices"] == {
+        "user": "who",
+        "item": "what",
+        "time": "",
+        "event": None,
+        "events": "view,fav:like",
+        "where": {"shop": "x"},
+        "separator": "\t",
+        "has_header": False,
+        "has_quotes": False,
+        "skip_bad": True,
+    }
 
 
 @pytest.mark.parametrize(
@@ -99,15 +109,16 @@ def test_help_tells_what_is_usual() -> None:
     text = " ".join(CliRunner().invoke(show, ["--help"]).output.split())
 
     weekly = ", ".join(name for name, rule in USUAL_RULES.items() if rule.test_hours == 168)
-    viewed = ", ".join(name for name, rule in USUAL_RULES.items() if rule.events == ("view",))
+    viewed = list(USUAL_EVENTS)
     cut = {name: rule.session_gap_minutes for name, rule in USUAL_RULES.items() if rule.session_gap_minutes}
-    shares = {name: rule.test_share for name, rule in USUAL_RULES.items() if rule.test_share}
-    assert f"({USUAL_RULES['csv'].test_hours:g}; {weekly}: 168)" in text
-    assert f"(all; {viewed}: view)" in text
+    shares = {rule.test_share for rule in USUAL_RULES.values() if rule.test_share}
+    assert f"({OTHER_RULE.test_hours:g}; {weekly}: 168)" in text
+    assert f"evaluate: view for {', '.join(viewed[:-1])} and {viewed[-1]})" in text
     assert cut == {"retailrocket": 30}
     assert "(0; retailrocket: 30)" in text
-    assert shares == {"movielens": 0.1}
-    assert "(movielens: 0.1)" in text
+    assert shares == {0.1}
+    assert USUAL_RULES["movielens"].test_share == 0.1
+    assert "(movielens and others with whole users: 0.1)" in text
 
 
 def _run(folder: Path, content: str, *options: str) -> Result:

@@ -1,173 +1,156 @@
-"""Reads files with one click a line and a separator between values."""
+"""Reads files with one click a line and a separator between values, in blocks of some megabytes.
 
-import csv
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+Nearly all blocks are parsed by Arrow, whose rows must be as many as the lines. A block that has anything odd in it (a
+line with another number of values, a quote that does not end, an empty line, bytes that are not UTF-8) is read again by
+`lines.py`, line by line, which says what is wrong and where. So no line can vanish inside another.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
 
-from nextclick.errors import PermanentError
-from tools.click_files.files import bad_line, damage_as_one_line, open_text
-from tools.click_files.layouts import LAYOUTS, ClickFile, Layout
-from tools.click_files.recorded import RecordedClicks
-from tools.click_files.times import Parse, time_parser
+from tools.click_files.blocks import Block, blocks
+from tools.click_files.choices import ClickFile
+from tools.click_files.columns import Columns, Places, find_columns
+from tools.click_files.heads import JOINT, Head, read_head
+from tools.click_files.lines import LineFormat, read_lines
+from tools.click_files.rows import CODED, TEXT, BadLine, Parse, Reading, Rows, first_filled
+from tools.click_files.sources import open_text
 
-_MAX_EVENT_TYPES = 256  # what a byte tells apart; more is a column of something else
+_QUOTE = ord('"')
+_NEW_LINE = ord("\n")
 
 
-class _BadValueError(Exception):
-    """A row that cannot be read: what was expected, and what was found."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """How the lines of a file are read."""
+
+    format: LineFormat
+    separator: str  # in the file; the format's stands for it where it has several letters
+    columns: Columns
 
 
-def read_delimited(file: ClickFile, mark: Mapping[str, str]) -> RecordedClicks:
-    """Read all clicks, in the order of the file.
-
-    Args:
-        file: not OTTO's.
-        mark: column to value; rows that have all of these values are marked, the others are not.
+def read_delimited(file: ClickFile, mark: Mapping[str, str]) -> Reading:
+    """Read a file with one click a line.
 
     Raises:
-        PermanentError: a missing column, a line that cannot be read, or a damaged file.
+        PermanentError: a missing column, or a damaged file.
     """
-    path = file.path
-    reader = None
+    head = read_head(file.path, file.file_format, file.choices)
+    columns = find_columns(file.path.name, head.names, head.layout, file.choices, mark)
+    return Reading(
+        layout=head.layout,
+        place="line",
+        found=columns.described(head.names),
+        has_events=bool(columns.event),
+        parses=_parses(file, head, _table(head, columns)),
+    )
+
+
+def _parses(file: ClickFile, head: Head, table: Table) -> Iterator[Parse]:
+    with open_text(file.path) as stream:
+        has_header = head.has_header
+        for block in blocks(file.path.name, stream):
+            if has_header:
+                block = _without_header(block)
+                has_header = False
+            yield partial(_parse, block, table)
+
+
+def _table(head: Head, columns: Columns) -> Table:
+    separator = head.separator if len(head.separator) == 1 else JOINT
+    line_format = LineFormat(
+        separator=separator, n_columns=len(head.names), needed=columns.all(), has_quotes=head.has_quotes
+    )
+    return Table(format=line_format, separator=head.separator, columns=columns)
+
+
+def _without_header(block: Block) -> Block:
+    """Leave out the empty lines at the start, and the header."""
+    content, n_lines = block.content, 0
+    while content:
+        line, _, content = content.partition(b"\n")
+        n_lines += 1
+        if line.strip():
+            break
+    return Block(content=content, first_line=block.first_line + n_lines)
+
+
+def _parse(block: Block, table: Table) -> Rows:
+    content = block.content
+    if len(table.separator) > 1:
+        content = content.replace(table.separator.encode(), JOINT.encode())
+    cells = _by_arrow(content, table)
+    bad: tuple[BadLine, ...] = ()
+    n_inside = 0
+    if cells is None:
+        lines, cells, bad, n_inside = read_lines(content, block.first_line, table.format)
+    else:
+        n_rows = len(next(iter(cells.values())))
+        lines = np.arange(block.first_line, block.first_line + n_rows)
+
+    def column(places: Places) -> pa.Array | None:
+        return first_filled([cells[place] for place in places]) if places else None
+
+    columns = table.columns
+    return Rows(
+        lines=lines,
+        user=column(columns.user),
+        item=column(columns.item),
+        time=column(columns.time),
+        offset_ms=column(columns.offset_ms),
+        event=column(columns.event),
+        conditions=tuple(column(places) for places in columns.conditions),
+        marks=tuple(column(places) for places in columns.marks),
+        bad=bad,
+        n_inside=n_inside,
+    )
+
+
+def _by_arrow(content: bytes, table: Table) -> dict[int, pa.Array] | None:
+    """Give the needed columns of a block; None when its rows are not surely its lines."""
+    line_format = table.format
+    has_quotes = line_format.has_quotes and b'"' in content
+    if not content or (has_quotes and not _quotes_are_plain(content, line_format.separator)):
+        return None
+    if b"\r" in content and content.count(b"\r") != content.count(b"\r\n"):
+        return None
+    names = [str(place) for place in range(line_format.n_columns)]
+    times = {*table.columns.time, *table.columns.offset_ms}
     try:
-        with damage_as_one_line(path), open_text(path) as lines:
-            beginning = lines.readline()
-            lines.seek(0)
-            layout = _layout(file, beginning)
-            separator = layout.separator
-            separated: Iterator[str] = lines
-            if len(separator) > 1:  # more than the csv module can do
-                separator, separated = "\t", (line.replace(layout.separator, "\t") for line in lines)
-            reader = csv.reader(separated, delimiter=separator)
-            names: Sequence[str] = layout.columns or next(reader, [])
-            if not names:
-                raise PermanentError(f"{path.name}: expected a header line, found an empty file; correct the path")
-            rows = _Rows(path, layout, names, file.where, mark)
-            for row in reader:
-                if row:  # an empty line is usually the last
-                    rows.take(row)
-            return rows.clicks()
-    except _BadValueError as bad:
-        raise bad_line(path, reader.line_num if reader else 1, *bad.args) from None
-    except csv.Error as error:
-        raise bad_line(path, reader.line_num if reader else 1, "separated text", str(error)) from None
-
-
-def _layout(file: ClickFile, beginning: str) -> Layout:
-    """Give the layout of the format's variant whose separator the file uses."""
-    variants = LAYOUTS[file.file_format]
-    layout = next((layout for layout in variants if layout.separator in beginning), variants[0])
-    return layout.with_columns(file.columns)
-
-
-class _Rows:
-    """Collects the clicks of rows, column by column."""
-
-    def __init__(
-        self, path: Path, layout: Layout, names: Sequence[str], where: Mapping[str, str], mark: Mapping[str, str]
-    ) -> None:
-        self._path = path
-        self._at = {name: position for position, name in enumerate(names)}
-        self._user_at = self._position(layout.user, "name it with --user")
-        self._item_at = self._position(layout.item, "name it with --item")
-        self._time_at = self._optional(layout.time, layout.time_is_optional, "name it with --time")
-        self._offset_at = self._optional(layout.offset_ms, False, "name the time's column with --time")
-        self._event_at = self._optional(layout.event, layout.event_is_optional, "name it with --event")
-        self._conditions = [(self._position((name,), "correct --where"), value) for name, value in where.items()]
-        self._marks = [(self._position((name,), "correct --test-where"), value) for name, value in mark.items()]
-        self._event_types = layout.event_types
-        places = (self._user_at, self._item_at, self._time_at, self._offset_at, self._event_at)
-        chosen = [position for position, _ in (*self._conditions, *self._marks)]
-        self._n_needed = 1 + max(*(place for place in places if place is not None), *chosen)
-        self._parse: Parse | None = None
-        self._user_numbers: dict[str, int] = {}
-        self._item_numbers: dict[str, int] = {}
-        self._event_numbers: dict[str, int] = {}
-        self._users, self._items, self._times = array("i"), array("i"), array("q")
-        self._events, self._marked = array("B"), array("B")
-
-    def _position(self, names: tuple[str, ...], remedy: str) -> int:
-        for name in names:
-            if name in self._at:
-                return self._at[name]
-        expected = " or ".join(map(repr, names))
-        found = ", ".join(filter(None, self._at))
-        raise PermanentError(f"{self._path.name}: expected a column {expected}, found {found}; {remedy}")
-
-    def _optional(self, names: tuple[str, ...], may_be_missing: bool, remedy: str) -> int | None:
-        if not names or (may_be_missing and not any(name in self._at for name in names)):
-            return None
-        return self._position(names, remedy)
-
-    def take(self, row: list[str]) -> None:
-        """Add the row's click, unless it is one that is not wanted.
-
-        Raises:
-            _BadValueError: it cannot be read.
-        """
-        if len(row) < self._n_needed:
-            raise _BadValueError(f"at least {self._n_needed} values", str(len(row)))
-        for position, value in self._conditions:
-            if row[position] != value:
-                return
-        user, item = row[self._user_at], row[self._item_at]
-        if not user or not item:
-            raise _BadValueError("a user and an item", "an empty value")
-        self._users.append(_number(self._user_numbers, user))
-        self._items.append(_number(self._item_numbers, item))
-        if self._time_at is not None:
-            self._times.append(self._time(row, row[self._time_at]))
-        if self._event_at is not None:
-            self._events.append(self._event(row[self._event_at]))
-        if self._marks:
-            self._marked.append(all(row[position] == value for position, value in self._marks))
-
-    def _time(self, row: list[str], text: str) -> int:
-        try:
-            self._parse = self._parse or time_parser(text)
-            timestamp_ms = self._parse(text)
-        except (ValueError, OverflowError):
-            expected = "a time, as seconds or milliseconds since 1970 or ISO 8601 in every row"
-            raise _BadValueError(expected, repr(text)) from None
-        if self._offset_at is None:
-            return timestamp_ms
-        offset = row[self._offset_at]
-        if not offset.isdecimal():
-            raise _BadValueError("milliseconds as a whole number", repr(offset))
-        return timestamp_ms + int(offset)
-
-    def _event(self, word: str) -> int:
-        if self._event_types and word not in self._event_types:
-            raise _BadValueError(f"one of the events {', '.join(self._event_types)}", repr(word))
-        number = _number(self._event_numbers, self._event_types.get(word, word))
-        if number >= _MAX_EVENT_TYPES:
-            raise _BadValueError(f"at most {_MAX_EVENT_TYPES} event types", "one more")
-        return number
-
-    def clicks(self) -> RecordedClicks:
-        """Give all that were taken."""
-        return RecordedClicks(
-            users=list(self._user_numbers),
-            items=list(self._item_numbers),
-            event_types=list(self._event_numbers),
-            user_index=np.frombuffer(self._users, np.int32),
-            item_index=np.frombuffer(self._items, np.int32),
-            timestamp_ms=None if self._time_at is None else np.frombuffer(self._times, np.int64),
-            event_index=None if self._event_at is None else np.frombuffer(self._events, np.uint8),
-            is_marked=np.frombuffer(self._marked, np.bool_) if self._marks else None,
+        parsed = arrow_csv.read_csv(
+            pa.BufferReader(content),
+            read_options=arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(content) + 1),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=line_format.separator, quote_char='"' if has_quotes else False, newlines_in_values=False
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                include_columns=[str(place) for place in line_format.needed],
+                column_types={str(place): TEXT if place in times else CODED for place in line_format.needed},
+            ),
         )
+    except pa.ArrowInvalid:
+        return None
+    if parsed.num_rows != content.count(b"\n"):
+        return None
+    return {place: parsed[str(place)].combine_chunks() for place in line_format.needed}
 
 
-def _number(numbers: dict[str, int], text: str) -> int:
-    """Give a text's number; new ones get the next."""
-    number = numbers.get(text)
-    if number is None:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise _BadValueError("UTF-8 text", "other bytes") from None
-        number = numbers[text] = len(numbers)
-    return number
+def _quotes_are_plain(content: bytes, separator: str) -> bool:
+    """Say whether each quote surely begins or ends a value that ends in its line, with no quotes in it."""
+    letters = np.frombuffer(content, dtype=np.uint8)
+    quotes = np.flatnonzero(letters == _QUOTE)
+    if len(quotes) % 2:
+        return False
+    opening, closing = quotes[0::2], quotes[1::2]
+    before = letters[np.maximum(opening - 1, 0)]
+    after = letters[closing + 1]  # there is one: a block ends with a new line
+    is_begin = (before == ord(separator)) | (before == _NEW_LINE) | (opening == 0)
+    is_end = (after == ord(separator)) | (after == _NEW_LINE) | (after == ord("\r"))
+    ends = np.flatnonzero(letters == _NEW_LINE)
+    in_one_line = np.searchsorted(ends, opening) == np.searchsorted(ends, closing)
+    return bool((is_begin & is_end & in_one_line).all())

@@ -1,146 +1,262 @@
 """Which formats there are: the columns of each, and what its first line and its files' names look like.
 
-Sources: the README of the RecSys Challenge 2015 data (yoochoose), the description of the RetailRocket data set, the
-header of the CIKM Cup 2016 item views (diginetica), the READMEs of MovieLens 100K, 1M and 32M, and the section "Data
-Format" of the OTTO data set's README.
+Sources: the README of the RecSys Challenge 2015 data (yoochoose), the descriptions of the RetailRocket, REES46 and
+Taobao UserBehavior data sets, the header of the CIKM Cup 2016 item views (diginetica), the READMEs of MovieLens 100K,
+1M and 32M, of Last.fm 1K and of MIND, SNAP's pages of Gowalla and Brightkite, Amazon's ratings of 2014, 2018 and 2023,
+the data page of H&M's competition, RecBole's page on atomic files, session-rec's README, Adressa's description of its
+events, and the section "Data Format" of the OTTO data set's README.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-_NUMERIC_CELL = r'"?-?[\d.]+"?'
+USUAL_USER = "user_id|visitor_id|customer_id|member_id|user|visitor|customer|uid|session_id|session|anonymous_id"
+USUAL_ITEM = "item_id|product_id|article_id|sku|item|product|article|content_id|movie_id|news_id|track_id|iid"
+USUAL_TIME = "timestamp|timestamp_ms|time|event_time|event_timestamp|ts|datetime|date|created_at|event_date"
+USUAL_EVENT = "event_type|event|behavior|behavior_type|event_name|action|action_type"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Which columns of a format with one click a line hold what. Of several names the first that a file has counts."""
+    """Which columns of a format with one click a row hold what.
 
-    first_line: re.Pattern[str]  # matches the start of it, and of no other format's
-    separator: str = ","
-    columns: tuple[str, ...] = ()  # of a file without a header; empty: its first line names them
-    user: tuple[str, ...]
-    item: tuple[str, ...]
-    time: tuple[str, ...]  # empty: the file has an order but no times
+    Names are compared without case, underscores and what stands behind a colon. Of `first|second` the first that the
+    file has counts; with `falls_back`, in each row the first that is not empty.
+    """
+
+    header: frozenset[str] = frozenset()  # names that tell the format; empty: a file without a header
+    first_line: re.Pattern[str] | None = None  # of a file without a header: matches no other format's
+    separator: str = ","  # of a file without a header
+    columns: tuple[str, ...] = ()  # of a file without a header
+    user: str
+    falls_back: bool = False
+    item: str
+    time: str  # empty: the file has an order but no times
     time_is_optional: bool = False  # a file without the column is then taken in its order
-    offset_ms: tuple[str, ...] = ()  # to be added to the time
-    event: tuple[str, ...] = ()  # empty: no event types
+    offset_ms: str = ""  # to be added to the time
+    event: str = ""  # empty: no event types
     event_is_optional: bool = False
     event_types: Mapping[str, str] = field(default_factory=dict)  # the file's word to ours; empty: taken as they are
-
-    def with_columns(self, chosen: "ChosenColumns") -> "Layout":
-        """Give the layout with the columns that the user chose instead."""
-        layout = self
-        if chosen.user:
-            layout = replace(layout, user=(chosen.user,))
-        if chosen.item:
-            layout = replace(layout, item=(chosen.item,))
-        if chosen.time is not None:
-            layout = replace(layout, time=_one_or_none(chosen.time), time_is_optional=False, offset_ms=())
-        if chosen.event is not None:
-            layout = replace(layout, event=_one_or_none(chosen.event), event_is_optional=False)
-        return layout
+    no_clicks: frozenset[str] = frozenset()  # the file's words for events that are none
+    always: str = "view"  # what a click is where there is no event type
+    has_quotes: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChosenColumns:
-    """The columns that a user names; None is the format's own, an empty time or event is none at all."""
-
-    user: str | None = None
-    item: str | None = None
-    time: str | None = None
-    event: str | None = None
+def plain_name(name: str) -> str:
+    """Give a column's name as names are compared: `userId`, `USER_ID` and `user_id:token` are the same."""
+    return re.sub(r"[\s_-]", "", name.partition(":")[0]).lower()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClickFile:
-    """A file of clicks, and how it is to be read."""
-
-    path: Path
-    file_format: str  # one of FORMATS
-    columns: ChosenColumns = field(default_factory=ChosenColumns)
-    where: Mapping[str, str] = field(default_factory=dict)  # column to value; only rows with all of them are taken
+def _names(*names: str) -> frozenset[str]:
+    return frozenset(map(plain_name, names))
 
 
-def _one_or_none(name: str) -> tuple[str, ...]:
-    return (name,) if name else ()
-
-
-def _movielens(first_line: str, separator: str, columns: tuple[str, ...]) -> Layout:
+def _ratings(first_line: str, separator: str, columns: str, *, has_quotes: bool = True) -> Layout:
+    """Give the layout of a file of ratings without a header."""
     return Layout(
         first_line=re.compile(first_line),
         separator=separator,
-        columns=columns,
-        user=("userId", "user_id"),
-        item=("movieId", "item_id"),
-        time=("timestamp",),
+        columns=tuple(columns.split()),
+        user="user_id",
+        item="item_id",
+        time="timestamp",
+        has_quotes=has_quotes,
     )
 
 
-_RATING_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
+_SHOP_EVENTS = {"view": "view", "addtocart": "cart", "transaction": "purchase"}
+_REES46_EVENTS = {"view": "view", "cart": "cart", "purchase": "purchase"}
+_TAOBAO_EVENTS = {"pv": "view", "cart": "cart", "fav": "like", "buy": "purchase"}
+# JSON has the words, the Parquet files of its competition have the numbers.
+OTTO_EVENTS = {"clicks": "view", "carts": "cart", "orders": "purchase", "0": "view", "1": "cart", "2": "purchase"}
+_YOOCHOOSE = r"\d+,\d{4}-\d\d-\d\dT[^,]*,\d+"
 
 # The order is that of the guesses: a CSV file is what no other format claims.
 LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "yoochoose": (
         Layout(
-            first_line=re.compile(r"\d+,\d{4}-\d\d-\d\dT[^,]*,\d+(,|$)"),
+            first_line=re.compile(_YOOCHOOSE + r",[^,]*$"),
             columns=("session_id", "timestamp", "item_id", "category"),
-            user=("session_id",),
-            item=("item_id",),
-            time=("timestamp",),
+            user="session_id",
+            item="item_id",
+            time="timestamp",
+        ),
+        Layout(
+            first_line=re.compile(_YOOCHOOSE + r",\d+,\d+$"),
+            columns=("session_id", "timestamp", "item_id", "price", "quantity"),
+            user="session_id",
+            item="item_id",
+            time="timestamp",
+            always="purchase",
         ),
     ),
     "retailrocket": (
         Layout(
-            first_line=re.compile(r"(?=.*\bvisitorid\b)(?=.*\bitemid\b)[^,;]+,"),
-            user=("visitorid",),
-            item=("itemid",),
-            time=("timestamp",),
-            event=("event",),
-            event_types={"view": "view", "addtocart": "cart", "transaction": "purchase"},
+            header=_names("visitorid", "itemid", "timestamp", "event"),
+            user="visitorid",
+            item="itemid",
+            time="timestamp",
+            event="event",
+            event_types=_SHOP_EVENTS,
         ),
     ),
     "diginetica": (
         Layout(
-            first_line=re.compile(r"(?=.*\bsession(Id|_id)\b)(?=.*\btimeframe\b)[^,;]+;"),
-            separator=";",
-            user=("sessionId", "session_id"),
-            item=("itemId", "item_id"),
-            time=("eventdate",),
-            offset_ms=("timeframe",),
+            header=_names("session_id", "item_id", "timeframe", "eventdate"),
+            user="session_id",
+            item="item_id",
+            time="eventdate",
+            offset_ms="timeframe",
         ),
     ),
     "movielens": (
-        _movielens(r"(?=.*\buserId\b)(?=.*\bmovieId\b)[^;]+,", ",", ()),
-        _movielens(r"\d+::\d+::[\d.]+::\d+\s*$", "::", _RATING_COLUMNS),
-        _movielens(r"\d+\t\d+\t[\d.]+\t\d+\s*$", "\t", _RATING_COLUMNS),
+        Layout(header=_names("userId", "movieId", "timestamp"), user="userId", item="movieId", time="timestamp"),
+        _ratings(r"\d+::\d+::[\d.]+::\d+$", "::", "user_id item_id rating timestamp"),
+        _ratings(r"\d+\t\d+\t[\d.]+\t\d+$", "\t", "user_id item_id rating timestamp"),
+    ),
+    "rees46": (
+        Layout(
+            header=_names("event_time", "event_type", "product_id", "user_id"),
+            user="user_session|user_id",
+            falls_back=True,
+            item="product_id",
+            time="event_time",
+            event="event_type",
+            event_types=_REES46_EVENTS,
+            no_clicks=frozenset({"remove_from_cart"}),
+        ),
+    ),
+    "taobao": (
+        Layout(
+            first_line=re.compile(r"\d+,\d+,\d+,(pv|cart|fav|buy),\d+$"),
+            columns=("user_id", "item_id", "category_id", "behavior", "timestamp"),
+            user="user_id",
+            item="item_id",
+            time="timestamp",
+            event="behavior",
+            event_types=_TAOBAO_EVENTS,
+        ),
+    ),
+    "recbole": (
+        Layout(  # told by the types behind its names, see `layout_of_names`
+            header=_names("timestamp"),
+            user="user_id|session_id",
+            item="item_id",
+            time="timestamp",
+            has_quotes=False,
+        ),
+    ),
+    "session-rec": (
+        Layout(
+            header=_names("SessionId", "ItemId", "Time"),
+            user="SessionId",
+            item="ItemId",
+            time="Time",
+            has_quotes=False,
+        ),
+    ),
+    "amazon": (
+        Layout(
+            header=_names("user_id", "parent_asin", "timestamp"), user="user_id", item="parent_asin", time="timestamp"
+        ),
+        _ratings(r"A[A-Z0-9]{9,},[A-Z0-9]{10},\d\.\d,\d+$", ",", "user_id item_id rating timestamp"),
+        _ratings(r"[A-Z0-9]{10},A[A-Z0-9]{9,},\d\.\d,\d+$", ",", "item_id user_id rating timestamp"),
+    ),
+    "hm": (
+        Layout(
+            header=_names("t_dat", "customer_id", "article_id"),
+            user="customer_id",
+            item="article_id",
+            time="t_dat",
+            always="purchase",
+        ),
+    ),
+    "lastfm": (
+        Layout(
+            first_line=re.compile(r"user_\d+\t\d{4}-\d\d-\d\dT[^\t]*\t[^\t]*\t[^\t]*\t[^\t]*\t[^\t]*$"),
+            separator="\t",
+            columns=("user_id", "timestamp", "artist_id", "artist", "track_id", "track"),
+            user="user_id",
+            falls_back=True,
+            item="track_id|track",
+            time="timestamp",
+            always="play",
+            has_quotes=False,
+        ),
+    ),
+    "gowalla": (
+        Layout(
+            first_line=re.compile(r"\d+\t\d{4}-\d\d-\d\dT[^\t]*\t-?[\d.]+\t-?[\d.]+\t\w+$"),
+            separator="\t",
+            columns=("user_id", "timestamp", "latitude", "longitude", "item_id"),
+            user="user_id",
+            item="item_id",
+            time="timestamp",
+            has_quotes=False,
+        ),
+    ),
+    "otto": (
+        Layout(
+            header=_names("session", "aid", "ts", "type"),
+            user="session",
+            item="aid",
+            time="ts",
+            event="type",
+            event_types=OTTO_EVENTS,
+        ),
     ),
     "csv": (
         Layout(
-            first_line=re.compile(rf"(?!([^\r\n]*,)?{_NUMERIC_CELL}(,|\s*$))[^,;\t{{]+,"),
-            user=("user_id", "session_id"),
-            item=("item_id",),
-            time=("timestamp",),
+            user=USUAL_USER,
+            item=USUAL_ITEM,
+            time=USUAL_TIME,
             time_is_optional=True,
-            event=("event_type",),
+            event=USUAL_EVENT,
             event_is_optional=True,
         ),
     ),
 }
-
-# One session a line, as JSON: no layout of columns.
+CSV = "csv"
 OTTO = "otto"
-OTTO_FIRST_LINE = re.compile(r"\s*\{")
-OTTO_EVENT_TYPES = {"clicks": "view", "carts": "cart", "orders": "purchase"}
+JSONL = "jsonl"
+PARQUET = "parquet"
+MIND = "mind"
+ADRESSA = "adressa"
+MIND_FIRST_LINE = re.compile(r"\d+\t\w+\t\d+/\d+/\d{4} [^\t]*\t[^\t]*\t")
 
-FORMATS = ("csv", "yoochoose", "retailrocket", "diginetica", "movielens", OTTO)
+FORMATS = (CSV, JSONL, PARQUET, *(name for name in LAYOUTS if name != CSV), MIND, ADRESSA)
 
-# As the files are called in the folders that users unpack; each may also end in .gz.
+# As the files are called in the folders that users unpack; each may be packed, too.
 FILE_NAMES: Mapping[str, tuple[str, ...]] = {
     "yoochoose": ("yoochoose-clicks.dat",),
     "retailrocket": ("events.csv",),
     "diginetica": ("train-item-views.csv",),
     "movielens": ("ratings.csv", "ratings.dat", "u.data"),
-    OTTO: ("otto-recsys-train.jsonl", "train.jsonl"),
+    "taobao": ("UserBehavior.csv",),
+    "hm": ("transactions_train.csv",),
+    "lastfm": ("userid-timestamp-artid-artname-traid-traname.tsv",),
+    "gowalla": ("loc-gowalla_totalCheckins.txt", "Gowalla_totalCheckins.txt"),
+    MIND: ("behaviors.tsv",),
+    OTTO: ("otto-recsys-train.jsonl", "train.jsonl", "train.parquet"),
 }
+
+
+def layout_of_names(names: Sequence[str]) -> str:
+    """Tell the format of a file with a header, or of a table, from its columns; CSV if it is no other's."""
+    if sum(bool(re.search(r":(token|float)(_seq)?$", name.strip())) for name in names) >= 2:
+        return "recbole"
+    plain = frozenset(map(plain_name, names))
+    for file_format, layouts in LAYOUTS.items():
+        if any(layout.header and layout.header <= plain for layout in layouts if file_format != "recbole"):
+            return file_format
+    return CSV
+
+
+def layout_of_line(line: str) -> tuple[str, Layout] | None:
+    """Tell the format of a file without a header from its first line; None if it is none's."""
+    for file_format, layouts in LAYOUTS.items():
+        for layout in layouts:
+            if layout.first_line is not None and layout.first_line.match(line):
+                return file_format, layout
+    return None

@@ -6,15 +6,16 @@ from typing import Any
 
 import click
 
-from tools.click_files.layouts import FORMATS, ChosenColumns
-from tools.click_files.recognise import AUTO, recognise
+from tools.click_files.choices import Choices
+from tools.click_files.heads import AUTO
+from tools.click_files.layouts import FORMATS
+from tools.click_files.recognise import recognise
 
 Command = Callable[..., Any]
 
 _FORMAT_HELP = (
-    "As the data sets are published: csv (with a header), yoochoose (yoochoose-clicks.dat), retailrocket (events.csv), "
-    "diginetica (train-item-views.csv), movielens (ratings.csv, ratings.dat, u.data), otto (JSON lines). "
-    "auto: told from the first line."
+    "csv: any file with a click a line and a separator; jsonl: JSON lines, as a dump of a topic; parquet; the others "
+    "are data sets as they are published. auto: told from the file's beginning."
 )
 _OPTIONS = (
     click.option(
@@ -25,14 +26,31 @@ _OPTIONS = (
         show_default=True,
         help=_FORMAT_HELP,
     ),
-    click.option("--user", metavar="COLUMN", help="The user's column (csv: user_id, else session_id)."),
-    click.option("--item", metavar="COLUMN", help="The item's column (csv: item_id)."),
-    click.option("--time", metavar="COLUMN", help="The time's column (csv: timestamp); '' for none."),
-    click.option("--event", metavar="COLUMN", help="The event type's column (csv: event_type); '' for none."),
+    click.option(
+        "--user",
+        metavar="COLUMN",
+        help="The user's column, else one with a usual name (user_id, visitorId, ...). In JSON a path like visitor.id. "
+        "a|b: the first that is not empty.",
+    ),
+    click.option("--item", metavar="COLUMN", help="The item's column, in the same way."),
+    click.option("--time", metavar="COLUMN", help="The time's column; '' for none: the order of the file holds."),
+    click.option("--event", metavar="COLUMN", help="The event type's column; '' for none."),
+    click.option(
+        "--events",
+        metavar="LIST",
+        help="Only these event types, with :TYPE behind a name that the model knows by another, as in the setting "
+        "events: view,add_to_cart:cart,purchase. all: every event (replay: all; evaluate: view for retailrocket, otto, "
+        "rees46 and taobao).",
+    ),
     click.option(
         "--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows like this; may be repeated, all hold."
     ),
+    click.option("--no-header", is_flag=True, help="The first line is a click; columns are numbers, from 1 on."),
+    click.option("--separator", metavar="TEXT", help="What stands between values, \\t for a tab; else it is told."),
+    click.option("--no-quotes", is_flag=True, help='A double quote is a letter like others, as in 7" tablet.'),
+    click.option("--skip-bad", is_flag=True, help="Go on past lines that cannot be read; they are counted."),
 )
+_CHOSEN = ("user", "item", "time", "event", "events")
 
 
 def click_file_options(argument: str) -> Callable[[Command], Command]:
@@ -43,9 +61,9 @@ def click_file_options(argument: str) -> Callable[[Command], Command]:
     """
 
     def decorate(function: Command) -> Command:
-        def with_click_file(*args: Any, path: Path, file_format: str, where: tuple[str, ...], **options: Any) -> Any:
-            names = {name: options.pop(name) for name in ("user", "item", "time", "event")}
-            file = recognise(path, file_format, ChosenColumns(**names), conditions(where, "--where"))
+        def with_click_file(*args: Any, **options: Any) -> Any:
+            path, file_format = options.pop("path"), options.pop("file_format")
+            file = recognise(path, file_format, _choices(options))
             return function(*args, click_file=file, **options)
 
         with_click_file.__name__, with_click_file.__doc__ = function.__name__, function.__doc__
@@ -56,6 +74,20 @@ def click_file_options(argument: str) -> Callable[[Command], Command]:
         return click.argument("path", metavar=argument, type=click.Path(path_type=Path))(decorated)
 
     return decorate
+
+
+def _choices(options: dict[str, Any]) -> Choices:
+    """Take this module's options out of a command's."""
+    chosen = {name: options.pop(name) for name in _CHOSEN}
+    separator = options.pop("separator")
+    return Choices(
+        **chosen,
+        where=conditions(options.pop("where"), "--where"),
+        separator=separator.replace("\\t", "\t") if separator else None,
+        has_header=not options.pop("no_header"),
+        has_quotes=not options.pop("no_quotes"),
+        skip_bad=options.pop("skip_bad"),
+    )
 
 
 def conditions(where: tuple[str, ...], option: str) -> dict[str, str]:

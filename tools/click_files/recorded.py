@@ -1,21 +1,22 @@
-"""Recorded clicks in memory: about 20 bytes a click, and each id once.
+"""Recorded clicks in memory: 17 bytes a click, and each id once.
 
 All are held at once because they must be sorted by time: the published files are sorted by session.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedClicks:
     """Clicks in the order in which they are to be sent: by time, and as in the file where times are equal."""
 
-    users: list[str]
-    items: list[str]
+    users: pa.StringArray
+    items: pa.StringArray
     event_types: list[str]  # empty: the file has none
     user_index: npt.NDArray[np.int32]  # (clicks,) into users
     item_index: npt.NDArray[np.int32]  # (clicks,) into items
@@ -29,28 +30,19 @@ class RecordedClicks:
     def between(self, start: int, stop: int) -> Iterator[tuple[str, str, int | None, str]]:
         """Give clicks `start` to `stop` as (user id, item id, event time in ms or None, event type)."""
         rows = slice(start, min(stop, len(self)))
-        users, items = self.user_index[rows].tolist(), self.item_index[rows].tolist()
+        users = self.users.take(pa.array(self.user_index[rows])).to_pylist()
+        items = self.items.take(pa.array(self.item_index[rows])).to_pylist()
         times = [None] * len(users) if self.timestamp_ms is None else self.timestamp_ms[rows].tolist()
         names = self.event_types or ["view"]
         events = [0] * len(users) if self.event_index is None else self.event_index[rows].tolist()
         for user, item, time, event in zip(users, items, times, events, strict=True):
-            yield self.users[user], self.items[item], time, names[event]
+            yield user, item, time, names[event]
 
     def first(self, n: int) -> "RecordedClicks":
         """Give the first n clicks."""
-        return self._rows(slice(n))
-
-    def by_time(self) -> "RecordedClicks":
-        """Give the clicks in the order of time. The sort is stable."""
-        if self.timestamp_ms is None or not (np.diff(self.timestamp_ms) < 0).any():
-            return self
-        return self._rows(self.timestamp_ms.argsort(kind="stable"))
-
-    def _rows(self, rows: "slice | npt.NDArray[np.int64]") -> "RecordedClicks":
-        return RecordedClicks(
-            users=self.users,
-            items=self.items,
-            event_types=self.event_types,
+        rows = slice(n)
+        return replace(
+            self,
             user_index=self.user_index[rows],
             item_index=self.item_index[rows],
             timestamp_ms=None if self.timestamp_ms is None else self.timestamp_ms[rows],

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from tools.click_files.layouts import ClickFile
+from tools.click_files.choices import ALL_EVENTS, ClickFile
 from tools.click_files.options import click_file_options, conditions
 
 _DAY_H = 24.0
@@ -26,7 +26,6 @@ class SplitRule:
     test_hours: float | None = None  # the test part: sessions that end in the last so many hours
     test_share: float | None = None  # the test part: this share of the sessions, those that end last
     session_gap_minutes: float = 0.0  # a longer pause of a user begins a new session; 0: sessions as the file has them
-    events: tuple[str, ...] = ()  # only clicks of these types; empty: of all
     train_share: float = 1.0  # only so much of the training sessions, those that end last
 
 
@@ -42,24 +41,30 @@ class DataSource:
         return {"file": asdict(self.file) | {"path": str(self.file.path)}, "split": asdict(self.rule)}
 
 
-# Per format, what its literature does. Yoochoose: the last day (Hidasi et al. 2016, arXiv:1511.06939). Diginetica: the
-# last week (NARM, arXiv:1711.04725). RetailRocket: views, sessions with pauses of at most 30 minutes, days at the end
-# (Ludewig and Jannach 2018, arXiv:1803.09587). OTTO: its competition tests on the week after the training data; views
-# as for the others. MovieLens is mostly split per user, which lets a model see the future of other users: here the
-# last tenth of the users is predicted, and a user is a session, since one sitting can hold all ratings.
+# Per format, what its literature does. Yoochoose: the last day (Hidasi et al. 2016, arXiv:1511.06939), which is the
+# rule for all formats that are not listed. Diginetica: the last week (NARM, arXiv:1711.04725). RetailRocket: views,
+# sessions with pauses of at most 30 minutes, days at the end (Ludewig and Jannach 2018, arXiv:1803.09587). OTTO: its
+# competition tests on the week after the training data; views as for the others. MovieLens, and what else has the whole
+# history of a user, is mostly split per user, which lets a model see the future of other users: here the last tenth of
+# the users is predicted, and a user is a session, since one sitting can hold all ratings.
+_LAST_USERS = SplitRule(test_share=0.1)
 USUAL_RULES: Mapping[str, SplitRule] = {
-    "csv": SplitRule(test_hours=_DAY_H),
-    "yoochoose": SplitRule(test_hours=_DAY_H),
-    "retailrocket": SplitRule(test_hours=_WEEK_H, session_gap_minutes=30, events=("view",)),
+    "retailrocket": SplitRule(test_hours=_WEEK_H, session_gap_minutes=30),
     "diginetica": SplitRule(test_hours=_WEEK_H),
-    "movielens": SplitRule(test_share=0.1),
-    "otto": SplitRule(test_hours=_WEEK_H, events=("view",)),
+    "otto": SplitRule(test_hours=_WEEK_H),
+    "movielens": _LAST_USERS,
+    "taobao": _LAST_USERS,
+    "amazon": _LAST_USERS,
+    "hm": _LAST_USERS,
+    "lastfm": _LAST_USERS,
+    "gowalla": _LAST_USERS,
+    "mind": _LAST_USERS,
 }
+OTHER_RULE = SplitRule(test_hours=_DAY_H)
+USUAL_EVENTS: Mapping[str, str] = {"retailrocket": "view", "otto": "view", "rees46": "view", "taobao": "view"}
 
 
 Command = Callable[..., Any]
-
-_ALL_EVENTS = "all"
 
 
 class NumberRange(click.FloatRange):
@@ -83,16 +88,15 @@ _OPTIONS = (
         type=NumberRange(0, min_open=True),
         help="Test on sessions that end in the last hours (24; retailrocket, diginetica, otto: 168).",
     ),
-    click.option("--test-share", type=_SHARE, help="Test on the share of sessions that end last (movielens: 0.1)."),
+    click.option(
+        "--test-share",
+        type=_SHARE,
+        help="Test on the share of sessions that end last (movielens and others with whole users: 0.1).",
+    ),
     click.option(
         "--session-gap-minutes",
         type=NumberRange(0),
         help="A user's longer pause begins a new session; 0 for sessions as in the file (0; retailrocket: 30).",
-    ),
-    click.option(
-        "--events",
-        metavar="LIST",
-        help="Only these event types, like view,cart, or all (all; retailrocket, otto: view).",
     ),
     click.option(
         "--train-share",
@@ -102,7 +106,7 @@ _OPTIONS = (
         help="Train on the share of training sessions that end last.",
     ),
 )
-_OPTION_NAMES = ("test_where", "test_hours", "test_share", "session_gap_minutes", "events", "train_share")
+_OPTION_NAMES = ("test_where", "test_hours", "test_share", "session_gap_minutes", "train_share")
 
 
 def data_options(function: Command) -> Command:
@@ -110,7 +114,11 @@ def data_options(function: Command) -> Command:
 
     @wraps(function)
     def with_source(*args: Any, click_file: ClickFile, **options: Any) -> Any:
-        rule = _rule(USUAL_RULES[click_file.file_format], {name: options.pop(name) for name in _OPTION_NAMES})
+        file_format = click_file.file_format
+        rule = _rule(USUAL_RULES.get(file_format, OTHER_RULE), {name: options.pop(name) for name in _OPTION_NAMES})
+        if click_file.choices.events is None:
+            choices = replace(click_file.choices, events=USUAL_EVENTS.get(file_format, ALL_EVENTS))
+            click_file = replace(click_file, choices=choices)
         return function(*args, source=DataSource(file=click_file, rule=rule), **options)
 
     decorated: Command = with_source
@@ -134,7 +142,4 @@ def _rule(usual: SplitRule, options: dict[str, Any]) -> SplitRule:
         rule = replace(rule, **test_part)
     if options["session_gap_minutes"] is not None:
         rule = replace(rule, session_gap_minutes=options["session_gap_minutes"])
-    if options["events"] is not None:
-        events = () if options["events"] == _ALL_EVENTS else tuple(options["events"].split(","))
-        rule = replace(rule, events=events)
     return rule

@@ -78,6 +78,15 @@ def evaluate(
 
     Every click of a test session but the first is predicted from those before it, among all items. Hyper-parameters
     are chosen on the training clicks alone: --tune never looks at the test part. docs/evaluation.md explains the table.
+
+    DATA is any file that `nextclick replay` reads (CSV with any separator, JSON lines, Parquet, data sets as they are
+    published, plain or packed), or the folder of a data set.
+
+    \b
+      nextclick evaluate clicks.csv.gz --test-hours 24
+      nextclick evaluate ratings.dat --models popularity,neighbours
+      nextclick evaluate data.csv --no-header --user 1 --item 2 --time 5 --session-gap-minutes 30
+      nextclick evaluate topic.jsonl --user visitor.id --item product.sku --events view
     """
     from training.evaluation.presets import load_preset, without_settings
 

@@ -62,11 +62,10 @@ def split(recorded: RecordedClicks, rule: SplitRule) -> OfflineData:
     Raises:
         PermanentError: a rule that these clicks cannot follow, or nothing is left of a part.
     """
-    chosen = _chosen_events(recorded, rule.events)
-    session = _sessions(recorded, chosen, rule.session_gap_minutes)
-    clicks = _columns(recorded, chosen, session)
+    session = _sessions(recorded, rule.session_gap_minutes)
+    clicks = _columns(recorded, session)
     if recorded.is_marked is not None:
-        is_test = recorded.is_marked[chosen]
+        is_test = recorded.is_marked
         if not is_test.any():
             raise PermanentError(
                 "no click has the values of --test-where, so there is nothing to test on; correct them"
@@ -100,23 +99,9 @@ def validation_split(data: OfflineData, share: float = VALIDATION_SHARE) -> Offl
     return offline_data(rows_where(clicks, ~is_validation), rows_where(clicks, is_validation))
 
 
-def _chosen_events(recorded: RecordedClicks, events: tuple[str, ...]) -> Ints:
-    """Give the places of the clicks that have one of the types: rising."""
-    if not events:
-        return np.arange(len(recorded))
-    unknown = [name for name in events if name not in recorded.event_types]
-    if recorded.event_index is None or unknown:
-        there = ", ".join(recorded.event_types) or "none"
-        raise PermanentError(
-            f"--events {','.join(events)}: the event types of these clicks are: {there}; choose among them"
-        )
-    is_chosen = np.isin(np.array(recorded.event_types), events)
-    return np.flatnonzero(is_chosen[recorded.event_index])
-
-
-def _sessions(recorded: RecordedClicks, chosen: Ints, gap_minutes: float) -> Ints:
-    """Give the session of each chosen click, numbered by its end."""
-    user = recorded.user_index[chosen].astype(np.int64)
+def _sessions(recorded: RecordedClicks, gap_minutes: float) -> Ints:
+    """Give the session of each click, numbered by its end."""
+    user = recorded.user_index.astype(np.int64)
     if not gap_minutes:
         return numbered_by_end(user)
     if recorded.timestamp_ms is None:
@@ -124,21 +109,22 @@ def _sessions(recorded: RecordedClicks, chosen: Ints, gap_minutes: float) -> Int
             "these clicks have no times, so --session-gap-minutes cannot cut them into sessions; leave it away"
         )
     by_user = np.argsort(user, kind="stable")
-    pause_ms = np.diff(recorded.timestamp_ms[chosen][by_user])
+    pause_ms = np.diff(recorded.timestamp_ms[by_user])
     begins = (np.diff(user[by_user]) != 0) | (pause_ms > gap_minutes * 60_000)
     session = np.zeros(len(user), dtype=np.int64)
     session[by_user[1:]] = np.cumsum(begins)
     return numbered_by_end(session)
 
 
-def _columns(recorded: RecordedClicks, chosen: Ints, session: Ints) -> ClickColumns:
+def _columns(recorded: RecordedClicks, session: Ints) -> ClickColumns:
     codes = {name: code for code, name in enumerate(EVENT_TYPES)}
-    event_type = np.zeros(len(chosen), dtype=np.int64)  # a click without a type is a view, as in the stream
+    event_type = np.zeros(len(recorded), dtype=np.int64)  # a click without a type is a view, as in the stream
     if recorded.event_index is not None:
         code = np.array([codes.get(name, OTHER_EVENT) for name in recorded.event_types], dtype=np.int64)
-        event_type = code[recorded.event_index[chosen]]
-    timestamp_ms = np.zeros_like(session) if recorded.timestamp_ms is None else recorded.timestamp_ms[chosen]
-    return ClickColumns(session, recorded.item_index[chosen].astype(np.int64), timestamp_ms, event_type, recorded.items)
+        event_type = code[recorded.event_index]
+    timestamp_ms = np.zeros_like(session) if recorded.timestamp_ms is None else recorded.timestamp_ms
+    item_ids = recorded.items.to_pylist()
+    return ClickColumns(session, recorded.item_index.astype(np.int64), timestamp_ms, event_type, item_ids)
 
 
 def _first_test_session(clicks: ClickColumns, has_times: bool, rule: SplitRule) -> int:

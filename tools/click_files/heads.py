@@ -1,0 +1,182 @@
+"""Tells what a text file of clicks is from its first lines: the format, the separator, and the names of its columns."""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nextclick.errors import PermanentError
+from tools.click_files.choices import Choices
+from tools.click_files.columns import find_columns
+from tools.click_files.layouts import CSV, LAYOUTS, Layout, layout_of_line, layout_of_names
+from tools.click_files.sources import open_text
+
+AUTO = "auto"
+JOINT = "\x1f"  # stands for a separator of several letters: the parser takes only one
+_BEGINNING_BYTES = 64 * 1024  # a session in JSON can be long; its beginning tells the format
+_SEPARATORS = (",", "\t", ";", "|", "::", "\x01", "^", " ")
+_SHOWN = 60  # characters of a first line in a message
+_VALUE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_MOMENT = re.compile(r"\d{9,}(\.\d*)?|\d{4}-\d\d-\d\d([T ].*)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What the first lines of a file with one click a line say."""
+
+    file_format: str
+    layout: Layout
+    separator: str
+    names: tuple[str, ...]  # of the columns; numbers from 1 on where there is no header
+    has_header: bool
+    has_quotes: bool
+
+
+def first_lines(path: Path) -> list[str]:
+    """Give the first two lines that are not empty, or as much as there is of them.
+
+    Raises:
+        PermanentError: the file cannot be read, or has no line.
+    """
+    with open_text(path) as stream:
+        beginning = b""
+        while len(beginning) < _BEGINNING_BYTES and (more := stream.read(_BEGINNING_BYTES)):
+            beginning += more
+    text = beginning[:_BEGINNING_BYTES].decode(errors="replace")
+    lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+    if not lines:
+        raise PermanentError(f"{path.name} is empty; correct the path")
+    return lines[:2]
+
+
+def read_head(path: Path, file_format: str, choices: Choices) -> Head:
+    """Tell the columns of a file with one click a line.
+
+    Args:
+        path: a text file.
+        file_format: AUTO, or a name in LAYOUTS.
+        choices: of the user.
+
+    Raises:
+        PermanentError: the first line is none of the format's, or of no format.
+    """
+    lines = first_lines(path)
+    known = _of_known_line(lines[0], file_format)
+    has_numbers = any(name and name.isdecimal() for name in (choices.user, choices.item, choices.time, choices.event))
+    if not choices.has_header or (known is not None and has_numbers):
+        return _numbered(path, lines, choices)
+    if known is not None:
+        return known
+    heads = list(_with_header(lines, file_format, choices))
+    if not heads:
+        shown = repr(lines[0][:_SHOWN])
+        raise PermanentError(
+            f"{path.name}, line 1: expected names of columns with a separator between them, found {shown}; give the "
+            "separator with --separator, or the format with --format"
+        )
+    head = max(heads, key=lambda head: _rank(head, choices))
+    if head.file_format == CSV:
+        _refuse_a_click(path, lines[0], head, choices)
+    return head
+
+
+def _numbered(path: Path, lines: list[str], choices: Choices) -> Head:
+    separators = [choices.separator] if choices.separator else list(_SEPARATORS)
+    sizes = {separator: len(_cells(lines[0], separator, choices.has_quotes)) for separator in separators}
+    separator = max(separators, key=lambda each: sizes[each])
+    if sizes[separator] < 2:
+        raise PermanentError(
+            f"{path.name}, line 1: expected values with a separator between them, found {lines[0][:_SHOWN]!r}; give "
+            "the separator with --separator"
+        )
+    names = tuple(str(number) for number in range(1, sizes[separator] + 1))
+    if choices.user is None or choices.item is None:
+        raise PermanentError(
+            f"{path.name}: a file without a header has numbers for names, from 1 to {len(names)}; give --user, --item "
+            "and, where there are times, --time, for example --user 1 --item 2 --time 3"
+        )
+    return _head(CSV, LAYOUTS[CSV][0], separator, names, choices, has_header=False)
+
+
+def _of_known_line(line: str, file_format: str) -> Head | None:
+    """Give the head of a format whose files have no header, if the line is like it, or the format is named."""
+    known = layout_of_line(line)
+    if known is not None and file_format in (AUTO, known[0]):
+        return _headless(*known)
+    if file_format in (AUTO, CSV):
+        return None
+    for layout in LAYOUTS[file_format]:
+        if layout.columns and len(line.split(layout.separator)) == len(layout.columns):
+            return _headless(file_format, layout)
+    return None
+
+
+def _headless(file_format: str, layout: Layout) -> Head:
+    return Head(
+        file_format=file_format,
+        layout=layout,
+        separator=layout.separator,
+        names=layout.columns,
+        has_header=False,
+        has_quotes=layout.has_quotes,
+    )
+
+
+def _with_header(lines: list[str], file_format: str, choices: Choices) -> Iterator[Head]:
+    """Give what the first line can be, by separator."""
+    for separator in [choices.separator] if choices.separator else _SEPARATORS:
+        names = _cells(lines[0], separator, choices.has_quotes)
+        if len(names) < 2:
+            continue
+        found = layout_of_names(names) if file_format == AUTO else file_format
+        layouts = [layout for layout in LAYOUTS[found] if not layout.columns] or [LAYOUTS[found][0]]
+        spaced = f"{separator} "
+        is_spaced = all(line.count(spaced) == line.count(separator) for line in lines) and separator != " "
+        yield _head(found, layouts[0], spaced if is_spaced else separator, names, choices, has_header=True)
+
+
+def _head(
+    file_format: str, layout: Layout, separator: str, names: Sequence[str], choices: Choices, *, has_header: bool
+) -> Head:
+    return Head(
+        file_format=file_format,
+        layout=layout,
+        separator=separator,
+        names=tuple(name.strip() for name in names),
+        has_header=has_header,
+        has_quotes=layout.has_quotes and choices.has_quotes,
+    )
+
+
+def _rank(head: Head, choices: Choices) -> tuple[bool, bool, int]:
+    """Prefer a separator with which the columns are found, then the one that separates most."""
+    try:
+        find_columns("", head.names, head.layout, choices, {})
+    except PermanentError:
+        return head.file_format != CSV, False, len(head.names)
+    return head.file_format != CSV, True, len(head.names)
+
+
+def _cells(line: str, separator: str, has_quotes: bool) -> Sequence[str]:
+    if not has_quotes or '"' not in line:
+        return line.split(separator)
+    try:
+        (cells,) = csv.reader([line.replace(separator, JOINT)], delimiter=JOINT, strict=True)
+    except csv.Error:
+        return line.split(separator)
+    return [cell.replace(JOINT, separator) for cell in cells]
+
+
+def _refuse_a_click(path: Path, line: str, head: Head, choices: Choices) -> None:
+    """See that the first line names columns: the first click must not be taken for a header."""
+    chosen = [name for name in (choices.user, choices.item, choices.time, choices.event) if name]
+    is_moment = any(_MOMENT.fullmatch(name) for name in head.names)
+    is_found = _rank(head, choices)[1]
+    is_value = any(_VALUE.fullmatch(name) for name in (chosen if is_found else head.names))
+    if is_moment or is_value:
+        raise PermanentError(
+            f"{path.name}, line 1: expected names of columns, found what looks like a click, {line[:_SHOWN]!r}; give "
+            "--no-header and the columns by number, for example --user 1 --item 2 --time 3, or name the format with "
+            "--format"
+        )

@@ -1,0 +1,104 @@
+"""Reads lines one by one where something is odd about a block, and says what is wrong with each that is no row.
+
+A quoted value may go on over several lines if it is none of those that are needed, as the comments of people do. A
+quote that is not closed as RFC 4180 has it makes its own line bad, and no other.
+"""
+
+import csv
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from tools.click_files.rows import TEXT, BadLine, Ints
+
+MOST_LINES = 100  # of a quoted value
+_NO_QUOTES = "correct the line, or give --no-quotes if quotes are letters like others in this file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineFormat:
+    """What a line must be."""
+
+    separator: str  # one letter
+    n_columns: int
+    needed: list[int]  # the columns that are read
+    has_quotes: bool
+
+
+@dataclass(slots=True)
+class _Found:
+    format: LineFormat
+    lines: list[int] = field(default_factory=list)
+    cells: list[list[str]] = field(default_factory=list)
+    bad: list[BadLine] = field(default_factory=list)
+    n_inside: int = 0
+
+    def take(self, line: int, cells: list[str] | None) -> None:
+        """Note a line's values, or that it is none; None: its quotes are wrong."""
+        if cells is None:
+            problem = "expected a quote to end its value, found text behind it or no end"
+            self.bad.append(BadLine(line, problem, _NO_QUOTES))
+            return
+        n_columns = self.format.n_columns
+        if len(cells) == n_columns + 1 and not cells[-1]:
+            del cells[-1]  # a separator at the end, as some programs write it
+        if len(cells) != n_columns:
+            self.bad.append(BadLine(line, f"expected {n_columns} values, found {len(cells)}"))
+            return
+        needed = [cells[place] for place in self.format.needed]
+        if any("\n" in value or "\r" in value for value in needed):
+            problem = "expected a value that ends in its line, found a quote that ends in a later one"
+            self.bad.append(BadLine(line, problem, _NO_QUOTES))
+        elif any("\udc80" <= letter <= "\udcff" for value in needed if not value.isascii() for letter in value):
+            remedy = "write the file as UTF-8, for example with iconv -f latin1 -t utf-8"
+            self.bad.append(BadLine(line, "expected UTF-8 text, found other bytes", remedy))
+        else:
+            self.lines.append(line)
+            self.cells.append(needed)
+
+    def columns(self) -> dict[int, pa.Array]:
+        """Give the values by column."""
+        columns = zip(*self.cells, strict=True) if self.cells else [()] * len(self.format.needed)
+        return {place: pa.array(values, TEXT) for place, values in zip(self.format.needed, columns, strict=True)}
+
+
+def read_lines(
+    content: bytes, first_line: int, line_format: LineFormat
+) -> tuple[Ints, dict[int, pa.Array], tuple[BadLine, ...], int]:
+    """Read lines.
+
+    Args:
+        content: whole lines; each ends with a new line.
+        first_line: the number of the first.
+        line_format: what they must be.
+
+    Returns:
+        The numbers of the lines that are rows; their values by column; the lines that are none; how many lines are
+        inside quoted values. Empty lines are none of these.
+    """
+    found = _Found(line_format)
+    lines = content.decode(errors="surrogateescape").split("\n")
+    del lines[-1]  # what is behind the last new line
+    place = 0
+    while place < len(lines):
+        line, number = lines[place].removesuffix("\r"), first_line + place
+        place += 1
+        if not line.strip():
+            continue
+        cells: list[str] | None = line.split(line_format.separator)
+        if line_format.has_quotes and '"' in line:
+            cells, n_more = _with_quotes(lines[place - 1 : place + MOST_LINES], line_format.separator)
+            place += n_more
+            found.n_inside += n_more
+        found.take(number, cells)
+    return np.array(found.lines, dtype=np.int64), found.columns(), tuple(found.bad), found.n_inside
+
+
+def _with_quotes(lines: list[str], separator: str) -> tuple[list[str] | None, int]:
+    """Give the values that begin in the first line, and how many more lines they take; None if a quote is wrong."""
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
+    try:
+        return next(reader), reader.line_num - 1
+    except csv.Error:
+        return None, 0
