@@ -104,7 +104,8 @@ def _of_known_line(line: str, file_format: str) -> Head | None:
     known = layout_of_line(line)
     if known is not None and file_format in (AUTO, known[0]):
         return _headless(*known)
-    if file_format in (AUTO, CSV):
+    has_header = any(layout_of_names(line.split(separator)) == file_format for separator in _SEPARATORS)
+    if file_format in (AUTO, CSV) or has_header:
         return None
     for layout in LAYOUTS[file_format]:
         if layout.columns and len(line.split(layout.separator)) == len(layout.columns):

@@ -18,7 +18,7 @@ from nextclick.schema.event_types import OTHER, EventMap
 from tools.click_files.rows import TEXT, BadLine, Flags, Ints, Rows, text_of
 from tools.click_files.times import NO_TIME, times_ms
 
-_WHOLE_FLOAT = r"^(-?\d+)\.0+$"  # as whole numbers are written by programs that know a column as fractions
+_WHOLE_FLOAT = r"^(-?(?:0|[1-9]\d*))\.0+$"  # as whole numbers are written by programs that know a column as fractions
 _SHOWN = 60  # characters of a value in a message
 _NAMED_EVENTS = 8  # types of one block that are counted by name
 _NAMED = 3  # lines of a kind that are named in a message

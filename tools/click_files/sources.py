@@ -22,6 +22,7 @@ PARQUET = b"PAR1"
 ARROW = b"ARROW1"
 _TAR_MAGIC_AT = 257
 _N_LOOKED_AT = 1024  # bytes
+_BYTES_PER_NUL = 20  # in a text there are at most single ones
 _N_AT_ONCE = 1 << 20  # bytes that are converted to UTF-8 in one step
 
 # What people take for a file of clicks, and what to do with it.
@@ -158,8 +159,8 @@ def _refuse(path: Path, start: bytes, is_packed_as: str | None = None) -> None:
     is_wide = _encoding_of(start) is not None
     if what is None and not is_wide and is_packed_as is None and start.startswith(tuple(_UNPACKED)):
         return
-    if what is None and not is_wide and b"\0" in start:
-        what = "bytes that are no text; write the clicks as CSV, JSON lines or Parquet"
+    if what is None and not is_wide and start.count(b"\0") * _BYTES_PER_NUL > len(start):
+        what = "a file of bytes that are no text; write the clicks as CSV, JSON lines or Parquet"
     if what is not None:
         raise PermanentError(f"{path.name} is {what}")
 
