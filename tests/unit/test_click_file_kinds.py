@@ -87,7 +87,7 @@ def test_a_packed_file_that_is_cut_is_refused(tmp_path: Path, how: str) -> None:
     rows = "".join(f"u{n * 7919 % 10_007},i{n * 104_729 % 1_009},{1_764_000_000 + n}\n" for n in range(20_000))
     whole = PACKED[how]((TEXT + rows).encode())
 
-    with pytest.raises(PermanentError, match=r"the packed file is damaged .*; get it again"):
+    with pytest.raises(PermanentError, match=r"the file is damaged .*; get it again"):
         _rows(_file(tmp_path, whole[: len(whole) * 2 // 3]))
 
 

@@ -41,7 +41,7 @@ def blocks(name: str, stream: BinaryIO) -> Iterator[Block]:
         yield Block(content=content, first_line=line)
         line += content.count(b"\n")
     if rest:
-        yield Block(content=rest + b"\n", first_line=line)
+        yield Block(content=rest if rest.endswith(b"\n") else rest + b"\n", first_line=line)
 
 
 def _end_of_lines(rest: bytes, more: bytes) -> int:

@@ -34,28 +34,32 @@ class _Found:
     bad: list[BadLine] = field(default_factory=list)
     n_inside: int = 0
 
-    def take(self, line: int, cells: list[str] | None) -> None:
-        """Note a line's values, or that it is none; None: its quotes are wrong."""
+    def take(self, line: int, cells: list[str] | None) -> bool:
+        """Note a line's values, or that it is none; None: its quotes are wrong. Gives whether it is a row."""
+        bad = self._problem(line, cells)
+        if bad is not None:
+            self.bad.append(bad)
+        elif cells is not None:
+            self.lines.append(line)
+            self.cells.append([cells[place] for place in self.format.needed])
+        return bad is None
+
+    def _problem(self, line: int, cells: list[str] | None) -> BadLine | None:
         if cells is None:
-            problem = "expected a quote to end its value, found text behind it or no end"
-            self.bad.append(BadLine(line, problem, _NO_QUOTES))
-            return
+            return BadLine(line, "expected a quote to end its value, found text behind it or no end", _NO_QUOTES)
         n_columns = self.format.n_columns
         if len(cells) == n_columns + 1 and not cells[-1]:
             del cells[-1]  # a separator at the end, as some programs write it
         if len(cells) != n_columns:
-            self.bad.append(BadLine(line, f"expected {n_columns} values, found {len(cells)}"))
-            return
+            return BadLine(line, f"expected {n_columns} values, found {len(cells)}")
         needed = [cells[place] for place in self.format.needed]
         if any("\n" in value or "\r" in value for value in needed):
             problem = "expected a value that ends in its line, found a quote that ends in a later one"
-            self.bad.append(BadLine(line, problem, _NO_QUOTES))
-        elif any("\udc80" <= letter <= "\udcff" for value in needed if not value.isascii() for letter in value):
+            return BadLine(line, problem, _NO_QUOTES)
+        if any("\udc80" <= letter <= "\udcff" for value in needed if not value.isascii() for letter in value):
             remedy = "write the file as UTF-8, for example with iconv -f latin1 -t utf-8"
-            self.bad.append(BadLine(line, "expected UTF-8 text, found other bytes", remedy))
-        else:
-            self.lines.append(line)
-            self.cells.append(needed)
+            return BadLine(line, "expected UTF-8 text, found other bytes", remedy)
+        return None
 
     def columns(self) -> dict[int, pa.Array]:
         """Give the values by column."""
@@ -86,12 +90,13 @@ def read_lines(
         place += 1
         if not line.strip():
             continue
-        cells: list[str] | None = line.split(line_format.separator)
-        if line_format.has_quotes and '"' in line:
-            cells, n_more = _with_quotes(lines[place - 1 : place + MOST_LINES], line_format.separator)
+        if not line_format.has_quotes or '"' not in line:
+            found.take(number, line.split(line_format.separator))
+            continue
+        cells, n_more = _with_quotes(lines[place - 1 : place + MOST_LINES], line_format.separator)
+        if found.take(number, cells):  # else the lines behind it are read by themselves
+            found.n_inside += sum(bool(inside.strip()) for inside in lines[place : place + n_more])
             place += n_more
-            found.n_inside += n_more
-        found.take(number, cells)
     return np.array(found.lines, dtype=np.int64), found.columns(), tuple(found.bad), found.n_inside
 
 

@@ -1,10 +1,8 @@
 """Reads all clicks of a file, whatever its format."""
 
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import click
 
@@ -22,8 +20,7 @@ from tools.click_files.recorded import RecordedClicks
 from tools.click_files.rows import Parse, Reading
 from tools.click_files.sources import table_kind
 from tools.click_files.tables import read_table
-
-_MAX_THREADS = 4  # the blocks are put together by one thread, which is the limit before this
+from tools.click_files.threads import in_order
 
 Say = Callable[[str], None]
 
@@ -54,18 +51,25 @@ def read_clicks(file: ClickFile, mark: Mapping[str, str] | None = None, say: Say
         events=_event_rule(file, reading),
         now_ms=int(time.time() * 1000),
     )
-    collected, account = Collected(file.path.name), Account(file.path.name, reading.place, choices.skip_bad)
-    for judged in _judged(reading.parses, rules):
-        account.add(judged)
-        collected.add(judged)
-    account.check()
-    if not collected.n_clicks:
-        raise account.nothing()
-    for line in account.lines():
-        say(line)
-    if rules.events.listed is not None and (missing := set(rules.events.listed.values()) - collected.event_types()):
-        say(f"{file.path.name}: no click has the event type {' or '.join(map(repr, sorted(missing)))} of --events")
-    return collected.finish(reading.layout.always)
+    account = Account(file.path.name, reading.place, choices.skip_bad)
+    with Collected(file.path.name) as collected:
+        for judged in in_order(partial(_judged, parse, rules) for parse in reading.parses):
+            account.add(judged)
+            collected.add(judged)
+        account.check()
+        if not collected.n_clicks:
+            raise account.nothing()
+        for line in [*account.lines(), *_unknown_events(file, rules, collected)]:
+            say(line)
+        return collected.finish(reading.layout.always)
+
+
+def _unknown_events(file: ClickFile, rules: Rules, collected: Collected) -> Iterator[str]:
+    """Say which of the listed event types no click has: their names may be wrong."""
+    listed = rules.events.listed
+    missing = set(listed.values()) - collected.event_types() if listed is not None else set()
+    if missing:
+        yield f"{file.path.name}: no click has the event type {' or '.join(map(repr, sorted(missing)))} of --events"
 
 
 def _reader(file: ClickFile) -> Callable[[ClickFile, Mapping[str, str]], Reading]:
@@ -96,18 +100,5 @@ def _event_rule(file: ClickFile, reading: Reading) -> EventRule:
     return EventRule(known=known, no_clicks=no_clicks, listed=listed, always=layout.always)
 
 
-def _parsed_and_judged(parse: Parse, rules: Rules) -> Judged:
+def _judged(parse: Parse, rules: Rules) -> Judged:
     return judge(parse(), rules)
-
-
-def _judged(parses: Iterator[Parse], rules: Rules) -> Iterator[Judged]:
-    """Parse and judge some blocks at once, and give them in the order of the file."""
-    n_threads = max(1, min(os.cpu_count() or 1, _MAX_THREADS))
-    waiting: deque[Future[Judged]] = deque()
-    with ThreadPoolExecutor(n_threads) as threads:
-        for parse in parses:
-            waiting.append(threads.submit(_parsed_and_judged, parse, rules))
-            if len(waiting) > n_threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -136,17 +136,23 @@ def damage_as_one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile) as error:
-        raise PermanentError(f"{path.name}: the packed file is damaged ({error}); get it again") from None
+        raise damaged(path, error) from None
     except UnicodeDecodeError as error:
         raise PermanentError(
             f"{path.name}: expected text in {error.encoding}, found other bytes at {error.start}; write it as UTF-8"
         ) from None
     except OSError as error:
         if error.errno is None:  # Arrow's and bz2's word for it
-            raise PermanentError(f"{path.name}: the packed file is damaged ({error}); get it again") from None
+            raise damaged(path, error) from None
         raise PermanentError(
             f"{path}: expected a file that can be read, found: {error.strerror or error}; correct the path"
         ) from None
+
+
+def damaged(path: Path, error: Exception) -> PermanentError:
+    """Give the error for a file that is cut or has wrong bytes."""
+    found = next(iter(str(error).splitlines()), "")
+    return PermanentError(f"{path.name}: the file is damaged ({found:.100}); get it again")
 
 
 def _refuse(path: Path, start: bytes, is_packed_as: str | None = None) -> None:

@@ -17,7 +17,7 @@ from tools.click_files.columns import Columns, Places, find_columns
 from tools.click_files.layouts import CSV, LAYOUTS
 from tools.click_files.layouts import PARQUET as PARQUET_FORMAT
 from tools.click_files.rows import BadLine, Flags, Parse, Reading, Rows, first_filled, text_of
-from tools.click_files.sources import PARQUET, damage_as_one_line, table_kind
+from tools.click_files.sources import PARQUET, damage_as_one_line, damaged, table_kind
 
 _ROWS_AT_ONCE = 200_000
 
@@ -32,7 +32,7 @@ def column_names(path: Path) -> list[str]:
         try:
             schema = parquet.read_schema(path) if table_kind(path) == PARQUET else _arrow_reader(path).schema
         except pa.ArrowInvalid as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, error) from None
     return [name for field in schema for name in _leaves(field, "")]
 
 
@@ -73,7 +73,7 @@ def _parses(path: Path, names: list[str], columns: Columns) -> Iterator[Parse]:
                 yield partial(_parse, path, batch, first_row, names, columns)
                 first_row += batch.num_rows
         except pa.ArrowInvalid as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, error) from None
 
 
 def _batches(path: Path, needed: list[str]) -> Iterator[pa.RecordBatch]:
@@ -166,7 +166,3 @@ def _without(rows: Rows, bad: dict[int, str]) -> Rows:
         marks=tuple(some(column) for column in rows.marks),
         bad=tuple(BadLine(int(rows.lines[row]), problem) for row, problem in sorted(bad.items())),
     )
-
-
-def _damaged(path: Path, error: pa.ArrowException) -> PermanentError:
-    return PermanentError(f"{path.name}: the file is damaged ({str(error).splitlines()[0]:.100}); get it again")

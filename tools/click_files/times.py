@@ -89,6 +89,8 @@ def _of_floats(numbers: npt.NDArray[np.float64]) -> Ints:
     broken = is_usable & ~whole
     times[broken] = np.rint(numbers[broken] * 1000).astype(np.int64)
     times[np.isnan(numbers)] = NO_TIME
+    for place in np.flatnonzero(numbers >= 2.0**63).tolist():
+        times[place] = _one(float(numbers[place]))
     return times
 
 

@@ -65,7 +65,7 @@ def split(recorded: RecordedClicks, rule: SplitRule) -> OfflineData:
     session = _sessions(recorded, rule.session_gap_minutes)
     clicks = _columns(recorded, session)
     if recorded.is_marked is not None:
-        is_test = recorded.is_marked
+        is_test = np.array(recorded.is_marked)
         if not is_test.any():
             raise PermanentError(
                 "no click has the values of --test-where, so there is nothing to test on; correct them"
@@ -122,7 +122,7 @@ def _columns(recorded: RecordedClicks, session: Ints) -> ClickColumns:
     if recorded.event_index is not None:
         code = np.array([codes.get(name, OTHER_EVENT) for name in recorded.event_types], dtype=np.int64)
         event_type = code[recorded.event_index]
-    timestamp_ms = np.zeros_like(session) if recorded.timestamp_ms is None else recorded.timestamp_ms
+    timestamp_ms = np.zeros_like(session) if recorded.timestamp_ms is None else np.array(recorded.timestamp_ms)
     item_ids = recorded.items.to_pylist()
     return ClickColumns(session, recorded.item_index.astype(np.int64), timestamp_ms, event_type, item_ids)
 
