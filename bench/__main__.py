@@ -2,17 +2,30 @@
 
 import signal
 import statistics
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
-from bench import failover, hot_user, learning, measure, model_step, popularity
+from bench import click_files, failover, hot_user, learning, measure, model_step, popularity
 from demo.local_kafka import LocalKafka
 from nextclick.settings import Settings
 
 RATE = 1_000
-PARTS = ("throughput", "catalogue", "hot-user", "step", "popularity", "steady", "learning", "trainer", "failover")
-WITHOUT_BROKER = {"step", "popularity", "learning"}
+PARTS = (
+    "throughput",
+    "catalogue",
+    "hot-user",
+    "step",
+    "popularity",
+    "steady",
+    "learning",
+    "trainer",
+    "failover",
+    "files",
+)
+WITHOUT_BROKER = {"step", "popularity", "learning", "files"}
 
 
 @click.command()
@@ -31,6 +44,7 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
         "learning": _learning,
         "trainer": _trainer,
         "failover": _failover,
+        "files": _files,
     }
     kafka = None if broker or WITHOUT_BROKER.issuperset(chosen or PARTS) else LocalKafka()
     if kafka is not None:
@@ -151,6 +165,19 @@ def _failover(broker: str, quick: bool) -> None:
             failover.write_states(settings, n_users)
             seconds = failover.failover(settings, number)
         click.echo(f"  after {number.name}: {seconds:.1f} s")
+
+
+def _files(broker: str, quick: bool) -> None:
+    n_clicks = 1_000_000 if quick else 33_000_000
+    with tempfile.TemporaryDirectory(prefix="nextclick-bench-") as folder:
+        path = Path(folder) / "clicks.csv"
+        click_files.write_clicks(path, n_clicks)
+        took = click_files.read_in_a_process(path)
+        n_bytes = path.stat().st_size
+    click.echo(f"\na CSV file of {n_clicks:,} clicks ({n_bytes / 1e9:.2f} GB), read and sorted by time")
+    click.echo(
+        f"  {took.clicks_per_s:>11,.0f} clicks/s  {took.cpu_us_per_click:.2f} us CPU  {took.memory_mb:,.0f} MB at most"
+    )
 
 
 if __name__ == "__main__":
