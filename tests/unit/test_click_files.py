@@ -120,7 +120,7 @@ def test_without_times_the_order_of_the_file_holds(tmp_path: Path, time: str | N
         (
             "user,sku_no\nu,a\n",
             USUAL,
-            "expected a column 'item_id', .* or 'iid', found user, sku_no; name it with --item",
+            "a column 'item_id' or 'product_id', or another usual name, found user, sku_no; name it with --item",
         ),
         (
             "user_id,item_id\nu,a\n",
@@ -249,8 +249,8 @@ def test_rows_that_are_not_wanted_are_counted(tmp_path: Path) -> None:
     assert _events(clicks) == ["view", "cart"]
     assert [line.partition(": ")[2] for line in said] == [
         "no column of times is known, so the order of the file is taken; name one with --time",
-        "left out 1 lines for --where",
-        "left out 1 lines for the event type 'scroll'",
+        "left out 1 line for --where",
+        "left out 1 line for the event type 'scroll'",
         "no click has the event type 'purchase' of --events",
     ]
 

@@ -259,8 +259,8 @@ def test_what_a_data_set_has_beside_clicks_is_counted(tmp_path: Path) -> None:
     left = [line.partition(": ")[2] for line in said if "left out" in line]
     assert left == [
         "left out 2 lines for no click by the format",
-        "left out 1 lines for no click by the format",
-        "left out 1 lines for the event type 'remove_from_cart'",
+        "left out 1 line for no click by the format",
+        "left out 1 line for the event type 'remove_from_cart'",
     ]
 
 

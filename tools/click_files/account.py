@@ -64,7 +64,7 @@ class Account:
             more = f" and {left.number - len(left.lines):,} more" if left.number > len(left.lines) else ""
             lines.append(f"{name}, {named}{more}: left out, a worker would reject them: {reason}")
         for reason, number in self._filtered.items():
-            lines.append(f"{name}: left out {number:,} {self._place}s for {reason}")
+            lines.append(f"{name}: left out {number:,} {self._place}{'s' if number > 1 else ''} for {reason}")
         if self._n_inside:
             lines.append(
                 f"{name}: {self._n_inside:,} lines are inside quoted values that go on over several lines; give "

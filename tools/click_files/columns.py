@@ -113,8 +113,7 @@ class _Search:
         return places[0] if places else None
 
     def _missing(self, names: list[str], remedy: str) -> Places:
-        expected = " or ".join(repr(name) for name in names[:2])
-        if len(names) > 2:
-            expected = f"{', '.join(repr(name) for name in names[:-1])} or {names[-1]!r}"
+        more = ", or another usual name" if len(names) > 2 else ""
+        expected = " or ".join(repr(name) for name in names[:2]) + more
         found = ", ".join(list(filter(None, self._names))[:_SHOWN_NAMES])
         raise PermanentError(f"{self._file_name}: expected a column {expected}, found {found}; {remedy}")

@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
+from nextclick.errors import PermanentError
 from tools.click_files.blocks import Block, blocks
 from tools.click_files.choices import ClickFile
 from tools.click_files.columns import Columns, Places, find_columns
 from tools.click_files.heads import JOINT, Head, read_head
+from tools.click_files.layouts import CSV
 from tools.click_files.lines import LineFormat, read_lines
 from tools.click_files.rows import CODED, TEXT, BadLine, Parse, Reading, Rows, first_filled
 from tools.click_files.sources import open_text
@@ -41,7 +43,12 @@ def read_delimited(file: ClickFile, mark: Mapping[str, str]) -> Reading:
         PermanentError: a missing column, or a damaged file.
     """
     head = read_head(file.path, file.file_format, file.choices)
-    columns = find_columns(file.path.name, head.names, head.layout, file.choices, mark)
+    try:
+        columns = find_columns(file.path.name, head.names, head.layout, file.choices, mark)
+    except PermanentError as missing:
+        if head.file_format != CSV or not head.has_header:
+            raise
+        raise PermanentError(f"{missing}, or give --no-header if the first line is a click") from None
     return Reading(
         layout=head.layout,
         place="line",

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 USUAL_USER = "user_id|visitor_id|customer_id|member_id|user|visitor|customer|uid|session_id|session|anonymous_id"
-USUAL_ITEM = "item_id|product_id|article_id|sku|item|product|article|content_id|movie_id|news_id|track_id|iid"
+USUAL_ITEM = (
+    "item_id|product_id|article_id|sku|item|product|article|content_id|movie_id|news_id|artist_id|track_id|asin|iid"
+)
 USUAL_TIME = "timestamp|timestamp_ms|time|event_time|event_timestamp|ts|datetime|date|created_at|event_date"
 USUAL_EVENT = "event_type|event|behavior|behavior_type|event_name|action|action_type"
 
@@ -144,6 +146,7 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
             user="user_id|session_id",
             item="item_id",
             time="timestamp",
+            time_is_optional=True,
             has_quotes=False,
         ),
     ),
