@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -84,7 +85,42 @@ def test_replay_without_times_sends_the_time_of_sending(place: list[str], tmp_pa
     assert [click["item_id"] for click in clicks] == ["b", "a"]
     assert abs(time.time() * 1000 - clicks[0]["timestamp_ms"]) < 600_000
     assert refused.returncode == 1
-    assert "name the column of times with --time, or use --speed max" in _only_line(refused.stderr)
+    *said, error = refused.stderr.splitlines()
+    assert said[-1].endswith("no column of times is known, so the order of the file is taken; name one with --time")
+    assert "name the column of times with --time, or use --speed max" in error
+
+
+def test_replay_names_what_a_worker_would_reject_and_sends_the_rest(place: list[str], tmp_path: Path) -> None:
+    """With lines and reasons; a bad line ends it before anything is sent."""
+    path = tmp_path / "clicks.csv"
+    path.write_text(f"user_id,item_id,timestamp\nu,{'x' * 300},1\nu,a,4070908800\nu,b,3\n,c,4\n")
+
+    refused = _run("replay", str(path), *place)
+    ended = _run("replay", str(path), "--skip-bad", *place)
+
+    (message,) = _read(place, 1)
+    assert _click(message)["item_id"] == "b"
+    assert refused.returncode == 1
+    assert "line 5: expected the user, found an empty value" in refused.stderr
+    assert ended.returncode == 0, ended.stderr
+    assert "delivered 1 of 1 clicks" in ended.stdout
+    for said in ("line 2: left out", "line 3: left out", "line 5: expected the user, found an empty value; skipped it"):
+        assert said in ended.stderr
+
+
+def test_a_dump_of_a_topic_is_replayed(place: list[str], tmp_path: Path) -> None:
+    """Its records' values, a line each, are the same again."""
+    path = _click_file(tmp_path, n_clicks=500, n_users=7)
+    _run("replay", str(path), *place)
+    dump = tmp_path / "dump.jsonl"
+    dump.write_bytes(b"".join(message.value() + b"\n" for message in _read(place, 500)))
+
+    ended = _run("replay", str(dump), *place)
+
+    values = [message.value() for message in _read(place, 1_000)]
+    assert ended.returncode == 0, ended.stderr
+    assert "dump.jsonl: jsonl, user from user_id, item from item_id, time from timestamp_ms" in ended.stderr
+    assert set(Counter(values).values()) == {2}
 
 
 def test_an_interrupted_replay_says_how_much_arrived(place: list[str], tmp_path: Path) -> None:
@@ -105,7 +141,7 @@ def test_an_interrupted_replay_says_how_much_arrived(place: list[str], tmp_path:
 def test_a_terminal_shows_the_progress_in_place(place: list[str], tmp_path: Path, command: str) -> None:
     """One line is drawn again and again, and the last one stays."""
     path = tmp_path / "clicks.csv"
-    path.write_text("user_id,item_id,timestamp\nu,a,0\nu,b,3\n")
+    path.write_text("user_id,item_id,timestamp\nu,a,1\nu,b,4\n")
     arguments = {
         "simulate": ["--rate", "100", "--clicks", "300"],
         "replay": [str(path), "--format", "csv", "--speed", "1x"],

@@ -269,7 +269,7 @@ def test_json_lines_are_read_by_the_paths_of_the_stream(tmp_path: Path) -> None:
         ('{"user_id": "u", "item_id": 1.5}', "line 3: .* as item .*, found a number that is not whole"),
         ('{"user_id": "u", "item_id": "\\ud800"}', "line 3: "),
         ('{"user_id": "u", "item_id": "a", "timestamp_ms": "soon"}', "line 3: expected a time at .*, found 'soon'"),
-        ('{"user_id": "u", "item_id": "a"}', "line 3: expected a time, found none"),
+        ('{"user_id": "u", "item_id": "a"}', "line 3: expected a time, found nothing, which means none"),
         ('{"user_id": "u", "item_', "line 3: expected a JSON object, found what is none"),
         ("17", "line 3: expected a JSON object, found another value"),
     ],

@@ -264,9 +264,9 @@ def _time(verdict: _Verdict, column: pa.Array, offset_ms: pa.Array | None, now_m
     verdict.refuse(
         times < 0,
         lambda row: (
-            "expected a time, found none; without times, give --time ''"
+            f"expected a time, found {_shown(column[row])}, which means none; without times, give --time ''"
             if times[row] == NO_TIME
-            else "expected a time, as seconds to nanoseconds since 1970 or ISO 8601, found " + _shown(column[row])
+            else f"expected a time, as seconds to nanoseconds since 1970 or ISO 8601, found {_shown(column[row])}"
         ),
     )
     if offset_ms is not None:
@@ -283,4 +283,4 @@ def _time(verdict: _Verdict, column: pa.Array, offset_ms: pa.Array | None, now_m
 
 
 def _shown(value: pa.Scalar) -> str:
-    return repr(str(value.as_py()))[:_SHOWN]
+    return "nothing" if value.as_py() is None else repr(str(value.as_py()))[:_SHOWN]
