@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from nextclick.errors import PermanentError
+from tools.click_files import tables
 from tools.click_files.choices import Choices
 from tools.click_files.heads import AUTO
 from tools.click_files.read import read_clicks
@@ -295,8 +296,11 @@ def test_json_rows_are_chosen_by_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [parquet.write_table, lambda table, path: feather.write_feather(table, str(path))])
-def test_tables_of_columns_are_read(tmp_path: Path, write: Callable[[pa.Table, Path], None]) -> None:
-    """Numbers, fractions that are whole, dates and structures; rows are chosen as in text."""
+def test_tables_of_columns_are_read(
+    tmp_path: Path, write: Callable[[pa.Table, Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers, fractions that are whole, dates and structures, some rows at once; rows are chosen as in text."""
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 2)
     table = pa.table(
         {
             "visitor": pa.array([{"id": 1.0}, {"id": 2.0}, {"id": None}, {"id": 3.0}]),

@@ -12,6 +12,7 @@ import pytest
 from demo.click_producer import ClickProducer
 from demo.feeds import due, replay
 from nextclick.errors import PermanentError
+from tools.click_files import collect
 from tools.click_files.account import Account
 from tools.click_files.choices import Choices, ClickFile
 from tools.click_files.delimited import read_delimited
@@ -41,6 +42,23 @@ def test_many_clicks_of_one_moment_keep_their_order(tmp_path: Path) -> None:
     clicks = _read(path)
 
     assert _rows(clicks) == sorted(rows, key=lambda row: row[2])
+
+
+def test_clicks_are_sorted_in_parts_as_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of many clicks is never in memory as a whole; its order, its marks and its ids are the same."""
+    rows = [(f"u{n % 300}", f"i{n * 31 % 70}", (n * 7_919 % 211 // 3 + 1) * 1_000) for n in range(2_000)]
+    lines = "".join(f"{user},{item},{time_ms // 1_000},{time_ms // 1_000 % 2}\n" for user, item, time_ms in rows)
+    file = ClickFile(path=_file(tmp_path, "user_id,item_id,timestamp,odd\n" + lines), file_format="csv")
+    monkeypatch.setattr(collect, "_SORTED_AT_ONCE", 100)
+    monkeypatch.setattr(collect, "_STEP_ROWS", 150)
+    monkeypatch.setattr(collect, "_EVERY", 7)
+
+    clicks = read_clicks(file, {"odd": "1"})
+
+    assert _rows(clicks) == sorted(rows, key=lambda row: row[2])
+    assert clicks.is_marked is not None
+    assert clicks.timestamp_ms is not None
+    assert (clicks.is_marked == clicks.timestamp_ms // 1_000 % 2).all()
 
 
 @pytest.mark.parametrize(
@@ -202,6 +220,22 @@ def test_no_line_vanishes_in_a_quote(tmp_path: Path, n_before: int) -> None:
     (said,) = _said(path, Choices(skip_bad=True))
     assert f"line {n_before + 2}: expected a quote to end its value" in said
     assert "skipped 2 bad lines" in said
+
+
+def test_a_quote_that_ends_in_another_line_makes_only_its_own_line_bad(tmp_path: Path) -> None:
+    """The lines up to there are clicks of their own."""
+    path = _file(tmp_path, 'user_id,item_id\nu,"a\nv,b\nw,c"\n')
+
+    assert _rows(_read(path, Choices(skip_bad=True))) == [("v", "b", None), ("w", 'c"', None)]
+
+
+def test_a_carriage_return_within_a_line_makes_no_second_line(tmp_path: Path) -> None:
+    """Also where an empty line makes up for it, so that there are as many rows as lines."""
+    path = _file(tmp_path, "user_id,item_id\nu,a\ru,b\n\nu,c\n")
+
+    assert _rows(_read(path, Choices(skip_bad=True))) == [("u", "c", None)]
+    with pytest.raises(PermanentError, match="line 2: expected 2 values, found 3"):
+        _read(path)
 
 
 def test_a_quoted_comment_may_have_lines_of_its_own(tmp_path: Path) -> None:
