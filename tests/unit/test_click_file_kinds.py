@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -233,6 +234,14 @@ def test_what_is_no_file_of_clicks_is_refused_by_its_name(tmp_path: Path, what: 
     with pytest.raises(PermanentError, match=message) as refused:
         _rows(_file(tmp_path, content))
     assert "\n" not in str(refused.value)
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Rather than waited for, or read half."""
+    os.mkfifo(tmp_path / "clicks")
+
+    with pytest.raises(PermanentError, match=r"is a pipe or a device, .*; write the clicks to a file"):
+        recognise(tmp_path / "clicks", AUTO, Choices())
 
 
 def test_json_lines_are_read_by_the_paths_of_the_stream(tmp_path: Path) -> None:

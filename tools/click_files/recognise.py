@@ -38,6 +38,8 @@ def recognise(path: Path, file_format: str, choices: Choices) -> ClickFile:
     """
     if path.is_dir():
         path = _file_in(path, file_format)
+    if path.exists() and not path.is_file():
+        raise PermanentError(f"{path} is a pipe or a device, and a file is read twice; write the clicks to a file")
     if file_format == AUTO:
         file_format = _format_of(path, choices)
     return ClickFile(path=path, file_format=file_format, choices=choices)
