@@ -54,8 +54,7 @@ def read_in_a_process(path: Path) -> Reading:
 
 
 def _read(path: Path) -> dict[str, float]:
-    from tools.click_files.choices import Choices
-    from tools.click_files.heads import AUTO
+    from tools.click_files.choices import AUTO, Choices
     from tools.click_files.read import read_clicks
     from tools.click_files.recognise import recognise
 

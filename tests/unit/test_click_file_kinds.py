@@ -21,8 +21,7 @@ from click.testing import CliRunner
 
 from nextclick.errors import PermanentError
 from tools.click_files import tables
-from tools.click_files.choices import Choices
-from tools.click_files.heads import AUTO
+from tools.click_files.choices import AUTO, Choices
 from tools.click_files.read import read_clicks
 from tools.click_files.recognise import recognise
 from training.evaluation.evaluate_cli import evaluate

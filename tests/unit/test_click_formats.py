@@ -15,8 +15,7 @@ from click import Choice
 from demo.cli import replay
 from nextclick.clicks import EVENT_TYPES
 from nextclick.errors import PermanentError
-from tools.click_files.choices import Choices, ClickFile
-from tools.click_files.heads import AUTO
+from tools.click_files.choices import AUTO, Choices, ClickFile
 from tools.click_files.layouts import FORMATS
 from tools.click_files.read import read_clicks
 from tools.click_files.recognise import recognise

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from nextclick.settings import Settings
-from tools.click_files.choices import Choices
-from tools.click_files.heads import AUTO
+from tools.click_files.choices import AUTO, Choices
 from tools.click_files.read import read_clicks
 from tools.click_files.recognise import recognise
 from training.learning.cancellation import Cancellation

@@ -9,8 +9,7 @@ import pytest
 
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
 from nextclick.errors import PermanentError
-from tools.click_files.choices import Choices, ClickFile
-from tools.click_files.heads import AUTO
+from tools.click_files.choices import AUTO, Choices, ClickFile
 from tools.click_files.recognise import recognise
 from tools.click_files.recorded import RecordedClicks
 from training.evaluation.data_source import USUAL_EVENTS, USUAL_RULES, DataSource, SplitRule

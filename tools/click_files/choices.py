@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+AUTO = "auto"  # in place of a format: told from the file's beginning
 ALL_EVENTS = "all"
 
 

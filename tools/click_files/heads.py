@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nextclick.errors import PermanentError
-from tools.click_files.choices import Choices
+from tools.click_files.choices import AUTO, Choices
 from tools.click_files.columns import find_columns
 from tools.click_files.layouts import CSV, LAYOUTS, Layout, layout_of_line, layout_of_names
 from tools.click_files.sources import open_text
 
-AUTO = "auto"
 JOINT = "\x1f"  # stands for a separator of several letters: the parser takes only one
 _BEGINNING_BYTES = 64 * 1024  # a session in JSON can be long; its beginning tells the format
 _SEPARATORS = (",", "\t", ";", "|", "::", "\x01", "^", " ")

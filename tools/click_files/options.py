@@ -6,10 +6,8 @@ from typing import Any
 
 import click
 
-from tools.click_files.choices import Choices
-from tools.click_files.heads import AUTO
+from tools.click_files.choices import AUTO, Choices
 from tools.click_files.layouts import FORMATS
-from tools.click_files.recognise import recognise
 
 Command = Callable[..., Any]
 
@@ -62,6 +60,8 @@ def click_file_options(argument: str) -> Callable[[Command], Command]:
 
     def decorate(function: Command) -> Command:
         def with_click_file(*args: Any, **options: Any) -> Any:
+            from tools.click_files.recognise import recognise  # only a command that runs needs Arrow
+
             path, file_format = options.pop("path"), options.pop("file_format")
             file = recognise(path, file_format, _choices(options))
             return function(*args, click_file=file, **options)

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from nextclick.errors import PermanentError
-from tools.click_files.choices import Choices, ClickFile
-from tools.click_files.heads import AUTO, first_lines, read_head
+from tools.click_files.choices import AUTO, Choices, ClickFile
+from tools.click_files.heads import first_lines, read_head
 from tools.click_files.layouts import (
     ADRESSA,
     CSV,
