@@ -229,6 +229,17 @@ def test_a_quote_that_ends_in_another_line_makes_only_its_own_line_bad(tmp_path:
     assert _rows(_read(path, Choices(skip_bad=True))) == [("v", "b", None), ("w", 'c"', None)]
 
 
+@pytest.mark.parametrize("separator", [",", "::"])
+def test_a_header_that_comes_again_is_no_click(tmp_path: Path, separator: str) -> None:
+    """As where two files were put one behind the other."""
+    part = "user_id,item_id\r\nu,a\r\n".replace(",", separator)
+    path = _file(tmp_path, part + part)
+
+    with pytest.raises(PermanentError, match="line 3: expected a click, found the names of the columns again"):
+        _read(path)
+    assert len(_read(path, Choices(skip_bad=True))) == 2
+
+
 def test_a_carriage_return_within_a_line_makes_no_second_line(tmp_path: Path) -> None:
     """Also where an empty line makes up for it, so that there are as many rows as lines."""
     path = _file(tmp_path, "user_id,item_id\nu,a\ru,b\n\nu,c\n")

@@ -1,11 +1,15 @@
 """Cuts a file into blocks of whole lines, so that its beginning is read while its end is still on the disk."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 from nextclick.errors import PermanentError
 from tools.click_files.lines import MOST_LINES
+from tools.click_files.rows import Parse, Rows
+from tools.click_files.sources import open_text
 
 _BLOCK_BYTES = 8 << 20
 _LONGEST_LINE = 64 << 20  # bytes; more is no line
@@ -17,6 +21,13 @@ class Block:
 
     content: bytes  # ends with a new line
     first_line: int  # its number, from 1 on
+
+
+def block_parses(path: Path, read: Callable[[Block], Rows]) -> Iterator[Parse]:
+    """Give functions that read the blocks of a file, one each."""
+    with open_text(path) as stream:
+        for block in blocks(path.name, stream):
+            yield partial(read, block)
 
 
 def blocks(name: str, stream: BinaryIO) -> Iterator[Block]:

@@ -6,7 +6,7 @@ line with another number of values, a quote that does not end, an empty line, by
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -63,7 +63,8 @@ def _parses(file: ClickFile, head: Head, table: Table) -> Iterator[Parse]:
         has_header = head.has_header
         for block in blocks(file.path.name, stream):
             if has_header:
-                block = _without_header(block)
+                header, block = _without_header(block)
+                table = replace(table, format=replace(table.format, header=_with_one_letter(header, table)))
                 has_header = False
             yield partial(_parse, block, table)
 
@@ -76,21 +77,26 @@ def _table(head: Head, columns: Columns) -> Table:
     return Table(format=line_format, separator=head.separator, columns=columns)
 
 
-def _without_header(block: Block) -> Block:
-    """Leave out the empty lines at the start, and the header."""
-    content, n_lines = block.content, 0
+def _without_header(block: Block) -> tuple[bytes, Block]:
+    """Take the header off, and the empty lines before it."""
+    content, n_lines, line = block.content, 0, b""
     while content:
         line, _, content = content.partition(b"\n")
         n_lines += 1
         if line.strip():
             break
-    return Block(content=content, first_line=block.first_line + n_lines)
+    return line, Block(content=content, first_line=block.first_line + n_lines)
+
+
+def _with_one_letter(content: bytes, table: Table) -> bytes:
+    """Put one letter in place of a separator of several."""
+    if len(table.separator) == 1:
+        return content
+    return content.replace(table.separator.encode(), JOINT.encode())
 
 
 def _parse(block: Block, table: Table) -> Rows:
-    content = block.content
-    if len(table.separator) > 1:
-        content = content.replace(table.separator.encode(), JOINT.encode())
+    content = _with_one_letter(block.content, table)
     cells = _by_arrow(content, table)
     bad: tuple[BadLine, ...] = ()
     n_inside = 0
@@ -123,6 +129,8 @@ def _by_arrow(content: bytes, table: Table) -> dict[int, pa.Array] | None:
     line_format = table.format
     has_quotes = line_format.has_quotes and b'"' in content
     if not content or (has_quotes and not _quotes_are_plain(content, line_format.separator)):
+        return None
+    if line_format.header and line_format.header in content:  # as where files were put one behind the other
         return None
     if b"\r" in content and content.count(b"\r") != content.count(b"\r\n"):
         return None

@@ -1,28 +1,26 @@
-"""Reads JSON lines: a dump of a clicks topic, with the same paths as in the stream, and data sets that are JSON.
+"""Reads JSON lines: a dump of a clicks topic, with the same paths as in the stream, and Adressa's events.
 
 Each line is read as the stream reads a record's value, by the same functions.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from nextclick.errors import PermanentError
+from nextclick.clicks import MAX_TIMESTAMP_MS
 from nextclick.schema.ids import read_id
 from nextclick.schema.paths import FieldPath
 from nextclick.schema.times import read_time_ms
-from tools.click_files.blocks import Block, blocks
+from tools.click_files.blocks import Block, block_parses
 from tools.click_files.choices import Choices, ClickFile
 from tools.click_files.heads import first_lines
 from tools.click_files.layouts import ADRESSA, Layout
-from tools.click_files.rows import TEXT, BadLine, Parse, Reading, Rows
-from tools.click_files.sources import open_text
+from tools.click_files.rows import TEXT, BadLine, Reading, Rows
 
 JSON_LAYOUT = Layout(
     user=(
@@ -40,13 +38,6 @@ JSON_LAYOUT = Layout(
     event="event_type|eventType|event|event_name|eventName|behavior|action",
 )
 ADRESSA_LAYOUT = Layout(user="userId", item="id", time="time")  # what has no `id` is a page that is no article
-OTTO_JSON_LAYOUT = Layout(
-    user="session",
-    item="aid",
-    time="ts",
-    event="type",
-    event_types={"clicks": "view", "carts": "cart", "orders": "purchase"},
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +75,7 @@ def read_json_lines(file: ClickFile, mark: Mapping[str, str]) -> Reading:
         place="line",
         found=_described(file, choices, paths),
         has_events=paths.event is not None,
-        parses=_parses(file, partial(_documents, paths)),
+        parses=block_parses(file.path, partial(_documents, paths)),
     )
 
 
@@ -120,12 +111,6 @@ def _first_documents(file: ClickFile) -> list[Any]:
     except (msgspec.DecodeError, UnicodeError):
         return []
     return document if isinstance(document, list) else [document]
-
-
-def _parses(file: ClickFile, read: Callable[[Block], Rows]) -> Iterator[Parse]:
-    with open_text(file.path) as stream:
-        for block in blocks(file.path.name, stream):
-            yield partial(read, block)
 
 
 class _Columns:
@@ -219,7 +204,8 @@ def _text(path: FieldPath, documents: tuple[Any, ...], what: str) -> str:
 def _time_ms(path: FieldPath, documents: tuple[Any, ...]) -> int | None:
     value = path.read(documents, None)
     try:
-        return read_time_ms(value)
+        time_ms = read_time_ms(value)
+        return None if time_ms is None else min(time_ms, MAX_TIMESTAMP_MS)
     except (ValueError, OverflowError):
         raise ValueError(
             f"expected a time at {path.text!r:.60}, as seconds to nanoseconds since 1970 or ISO 8601, found "
@@ -233,64 +219,3 @@ def _condition(path: FieldPath, documents: tuple[Any, ...]) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-class _Event(msgspec.Struct, gc=False):
-    aid: int
-    ts: int
-    type: str
-
-
-class _Session(msgspec.Struct, gc=False):
-    session: int
-    events: list[_Event]
-
-
-def read_otto(file: ClickFile, mark: Mapping[str, str]) -> Reading:
-    """Read OTTO's JSON, a session a line: {"session": 1, "events": [{"aid": 2, "ts": 1661200010000, "type": "carts"}]}.
-
-    Raises:
-        PermanentError: chosen columns or rows, or a damaged file.
-    """
-    choices = file.choices
-    if mark or choices.where or any((choices.user, choices.item, choices.time, choices.event)):
-        raise PermanentError(
-            f"{file.path.name}: OTTO's JSON has no columns to choose or to test; leave --user, --item, --time, "
-            "--event, --where and --test-where away"
-        )
-    return Reading(
-        layout=OTTO_JSON_LAYOUT,
-        place="line",
-        found="user from session, item from aid, time from ts, event type from type",
-        has_events=True,
-        parses=_parses(file, _sessions),
-    )
-
-
-def _sessions(block: Block) -> Rows:
-    decode = msgspec.json.Decoder(_Session).decode
-    lines: list[int] = []
-    users: list[int] = []
-    items, times, types, bad = [], [], [], []
-    for number, line in enumerate(block.content.split(b"\n"), start=block.first_line):
-        if not line or line.isspace():
-            continue
-        try:
-            session = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            bad.append(BadLine(number, f"expected a session of OTTO's JSON, found another ({error})"))
-            continue
-        lines.extend(repeat(number, len(session.events)))
-        users.extend(repeat(session.session, len(session.events)))
-        for event in session.events:
-            items.append(event.aid)
-            times.append(event.ts)
-            types.append(event.type)
-    return Rows(
-        lines=np.array(lines, dtype=np.int64),
-        user=pa.array(users, pa.int64()),
-        item=pa.array(items, pa.int64()),
-        time=pa.array(times, pa.int64()),
-        event=pa.array(types, TEXT),
-        bad=tuple(bad),
-    )

@@ -24,6 +24,7 @@ class LineFormat:
     n_columns: int
     needed: list[int]  # the columns that are read
     has_quotes: bool
+    header: bytes = b""  # the line that names the columns; it is no row where it comes again
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ def read_lines(
         inside quoted values. Empty lines are none of these.
     """
     found = _Found(line_format)
+    header = line_format.header.decode(errors="surrogateescape").removesuffix("\r") or None
     lines = content.decode(errors="surrogateescape").split("\n")
     del lines[-1]  # what is behind the last new line
     place = 0
@@ -89,6 +91,9 @@ def read_lines(
         line, number = lines[place].removesuffix("\r"), first_line + place
         place += 1
         if not line.strip():
+            continue
+        if line == header:
+            found.bad.append(BadLine(number, "expected a click, found the names of the columns again"))
             continue
         if not line_format.has_quotes or '"' not in line:
             found.take(number, line.split(line_format.separator))

@@ -4,19 +4,17 @@ Source: the description of the data set: impression, user, time as 11/11/2019 9:
 `N1-1 N2-0`, where 1 is a click. The history has no times and is not read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from nextclick.errors import PermanentError
-from tools.click_files.blocks import Block, blocks
+from tools.click_files.blocks import Block, block_parses
 from tools.click_files.choices import ClickFile
 from tools.click_files.layouts import Layout
-from tools.click_files.rows import TEXT, BadLine, Parse, Reading, Rows
-from tools.click_files.sources import open_text
+from tools.click_files.rows import TEXT, BadLine, Reading, Rows
 
 _LAYOUT = Layout(user="user", item="news", time="time")
 _N_VALUES = 5
@@ -35,14 +33,13 @@ def read_mind(file: ClickFile, mark: Mapping[str, str]) -> Reading:
             f"{file.path.name}: MIND's behaviors have no columns to choose or to test; leave --user, --item, --time, "
             "--event, --where and --test-where away"
         )
-    found = "user from the second value, time from the third, item from the news that were clicked"
-    return Reading(layout=_LAYOUT, place="line", found=found, has_events=False, parses=_parses(file))
-
-
-def _parses(file: ClickFile) -> Iterator[Parse]:
-    with open_text(file.path) as stream:
-        for block in blocks(file.path.name, stream):
-            yield partial(_behaviours, block)
+    return Reading(
+        layout=_LAYOUT,
+        place="line",
+        found="user from the second value, time from the third, item from the news that were clicked",
+        has_events=False,
+        parses=block_parses(file.path, _behaviours),
+    )
 
 
 def _behaviours(block: Block) -> Rows:

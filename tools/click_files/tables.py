@@ -31,9 +31,9 @@ def column_names(path: Path) -> list[str]:
     with damage_as_one_line(path):
         try:
             schema = parquet.read_schema(path) if table_kind(path) == PARQUET else _arrow_reader(path).schema
-        except pa.ArrowInvalid as error:
+            return [name for field in schema for name in _leaves(field, "")]
+        except (pa.ArrowException, UnicodeDecodeError) as error:
             raise damaged(path, error) from None
-    return [name for field in schema for name in _leaves(field, "")]
 
 
 def _leaves(field: pa.Field, prefix: str) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _parses(path: Path, names: list[str], columns: Columns) -> Iterator[Parse]:
             for batch in _batches(path, needed):
                 yield partial(_parse, path, batch, first_row, names, columns)
                 first_row += batch.num_rows
-        except pa.ArrowInvalid as error:
+        except pa.ArrowException as error:
             raise damaged(path, error) from None
 
 
