@@ -304,6 +304,13 @@ def test_rows_that_are_not_wanted_are_counted(tmp_path: Path) -> None:
     ]
 
 
+def test_views_can_be_listed_where_all_clicks_are_views(tmp_path: Path) -> None:
+    """A file without event types; nothing is amiss then."""
+    path = _file(tmp_path, "user_id,item_id,timestamp\nu,a,1\n")
+
+    assert _said(path, Choices(events="view")) == []
+
+
 def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     """A row that is neither a click nor counted as anything else is a defect, and ends the reading."""
     account = Account("clicks.csv", "line", skip_bad=False)

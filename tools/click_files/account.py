@@ -62,7 +62,7 @@ class Account:
         for reason, left in self._left.items():
             named = ", ".join(f"{self._place} {line}" for line in left.lines)
             more = f" and {left.number - len(left.lines):,} more" if left.number > len(left.lines) else ""
-            lines.append(f"{name}, {named}{more}: left out, a worker would reject them: {reason}")
+            lines.append(f"{name}, {named}{more}: left out, as a worker would reject this: {reason}")
         for reason, number in self._filtered.items():
             lines.append(f"{name}: left out {number:,} {self._place}{'s' if number > 1 else ''} for {reason}")
         if self._n_inside:

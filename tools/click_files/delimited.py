@@ -70,7 +70,7 @@ def _parses(file: ClickFile, head: Head, table: Table) -> Iterator[Parse]:
 
 
 def _table(head: Head, columns: Columns) -> Table:
-    separator = head.separator if len(head.separator) == 1 else JOINT
+    separator = head.separator if len(head.separator.encode()) == 1 else JOINT  # Arrow takes one byte
     line_format = LineFormat(
         separator=separator, n_columns=len(head.names), needed=columns.all(), has_quotes=head.has_quotes
     )
@@ -90,7 +90,7 @@ def _without_header(block: Block) -> tuple[bytes, Block]:
 
 def _with_one_letter(content: bytes, table: Table) -> bytes:
     """Put one letter in place of a separator of several."""
-    if len(table.separator) == 1:
+    if table.separator == table.format.separator:
         return content
     return content.replace(table.separator.encode(), JOINT.encode())
 

@@ -68,7 +68,8 @@ def read_clicks(file: ClickFile, mark: Mapping[str, str] | None = None, say: Say
 def _unknown_events(file: ClickFile, rules: Rules, collected: Collected) -> Iterator[str]:
     """Say which of the listed event types no click has: their names may be wrong."""
     listed = rules.events.listed
-    missing = set(listed.values()) - collected.event_types() if listed is not None else set()
+    seen = collected.event_types()  # none: the file has no event types
+    missing = set(listed.values()) - seen if listed is not None and seen else set()
     if missing:
         yield f"{file.path.name}: no click has the event type {' or '.join(map(repr, sorted(missing)))} of --events"
 
