@@ -184,7 +184,7 @@ def _n_spoken_of(line: str) -> int:
             total += 1 if words[-1] == "it" else int(words[words.index("skipped") + 1])
         elif "inside" in words:
             total += int(words[words.index("lines") - 1])
-        elif "left out a worker" in " ".join(words):
+        elif "left out as a worker" in " ".join(words):
             named = part.partition(": left out")[0]
             total += named.count("line ") + (int(named.split(" and ")[1].split()[0]) if " and " in named else 0)
     return total
