@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -17,6 +18,7 @@ _log = logging.getLogger(__name__)
 
 GONE_AFTER_S = 10.0  # a broker that has just started knows no topic for a moment
 COMMITTED_S = 2.0  # for one answer; one that another instance's open transaction holds back is asked for again
+_Answer = TypeVar("_Answer")
 
 
 class Group:
@@ -45,7 +47,7 @@ class Group:
         self._pulse = pulse
         self._on_lost = on_lost
         self._gone_since_s: float | None = None
-        self._admin = AdminClient(librdkafka_config(settings))
+        self._admin = AdminClient(librdkafka_config(settings) | {"error_cb": pulse.presence.on_error})
         # Partitions of a job that has begun are read from their first record, whenever they were added.
         numbers = range(topic.partitions)
         is_latest = settings.start == "latest" and all(each is None for each in self.committed(numbers).values())
@@ -56,10 +58,7 @@ class Group:
         wanted = list(partitions)
         if not wanted:
             return {}
-        try:
-            return self._pulse.until_answered(lambda: offset_ranges(self._admin, self._topic.topic, wanted, ANSWER_S))
-        except KafkaException as error:
-            raise self.refused(error.args[0]) from error
+        return self._answer(lambda: offset_ranges(self._admin, self._topic.topic, wanted, ANSWER_S))
 
     def committed(self, partitions: Iterable[int]) -> dict[int, int | None]:
         """Give what is committed; waits for the end of a transaction that could still change it."""
@@ -75,10 +74,7 @@ class Group:
             return {place.partition: place.offset if place.offset >= 0 else None for place in places}
 
         began_s = time.monotonic()
-        try:
-            found = self._pulse.until_answered(ask)
-        except KafkaException as error:
-            raise self.refused(error.args[0]) from error
+        found = self._answer(ask)
         if (waited_s := time.monotonic() - began_s) > COMMITTED_S:
             _log.info("waited %.0f s until it was certain what is committed", waited_s)
         return found
@@ -126,6 +122,16 @@ class Group:
         self._gone_since_s = None
         if not now.is_same_topic(self._topic):
             raise PermanentError(f"the topic {topic} was created anew; start the job again: it begins anew, too")
+
+    def _answer(self, ask: Callable[[], _Answer]) -> _Answer:
+        def asked() -> _Answer:
+            self._admin.poll(0)  # lets the client say that the broker is away
+            return ask()
+
+        try:
+            return self._pulse.until_answered(asked)
+        except KafkaException as error:
+            raise self.refused(error.args[0]) from error
 
     def refused(self, error: KafkaError) -> NextclickError:
         """Say what it means that the broker does not give what it is asked for."""

@@ -142,6 +142,12 @@ class Source:
         """
         held = [partition for partition in partitions if partition in self._positions]
         for partition, offset in self.group.committed(held).items():
+            if offset is None and partition not in self._uncommitted:
+                raise TemporaryError(
+                    f"the broker does not know any more what {self.group.name} has committed of {self._topic}, "
+                    f"partition {partition}: was the topic created anew, or has the broker lost its data? Then start "
+                    "the job again: it begins anew, too"
+                )
             position = self._uncommitted[partition] if offset is None else offset
             if offset is not None:
                 self._uncommitted.pop(partition, None)

@@ -97,6 +97,7 @@ class Writer:
             self._producer.begin_transaction()
             yield
             self._until_answered(self._producer.commit_transaction)
+            self._pulse.presence.answered()
         except KafkaException as error:
             self._end(error.args[0], began_s)
         except Aborted:
@@ -156,6 +157,7 @@ class Writer:
                 failure = error.args[0]
                 if failure.fatal() or failure.txn_requires_abort() or not failure.retriable():
                     raise
+            self._producer.poll(0)  # lets the client say that the broker is away
             self._pulse.wait()
 
     def _end(self, failure: KafkaError, began_s: float) -> None:
