@@ -5,6 +5,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -31,11 +33,16 @@ _AGAIN = frozenset(
         KafkaError.INVALID_PRODUCER_EPOCH,
         KafkaError.INVALID_PRODUCER_ID_MAPPING,
         KafkaError.INVALID_TXN_STATE,
+        KafkaError._INCONSISTENT,  # records failed, each with a reason of its own
         KafkaError._STATE,  # a record failed, and why is said by the transaction's end; if it lasts, by the next one's
         KafkaError._PURGE_QUEUE,
         KafkaError._PURGE_INFLIGHT,
     }
 )
+
+
+class _Unanswered(Exception):
+    """The broker did not answer, and the client does not say whether it goes on asking."""
 
 
 class Aborted(Exception):
@@ -100,6 +107,9 @@ class Writer:
             self._pulse.presence.answered()
         except KafkaException as error:
             self._end(error.args[0], began_s)
+        except _Unanswered as error:  # its transaction is over when its time is
+            self._open()
+            raise Aborted("the broker did not take the offsets in time") from error
         except Aborted:
             self._abort(began_s)
             raise
@@ -145,8 +155,33 @@ class Writer:
             KafkaException: it has failed, or the partitions are another's.
             Stopped: the job is to end.
         """
-        send = self._producer.send_offsets_to_transaction
-        self._until_answered(lambda wait_s: send(places, membership, wait_s))
+        # Not asked twice, and in a thread of its own: without a broker the client can keep this call for ever, and the
+        # one after a failure even when the broker is back (librdkafka 2.16).
+        producer, answers = self._producer, SimpleQueue[KafkaException | None]()
+
+        def ask() -> None:
+            try:
+                producer.send_offsets_to_transaction(places, membership, WAIT_S)
+            except KafkaException as error:
+                answers.put(error)
+            else:
+                answers.put(None)
+
+        Thread(target=ask, name="offsets", daemon=True).start()
+        end_s = time.monotonic() + self._transaction_s
+        while time.monotonic() < end_s:
+            try:
+                error = answers.get(timeout=WAIT_S)
+            except Empty:
+                producer.poll(0)  # lets the client say that the broker is away
+                self._pulse.wait()
+                continue
+            if error is None:
+                return
+            if not _is_to_be_asked_again(error.args[0]):
+                raise error
+            break
+        raise _Unanswered
 
     def _until_answered(self, ask: Callable[[float], None]) -> None:
         """Ask again while the client says that this is what it wants."""
@@ -154,8 +189,7 @@ class Writer:
             try:
                 return ask(WAIT_S)
             except KafkaException as error:
-                failure = error.args[0]
-                if failure.fatal() or failure.txn_requires_abort() or not failure.retriable():
+                if not _is_to_be_asked_again(error.args[0]):
                     raise
             self._producer.poll(0)  # lets the client say that the broker is away
             self._pulse.wait()
@@ -166,12 +200,13 @@ class Writer:
         Raises:
             Aborted, NextclickError: as `transaction` does.
         """
-        if not failure.fatal():
-            self._abort(began_s)
+        self._producer.poll(0)  # lets the client say which record failed, and why
         cause, topic = self._failure or (failure, "")
         if failure.fatal():
             self._begin_anew(failure, began_s)
-        elif cause.code() not in _AGAIN and failure_of(cause) is not Failure.PASSING:
+            raise Aborted(failure.str())
+        self._abort(began_s)
+        if cause.code() not in _AGAIN and failure_of(cause) is not Failure.PASSING:
             raise self._refused(cause, topic)
         raise Aborted(cause.str())
 
@@ -210,3 +245,8 @@ class Writer:
     def _note_failure(self, failure: KafkaError | None, message: Message) -> None:
         if failure is not None and self._failure is None:
             self._failure = (failure, message.topic() or "")
+
+
+def _is_to_be_asked_again(failure: KafkaError) -> bool:
+    """Tell whether a call has only not been answered yet."""
+    return failure.retriable() and not failure.fatal() and not failure.txn_requires_abort()
