@@ -35,10 +35,9 @@ _AGAIN = frozenset(
         KafkaError.INVALID_TXN_STATE,
         KafkaError._INCONSISTENT,  # records failed, each with a reason of its own
         KafkaError._STATE,  # a record failed, and why is said by the transaction's end; if it lasts, by the next one's
-        KafkaError._PURGE_QUEUE,
-        KafkaError._PURGE_INFLIGHT,
     }
 )
+_CONSEQUENCES = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # of another failure
 
 
 class _Unanswered(Exception):
@@ -200,12 +199,11 @@ class Writer:
         Raises:
             Aborted, NextclickError: as `transaction` does.
         """
-        self._producer.poll(0)  # lets the client say which record failed, and why
-        cause, topic = self._failure or (failure, "")
         if failure.fatal():
             self._begin_anew(failure, began_s)
             raise Aborted(failure.str())
         self._abort(began_s)
+        cause, topic = self._failure or (failure, "")
         if cause.code() not in _AGAIN and failure_of(cause) is not Failure.PASSING:
             raise self._refused(cause, topic)
         raise Aborted(cause.str())
@@ -243,7 +241,7 @@ class Writer:
         )
 
     def _note_failure(self, failure: KafkaError | None, message: Message) -> None:
-        if failure is not None and self._failure is None:
+        if failure is not None and self._failure is None and failure.code() not in _CONSEQUENCES:
             self._failure = (failure, message.topic() or "")
 
 

@@ -166,7 +166,8 @@ def test_killed_at_any_moment_no_click_is_lost_or_doubled(lab: Lab) -> None:
             number += 1
             jobs[f"job-{number}"] = lab.start(f"job-{number}")
         lab.wait_in_the_middle(RECORDS, rng)
-        job = jobs.pop(rng.choice(sorted(jobs)))
+        name = rng.choice(sorted(jobs))
+        job = jobs.pop(name)
         match step % 4:
             case 0 | 2:
                 os.kill(job.pid, signal.SIGKILL)
@@ -174,6 +175,7 @@ def test_killed_at_any_moment_no_click_is_lost_or_doubled(lab: Lab) -> None:
                 os.kill(job.pid, signal.SIGSTOP)
                 sleeping.append(job)
             case 3:
+                lab.port(name)  # before that it has not begun, and no signal ends it in peace
                 job.stop(STOP_S)
                 assert job.exit_status == 0, job.log_tail
                 for each in sleeping:
