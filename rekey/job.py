@@ -34,6 +34,8 @@ from rekey.writer import Aborted, Writer
 from tools.dead_letters import Origin, dead_letter
 from tools.http_endpoint import start_http
 from tools.presence import BrokerPresence
+from tools.records import headers_of
+from tools.schema_registry.open_registry import open_registry
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ AHEAD_MS = 50 * 60 * 1000  # a broker refuses by default what is an hour ahead o
 SILENCE_S = 60.0  # a loop that has not turned for so long is stuck
 REPORT_S = 1.0  # between two looks at what cannot be used, and at the lag
 ASK_S = 0.5  # between two questions whether all is copied, or whether the broker is back
+REGISTRY_S = 5.0  # until a schema registry that did not answer is asked again
 LEAVE_S = 2.5  # to leave the group
 
 
@@ -62,15 +65,16 @@ class RekeyJob:
         self._settings = settings
         self._route = route
         self._stop = stop
-        self._judge = Judge(ClickSchema.of(settings))
-        self._registry = CollectorRegistry()
-        self._metrics = RekeyMetrics(self._registry)
+        self._registry = open_registry(settings)
+        self._judge = Judge(ClickSchema.of(settings), self._registry)
+        collectors = CollectorRegistry()
+        self._metrics = RekeyMetrics(collectors)
         self._usage = Usage(route.source.topic, route.source.partitions)
         self._progress = Progress(route.destination, route.keeps_ms)
         self._pulse = Pulse(stop, BrokerPresence(settings.broker))
         self._source: Source | None = None
         self._asked_s = self._reported_s = 0.0
-        self._http = start_http(settings.rekey_port, self._registry, self._health, self._ready)
+        self._http = start_http(settings.rekey_port, collectors, self._health, self._ready)
 
     def run(self, *, once: bool) -> None:
         """Copy until `stop` is set, or up to the ends that the source has now.
@@ -130,6 +134,7 @@ class RekeyJob:
 
     def _copy(self, source: Source, writer: Writer, batch: Batch) -> None:
         """Copy what was read, in as many transactions as it takes; what is not copied is read again."""
+        self._load_schemas(batch)
         try:
             for part in in_parts(self._judged(batch), batch.ends, MOST_WRITTEN):
                 with writer.transaction():
@@ -145,10 +150,24 @@ class RekeyJob:
             _log.info("a transaction came to nothing, its records are read again: %s", error)
             source.go_back(batch.moved)
 
+    def _load_schemas(self, batch: Batch) -> None:
+        """Ask the schema registry for what it takes to decode records; one that is away is waited for."""
+        if self._registry is None:
+            return
+        records = ((None, message.value(), headers_of(message)) for message in batch.records)
+        missing = self._registry.missing_schemas_of(records, with_keys=False)
+        while missing:
+            try:
+                self._registry.load(missing)
+                return
+            except TemporaryError as error:
+                _log.warning("waiting, nothing is lost: %s", error)
+            self._pulse.wait(REGISTRY_S)
+
     def _judged(self, batch: Batch) -> Iterator[tuple[int, int, Message, Outcome]]:
         now_ms = int(time.time() * 1000)
         for message in batch.records:
-            outcome = self._judge.outcome(message.value(), message.headers(), message.timestamp()[1], now_ms)
+            outcome = self._judge.outcome(message.value(), headers_of(message), message.timestamp()[1], now_ms)
             yield message.partition(), message.offset(), message, outcome
 
     def _write(self, writer: Writer, part: Part[Message]) -> None:
@@ -157,7 +176,7 @@ class RekeyJob:
             for key, value in outcome.copies:
                 time_ms = record_time_ms(message.timestamp()[1], now_ms)
                 time_ms = time_ms if time_ms < now_ms + AHEAD_MS else now_ms
-                writer.write(self._route.destination, key, value, message.headers() or (), time_ms)
+                writer.write(self._route.destination, key, value, headers_of(message), time_ms)
             origin = Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
             for why, value in outcome.rejected:
                 writer.write(self._route.rejected, *dead_letter(why, message.key(), value, origin))

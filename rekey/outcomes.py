@@ -11,6 +11,7 @@ from nextclick.clicks import FORWARDED_HEADER, Ignored, Rejected, RejectReason
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.schema.paths import Headers
+from nextclick.schema.registry import Registry
 
 # What cannot be an array of events that could be divided.
 _NO_ARRAY = frozenset({RejectReason.TOO_LARGE, RejectReason.BAD_JSON, RejectReason.NEEDS_REGISTRY})
@@ -41,8 +42,8 @@ class Outcome:
 class Judge:
     """Decides by a schema; the record's own key is never looked at."""
 
-    def __init__(self, schema: ClickSchema) -> None:
-        self._decode = click_decoder(replace(schema, check_key=False, needs_key=False))
+    def __init__(self, schema: ClickSchema, registry: Registry | None = None) -> None:
+        self._decode = click_decoder(replace(schema, check_key=False, needs_key=False), registry)
 
     def outcome(self, value: bytes | None, headers: Headers, timestamp_ms: int, now_ms: int) -> Outcome:
         """Tell what becomes of a record.

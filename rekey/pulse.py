@@ -39,14 +39,17 @@ class Pulse:
         """The job moves."""
         self._last_s = time.monotonic()
 
-    def wait(self) -> None:
-        """Wait a moment before the broker is asked again.
+    def wait(self, seconds: float = AGAIN_S) -> None:
+        """Wait before something that did not answer is asked again.
+
+        Args:
+            seconds: how long.
 
         Raises:
             Stopped: the job is to end.
         """
         self.beat()
-        if self._stop.wait(AGAIN_S):
+        if self._stop.wait(seconds):
             raise Stopped
 
     def until_answered(self, ask: Callable[[], _Answer]) -> _Answer:

@@ -11,6 +11,7 @@ from rekey.group import Group
 from rekey.pulse import Pulse
 from tools.client_config import consumer_config
 from tools.kafka import Failure, OffsetRange, TopicIdentity, failure_of, is_partition_end
+from tools.records import refuse_unreadable
 
 MAX_RECORDS = 2_000  # of one read
 POLL_S = 0.05  # records wait so long for others: most of what a record waits here
@@ -97,6 +98,7 @@ class Source:
         for message in messages:
             partition, error, offset = message.partition(), message.error(), message.offset()
             if error is not None and not is_partition_end(error):
+                refuse_unreadable(message)
                 self._look_at(error, partition)
                 continue
             position = self._positions.get(partition)

@@ -15,10 +15,10 @@ from nextclick.settings import Settings
 from rekey.pulse import Pulse, Stopped
 from tools.client_config import producer_config
 from tools.kafka import Failure, failure_of
+from tools.records import Header
 
 _log = logging.getLogger(__name__)
 
-Header = tuple[str, bytes | None]
 WAIT_S = 1.0  # for one answer; it is asked again, and a stop is seen
 BATCH_BYTES = 128 * 1024  # so that a topic that takes short requests only is not refused one of many records
 MAX_RECORD_BYTES = 16 * 1024 * 1024  # what is too long is the broker's to say
