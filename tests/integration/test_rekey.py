@@ -5,12 +5,15 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import pytest
@@ -21,6 +24,9 @@ from nextclick.hashing import partition_of
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.schema.placement import is_home
+from rekey.job import RekeyJob
+from rekey.source import Source
+from rekey.topics import checked_route
 from stream.repartition.log import read_batches
 from tests.simulated_clicks import NOW_MS
 from tests.trainers import metric
@@ -184,6 +190,76 @@ def test_killed_at_any_moment_no_click_is_lost_or_doubled(lab: Lab) -> None:
 
     lab.assert_exactly_once()
     assert [each.exit_status for each in (*sleeping, *jobs.values())] == [None] * (len(sleeping) + len(jobs))
+
+
+# Runs a job that kills itself at a moment of its second transaction.
+_KILLED_AT = """
+import os, signal, sys
+from rekey import job, writer
+moment, calls = sys.argv.pop(1), []
+
+def killing(function, *, before):
+    def at_the_moment(*arguments):
+        calls.append(0)
+        if before and len(calls) > 1:
+            die()
+        function(*arguments)
+        if len(calls) > 1:
+            die()
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return at_the_moment
+
+match moment:
+    case "written":
+        writer.Writer.commit_offsets = killing(writer.Writer.commit_offsets, before=True)
+    case "offsets added":
+        writer.Writer.commit_offsets = killing(writer.Writer.commit_offsets, before=False)
+    case "committed":
+        job.Source.committed = killing(job.Source.committed, before=True)
+from cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["written", "offsets added", "committed"])
+def test_killed_at_each_step_of_a_transaction_it_goes_on_where_it_was(lab: Lab, moment: str) -> None:
+    """The same with certainty, one step after the other."""
+    lab.playground.settings = replace(lab.playground.settings, session_timeout_s=2.0)
+    lab.send(5_000, random.Random(9))
+    words = ["rekey", lab.source, "--to", lab.playground.settings.clicks_topic, *NESTED]
+    environment = os.environ | lab.playground.settings.as_environment()
+    done = subprocess.run([sys.executable, "-c", _KILLED_AT, moment, *words], env=environment, timeout=60)
+    lab.finish()
+
+    assert done.returncode == -signal.SIGKILL
+    lab.assert_exactly_once()
+
+
+def test_what_came_to_nothing_is_read_again_while_the_partitions_are_kept(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the group is being divided anew: the same instance goes back to what is committed."""
+    lab.send(5_000, random.Random(10))
+    stop = Event()
+    settings = replace(
+        lab.playground.settings, user_field="visitor.id", item_field="sku", time_field="at", rekey_port=0
+    )
+    job = RekeyJob(settings, checked_route(settings, lab.source, settings.clicks_topic), stop)
+    membership, asked = Source.membership, []
+
+    def sometimes_none(self: Source) -> bytes | None:
+        asked.append(0)
+        return None if len(asked) in (2, 3) else membership(self)
+
+    monkeypatch.setattr(Source, "membership", sometimes_none)
+    try:
+        job.run(once=True)
+    finally:
+        assert job.close()
+
+    assert len(asked) > 3
+    lab.assert_exactly_once()
 
 
 def test_who_slept_until_its_partitions_were_anothers_writes_nothing(lab: Lab) -> None:
