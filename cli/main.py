@@ -39,6 +39,12 @@ def _repartition() -> click.Command:
     return repartition
 
 
+def _rekey() -> click.Command:
+    from rekey.cli import rekey
+
+    return rekey
+
+
 def _replay() -> click.Command:
     from demo.cli import replay
 
@@ -88,6 +94,7 @@ COMMANDS: dict[str, tuple[Callable[[], click.Command], str]] = {
     "evaluate": (_evaluate, "Train and compare models on recorded clicks."),
     "topics": (_topics, "Create the topics, or check those that exist."),
     "repartition": (_repartition, "After the clicks topic has grown: move the states to their users' partitions."),
+    "rekey": (_rekey, "Copy a topic without a usable key to one that is keyed by user, exactly once."),
     "replay": (_replay, "Send the clicks of a data set."),
     "simulate": (_simulate, "Send an endless, realistic stream of clicks."),
     "send": (_send, "Send one click and print the list that comes back."),

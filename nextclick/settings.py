@@ -180,6 +180,15 @@ class Settings:
         at_most=65_535,
     )
 
+    # `nextclick rekey`.
+    rekey_port: int = _setting(
+        9466,
+        "metrics, /healthz and /readyz of `nextclick rekey`; 0 picks a free port",
+        unit="port",
+        at_least=0,
+        at_most=65_535,
+    )
+
     # The trainer.
     log_dir: Path = _setting(Path("data/click-log"), "the click log (Parquet)", unit="path")
     bundle_dir: Path = _setting(

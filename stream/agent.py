@@ -28,15 +28,15 @@ from nextclick.updates import POPULAR, RNN, AnsweredClick, RankedList, encode_up
 from nextclick.user_state import UserState, decode_state, encode_state
 from stream.metrics import WorkerMetrics
 from stream.protocol.assignment import Partition, Superseded
-from stream.protocol.port import ClickRecord, Dropped, Record, StateStore
+from stream.protocol.port import ClickRecord, Dropped, StateStore
 from stream.protocol.publisher import NO_HEADERS, Publisher, RunResults
 from stream.protocol.reader import Chunk
 from stream.protocol.topic_check import TopicCheck
 from stream.schema_loader import SchemaLoader
 from stream.served_bundle import ServedBundle
+from tools.dead_letters import Origin, dead_letter
 from tools.schema_registry.decoder import RegistryDecoder
 
-MAX_REJECTED_BYTES = 16 * 1024  # of an original key and value that a dead letter carries
 REJECT_SHARE_RECORDS = 1_000  # a share is judged over at least so many records
 
 
@@ -187,7 +187,8 @@ class ClickAgent:
         if isinstance(why, Ignored):
             self._metrics.ignored.labels(why.reason.value).inc()
             return
-        read.results[int(record.partition)].rejected.append(_dead_letter(record, why))
+        origin = Origin(record.topic, int(record.partition), record.offset, record.timestamp)
+        read.results[origin.partition].rejected.append(dead_letter(why, record.key, record.value, origin))
         self._metrics.rejected.labels(why.reason.value).inc()
 
     def _states(self, number: int, partition: Partition, keys: Collection[bytes]) -> dict[bytes, UserState]:
@@ -290,23 +291,3 @@ class ClickAgent:
 def _is_applied(record: ClickRecord) -> bool:
     """Tell whether a click is a copy of one that is in its user's state already; most records have no header."""
     return bool(record.headers) and any(name == APPLIED_HEADER for name, _ in record.headers)
-
-
-def _dead_letter(record: ClickRecord, rejected: Rejected) -> Record:
-    """Make the record that `clicks-rejected` gets: the original as far as it fits, and why it is there."""
-    key, value = record.key, record.value
-    truncated = len(value or b"") > MAX_REJECTED_BYTES or len(key or b"") > MAX_REJECTED_BYTES
-    headers = {
-        "reason": rejected.reason.value,
-        "detail": rejected.detail,
-        "topic": record.topic,
-        "partition": str(record.partition),
-        "offset": str(record.offset),
-        "time": str(record.timestamp),
-        "truncated": "true" if truncated else "false",
-    }
-    return (
-        key[:MAX_REJECTED_BYTES] if key is not None else None,
-        value[:MAX_REJECTED_BYTES] if value is not None else None,
-        [(name, text.encode()) for name, text in headers.items()],
-    )

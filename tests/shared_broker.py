@@ -13,7 +13,11 @@ from demo.local_kafka import LocalKafka
 from nextclick.errors import NextclickError
 
 # Kafka's default is 6 s: a test that waits for a killed or sleeping process to be forgotten need not wait so long.
-BROKER_CONFIG = {"group.min.session.timeout.ms": "500"}
+BROKER_CONFIG = {
+    "group.min.session.timeout.ms": "500",
+    # 10 s by default: a transaction that a killed process left open hides what follows until then.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+}
 
 
 class BrokerKeeper:

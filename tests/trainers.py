@@ -135,7 +135,8 @@ from nextclick.settings import Settings
 from training.learning.cancellation import Cancellation
 from training.service import models_topic
 from training.service.metrics import TrainerMetrics
-from training.service.trainer_role import BrokerPresence, TrainerRole
+from tools.presence import BrokerPresence
+from training.service.trainer_role import TrainerRole
 
 moment, manifest = sys.argv[1], decode_manifest(sys.argv[2].encode())
 

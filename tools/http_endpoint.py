@@ -1,4 +1,4 @@
-"""The small HTTP server of worker and trainer: /metrics for Prometheus, /healthz and /readyz for a supervisor.
+"""The small HTTP server of whatever runs for long: /metrics for Prometheus, /healthz and /readyz for a supervisor.
 
 /healthz says whether the process must be restarted, /readyz whether it does its work: one that restores states is
 healthy and not yet ready.
@@ -130,5 +130,5 @@ def start_http(port: int, registry: CollectorRegistry, health: Health, ready: He
     except OSError as error:
         raise PermanentError(
             f"port {port} cannot be used for /metrics, /healthz and /readyz: {error.strerror}; "
-            "choose another with --set worker_port=N or --set trainer_port=N, or 0 for any"
+            "choose another with --set worker_port=N, trainer_port=N or rekey_port=N, or 0 for any"
         ) from error

@@ -2,7 +2,6 @@
 
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from nextclick.schema.encoder import encode_click
 from nextclick.updates import AnsweredClick, decode_update, encode_update
 from nextclick.user_state import MAX_SEQUENCE, NEW_USER, UserState, decode_state, encode_state
 from nextclick.vocabulary import Vocabulary
-from stream.agent import _dead_letter
+from tools.dead_letters import Origin, dead_letter
 
 ITEMS = ("a", "b", "17", "x" * 256, "\x01" * 256)
 NOW_MS = 1_700_000_000_000
@@ -192,8 +191,8 @@ def test_whatever_arrives_is_answered_or_rejected(
     if isinstance(decoded, Rejected):
         assert decoded.reason in RejectReason
         assert 0 < len(decoded.detail.encode()) <= MAX_DETAIL_BYTES
-        record = SimpleNamespace(key=key, value=value, topic="t", partition=0, offset=offset, timestamp=record_time_ms)
-        assert dict(_dead_letter(record, decoded)[2])["reason"].decode() == decoded.reason.value
+        letter = dead_letter(decoded, key, value, Origin("t", 0, offset, record_time_ms))
+        assert dict(letter[2])["reason"].decode() == decoded.reason.value
     else:
         assert key is not None
         assert decoded.user_id.encode() == key

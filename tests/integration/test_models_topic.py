@@ -16,7 +16,8 @@ from stream.faust_adapter.announcements import follow_models
 from tests.record_forms import CODECS, forms_in_log, send_with_odd_header
 from tests.trainers import PATIENCE_S, announce, announced, announcer, go_on, models_of, polled, small_bundle
 from tools.client_config import producer_config
-from training.service.trainer_role import BrokerPresence, TrainerRole
+from tools.presence import BrokerPresence
+from training.service.trainer_role import TrainerRole
 
 ANSWER_S = 30.0
 

@@ -45,12 +45,12 @@ from tests.trainers import (
 )
 from tools.client_config import producer_config
 from tools.kafka import offset_ranges
+from tools.presence import BrokerPresence
 from training.service import click_consumer
 from training.service.click_consumer import ClickConsumer
 from training.service.click_log import ClickLog
 from training.service.log_files import read_rows, write_file
 from training.service.trainer import Trainer
-from training.service.trainer_role import BrokerPresence
 
 SEED = 1
 

@@ -24,12 +24,13 @@ from tools.kafka import (
     is_partition_end,
     offset_ranges,
 )
+from tools.presence import BrokerPresence
 from tools.records import is_unreadable, refuse_unreadable
 from training.service.click_log import ReadRecord
 from training.service.decisions import check_same_topic, lost_clicks, lost_clicks_error
 from training.service.log_owner import refuse_other_topic
 from training.service.record_judge import RecordJudge
-from training.service.trainer_role import GONE_AFTER_S, BrokerPresence
+from training.service.trainer_role import GONE_AFTER_S
 
 _ANSWER_S = 6.0  # for the first answer of the broker
 _DESCRIPTION_S = 3.0  # for an answer that is waited for, again and again; a stop waits for it, too

@@ -16,6 +16,7 @@ from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
 from tools.http_endpoint import start_http
 from tools.kafka import OffsetRange, TopicIdentity
+from tools.presence import BrokerPresence
 from training.service.click_consumer import ClickConsumer
 from training.service.click_log import ClickBuffer, ClickLog, ReadRecord
 from training.service.decisions import check_same_topic, lost_clicks, lost_clicks_error, start_positions
@@ -23,7 +24,7 @@ from training.service.log_owner import LogOwner, refuse_other_owner
 from training.service.metrics import TrainerMetrics
 from training.service.rounds import Result, Rounds
 from training.service.schedule import Schedule
-from training.service.trainer_role import BrokerPresence, TrainerRole
+from training.service.trainer_role import TrainerRole
 
 _POLL_S = 0.2  # so a stop is seen soon
 _MAX_BUFFERED_CLICKS = 100_000  # while a backlog is read: bounds the memory

@@ -1,19 +1,13 @@
 """The trainer as a process: its signals, the lock of its click log, and an end that nothing can hold up."""
 
-import logging
-import os
-import signal
 import sys
-import time
-from threading import Event, Thread
+from threading import Event
 
-from nextclick.errors import NextclickError, TemporaryError
+from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
+from tools.endings import leave_at_once, stop_on_signals
 from training.service.log_owner import lock_of
 from training.service.trainer import Trainer
-
-_LAST_RESORT_S = 8.0  # after a signal, whatever hangs; `docker stop` kills after 10 s
-_log = logging.getLogger(__name__)
 
 
 def run_trainer(settings: Settings, *, once: bool, skip_lost: bool, given_up: str) -> None:
@@ -30,7 +24,7 @@ def run_trainer(settings: Settings, *, once: bool, skip_lost: bool, given_up: st
             Every click that was read is in the log or is read again.
     """
     stop = Event()
-    _stop_on_signals(stop)
+    stop_on_signals(stop, "the trainer hangs and cannot end: cut off. Clicks that were not written are read again")
     with lock_of(settings.log_dir, settings.app, stop) as held:
         if not held and once:
             raise TemporaryError("stopped while another trainer wrote the click log")
@@ -40,33 +34,4 @@ def run_trainer(settings: Settings, *, once: bool, skip_lost: bool, given_up: st
                 trainer.run(once=once)
             finally:
                 if not trainer.close():
-                    _leave_at_once(sys.exception())
-
-
-def _stop_on_signals(stop: Event) -> None:
-    """Let SIGTERM and SIGINT end the trainer, also where the loop that should answer hangs in a write."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-
-    def leave_in_time() -> None:
-        os.read(reading, 1)
-        time.sleep(_LAST_RESORT_S)
-        _log.error("the trainer hangs and cannot end: cut off. Clicks that were not written are read again")
-        logging.shutdown()
-        os._exit(1)
-
-    Thread(target=leave_in_time, name="last-resort", daemon=True).start()
-
-
-def _leave_at_once(error: BaseException | None) -> None:
-    """End the process though a thread of it hangs. A kill at any moment does no harm; the status is the usual one."""
-    _log.warning("a training, or leaving the group, takes too long: cut off")
-    if isinstance(error, NextclickError):
-        print(f"nextclick: {error}", file=sys.stderr)
-    elif error is not None:
-        _log.error("the trainer failed", exc_info=error)
-    logging.shutdown()
-    os._exit(0 if error is None else 1)
+                    leave_at_once(sys.exception(), "a training, or leaving the group, takes too long: cut off")

@@ -9,12 +9,13 @@ made with (`training.service.models_topic`). Nothing is read here, and the group
 import logging
 import time
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import consumer_config
 from tools.kafka import Failure, failure_of, is_partition_end
+from tools.presence import BrokerPresence
 from tools.records import is_unreadable
 
 # After so much of the session timeout without the role: what is the matter? 4 s of 10 by default: a broker lets a new
@@ -23,31 +24,6 @@ _ASK_AFTER = 0.4
 _ANSWER_S = 1.0
 GONE_AFTER_S = 10.0  # a broker that has just started knows no topic for a moment
 _log = logging.getLogger(__name__)
-
-
-class BrokerPresence:
-    """Whether the broker answers, as far as the trainer's clients have noticed. Says so once when that changes."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._is_away = False
-
-    def on_error(self, error: KafkaError) -> None:
-        """Take what a client reports by itself."""
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self.missed()
-
-    def missed(self) -> None:
-        """The broker did not answer."""
-        if not self._is_away:
-            self._is_away = True
-            _log.warning("waiting: the broker at %s does not answer", self._address)
-
-    def answered(self) -> None:
-        """The broker did."""
-        if self._is_away:
-            self._is_away = False
-            _log.info("the broker is back")
 
 
 class TrainerRole:
