@@ -121,14 +121,17 @@ def test_a_wide_text_that_is_damaged_is_refused(tmp_path: Path) -> None:
         _rows(_file(tmp_path, content))
 
 
-@pytest.mark.parametrize("separator", [",", "\t", ";", "|", "::", "\x01", "^", " ", ", "])
-@pytest.mark.parametrize("quoted", [False, True])
+SEPARATORS = [",", "\t", ";", "|", "::", "\x01", "^", " "]
+
+
+@pytest.mark.parametrize(
+    ("separator", "quoted"),
+    [*((each, False) for each in SEPARATORS), *((each, True) for each in SEPARATORS), (", ", False)],
+)
 def test_separators_are_told(tmp_path: Path, separator: str, quoted: bool) -> None:
     """From the header; values may be quoted."""
     text = TEXT.replace(",", f'"{separator}"' if quoted else separator)
     text = "".join(f'"{line}"\n' for line in text.splitlines()) if quoted else text
-    if quoted and separator == ", ":
-        pytest.skip("a quote behind a space is a letter")
 
     assert _rows(_file(tmp_path, text.encode())) == CLICKS
 
