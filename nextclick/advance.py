@@ -7,9 +7,10 @@ repeats the user's current list; so does one that came before under the same id 
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from nextclick.clicks import Click
+from nextclick.quick_tuples import quick
 from nextclick.updates import RankedList
 from nextclick.user_state import (
     MAX_GAP_S,
@@ -113,6 +114,7 @@ class Skipped(NamedTuple):
 
 
 Outcome = Advanced | Skipped
+_advanced, _state = quick(Advanced), quick(UserState)
 
 
 class Limits(NamedTuple):
@@ -141,34 +143,41 @@ def advance(
     Returns:
         An outcome per click, in the same order; those of one user share the state and the list after the batch.
     """
-    current: dict[UserKey, _Fields] = {}
-    places: dict[UserKey, int] = {}
-    network_clicks: dict[UserKey, list[NetworkClick]] = {}
-    steps: list[tuple[int, bool]] = []  # per click the sequence after it, and whether it was applied
+    courses: dict[UserKey, _Course] = {}
+    steps: list[tuple[_Course, int, bool]] = []  # per click: the user's course, the sequence after it, was it applied
+    index_of = model.index_of if model is not None else None
     for logged in clicks:
         user = logged.user
-        before = current.get(user) or states.get(user, NEW_USER)
-        # A state of before the batch contains a record with all its clicks.
-        after, gap_s = _after(before, places.get(user, ALL_PLACES), logged, limits.recent_clicks)
-        current[user] = after
-        if after is not before:
-            places[user] = logged.place
-        steps.append((after[1], gap_s is not None))
-        if model is not None and gap_s is not None and (index := model.index_of(logged.item_hash)) is not None:
-            network_clicks.setdefault(user, []).append((index, gap_s, logged.click.event_type))
-    ends: list[_End] = []
-    courses = [(states.get(user, NEW_USER), after, network_clicks.get(user, ())) for user, after in current.items()]
-    for first in range(0, len(courses), MAX_GROUP_USERS):
-        ends += _ends(model, popular, courses[first : first + MAX_GROUP_USERS], limits.list_length)
-    return _outcomes(clicks, steps, dict(zip(current, ends, strict=True)))
+        course = courses.get(user)
+        if course is None:
+            before = states.get(user, NEW_USER)
+            course = courses[user] = [before, before, ALL_PLACES, None, None]
+        after, gap_s = _after(course[_AFTER], course[_PLACE], logged, limits.recent_clicks)
+        if after is not course[_AFTER]:
+            course[_AFTER], course[_PLACE] = after, logged.place
+        if gap_s is None:
+            steps.append((course, after[1], False))
+            continue
+        steps.append((course, after[1], True))
+        if index_of is not None and (index := index_of(logged.item_hash)) is not None:
+            network_click = (index, gap_s, logged.click.event_type)
+            if course[_CLICKS] is None:
+                course[_CLICKS] = [network_click]
+            else:
+                course[_CLICKS].append(network_click)
+    every = list(courses.values())
+    for first in range(0, len(every), MAX_GROUP_USERS):
+        _end(model, popular, every[first : first + MAX_GROUP_USERS], limits.list_length)
+    return _outcomes(clicks, steps)
 
 
-# Plain tuples, which cost a fifth of a named one: there is one for nearly every click.
+# Plain tuples and lists, which cost a fifth of what has names: there is one for nearly every click.
 _Fields = tuple[int, int, int, int, int, bytes, bytes, bytes, int, bytes]  # of a `UserState`
-# What a batch does to one user: the state before it; the state after it, but for what a network says; the clicks that
-# were applied and whose items the model knows.
-_Course = tuple[UserState, _Fields, Sequence[NetworkClick]]
-_End = tuple[UserState, UserState, RankedList]  # of a user: the state before and after the batch, and the list after it
+# What a batch does to one user: the state before it; the state after it, but for what a network says; the place of the
+# last applied click in its record, which a state of before the batch contains with all its clicks; the clicks that were
+# applied and whose items the model knows; and in the end the state and the list after the batch.
+_Course = list[Any]
+_BEFORE, _AFTER, _PLACE, _CLICKS, _END = range(5)
 
 
 def _after(before: _Fields, last_place: int, logged: LoggedClick, keep: int) -> tuple[_Fields, int | None]:
@@ -202,34 +211,33 @@ def _after(before: _Fields, last_place: int, logged: LoggedClick, keep: int) -> 
     return (bundle, sequence, partition, offset, now_ms, hidden, recent, shown, flags, events), gap_s
 
 
-def _ends(model: Model | None, popular: RankedList, courses: Sequence[_Course], k: int) -> list[_End]:
+def _end(model: Model | None, popular: RankedList, courses: Sequence[_Course], k: int) -> None:
     """Let the network follow the users' clicks, and rank each user once."""
     hidden = _hidden_after(model, courses) if model is not None else [b""] * len(courses)
     lists = [popular] * len(courses)
     rows = [row for row, packed in enumerate(hidden) if packed]
     if model is not None and rows:
-        recents = [courses[row][1][6] for row in rows]
+        recents = [courses[row][_AFTER][6] for row in rows]
         _fill(lists, rows, model.rank([hidden[row] for row in rows], recents, k))
     bundle = model.bundle if model is not None else 0
-    ends: list[_End] = []
-    for (before, after, _), packed, ranked in zip(courses, hidden, lists, strict=True):
-        _, sequence, partition, offset, last_click_ms, _, recent, _, _, events = after
+    for course, packed, ranked in zip(courses, hidden, lists, strict=True):
+        _, sequence, partition, offset, last_click_ms, _, recent, _, _, events = course[_AFTER]
         flags, shown = SHOWN_BY_NETWORK if packed else 0, ranked.shown
-        state = UserState(bundle, sequence, partition, offset, last_click_ms, packed, recent, shown, flags, events)
-        ends.append((before, state, ranked))
-    return ends
+        state = _state((bundle, sequence, partition, offset, last_click_ms, packed, recent, shown, flags, events))
+        course[_END] = state, ranked
 
 
 def _hidden_after(model: Model, courses: Sequence[_Course]) -> list[bytes]:
     """Give the users' hidden states under this model after the batch; empty where it knows nothing."""
-    bundle, befores = model.bundle, [before for before, _, _ in courses]
+    bundle, befores = model.bundle, [course[_BEFORE] for course in courses]
     hidden = [before.hidden if before.bundle == bundle else b"" for before in befores]
     # A state of another bundle is rebuilt from the recent clicks before these, which it then takes like any other: the
     # same arithmetic for everyone.
     stale = [row for row, before in enumerate(befores) if before.bundle != bundle and before.sequence]
     _fill(hidden, stale, model.rebuild([recent_clicks(befores[row]) for row in stale]) if stale else [])
-    rows = [row for row, (_, _, clicks) in enumerate(courses) if clicks]
-    _fill(hidden, rows, model.run([hidden[row] for row in rows], [courses[row][2] for row in rows]) if rows else [])
+    rows = [row for row, course in enumerate(courses) if course[_CLICKS]]
+    runs = [courses[row][_CLICKS] for row in rows]
+    _fill(hidden, rows, model.run([hidden[row] for row in rows], runs) if rows else [])
     return hidden
 
 
@@ -238,16 +246,15 @@ def _fill(target: list[T], rows: Sequence[int], values: Sequence[T]) -> None:
         target[row] = value
 
 
-def _outcomes(
-    clicks: Sequence[LoggedClick], steps: Sequence[tuple[int, bool]], ends: Mapping[UserKey, _End]
-) -> list[Outcome]:
+def _outcomes(clicks: Sequence[LoggedClick], steps: Sequence[tuple[_Course, int, bool]]) -> list[Outcome]:
     """Give what became of each click."""
     outcomes: list[Outcome] = []
-    for logged, (sequence, is_applied) in zip(clicks, steps, strict=True):
-        before, state, ranked = ends[logged.user]
-        if is_applied:
-            hit = was_shown(before, logged.item_hash) if before.shown else None
-            outcomes.append(Advanced(sequence, state, ranked, hit, bool(before.flags & SHOWN_BY_NETWORK)))
-        else:
+    for logged, (course, sequence, is_applied) in zip(clicks, steps, strict=True):
+        state, ranked = course[_END]
+        if not is_applied:
             outcomes.append(Skipped(sequence, state, ranked))
+            continue
+        before = course[_BEFORE]
+        hit = was_shown(before, logged.item_hash) if before.shown else None
+        outcomes.append(_advanced((sequence, state, ranked, hit, bool(before.flags & SHOWN_BY_NETWORK))))
     return outcomes

@@ -86,23 +86,24 @@ class CountedUsers:
 
     def counts(self, user: Hashable, item_id: str, timestamp_ms: int) -> bool:
         """Tell whether a click counts; if so, the user's next ones on the item do not until a later hour."""
-        pair, hour = hash((user, item_id)), timestamp_ms // HOUR_MS
-        counted = self._younger.get(pair)
+        pair, hour, younger = hash((user, item_id)), timestamp_ms // HOUR_MS, self._younger
+        counted = younger.get(pair)
         if counted is None:
             counted = self._older.get(pair)
-            if len(self._younger) >= _REMEMBERED_PAIRS:
-                self._older, self._younger = self._younger, {}
+            if len(younger) >= _REMEMBERED_PAIRS:
+                self._older, younger = younger, {}
+                self._younger = younger
             if counted is None:
-                self._younger[pair] = 4 * hour + 1
+                younger[pair] = 4 * hour + 1
                 return True
-            self._younger[pair] = counted  # who goes on clicking stays known
+            younger[pair] = counted  # who goes on clicking stays known
         last_hour, n_hours = divmod(counted, 4)
         if hour <= last_hour:  # nor an earlier one: event times that go to and fro would count for ever
             return False
         n_hours = n_hours + 1 if hour // DAY_HOURS == last_hour // DAY_HOURS else 1
         if n_hours > MAX_HOURS:
             return False
-        self._younger[pair] = 4 * hour + n_hours
+        younger[pair] = 4 * hour + n_hours
         return True
 
 

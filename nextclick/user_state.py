@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from nextclick.clicks import MAX_TIMESTAMP_MS
 from nextclick.errors import CorruptStateError
+from nextclick.quick_tuples import quick
 
 LAYOUT = 1
 LAYOUT_WITH_EVENTS = 2
@@ -81,6 +82,7 @@ class UserState(NamedTuple):
     events: bytes = b""
 
 
+_state = quick(UserState)
 NEW_USER = UserState(0, 0, -1, -1, 0, b"", b"", b"", 0)
 
 
@@ -120,7 +122,7 @@ def decode_state(data: bytes) -> UserState:
     layout, flags, bundle, sequence, partition, offset, last_click_ms, hidden_bytes, n_recent, n_shown = (
         _HEADER.unpack_from(data)
     )
-    if layout not in (LAYOUT, LAYOUT_WITH_EVENTS):
+    if layout != LAYOUT and layout != LAYOUT_WITH_EVENTS:
         raise CorruptStateError(
             f"a user's state has layout {layout}, expected {LAYOUT} or {LAYOUT_WITH_EVENTS}; it was written by a newer "
             "version: upgrade"
@@ -147,18 +149,9 @@ def decode_state(data: bytes) -> UserState:
             f"{hidden_bytes} bytes of hidden, {n_recent} recent of {sequence} clicks, partition {partition}, "
             f"offset {offset} and time {last_click_ms}; {DAMAGE_REMEDY}"
         )
-    return UserState(
-        bundle,
-        sequence,
-        partition,
-        offset,
-        last_click_ms,
-        data[_HEADER.size : hidden_end],
-        data[hidden_end:recent_end],
-        data[recent_end:shown_end],
-        flags,
-        data[shown_end:],
-    )
+    hidden, recent = data[_HEADER.size : hidden_end], data[hidden_end:recent_end]
+    shown, events = data[recent_end:shown_end], data[shown_end:]
+    return _state((bundle, sequence, partition, offset, last_click_ms, hidden, recent, shown, flags, events))
 
 
 def with_recent(recent: bytes, item_hash: int, gap_s: int, event_type: int, keep: int) -> bytes:

@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 
 from nextclick.clicks import FUTURE_TOLERANCE_MS, MAX_ID_BYTES, MAX_VALUE_BYTES, Click, Decoded
+from nextclick.quick_tuples import quick
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.paths import Headers
 from nextclick.schema.times import DATES_FROM, SECONDS_BELOW
 
 Decode = Callable[[bytes | None, bytes | None, Headers, int, int], Decoded]
 
+_click = quick(Click)
 _ANYTHING = str | int | float | None  # a value of another kind makes an exception, which costs more than a look
 
 
@@ -54,7 +56,7 @@ def plain_decoder(schema: ClickSchema, general: Decode) -> Decode:
                 code = codes.get(default if kind is None else kind)
                 is_now = SECONDS_BELOW <= time < DATES_FROM and time <= now_ms + FUTURE_TOLERANCE_MS
                 if code is not None and is_now and key == user.encode() and _fit(user, item):
-                    return (Click(user, item, time, code),)
+                    return (_click((user, item, time, code, 0)),)
         return general(key, value, headers, record_timestamp_ms, now_ms)
 
     return decode

@@ -6,9 +6,10 @@ from collections import Counter
 from nextclick.clicks import FORWARDED_HEADER
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
+from nextclick.schema.placement import is_home
 from nextclick.settings import Settings
 from tests.chaos.eras import Place
-from tests.chaos.evidence import read_topic
+from tests.chaos.evidence import count_partitions, read_topic
 from tests.chaos.report import Report
 from tools.records import headers_of
 from training.service.click_log import ClickLog
@@ -31,13 +32,18 @@ def check_log(report: Report, settings: Settings) -> None:
 
 
 def expected_rows(settings: Settings) -> set[Place]:
-    """Where every click stood first: the copies that a repartition has made are no new ones."""
+    """Where every click stood first: the copies that a repartition has made are no new ones.
+
+    A record counts if its key belongs into its partition, by the number of partitions of now or of the beginning.
+    """
     decode, now_ms = click_decoder(ClickSchema.of(settings)), int(time.time() * 1000)
+    counts = {settings.partitions, count_partitions(settings, settings.clicks_topic)}
     return {
         (message.partition(), message.offset())
         for message in read_topic(settings, settings.clicks_topic)
         if FORWARDED_HEADER not in dict(headers_of(message))
         and isinstance(decode(message.key(), message.value(), None, message.timestamp()[1], now_ms), tuple)
+        and is_home(message.key(), message.partition(), settings.partitioner, counts)
     }
 
 

@@ -84,7 +84,7 @@ class _Log:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._clicks = read_topic(settings, settings.clicks_topic)
-        n_partitions = _count_partitions(settings, settings.clicks_topic)
+        n_partitions = count_partitions(settings, settings.clicks_topic)
         self.eras = Eras.of(settings, n_partitions, read_heads(settings, settings.changelog_topic), self._clicks)
 
     def clicks(self) -> tuple[list[LoggedClick], list[Place]]:
@@ -228,7 +228,7 @@ def _asked_again(ask: Callable[[], Any]) -> Any:
         time.sleep(0.1)
 
 
-def _count_partitions(settings: Settings, topic: str) -> int:
+def count_partitions(settings: Settings, topic: str) -> int:
     consumer = Consumer(consumer_config(settings, "reader"))
     try:
         return len(_asked_again(lambda: consumer.list_topics(topic, ANSWER_S)).topics[topic].partitions)
