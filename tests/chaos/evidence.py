@@ -229,6 +229,7 @@ def _asked_again(ask: Callable[[], Any]) -> Any:
 
 
 def count_partitions(settings: Settings, topic: str) -> int:
+    """How many partitions a topic has now."""
     consumer = Consumer(consumer_config(settings, "reader"))
     try:
         return len(_asked_again(lambda: consumer.list_topics(topic, ANSWER_S)).topics[topic].partitions)
