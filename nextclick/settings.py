@@ -104,6 +104,11 @@ class Settings:
     item_field: str = _setting("item_id", "where the item is")
     time_field: str = _setting("timestamp_ms", "where the event time is (optional there), in any usual form")
     event_field: str = _setting("event_type", "where the event type is (optional there)")
+    list_field: str = _setting(
+        "",
+        "where a record has a list of events, if it holds several: batch, order.items; what one of them lacks is taken "
+        "from the record around it; empty: a record is an event",
+    )
     id_field: str = _setting("", "where the event's own id is: a client's retry is then applied once; empty: nowhere")
     events: str = _setting(
         "", "events that are clicks, each with our type if it has another name: view,add_to_cart:cart; empty: all"

@@ -69,12 +69,14 @@ class ReadChunk:
         states: of their users, as they were before; without those that have none.
         results: by partition, so far with the records that cannot be used.
         n_misplaced: how many of these are in a wrong partition.
+        n_used: how many records can be used.
     """
 
     clicks: list[LoggedClick] = field(default_factory=list)
     states: dict[UserKey, UserState] = field(default_factory=dict)
     results: dict[int, RunResults] = field(default_factory=dict)
     n_misplaced: int = 0
+    n_used: int = 0
 
 
 class ClickAgent:
@@ -172,6 +174,7 @@ class ClickAgent:
                     read.n_misplaced += 1
                     self._pass_over(read, record, misplaced(partitioner, number))
             self._usage.note_used(n_used)
+            read.n_used += n_used
         return read
 
     def _take(
@@ -218,7 +221,7 @@ class ClickAgent:
 
     def _judge_rejects(self, read: ReadChunk) -> PermanentError | None:
         rejected = sum(len(results.rejected) for results in read.results.values())
-        self._seen_records += rejected + len(read.clicks)
+        self._seen_records += rejected + read.n_used
         self._rejected_records += rejected
         if self._seen_records < REJECT_SHARE_RECORDS:
             return None

@@ -130,7 +130,7 @@ class _Worker:
         _log.info("worker started", extra={"fields": fields})
         await self._over.wait()
         stopped = await self._stop(parts, tasks)
-        self._say_usage()
+        self._say_usage(is_last=True)
         http.close()
         explained = self._explained(self._failure) if self._failure is not None else None
         if explained is None:
@@ -167,8 +167,8 @@ class _Worker:
             self._say_usage()
             await asyncio.sleep(REPORT_S)
 
-    def _say_usage(self) -> None:
-        for line in self._usage.lines(now_s()):
+    def _say_usage(self, *, is_last: bool = False) -> None:
+        for line in self._usage.lines(now_s(), is_last=is_last):
             _log.warning(line)
 
     async def _start(self, app: StreamApp) -> None:

@@ -14,6 +14,7 @@ class ClickSchema:
 
     Attributes:
         user, item, time, event: where they are.
+        list: where an object has a list of events; None: it is an event itself.
         id: of the event itself, by which a client's retry is known; None: events have none.
         events: which events are clicks.
         envelope: what stands around an event, see `nextclick.schema.envelopes`.
@@ -26,6 +27,7 @@ class ClickSchema:
     item: FieldPath = field(default_factory=lambda: FieldPath.parse("item_id"))
     time: FieldPath = field(default_factory=lambda: FieldPath.parse("timestamp_ms"))
     event: FieldPath = field(default_factory=lambda: FieldPath.parse("event_type"))
+    list: FieldPath | None = None
     id: FieldPath | None = None
     events: EventMap = field(default_factory=lambda: EventMap.parse(""))
     envelope: str = "none"
@@ -45,6 +47,7 @@ class ClickSchema:
             item=FieldPath.parse(settings.item_field),
             time=FieldPath.parse(settings.time_field),
             event=FieldPath.parse(settings.event_field),
+            list=FieldPath.parse(settings.list_field) if settings.list_field else None,
             id=FieldPath.parse(settings.id_field) if settings.id_field else None,
             events=EventMap.parse(settings.events),
             envelope=settings.envelope,

@@ -1,6 +1,7 @@
 """Turns a record into clicks, and says why when it cannot. Worker, trainer and tools all use this one function."""
 
 import codecs
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from nextclick.clicks import (
     MAX_ID_BYTES,
     MAX_TIMESTAMP_MS,
     MAX_VALUE_BYTES,
+    MIN_TIMESTAMP_MS,
     Click,
     Decoded,
     Ignored,
@@ -22,9 +24,10 @@ from nextclick.hashing import event_hash
 from nextclick.schema.bytes_kind import describe_bytes
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.envelopes import Event, unwrapper
+from nextclick.schema.events import Found, events_of
 from nextclick.schema.ids import read_id
 from nextclick.schema.keys import id_of, read_key
-from nextclick.schema.paths import FieldPath, Headers
+from nextclick.schema.paths import FieldPath, Headers, parsed_text
 from nextclick.schema.plain import Decode, is_plain, plain_decoder
 from nextclick.schema.registry import Registry, Undecodable
 from nextclick.schema.times import read_time_ms, record_time_ms
@@ -66,7 +69,7 @@ def read_document(value: bytes, headers: Headers, registry: Registry | None) -> 
         except Undecodable as error:
             return Rejected(RejectReason.UNDECODABLE, str(error))
     try:
-        return _parse(value.removeprefix(codecs.BOM_UTF8))
+        return parsed_text(_parse(value.removeprefix(codecs.BOM_UTF8)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         is_framed = read_frame(value, headers) is not None
         reason = RejectReason.NEEDS_REGISTRY if is_framed else RejectReason.BAD_JSON
@@ -78,8 +81,8 @@ class _Decoder:
         self._schema = schema
         self._registry = registry
         self._unwrap = unwrapper(schema.envelope)
-        self._is_bare = schema.envelope == "none"
-        self._user_name = schema.user.text.split("|")[0].rpartition(".")[2]
+        self._is_single = schema.envelope == "none" and schema.list is None
+        self._user_names = [each.strip().rpartition(".")[2] for each in schema.user.text.split("|")]
 
     def decode(
         self, key: bytes | None, value: bytes | None, headers: Headers, record_timestamp_ms: int, now_ms: int
@@ -91,48 +94,57 @@ class _Decoder:
         if isinstance(document, Rejected | Ignored):
             return document
         record_ms = record_time_ms(record_timestamp_ms, now_ms)
-        if type(document) is list:
-            return self._array(key, document, headers, record_ms, now_ms)
-        click = self._click(key, document, headers, record_ms, now_ms)
-        return (click,) if type(click) is Click else click  # type: ignore[return-value]
+        if self._is_single and type(document) is dict:  # nearly always
+            click = self._click(key, Event((document,)), headers, (record_ms, now_ms), 0)
+            return (click,) if isinstance(click, Click) else click
+        events = events_of(document, headers, self._unwrap, self._schema.list)
+        return self._clicks(key, events, headers, (record_ms, now_ms))
 
     def _document(self, value: bytes | None, headers: Headers) -> Any:
         """Give a record's parsed value, or why it cannot be parsed."""
+        if not value and self._is_cloudevent(headers):  # all of it is in the headers
+            return {}
         if value is None:
-            if not self._is_bare:
+            if self._schema.envelope != "none":
                 return Ignored(IgnoreReason.DELETE)
             return Rejected(RejectReason.BAD_JSON, "expected a JSON object, found no value")
         return read_document(value, headers, self._registry)
 
-    def _array(self, key: bytes | None, events: list[Any], headers: Headers, record_ms: int, now_ms: int) -> Decoded:
-        """Give the clicks of several events in one record: all of them, or none if one cannot be used."""
+    def _is_cloudevent(self, headers: Headers) -> bool:
+        named = {name.lower() for name, _ in headers or ()}
+        return self._schema.envelope == "cloudevents" and not named.isdisjoint(("ce_specversion", "ce-specversion"))
+
+    def _clicks(self, key: bytes | None, events: Sequence[Found], headers: Headers, times: tuple[int, int]) -> Decoded:
+        """Give the clicks of a record's events: all of them, or none if one cannot be used."""
         clicks: list[Click] = []
-        ignored = None
-        for place, each in enumerate(events, start=1):
-            click = self._click(key, each, headers, record_ms, now_ms)
+        ignored: Ignored | None = None
+        for place, each in enumerate(events):
+            click = self._click(key, each, headers, times, place) if isinstance(each, Event) else each
+            which = f"event {place + 1} of {len(events)}: " if len(events) > 1 else ""
             if isinstance(click, Rejected):
-                return Rejected(click.reason, f"event {place} of {len(events)}: {click.detail}")
+                return Rejected(click.reason, which + click.detail)
             if isinstance(click, Ignored):
                 ignored = click
                 continue
             if clicks and click.user_id != clicks[0].user_id:
-                found = f"expected the events of one user in a record, found another in event {place} of {len(events)}"
+                found = which + "expected the user of the events before in the record, found another"
                 return Rejected(RejectReason.BAD_FIELD, found)
             clicks.append(click)
-        if not events:
-            return Rejected(RejectReason.BAD_FIELD, "expected events, found an empty array")
         return ignored if ignored is not None and not clicks else tuple(clicks)
 
     def _click(
-        self, key: bytes | None, document: Any, headers: Headers, record_ms: int, now_ms: int
+        self, key: bytes | None, event: Event, headers: Headers, times: tuple[int, int], place: int
     ) -> Click | Ignored | Rejected:
-        if self._is_bare and type(document) is dict:  # nearly always
-            documents, envelope_time = (document,), None
-        else:
-            event = self._unwrap(document, headers)
-            if not isinstance(event, Event):
-                return event
-            documents, envelope_time = event  # type: ignore[assignment]
+        """Give an event's click.
+
+        Args:
+            key: of the record.
+            event: the event.
+            headers: of the record.
+            times: the record's own time, and the reader's clock.
+            place: of the event in its record.
+        """
+        documents = event.documents
         schema = self._schema
         kind = _value(schema.event, documents, headers)
         event_type = schema.events.codes.get(kind) if type(kind) is str else None
@@ -149,13 +161,12 @@ class _Decoder:
             return item_id
         if schema.check_key and (wrong := self._wrong_key(key, user_id, headers)) is not None:
             return wrong
-        time = _value(schema.time, documents, headers)
-        timestamp_ms = self._time(time, envelope_time, record_ms, now_ms)
+        timestamp_ms = self._time(_value(schema.time, documents, headers), event.time, *times)
         if isinstance(timestamp_ms, Rejected):
             return timestamp_ms
         if schema.id is None:
             return Click(user_id, item_id, timestamp_ms, event_type)
-        hashed = _event_hash(_value(schema.id, documents, headers))
+        hashed = _event_hash(schema.id, event, headers, place)
         if isinstance(hashed, Rejected):
             return hashed
         return Click(user_id, item_id, timestamp_ms, event_type, hashed)
@@ -195,22 +206,23 @@ class _Decoder:
             ValueError, Undecodable: it names none.
         """
         if self._schema.key_format != "registry":
-            return read_key(self._schema.key_format, key, self._user_name)
+            return read_key(self._schema.key_format, key, self._user_names)
         if self._registry is None:
             raise Undecodable("schema_registry is not set")
-        return id_of(self._registry.decode(key, headers, is_key=True), self._user_name)
+        return id_of(self._registry.decode(key, headers, is_key=True), self._user_names)
 
     def _time(self, time: Any, envelope_time: Any, record_ms: int, now_ms: int) -> int | Rejected:
         try:
-            timestamp_ms = read_time_ms(time)
-            if timestamp_ms is None:
-                timestamp_ms = read_time_ms(envelope_time) or record_ms
+            timestamp_ms = read_time_ms(time) or read_time_ms(envelope_time) or record_ms
         except (ValueError, OverflowError):
             return Rejected(
                 RejectReason.BAD_FIELD,
                 f"expected a time at {self._schema.time.text!r:.60}: seconds, milliseconds, microseconds or "
                 "nanoseconds since 1970, or ISO 8601",
             )
+        if timestamp_ms < MIN_TIMESTAMP_MS and timestamp_ms != record_ms:
+            found = f"expected a time at {self._schema.time.text!r:.60}, found one before 1990"
+            return Rejected(RejectReason.BAD_FIELD, found)
         if timestamp_ms > min(now_ms + FUTURE_TOLERANCE_MS, MAX_TIMESTAMP_MS):
             found = "expected a time at most a day after this machine's clock, found a later one"
             return Rejected(RejectReason.IN_THE_FUTURE, found)
@@ -242,10 +254,14 @@ def _id(value: Any, what: str, path: FieldPath) -> str | Rejected:
     return text
 
 
-def _event_hash(value: Any) -> int | Rejected:
-    if value is None:
+def _event_hash(path: FieldPath, event: Event, headers: Headers, place: int) -> int | Rejected:
+    """Give the hash of an event's id; 0 if it has none. What stands around several events is not the id of one."""
+    own = path.read(event.documents[:1], None)
+    value = own or path.read(event.documents[1:], headers) or (event.id if path.plain == "id" else None)
+    if not value:
         return 0
     try:
-        return event_hash(read_id(value))
+        text = read_id(value)
     except ValueError as error:
         return Rejected(RejectReason.BAD_FIELD, f"expected a text or a whole number as the event's id, found {error}")
+    return event_hash(text if own or not place else f"{place}:{text}")

@@ -38,8 +38,17 @@ def encode_click(
     )
     for path, value in fields:
         _put(path, value, event, headers)
+    if schema.list is not None:
+        event = _around(schema.list, event)
     envelope = wrap(schema.envelope, event, f"{user_id}-{item_id}-{timestamp_ms}", timestamp_ms)
     return EncodedClick(_key(schema, user_id), msgspec.json.encode(envelope), headers)
+
+
+def _around(path: FieldPath, event: dict[str, Any]) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    place = path.alternatives[0]
+    write_at(record, place if isinstance(place, tuple) else (place,), [event])
+    return record
 
 
 def _put(path: FieldPath, value: str | int, event: dict[str, Any], headers: list[tuple[str, bytes]]) -> None:

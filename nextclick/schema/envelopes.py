@@ -1,14 +1,11 @@
 """What stands around an event: CloudEvents, Debezium's change events, Kafka Connect's schema and payload."""
 
 import base64
-import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-import msgspec
-
 from nextclick.clicks import Ignored, IgnoreReason, Rejected, RejectReason
-from nextclick.schema.paths import Headers
+from nextclick.schema.paths import Headers, header_text, parsed_text
 
 EnvelopeName = Literal["none", "cloudevents", "debezium", "connect"]
 ENVELOPES: tuple[str, ...] = get_args(EnvelopeName)
@@ -22,12 +19,14 @@ class Event(NamedTuple):
     """An event as the paths see it.
 
     Attributes:
-        documents: where fields are looked for, one after another: the event, then what its envelope says.
+        documents: where fields are looked for, one after another: the event, then what is around it.
         time: the envelope's, for an event without one of its own.
+        id: the envelope's, which is no id of a user or an item.
     """
 
-    documents: Sequence[Any]
+    documents: tuple[Any, ...]
     time: Any = None
+    id: Any = None
 
 
 Unwrap = Callable[[Any, Headers], Event | Ignored | Rejected]
@@ -39,17 +38,22 @@ def unwrapper(envelope: str) -> Unwrap:
 
 
 def _bare(document: Any, headers: Headers) -> Event | Ignored | Rejected:
-    if not isinstance(document, dict):
-        return _unexpected("a JSON object, or an array of them", document)
     return Event((document,))
 
 
 def _connect(document: Any, headers: Headers) -> Event | Ignored | Rejected:
     if isinstance(document, dict) and "payload" in document and document.keys() <= {"schema", "payload"}:
-        document = document["payload"]
+        document = parsed_text(document["payload"])
         if document is None:
             return _DELETE
-    return _bare(document, headers)
+    return _DELETE if _is_flat_delete(document) else Event((document,))
+
+
+def _is_flat_delete(document: Any) -> bool:
+    """Tell whether a row that a Connect transform took out of Debezium's envelope says that it was deleted."""
+    if not isinstance(document, dict):
+        return False
+    return document.get("__deleted") in (True, "true") or document.get("__op") == "d"
 
 
 def _debezium(document: Any, headers: Headers) -> Event | Ignored | Rejected:
@@ -57,16 +61,20 @@ def _debezium(document: Any, headers: Headers) -> Event | Ignored | Rejected:
     if not isinstance(inner, Event):
         return inner
     (change,) = inner.documents
+    if not isinstance(change, dict):
+        return unexpected("one of Debezium's changes", change)
     operation = change.get("op")
     if operation is None and "after" not in change:
+        if "__deleted" in change or "__op" in change:
+            return inner
         return Rejected(
             RejectReason.MISSING_FIELD, "expected Debezium's fields 'op' and 'after', found neither; correct envelope"
         )
-    row = change.get("after")
+    row = parsed_text(change.get("after"))  # MongoDB's connector writes it as text
     if row is None or (operation is not None and operation not in _ROW_OPERATIONS):
         return _DELETE
     if not isinstance(row, dict):
-        return _unexpected("a row in Debezium's field 'after'", row)
+        return unexpected("a row in Debezium's field 'after'", row)
     source = change.get("source")
     changed = source.get("ts_ms") if isinstance(source, dict) else None
     return Event((row, change), changed or change.get("ts_ms"))
@@ -74,12 +82,12 @@ def _debezium(document: Any, headers: Headers) -> Event | Ignored | Rejected:
 
 def _cloudevent(document: Any, headers: Headers) -> Event | Ignored | Rejected:
     attributes = {
-        name[len(_CE_HEADER) :].lower(): value.decode(errors="replace")
+        name[len(_CE_HEADER) :].lower(): header_text(value)
         for name, value in headers or ()
         if name[: len(_CE_HEADER)].lower() in (_CE_HEADER, "ce-") and value is not None
     }
     if "specversion" in attributes:  # the binary mode: the value is the event itself
-        return Event((document, attributes), attributes.get("time"))
+        return _with_attributes(document, attributes)
     if not isinstance(document, dict) or "specversion" not in document:
         return Rejected(
             RejectReason.MISSING_FIELD,
@@ -88,18 +96,19 @@ def _cloudevent(document: Any, headers: Headers) -> Event | Ignored | Rejected:
     data = document.get("data")
     if isinstance(document.get("data_base64"), str):
         try:
-            data = base64.b64decode(document["data_base64"], validate=True)
-        except binascii.Error:
-            return Rejected(RejectReason.BAD_FIELD, "expected base64 in 'data_base64', found other text")
-    if isinstance(data, str | bytes):
-        try:
-            data = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return Rejected(RejectReason.BAD_JSON, "expected JSON in the CloudEvent's data, found other bytes")
-    return Event((data, document), document.get("time"))
+            data = base64.b64decode(document["data_base64"], validate=True).decode()
+        except ValueError:
+            return Rejected(RejectReason.BAD_FIELD, "expected JSON as base64 in 'data_base64', found other text")
+    return _with_attributes(parsed_text(data), document)
 
 
-def _unexpected(expected: str, document: Any) -> Rejected:
+def _with_attributes(data: Any, attributes: Mapping[str, Any]) -> Event:
+    around = {name: value for name, value in attributes.items() if name not in ("id", "data", "data_base64")}
+    return Event((data if data is not None else {}, around), attributes.get("time"), attributes.get("id"))
+
+
+def unexpected(expected: str, document: Any) -> Rejected:
+    """Give the verdict on something that is of another kind."""
     return Rejected(RejectReason.BAD_FIELD, f"expected {expected}, found {kind_of(document)}")
 
 

@@ -1,6 +1,7 @@
 """How a record's key says whose click it is."""
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -8,13 +9,13 @@ import msgspec
 from nextclick.schema.ids import read_id
 
 
-def read_key(key_format: str, key: bytes, user_name: str) -> str:
+def read_key(key_format: str, key: bytes, user_names: Sequence[str]) -> str:
     """Give the user that a key names.
 
     Args:
         key_format: `text`, `json`, `int`, `long` or `connect`.
         key: the record's.
-        user_name: the last name in the path of the user, for keys that are objects of several fields.
+        user_names: the last names in the paths of the user, for keys that are objects of several fields.
 
     Raises:
         ValueError: it is not of this format; the message says what was expected.
@@ -32,10 +33,10 @@ def read_key(key_format: str, key: bytes, user_name: str) -> str:
                 document = msgspec.json.decode(key)
             except (msgspec.DecodeError, UnicodeError, RecursionError):
                 raise ValueError("expected a key of JSON, found other bytes") from None
-            return id_of(document, user_name, is_connect=key_format == "connect")
+            return id_of(document, user_names, is_connect=key_format == "connect")
 
 
-def id_of(document: Any, user_name: str, *, is_connect: bool = False) -> str:
+def id_of(document: Any, user_names: Sequence[str], *, is_connect: bool = False) -> str:
     """Give the id in a key that is parsed already: the value itself, or an object's only field, or its user's.
 
     Raises:
@@ -45,7 +46,10 @@ def id_of(document: Any, user_name: str, *, is_connect: bool = False) -> str:
         document = document["payload"]
     if isinstance(document, dict):
         values = list(document.values())
-        document = values[0] if len(values) == 1 else document.get(user_name)
+        named = (document[name] for name in user_names if document.get(name) is not None)
+        document = values[0] if len(values) == 1 else next(named, None)
+        if document is None:
+            raise ValueError(f"expected an object with one field, or with {' or '.join(user_names)}; found another")
     return read_id(document)
 
 

@@ -71,18 +71,28 @@ def _alternative(part: str, text: str) -> str | tuple[str, ...]:
 
 
 def _header(headers: Headers, name: str) -> str | None:
+    """Give a header's text; names are compared as HTTP does, whose gateways change their case."""
+    name = name.lower()
     for each, value in headers or ():
-        if each == name and value is not None:
-            return value.decode(errors="replace")
+        if value is not None and each.lower() == name:
+            return header_text(value)
     return None
+
+
+def header_text(value: bytes) -> str:
+    """Give what a header holds; of bytes that are no text their digits, so that two never become the same."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
 
 
 def _find(node: Any, parts: tuple[str, ...]) -> Any:
     """Follow a path; a name may have dots itself, and the longest name that is there is taken first."""
     if not parts:
         return node
-    if isinstance(node, str) and node[:1] in ("{", "["):  # an object that somebody wrote as text
-        node = _parsed(node)
+    if isinstance(node, str):
+        node = parsed_text(node)
     if isinstance(node, Mapping):
         for n_parts in range(len(parts), 0, -1):
             inner = node.get(parts[0] if n_parts == 1 else ".".join(parts[:n_parts]))
@@ -95,11 +105,14 @@ def _find(node: Any, parts: tuple[str, ...]) -> Any:
     return None
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
+def parsed_text(value: Any) -> Any:
+    """Give the object or array that somebody wrote as text; anything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return msgspec.json.decode(value)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return value
+    return value
 
 
 def write_at(document: dict[str, Any], parts: Sequence[str], value: Any) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from nextclick.clicks import FUTURE_TOLERANCE_MS, MAX_ID_BYTES, MAX_VALUE_BYTES, Click, Decoded
+from nextclick.clicks import FUTURE_TOLERANCE_MS, MAX_ID_BYTES, MAX_VALUE_BYTES, MIN_TIMESTAMP_MS, Click, Decoded
 from nextclick.quick_tuples import quick
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.paths import Headers
-from nextclick.schema.times import DATES_FROM, SECONDS_BELOW
+from nextclick.schema.times import DATES_FROM
 
 Decode = Callable[[bytes | None, bytes | None, Headers, int, int], Decoded]
 
@@ -23,7 +23,7 @@ _ANYTHING = str | int | float | None  # a value of another kind makes an excepti
 def is_plain(schema: ClickSchema) -> bool:
     """Tell whether records of a schema can be read in the quick way."""
     paths = (schema.user, schema.item, schema.time, schema.event)
-    is_as_it_stands = schema.envelope == "none" and schema.id is None
+    is_as_it_stands = schema.envelope == "none" and schema.list is None and schema.id is None
     return all(path.plain for path in paths) and is_as_it_stands and schema.check_key and schema.key_format == "text"
 
 
@@ -54,7 +54,7 @@ def plain_decoder(schema: ClickSchema, general: Decode) -> Decode:
             user, item, time, kind = read.user, read.item, read.time, read.kind
             if type(user) is str and type(item) is str and type(time) is int:
                 code = codes.get(default if kind is None else kind)
-                is_now = SECONDS_BELOW <= time < DATES_FROM and time <= now_ms + FUTURE_TOLERANCE_MS
+                is_now = MIN_TIMESTAMP_MS <= time < DATES_FROM and time <= now_ms + FUTURE_TOLERANCE_MS
                 if code is not None and is_now and key == user.encode() and _fit(user, item):
                     return (_click((user, item, time, code, 0)),)
         return general(key, value, headers, record_timestamp_ms, now_ms)

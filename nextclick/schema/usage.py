@@ -10,6 +10,7 @@ from nextclick.clicks import Ignored, IgnoreReason, Rejected, RejectReason
 from nextclick.schema.placement import guess_partitioner
 
 FIRST_RECORDS = 1_000  # when none of so many can be used, something does not fit
+FIRST_IGNORED = 100_000  # where nothing is a mistake: purchases, for example, are rare among events
 EVERY_S = 60.0  # between two lines about the same reason
 MAX_SAMPLE = 200  # keys that a guess looks at
 
@@ -94,15 +95,17 @@ class Usage:
             assert key is not None
             self._misplaced[key] = partition
 
-    def lines(self, now_s: float) -> list[str]:
+    def lines(self, now_s: float, *, is_last: bool = False) -> list[str]:
         """Give the lines that are due: of a reason that is new at once, of one that goes on once a minute.
 
         Args:
             now_s: the time on any clock that does not go back.
+            is_last: whether nobody asks again: everything that was not said yet is due.
         """
         lines = []
         for reason, dropped in self._dropped.items():
-            if not dropped.since or (dropped.said_s is not None and now_s < dropped.said_s + EVERY_S):
+            is_early = dropped.said_s is not None and now_s < dropped.said_s + EVERY_S
+            if not dropped.since or (is_early and not is_last):
                 continue
             of = self.records - dropped.records_before
             lines.append(self._line(reason, dropped, of, is_first=dropped.said_s is None))
@@ -111,9 +114,11 @@ class Usage:
 
     def nothing_fits(self) -> str | None:
         """Say why, while none of the records could be used, and there were many; None otherwise."""
-        if self.used or self.records < FIRST_RECORDS:
+        by_reason = Counter(self.by_reason.copy())  # asked by another thread, while records go on
+        n_rejected = sum(number for reason, number in by_reason.items() if isinstance(reason, RejectReason))
+        if self.used or (n_rejected < FIRST_RECORDS and self.records < FIRST_IGNORED):
             return None
-        reason, number = self.by_reason.most_common(1)[0]
+        reason, number = by_reason.most_common(1)[0]
         detail, partition, offset = self._dropped[reason].example
         return (
             f"none of the first {self.records:,} records of {self.topic} could be used, {number:,} for {reason.value}"

@@ -39,7 +39,8 @@ ENDS_S = 5.0  # for an answer to the question where the partitions end
 RETRY_S = 0.5  # between two questions that no broker answered
 GROUP_CHECK_S = 1.0  # how soon it is noticed that the group does not take this worker
 SLICE_RECORDS = 100  # are taken before their bytes are counted
-MAX_CHUNK_BYTES = 1024**2  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
+FIRST_RECORD_BYTES = 10_000  # expected of a record while none was seen
+MAX_CHUNK_BYTES = 512 * 1024  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
 GATHER_BYTES = 64 * 1024  # with so much at the broker there is nothing to gather: a backlog is fetched at once
 
 
@@ -73,6 +74,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         self._positions: dict[TopicPartition, int] = {}  # where the last fetch ended, or what was sought since
         self._has_traffic = False
         self._n_takes = 0
+        self._record_bytes = FIRST_RECORD_BYTES
         self._cut_short: dict[TopicPartition, int] = {}  # by partition, the last take that left some of it
         self._doubts_topic = False
 
@@ -215,11 +217,14 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         left, left_bytes = self.max_records, MAX_CHUNK_BYTES
         for tp in sorted(partitions, key=lambda tp: self._cut_short.get(tp, 0)):
             while left > 0 and left_bytes > 0:
-                wanted = min(SLICE_RECORDS, left)
+                # By the size of those before: some topics have records of hundreds of clicks.
+                wanted = max(1, min(SLICE_RECORDS, left, left_bytes // self._record_bytes))
                 records = (await consumer.getmany(tp, timeout_ms=0, max_records=wanted)).get(tp, [])
                 left -= len(records)
-                left_bytes -= sum(record.serialized_value_size for record in records)
+                n_bytes = sum(record.serialized_value_size for record in records)
+                left_bytes -= n_bytes
                 if records:
+                    self._record_bytes = max(1, n_bytes // len(records), self._record_bytes // 2)
                     taken.setdefault(tp, []).extend(records)
                 if len(records) < wanted:
                     break

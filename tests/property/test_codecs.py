@@ -7,12 +7,11 @@ import struct
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nextclick.clicks import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Click, Decoded, Ignored, Rejected
+from nextclick.clicks import MAX_ID_BYTES, MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, Click, Decoded, Ignored, Rejected
 from nextclick.errors import CorruptStateError
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.schema.encoder import encode_click
-from nextclick.schema.times import SECONDS_BELOW
 from nextclick.settings import Settings
 from nextclick.updates import (
     AnsweredClick,
@@ -186,7 +185,7 @@ def test_a_reason_never_holds_what_the_user_did(value: dict[str, object]) -> Non
 @given(
     ids,
     ids,
-    st.integers(SECONDS_BELOW, NOW_MS),
+    st.integers(MIN_TIMESTAMP_MS, NOW_MS),
     st.sampled_from(["view", "cart", "purchase", "like", "search", "play"]),
 )
 def test_a_click_is_read_back(user_id: str, item_id: str, timestamp_ms: int, event_type: str) -> None:

@@ -10,6 +10,7 @@ from nextclick.clicks import (
     EVENT_TYPES,
     FUTURE_TOLERANCE_MS,
     MAX_VALUE_BYTES,
+    MIN_TIMESTAMP_MS,
     OTHER_EVENT,
     Click,
     Ignored,
@@ -182,7 +183,7 @@ def test_a_click_may_be_a_day_ahead_of_the_readers_clock(ahead_ms: int, taken: b
 
 def test_a_click_of_long_ago_is_taken() -> None:
     """A replay brings clicks of years ago."""
-    assert isinstance(DECODE(b"u1", _value(timestamp_ms=1), NOW_MS), Click)
+    assert isinstance(DECODE(b"u1", _value(timestamp_ms=MIN_TIMESTAMP_MS), NOW_MS), Click)
 
 
 def test_a_record_without_a_timestamp_is_as_old_as_its_reading() -> None:

@@ -142,3 +142,13 @@ def test_users_who_click_alike_are_all_kept() -> None:
     assert len(bounded(table(user=user))) == 10_000
     assert len(bounded(table(user=["alone"] * 1_000))) == 1_000
     assert len(bounded(table(user=["a"]).slice(0, 0))) == 0
+
+
+def test_the_newest_days_of_a_small_shop_keep_their_times() -> None:
+    """A hundredth of its clicks can be days; none of them is ahead of the others."""
+    day_ms = 86_400_000
+    time_ms = [CLOCK_MS - 300 * day_ms + number * day_ms // 10 for number in range(3_000)]
+
+    rows = in_time_order(table(time_ms=time_ms, partition=[0] * 3_000), CLOCK_MS)
+
+    assert rows["timestamp_ms"].to_pylist() == time_ms

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nextclick.clicks import (
     EVENT_TYPES,
     FUTURE_TOLERANCE_MS,
+    MAX_EVENTS,
     MAX_ID_BYTES,
     OTHER_EVENT,
     Click,
@@ -285,6 +286,153 @@ def test_an_event_is_taken_out_of_its_envelope(settings: str, value: object, hea
     assert (click.user_id, click.item_id, click.timestamp_ms) == ("ann", "lamp", AT_MS)
 
 
+@pytest.mark.parametrize(
+    ("settings", "value", "items"),
+    [
+        ("", json.dumps(CLICK), ["lamp"]),
+        ("envelope=debezium", {"op": "c", "after": json.dumps(CLICK)}, ["lamp"]),
+        ("envelope=debezium", CLICK | {"__deleted": "false"}, ["lamp"]),
+        ("envelope=connect", {"schema": None, "payload": json.dumps(CLICK)}, ["lamp"]),
+        ("envelope=connect", {"schema": {}, "payload": [CLICK, CLICK | {"item_id": "bulb"}]}, ["lamp", "bulb"]),
+        ("envelope=cloudevents", CE | {"data": [CLICK, CLICK]}, ["lamp", "lamp"]),
+        ("envelope=cloudevents", [CE | {"data": CLICK}, CE | {"data": CLICK}], ["lamp", "lamp"]),
+        ("list_field=batch", {"batch": [CLICK, CLICK | {"item_id": "bulb"}]}, ["lamp", "bulb"]),
+        (
+            "list_field=order.items item_field=sku",
+            {"user_id": "ann", "order": {"items": [{"sku": "lamp"}, {"sku": 7}]}},
+            ["lamp", "7"],
+        ),
+    ],
+)
+def test_events_are_found_wherever_a_record_has_them(settings: str, value: object, items: list[str]) -> None:
+    """In text, in arrays inside envelopes, and in lists inside objects, which lend them what they lack."""
+    decoded = decode(value, settings)
+
+    assert isinstance(decoded, tuple), decoded
+    assert [click.item_id for click in decoded] == items
+    assert {click.user_id for click in decoded} == {"ann"}
+
+
+@pytest.mark.parametrize("value", [{"batch": 7}, {"batch": []}, {"batch": ["lamp"]}, {}, {"batch": {}}])
+def test_a_record_without_its_list_is_rejected(value: object) -> None:
+    """It is not taken for an event itself."""
+    assert isinstance(decode(value, "list_field=batch"), Rejected)
+
+
+def test_a_record_of_too_many_events_is_rejected() -> None:
+    """They are applied together, and others would wait."""
+    assert reason(decode([CLICK] * (MAX_EVENTS + 1))) == "too_large"
+    assert len(decode([CLICK] * MAX_EVENTS)) == MAX_EVENTS  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("flag", [{"__deleted": "true"}, {"__deleted": True}, {"__op": "d"}])
+@pytest.mark.parametrize("envelope", ["connect", "debezium"])
+def test_a_flattened_delete_is_ignored(envelope: str, flag: dict[str, object]) -> None:
+    """As Debezium's transforms write it."""
+    assert decode(CLICK | flag, f"envelope={envelope}") == Ignored(IgnoreReason.DELETE)
+
+
+def test_a_cloud_event_can_be_all_headers() -> None:
+    """Without data, the attributes are the event."""
+    headers = [("ce_specversion", b"1.0"), ("ce_subject", b"ann"), ("CE_Item", b"lamp")]
+    settings = "envelope=cloudevents user_field=subject item_field=item"
+
+    assert one(decode(None, settings, headers=headers)).item_id == "lamp"
+    assert one(decode(b"", settings, headers=headers)).item_id == "lamp"
+
+
+def test_the_id_of_an_envelope_is_no_item() -> None:
+    """Each event would be a new one."""
+    assert reason(decode(CE | {"data": {"user_id": "ann"}}, "envelope=cloudevents item_field=id")) == "missing_field"
+
+
+@pytest.mark.parametrize("empty", ["", 0, None])
+@pytest.mark.parametrize("path", ["event_id", "meta.id"])
+def test_an_empty_id_of_an_event_is_none(path: str, empty: object) -> None:
+    """Or all clicks after the first would be taken for its retries."""
+    value = CLICK | {"event_id": empty, "meta": {"id": empty}}
+
+    assert one(decode(value, f"id_field={path}")).event_hash == 0
+
+
+def test_an_id_around_several_events_is_not_that_of_one() -> None:
+    """A retry of the record has the same hashes, and each of its events another one."""
+    headers = [("uuid", b"e-1")]
+    settings = "id_field=id|header:uuid"
+
+    around = decode([CLICK, CLICK, CLICK | {"id": "own"}], settings, headers=headers)
+    again = decode([CLICK, CLICK, CLICK | {"id": "own"}], settings, headers=headers)
+    alone = one(decode(CLICK | {"id": "own"}, settings, headers=headers))
+
+    assert isinstance(around, tuple)
+    assert around == again
+    assert len({click.event_hash for click in around}) == 3
+    assert around[2].event_hash == alone.event_hash
+
+
+def test_header_bytes_that_are_no_text_stay_apart() -> None:
+    """Two users must never become one."""
+    settings = "user_field=header:user check_key=false"
+
+    users = {
+        one(decode({"item_id": "lamp"}, settings, headers=[("user", bytes([255, number]))])).user_id
+        for number in range(3)
+    }
+
+    assert len(users) == 3
+
+
+@pytest.mark.parametrize("time", [12.5, "251124", 1, "1970-01-02T00:00:00Z", "1989-12-31"])
+def test_a_time_decades_ago_is_a_mistake(time: object) -> None:
+    """Seconds since a page was loaded, days since 1970: no click is of that time."""
+    assert reason(decode(CLICK | {"timestamp_ms": time})) == "bad_field"
+    assert one(decode(CLICK | {"timestamp_ms": "1970-01-01T00:00:00Z"})).timestamp_ms == AT_MS - 5
+
+
+ENVELOPE_NAMES = (
+    *("user_id", "item_id", "payload", "schema", "after", "op", "data", "data_base64", "specversion", "id"),
+    *("batch", "__deleted", "source", "ts_ms", "time", "event_type", "timestamp_ms"),
+)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "user_id",
+                        "item_id",
+                        "payload",
+                        "schema",
+                        "after",
+                        "op",
+                        "data",
+                        "data_base64",
+                        "specversion",
+                        "id",
+                    ]
+                    + ["batch", "__deleted", "source", "ts_ms", "time", "event_type", "timestamp_ms"]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    ),
+    st.sampled_from(["none", "cloudevents", "debezium", "connect"]),
+    st.booleans(),
+)
+@example({"specversion": "1.0", "data_base64": "é"}, "cloudevents", False)
+def test_any_document_in_any_envelope_has_a_verdict(document: object, envelope: str, has_list: bool) -> None:
+    """The decoder never raises."""
+    settings = f"envelope={envelope} id_field=id check_key=false" + (" list_field=batch" if has_list else "")
+
+    assert isinstance(decode(document, settings), tuple | Ignored | Rejected)
+
+
 def test_what_the_envelope_says_can_be_used_as_a_field() -> None:
     """In both modes of CloudEvents by the same name."""
     settings = "envelope=cloudevents event_field=type id_field=id"
@@ -380,6 +528,7 @@ def test_of_an_array_the_events_that_are_not_listed_are_left_out() -> None:
         ("key_format=json", 42, b"42"),
         ("key_format=json", "ann", b'{"user_id": "ann", "shop": 7}'),
         ("key_format=json", "ann", b'{"id": "ann"}'),
+        ("key_format=json user_field=userId|user_id", "ann", b'{"user_id": "ann", "shop": 7}'),
         ("key_format=connect", "ann", b'{"schema": {"type": "string"}, "payload": "ann"}'),
         ("key_format=connect", "ann", b'{"schema": {}, "payload": {"id": "ann"}}'),
         ("key_format=int", -7, (-7).to_bytes(4, "big", signed=True)),
@@ -424,6 +573,7 @@ def test_a_key_that_does_not_name_the_user_is_rejected(settings: str, key: bytes
         "envelope=debezium",
         "envelope=connect key_format=connect",
         "key_format=json",
+        "list_field=order.items item_field=sku",
         "events=seen:view,bought:purchase",
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 from nextclick.clicks import Ignored, IgnoreReason, Rejected, RejectReason
 from nextclick.hashing import PARTITIONERS, partition_of
 from nextclick.schema.placement import MIN_SAMPLE, guess_partitioner, is_home
-from nextclick.schema.usage import EVERY_S, FIRST_RECORDS, Usage
+from nextclick.schema.usage import EVERY_S, FIRST_IGNORED, FIRST_RECORDS, Usage
 
 NO_KEY = Rejected(RejectReason.NO_KEY, "expected a key, found none")
 
@@ -67,15 +67,38 @@ def test_when_none_of_the_first_thousand_can_be_used_something_does_not_fit() ->
     usage = Usage("clicks", 4)
     drop(usage, NO_KEY, FIRST_RECORDS - 1)
     before = usage.nothing_fits()
-    drop(usage, Ignored(IgnoreReason.EVENT_TYPE))
+    drop(usage, NO_KEY)
     after = usage.nothing_fits()
     usage.note_used()
 
     assert before is None
     assert after is not None
-    assert "none of the first 1,000 records of clicks could be used, 999 for no_key" in after
+    assert "none of the first 1,000 records of clicks could be used, 1,000 for no_key" in after
     assert "nextclick rekey" in after
     assert usage.nothing_fits() is None
+
+
+def test_events_that_are_not_listed_may_be_many() -> None:
+    """Purchases, for example, are rare; but for ever none of them is a mistake."""
+    usage, ignored = Usage("clicks", 4), Ignored(IgnoreReason.EVENT_TYPE)
+    drop(usage, ignored, FIRST_IGNORED - 1)
+    before = usage.nothing_fits()
+    drop(usage, ignored)
+
+    assert before is None
+    assert "list in events" in str(usage.nothing_fits())
+
+
+def test_at_the_end_everything_is_said() -> None:
+    """Also what came within a minute of the last line."""
+    usage = Usage("clicks", 4)
+    drop(usage, NO_KEY)
+    usage.lines(0.0)
+    drop(usage, NO_KEY, 3_970)
+
+    (line,) = usage.lines(1.0, is_last=True)
+
+    assert line.startswith("3,970 of 3,970 records")
 
 
 @pytest.mark.parametrize("theirs", PARTITIONERS)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from nextclick.clicks import FUTURE_TOLERANCE_MS
-from training.learning.sequences import Ints, now_of
+from training.learning.sequences import NOW_QUANTILE, Ints, now_of
 
 # What one user can weigh in networks, counts, gate and validation: so many clicks, or so many times what users weigh on
 # average, where that is more. Of 241,000 users and sessions of recorded shops none has more clicks than the first.
@@ -22,7 +22,9 @@ _BLOCK_CLICKS = 20  # of a user with more are kept or left out together: what is
 def in_time_order(table: pa.Table, clock_ms: int) -> pa.Table:
     """Sort by time such that a partition's clicks stay in log order, also those that are late in event time.
 
-    A click that is more than a day after all others, or after now, gets the time of the one before it in its partition.
+    A click that is far after all others, or more than a day after now, gets the time of the one before it in its
+    partition. Far is a tenth of the time that the clicks span, and a day at least: the newest hundredth of a small
+    shop's clicks can be days.
 
     Args:
         table: clicks of any partitions.
@@ -31,7 +33,9 @@ def in_time_order(table: pa.Table, clock_ms: int) -> pa.Table:
     timestamp_ms, partition, offset = (
         table[name].to_numpy().astype(np.int64) for name in ("timestamp_ms", "partition", "offset")
     )
-    is_ahead = timestamp_ms > min(now_of(timestamp_ms), clock_ms) + FUTURE_TOLERANCE_MS
+    now_ms = now_of(timestamp_ms)
+    span_ms = now_ms - int(np.quantile(timestamp_ms, 1 - NOW_QUANTILE)) if len(timestamp_ms) else 0
+    is_ahead = timestamp_ms > min(now_ms + span_ms // 10, clock_ms) + FUTURE_TOLERANCE_MS
     rising_ms = np.where(is_ahead, timestamp_ms[~is_ahead].min(initial=clock_ms), timestamp_ms)
     by_offset = np.lexsort((offset, partition))
     for number in np.unique(partition):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from nextclick.user_state import MAX_GAP_S
 
 Ints = npt.NDArray[np.int64]
-_NOW_QUANTILE = 0.99
+NOW_QUANTILE = 0.99
 
 
 class ClickColumns(NamedTuple):
@@ -41,7 +41,7 @@ def now_of(timestamp_ms: Ints) -> int:
     """Give the time until which there are clicks: a high quantile, for one wrong clock must not be everyone's now."""
     if not len(timestamp_ms):
         return 0
-    place = int(_NOW_QUANTILE * (len(timestamp_ms) - 1))
+    place = int(NOW_QUANTILE * (len(timestamp_ms) - 1))
     return int(np.partition(timestamp_ms, place)[place])
 
 

@@ -150,7 +150,8 @@ def _can_be_parent(champion: Champion, clicks: ClickColumns, n_train: int, setti
     # A bundle of unknown origin counts as fully trained.
     n_seen = champion.manifest.metrics.get(_CLICKS_METRIC, float(n_train))
     n_known = sum(item_id in champion.vocabulary.index_of for item_id in clicks.item_ids)
-    return fits and n_seen > _MIN_PARENT_SHARE * n_train and n_known > _MIN_KNOWN_SHARE * len(clicks.item_ids)
+    n_items = min(len(clicks.item_ids), settings.max_items or len(clicks.item_ids))
+    return fits and n_seen > _MIN_PARENT_SHARE * n_train and n_known > _MIN_KNOWN_SHARE * n_items
 
 
 def _vocabulary(clicks: ClickColumns, n_train: int, parent: Champion | None, settings: Settings) -> Vocabulary:

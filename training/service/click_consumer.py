@@ -155,6 +155,7 @@ class ClickConsumer:
         self._read_on(positions)
 
     def _read_on(self, positions: Mapping[int, int]) -> None:
+        self._held.clear()  # it comes again
         topic = self._settings.clicks_topic
         self._consumer.poll(0)  # what the client had to say of a time that is over
         self._next = dict(positions)

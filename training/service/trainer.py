@@ -100,6 +100,7 @@ class Trainer:
         """
         end_s = time.monotonic() + _STOP_PATIENCE_S
         self._stop.set()
+        self._say_usage(is_last=True)
         ended = self._rounds.stop(_STOP_PATIENCE_S)
         if ended is not None and ended.result is Result.STOPPED:
             _log.info("the training has not ended: %s", ended.reason)
@@ -250,7 +251,10 @@ class Trainer:
                 self._usage.note_used(bool(record.clicks))
             else:
                 self._note_dropped(record, record.clicks)
-        for line in self._usage.lines(self._last_turn_s):
+        self._say_usage()
+
+    def _say_usage(self, *, is_last: bool = False) -> None:
+        for line in self._usage.lines(time.monotonic(), is_last=is_last):
             _log.warning(line)
 
     def _note_dropped(self, record: ReadRecord, why: Rejected | Ignored) -> None:
