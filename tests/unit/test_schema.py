@@ -401,21 +401,7 @@ ENVELOPE_NAMES = (
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(
-                    [
-                        "user_id",
-                        "item_id",
-                        "payload",
-                        "schema",
-                        "after",
-                        "op",
-                        "data",
-                        "data_base64",
-                        "specversion",
-                        "id",
-                    ]
-                    + ["batch", "__deleted", "source", "ts_ms", "time", "event_type", "timestamp_ms"]
-                ),
+                st.sampled_from(ENVELOPE_NAMES),
                 inner,
                 max_size=4,
             )
