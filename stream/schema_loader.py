@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nextclick.errors import TemporaryError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # its client is an extra
     from tools.schema_registry.decoder import RegistryDecoder
 
 RETRY_S = 2.0
+AT_ONCE = 20  # schemas, one question after the other
 SAY_EVERY_S = 10.0
 PATIENCE = 0.5  # of `stall_s`: then the worker ends with what the registry said, not with what it looks like
 _log = logging.getLogger(__name__)
@@ -37,16 +39,26 @@ class SchemaLoader:
             PermanentError: it refuses us.
         """
         records = ((each.key, each.value, each.headers) for run in chunk.runs.values() for each in run.records)
-        missing = self._registry.missing_schemas_of(records, with_keys=self._with_keys)
-        end_s = time.monotonic() + self._patience_s
+        missing = sorted(self._registry.missing_schemas_of(records, with_keys=self._with_keys), key=str)
+        n_all, end_s = len(missing), time.monotonic() + self._patience_s
         while missing and chunk.assignment.serves:
+            ask = partial(self._registry.load, missing[:AT_ONCE])
             try:
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._registry.load, missing)
-                return
+                await asyncio.get_running_loop().run_in_executor(self._thread, ask)
+                del missing[:AT_ONCE]
+                problem = TemporaryError(
+                    f"the schema registry has given {n_all - len(missing)} of {n_all} schemas so far"
+                )
             except TemporaryError as error:
-                if time.monotonic() > end_s:
-                    raise
-                if time.monotonic() > self._said_s + SAY_EVERY_S:
-                    self._said_s = time.monotonic()
-                    _log.warning("waiting, no click is lost: %s", error)
-            await asyncio.sleep(RETRY_S)
+                problem = error
+                await asyncio.sleep(RETRY_S)
+            if missing:
+                self._say_or_raise(problem, end_s)
+
+    def _say_or_raise(self, problem: TemporaryError, end_s: float) -> None:
+        now_s = time.monotonic()
+        if now_s > end_s:
+            raise problem
+        if now_s > self._said_s + SAY_EVERY_S:
+            self._said_s = now_s
+            _log.warning("waiting, no click is lost: %s", problem)
