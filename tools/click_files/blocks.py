@@ -31,13 +31,15 @@ def block_parses(path: Path, read: Callable[[Block], Rows]) -> Iterator[Parse]:
 
 
 def blocks(name: str, stream: BinaryIO) -> Iterator[Block]:
-    """Cut a file into blocks at the ends of lines. A carriage return alone ends a line where a file has no others."""
-    rest, line, old_ends = b"", 1, None
+    """Cut a file into blocks at the ends of lines. A carriage return alone ends a line where it ends the first one."""
+    rest, line, old_ends = b"", 1, False
     while more := stream.read(_BLOCK_BYTES):
-        if old_ends is None:
-            old_ends = b"\r" in more and b"\n" not in more
+        while more.endswith(b"\r") and (next_bytes := stream.read(1)):  # both letters of an end in one block
+            more += next_bytes
+        if line == 1 and not rest.strip():
+            old_ends = _has_old_ends(more)
         if old_ends:
-            more = more.replace(b"\r", b"\n")
+            more = more.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         end = _end_of_lines(rest, more)
         if not end:
             rest += more
@@ -53,6 +55,12 @@ def blocks(name: str, stream: BinaryIO) -> Iterator[Block]:
         line += content.count(b"\n")
     if rest:
         yield Block(content=rest if rest.endswith(b"\n") else rest + b"\n", first_line=line)
+
+
+def _has_old_ends(start: bytes) -> bool:
+    """Say whether the first line that is not empty has a carriage return inside it: then lines after it do, too."""
+    line, _, _ = start.lstrip().partition(b"\n")
+    return b"\r" in line.removesuffix(b"\r")
 
 
 def _end_of_lines(rest: bytes, more: bytes) -> int:
