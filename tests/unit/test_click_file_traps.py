@@ -29,6 +29,38 @@ def test_ends_of_lines_may_be_mixed(tmp_path: Path, content: str) -> None:
     assert _rows(clicks) == [("ann", "lamp", T1), ("bob", "desk", T2)]
 
 
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("user_id,session_id,item_id,time,event_type", "ann,s1,lamp,1764000000,cart"),
+        ("user_id,movie_id,timestamp,event_type", "ann,lamp,1764000000,cart"),
+        ("user_id,parent_asin,timestamp,asin,action", "ann,x,1764000000,lamp,cart"),
+        ("customer_id,article_id,t_dat,timestamp,event", "ann,lamp,2025-11-24,1764000000,cart"),
+        ("user_id:token\titem_id:token\ttimestamp:float\tbehavior:token", "ann\tlamp\t1764000000\tcart"),
+    ],
+)
+def test_a_shops_own_file_keeps_its_users_and_event_types(tmp_path: Path, header: str, line: str) -> None:
+    """It is not taken for a data set that has the same names and ignores the others."""
+    clicks, _ = _read(_file(tmp_path, f"{header}\n{line}\n"))
+
+    assert (_rows(clicks), _events(clicks)) == ([("ann", "lamp", T1)], ["cart"])
+
+
+def test_a_session_rec_file_with_users_is_read_by_user(tmp_path: Path) -> None:
+    """Who has users does not mean sessions."""
+    clicks, _ = _read(_file(tmp_path, "UserId\tSessionId\tItemId\tTime\nann\ts1\tlamp\t1764000000\n"))
+
+    assert _rows(clicks) == [("ann", "lamp", T1)]
+
+
+@pytest.mark.parametrize("header", ["SessionId\tItemId\tTime", "session_id:token\titem_id:token\ttimestamp:float"])
+def test_quotes_of_data_sets_are_no_part_of_ids(tmp_path: Path, header: str) -> None:
+    """Programs that write all text in quotes write these, too."""
+    clicks, _ = _read(_file(tmp_path, f'{header}\n"s1"\t"lamp"\t1764000000\n'))
+
+    assert _rows(clicks) == [("s1", "lamp", T1)]
+
+
 def _file(folder: Path, content: str, name: str = "clicks.csv") -> Path:
     path = folder / name
     path.write_text(content, encoding="utf-8", newline="")

@@ -62,7 +62,7 @@ REES46 = (
 )
 TAOBAO = "1,2268318,2520377,pv,1511544070\n1,2333346,2520771,fav,1511561733\n1,2576651,149192,buy,1511572885\n"
 RECBOLE = (
-    'user_id:token\titem_id:token\trating:float\ttimestamp:float\n196\t"242\t3\t881250949\n186\t302\t3\t891717742\n'
+    'user_id:token\titem_id:token\trating:float\ttimestamp:float\n196\t"242"\t3\t881250949\n186\t302\t3\t891717742\n'
 )
 SESSION_REC = "SessionId\tTime\tItemId\n1\t1462752000.5\t7\n1\t1462752060.25\t8\n"
 AMAZON_2014 = "A2SUAM1J3GNN3B,0000013714,5.0,1378425600\nAMMNGUJK4HQJ5,0000013715,4.0,1378425601\n"
@@ -174,7 +174,7 @@ DATA_SETS = {
     "recbole": (
         "recbole",
         RECBOLE,
-        [("196", '"242', 881_250_949_000, "view"), ("186", "302", 891_717_742_000, "view")],
+        [("196", "242", 881_250_949_000, "view"), ("186", "302", 891_717_742_000, "view")],
     ),
     "session-rec": (
         "session-rec",

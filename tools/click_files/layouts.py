@@ -28,6 +28,7 @@ class Layout:
     """
 
     header: frozenset[str] = frozenset()  # names that tell the format; empty: a file without a header
+    absent: frozenset[str] = frozenset()  # names that tell that it is another's
     first_line: re.Pattern[str] | None = None  # of a file without a header: matches no other format's
     separator: str = ","  # of a file without a header
     columns: tuple[str, ...] = ()  # of a file without a header
@@ -67,6 +68,7 @@ def _ratings(first_line: str, separator: str, columns: str, *, has_quotes: bool 
     )
 
 
+_EVENT_NAMES = _names(*USUAL_EVENT.split("|"))
 _SHOP_EVENTS = {"view": "view", "addtocart": "cart", "transaction": "purchase"}
 _REES46_EVENTS = {"view": "view", "cart": "cart", "purchase": "purchase"}
 _TAOBAO_EVENTS = {"pv": "view", "cart": "cart", "fav": "like", "buy": "purchase"}
@@ -147,16 +149,17 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
             item="item_id",
             time="timestamp",
             time_is_optional=True,
-            has_quotes=False,
+            event=USUAL_EVENT,
+            event_is_optional=True,
         ),
     ),
     "session-rec": (
         Layout(
             header=_names("SessionId", "ItemId", "Time"),
+            absent=_names(*USUAL_USER.split("|")) - _names("SessionId", "session"),
             user="SessionId",
             item="ItemId",
             time="Time",
-            has_quotes=False,
         ),
     ),
     "amazon": (
@@ -251,9 +254,15 @@ def layout_of_names(names: Sequence[str]) -> str:
         return "recbole"
     plain = frozenset(map(plain_name, names))
     for file_format, layouts in LAYOUTS.items():
-        if any(layout.header and layout.header <= plain for layout in layouts if file_format != "recbole"):
+        if file_format != "recbole" and any(_is_like(layout, plain) for layout in layouts):
             return file_format
     return CSV
+
+
+def _is_like(layout: Layout, names: frozenset[str]) -> bool:
+    """Say whether a header is the format's: a shop's own file may have its names, and event types that it ignores."""
+    ignored = frozenset() if layout.event else _EVENT_NAMES
+    return bool(layout.header) and layout.header <= names and not names & (ignored | layout.absent)
 
 
 def layout_of_line(line: str) -> tuple[str, Layout] | None:
