@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from nextclick.errors import PermanentError
 from tools.click_files.choices import AUTO, Choices
 from tools.click_files.read import read_clicks
 from tools.click_files.recognise import recognise
@@ -59,6 +60,55 @@ def test_quotes_of_data_sets_are_no_part_of_ids(tmp_path: Path, header: str) -> 
     clicks, _ = _read(_file(tmp_path, f'{header}\n"s1"\t"lamp"\t1764000000\n'))
 
     assert _rows(clicks) == [("s1", "lamp", T1)]
+
+
+@pytest.mark.parametrize(
+    ("content", "choices", "users"),
+    [
+        ('user_id::item_id::timestamp\n"a::b"::lamp::1764000000\nbob::desk::1764000060\n', USUAL, ["a::b", "bob"]),
+        ('user_id, item_id, timestamp\n"a, b", "lamp", 1764000000\nbob, desk, 1764000060\n', USUAL, ["a, b", "bob"]),
+        ('"user_id", "item_id", "timestamp"\nann, lamp, 1764000000\nbob,desk,1764000060\n', USUAL, ["ann", "bob"]),
+        (
+            "ann, lamp, 1764000000\nbob, desk, 1764000060\n",
+            Choices(has_header=False, user="1", item="2", time="3"),
+            ["ann", "bob"],
+        ),
+    ],
+)
+def test_separators_inside_quotes_stay_and_spaces_behind_others_go(
+    tmp_path: Path, content: str, choices: Choices, users: list[str]
+) -> None:
+    """A separator of several letters is one only outside quotes; a space behind each is no part of an id."""
+    clicks, _ = _read(_file(tmp_path, content), choices)
+
+    assert _rows(clicks) == [(users[0], "lamp", T1), (users[1], "desk", T2)]
+
+
+def test_a_space_in_quotes_is_part_of_an_id(tmp_path: Path) -> None:
+    """Only what stands between a separator and a value goes."""
+    clicks, _ = _read(_file(tmp_path, 'user_id, item_id\nann, " lamp"\n'))
+
+    assert _rows(clicks) == [("ann", " lamp", None)]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "user_id,item_id\n",
+        "\ufeffuser_id,item_id\r\n",
+        '"user_id","item_id"\n',
+        "item_id,user_id\n",
+        "user_id,item_id,\n",
+    ],
+)
+def test_a_header_that_comes_again_is_no_click_however_it_is_written(tmp_path: Path, again: str) -> None:
+    """Two exports of one shop need not have the same ends of lines, marks, quotes or order."""
+    path = _file(tmp_path, f"user_id,item_id\nann,lamp\n{again}user_id,desk\n")
+
+    with pytest.raises(PermanentError, match="line 3: expected a click, found the names of the columns again"):
+        _read(path)
+    clicks, _ = _read(path, Choices(skip_bad=True))
+    assert _rows(clicks) == [("ann", "lamp", None), ("user_id", "desk", None)]
 
 
 def _file(folder: Path, content: str, name: str = "clicks.csv") -> Path:

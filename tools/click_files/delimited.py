@@ -6,20 +6,21 @@ line with another number of values, a quote that does not end, an empty line, by
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from nextclick.errors import PermanentError
 from tools.click_files.blocks import Block, blocks
 from tools.click_files.choices import ClickFile
 from tools.click_files.columns import Columns, Places, find_columns
-from tools.click_files.heads import JOINT, Head, read_head
+from tools.click_files.heads import Head, read_head
 from tools.click_files.layouts import CSV
-from tools.click_files.lines import LineFormat, read_lines
+from tools.click_files.lines import JOINT, LineFormat, read_lines
 from tools.click_files.rows import CODED, TEXT, BadLine, Parse, Reading, Rows, first_filled
 from tools.click_files.sources import open_text
 
@@ -32,7 +33,6 @@ class Table:
     """How the lines of a file are read."""
 
     format: LineFormat
-    separator: str  # in the file; the format's stands for it where it has several letters
     columns: Columns
 
 
@@ -54,6 +54,7 @@ def read_delimited(file: ClickFile, mark: Mapping[str, str]) -> Reading:
         place="line",
         found=columns.described(head.names),
         has_events=bool(columns.event),
+        header=head.names if head.has_header else (),
         parses=_parses(file, head, _table(head, columns)),
     )
 
@@ -62,46 +63,36 @@ def _parses(file: ClickFile, head: Head, table: Table) -> Iterator[Parse]:
     with open_text(file.path) as stream:
         has_header = head.has_header
         for block in blocks(file.path.name, stream):
-            if has_header:
-                header, block = _without_header(block)
-                table = replace(table, format=replace(table.format, header=_with_one_letter(header, table)))
-                has_header = False
-            yield partial(_parse, block, table)
+            yield partial(_parse, _without_header(block) if has_header else block, table)
+            has_header = False
 
 
 def _table(head: Head, columns: Columns) -> Table:
-    separator = head.separator if len(head.separator.encode()) == 1 else JOINT  # Arrow takes one byte
     line_format = LineFormat(
-        separator=separator, n_columns=len(head.names), needed=columns.all(), has_quotes=head.has_quotes
+        separator=head.separator,
+        n_columns=len(head.names),
+        needed=columns.all(),
+        has_quotes=head.has_quotes,
+        has_spaces=head.has_spaces,
     )
-    return Table(format=line_format, separator=head.separator, columns=columns)
+    return Table(format=line_format, columns=columns)
 
 
-def _without_header(block: Block) -> tuple[bytes, Block]:
+def _without_header(block: Block) -> Block:
     """Take the header off, and the empty lines before it."""
     content, n_lines, line = block.content, 0, b""
-    while content:
+    while content and not line.strip():
         line, _, content = content.partition(b"\n")
         n_lines += 1
-        if line.strip():
-            break
-    return line, Block(content=content, first_line=block.first_line + n_lines)
-
-
-def _with_one_letter(content: bytes, table: Table) -> bytes:
-    """Put one letter in place of a separator of several."""
-    if table.separator == table.format.separator:
-        return content
-    return content.replace(table.separator.encode(), JOINT.encode())
+    return Block(content=content, first_line=block.first_line + n_lines)
 
 
 def _parse(block: Block, table: Table) -> Rows:
-    content = _with_one_letter(block.content, table)
-    cells = _by_arrow(content, table)
+    cells = _by_arrow(block.content, table)
     bad: tuple[BadLine, ...] = ()
     n_inside = 0
     if cells is None:
-        lines, cells, bad, n_inside = read_lines(content, block.first_line, table.format)
+        lines, cells, bad, n_inside = read_lines(block.content, block.first_line, table.format)
     else:
         n_rows = len(next(iter(cells.values())))
         lines = np.arange(block.first_line, block.first_line + n_rows)
@@ -128,9 +119,11 @@ def _by_arrow(content: bytes, table: Table) -> dict[int, pa.Array] | None:
     """Give the needed columns of a block; None when its rows are not surely its lines."""
     line_format = table.format
     has_quotes = line_format.has_quotes and b'"' in content
-    if not content or (has_quotes and not _quotes_are_plain(content, line_format.separator)):
-        return None
-    if line_format.header and line_format.header in content:  # as where files were put one behind the other
+    separator = line_format.separator
+    if len(separator.encode()) > 1 and not has_quotes:  # else one could be inside a quoted value
+        content, separator = content.replace(separator.encode(), JOINT.encode()), JOINT
+    is_plain = not has_quotes or (len(separator.encode()) == 1 and not line_format.has_spaces)
+    if not content or not is_plain or (has_quotes and not _quotes_are_plain(content, separator)):
         return None
     if b"\r" in content and content.count(b"\r") != content.count(b"\r\n"):
         return None
@@ -141,7 +134,7 @@ def _by_arrow(content: bytes, table: Table) -> dict[int, pa.Array] | None:
             pa.BufferReader(content),
             read_options=arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(content) + 1),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=line_format.separator, quote_char='"' if has_quotes else False, newlines_in_values=False
+                delimiter=separator, quote_char='"' if has_quotes else False, newlines_in_values=False
             ),
             convert_options=arrow_csv.ConvertOptions(
                 include_columns=[str(place) for place in line_format.needed],
@@ -152,7 +145,13 @@ def _by_arrow(content: bytes, table: Table) -> dict[int, pa.Array] | None:
         return None
     if parsed.num_rows != content.count(b"\n"):
         return None
-    return {place: parsed[str(place)].combine_chunks() for place in line_format.needed}
+    cells = {place: parsed[str(place)].combine_chunks() for place in line_format.needed}
+    return {place: _without_spaces(values) for place, values in cells.items()} if line_format.has_spaces else cells
+
+
+def _without_spaces(values: pa.Array) -> pa.Array:
+    """Take off the spaces that values begin with."""
+    return pc.utf8_ltrim(values.cast(TEXT), " ")
 
 
 def _quotes_are_plain(content: bytes, separator: str) -> bool:

@@ -10,9 +10,9 @@ from nextclick.errors import PermanentError
 from tools.click_files.choices import AUTO, Choices
 from tools.click_files.columns import find_columns
 from tools.click_files.layouts import CSV, LAYOUTS, Layout, layout_of_line, layout_of_names
+from tools.click_files.lines import JOINT
 from tools.click_files.sources import open_text
 
-JOINT = "\x1f"  # stands for a separator of several letters: the parser takes only one
 _BEGINNING_BYTES = 64 * 1024  # a session in JSON can be long; its beginning tells the format
 _SEPARATORS = (",", "\t", ";", "|", "::", "\x01", "^", " ")
 _SHOWN = 60  # characters of a first line in a message
@@ -30,6 +30,7 @@ class Head:
     names: tuple[str, ...]  # of the columns; numbers from 1 on where there is no header
     has_header: bool
     has_quotes: bool
+    has_spaces: bool = False  # a space stands behind each separator; it is no part of the value
 
 
 def first_lines(path: Path) -> list[str]:
@@ -95,7 +96,7 @@ def _numbered(path: Path, lines: list[str], choices: Choices) -> Head:
             f"{path.name}: a file without a header has numbers for names, from 1 to {len(names)}; give --user, --item "
             "and, where there are times, --time, for example --user 1 --item 2 --time 3"
         )
-    return _head(CSV, LAYOUTS[CSV][0], separator, names, choices, has_header=False)
+    return _head((CSV, LAYOUTS[CSV][0]), separator, names, lines, choices, has_header=False)
 
 
 def _of_known_line(line: str, file_format: str) -> Head | None:
@@ -131,22 +132,37 @@ def _with_header(lines: list[str], file_format: str, choices: Choices) -> Iterat
             continue
         found = layout_of_names(names) if file_format == AUTO else file_format
         layouts = [layout for layout in LAYOUTS[found] if not layout.columns] or [LAYOUTS[found][0]]
-        spaced = f"{separator} "
-        is_spaced = all(line.count(spaced) == line.count(separator) for line in lines) and separator != " "
-        yield _head(found, layouts[0], spaced if is_spaced else separator, names, choices, has_header=True)
+        yield _head((found, layouts[0]), separator, names, lines, choices, has_header=True)
 
 
 def _head(
-    file_format: str, layout: Layout, separator: str, names: Sequence[str], choices: Choices, *, has_header: bool
+    kind: tuple[str, Layout],
+    separator: str,
+    names: Sequence[str],
+    lines: list[str],
+    choices: Choices,
+    *,
+    has_header: bool,
 ) -> Head:
+    file_format, layout = kind
+    has_quotes = layout.has_quotes and choices.has_quotes
     return Head(
         file_format=file_format,
         layout=layout,
         separator=separator,
         names=tuple(name.strip() for name in names),
         has_header=has_header,
-        has_quotes=layout.has_quotes and choices.has_quotes,
+        has_quotes=has_quotes,
+        has_spaces=any(_has_spaces(line, separator, has_quotes) for line in lines),
     )
+
+
+def _has_spaces(line: str, separator: str, has_quotes: bool) -> bool:
+    """Say whether a space stands behind each separator that is not in quotes."""
+    if has_quotes:
+        line = re.sub(r'"[^"]*"', '""', line)
+    values = line.split(separator)[1:]
+    return bool(values) and all(value.startswith(" ") for value in values)
 
 
 def _rank(head: Head, choices: Choices) -> tuple[bool, bool, int]:
@@ -162,7 +178,7 @@ def _cells(line: str, separator: str, has_quotes: bool) -> Sequence[str]:
     if not has_quotes or '"' not in line:
         return line.split(separator)
     try:
-        (cells,) = csv.reader([line.replace(separator, JOINT)], delimiter=JOINT, strict=True)
+        (cells,) = csv.reader([line.replace(separator, JOINT)], delimiter=JOINT, strict=True, skipinitialspace=True)
     except csv.Error:
         return line.split(separator)
     return [cell.replace(JOINT, separator) for cell in cells]

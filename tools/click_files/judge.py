@@ -95,6 +95,7 @@ class Rules:
 
     where: tuple[str, ...] = ()  # the values that it must have
     marks: tuple[str, ...] = ()  # the values by which it is marked
+    header: tuple[str, ...] = ()  # the names of the columns: a row of them is no click
     events: EventRule = field(default_factory=EventRule)
     now_ms: int
 
@@ -126,6 +127,9 @@ class Judged:
 def judge(rows: Rows, rules: Rules) -> Judged:
     """Judge rows: first whether they are wanted, then whether they can be read, then whether a worker takes them."""
     verdict = _Verdict(rows)
+    if rules.header:
+        is_header = _is_in(rows.user, rules.header) & _is_in(rows.item, rules.header)
+        verdict.refuse(is_header, lambda _: "expected a click, found the names of the columns again")
     for column, value in zip(rows.conditions, rules.where, strict=True):
         verdict.filter("--where", _equals(column, value))
     event = None if rows.event is None else _event(verdict, rows.event, rules.events)
@@ -198,6 +202,12 @@ class _Verdict:
 def _equals(column: pa.Array, value: str) -> Flags:
     flags: Flags = pc.equal(text_of(column), value).to_numpy(zero_copy_only=False)
     return flags
+
+
+def _is_in(column: pa.Array, names: tuple[str, ...]) -> Flags:
+    """Say which values are one of the names, also behind a byte order mark: files are put one behind the other."""
+    encoded = _encoded(column)
+    return _flags(pc.is_in(encoded.values, pa.array([*names, *(f"\ufeff{name}" for name in names)], TEXT)), encoded)
 
 
 def _encoded(column: pa.Array) -> Encoded:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tools.click_files.rows import TEXT, BadLine, Ints
 
+JOINT = "\x1f"  # stands for a separator of several letters: parsers take only one
 MOST_LINES = 100  # of a quoted value
 _NO_QUOTES = "correct the line, or give --no-quotes if quotes are letters like others in this file"
 
@@ -20,11 +21,11 @@ _NO_QUOTES = "correct the line, or give --no-quotes if quotes are letters like o
 class LineFormat:
     """What a line must be."""
 
-    separator: str  # one letter
+    separator: str
     n_columns: int
     needed: list[int]  # the columns that are read
     has_quotes: bool
-    header: bytes = b""  # the line that names the columns; it is no row where it comes again
+    has_spaces: bool  # a space stands behind each separator; it is no part of the value
 
 
 @dataclass(slots=True)
@@ -83,7 +84,6 @@ def read_lines(
         inside quoted values. Empty lines are none of these.
     """
     found = _Found(line_format)
-    header = line_format.header.decode(errors="surrogateescape").removesuffix("\r") or None
     lines = content.decode(errors="surrogateescape").split("\n")
     del lines[-1]  # what is behind the last new line
     place = 0
@@ -92,23 +92,25 @@ def read_lines(
         place += 1
         if not line.strip():
             continue
-        if line == header:
-            found.bad.append(BadLine(number, "expected a click, found the names of the columns again"))
-            continue
         if not line_format.has_quotes or '"' not in line:
-            found.take(number, line.split(line_format.separator))
+            values = line.split(line_format.separator)
+            found.take(number, [value.lstrip(" ") for value in values] if line_format.has_spaces else values)
             continue
-        cells, n_more = _with_quotes(lines[place - 1 : place + MOST_LINES], line_format.separator)
+        cells, n_more = _with_quotes(lines[place - 1 : place + MOST_LINES], line_format)
         if found.take(number, cells):  # else the lines behind it are read by themselves
             found.n_inside += sum(bool(inside.strip()) for inside in lines[place : place + n_more])
             place += n_more
     return np.array(found.lines, dtype=np.int64), found.columns(), tuple(found.bad), found.n_inside
 
 
-def _with_quotes(lines: list[str], separator: str) -> tuple[list[str] | None, int]:
+def _with_quotes(lines: list[str], line_format: LineFormat) -> tuple[list[str] | None, int]:
     """Give the values that begin in the first line, and how many more lines they take; None if a quote is wrong."""
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
+    separator = line_format.separator
+    joint = separator if len(separator) == 1 else JOINT
+    rows = (f"{line.replace(separator, joint)}\n" for line in lines)
+    reader = csv.reader(rows, delimiter=joint, strict=True, skipinitialspace=line_format.has_spaces)
     try:
-        return next(reader), reader.line_num - 1
+        values = next(reader)
     except csv.Error:
         return None, 0
+    return [value.replace(joint, separator) for value in values], reader.line_num - 1

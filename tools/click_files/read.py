@@ -49,6 +49,7 @@ def read_clicks(file: ClickFile, mark: Mapping[str, str] | None = None, say: Say
     rules = Rules(
         where=tuple(choices.where.values()),
         marks=tuple(mark.values()),
+        header=reading.header,
         events=_event_rule(file, reading),
         now_ms=int(time.time() * 1000),
     )

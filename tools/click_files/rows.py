@@ -58,6 +58,7 @@ class Reading:
         place: what a row is called in messages: line, row.
         found: which columns are taken, for the user to see.
         has_events: whether rows have an event type.
+        header: the names of the columns, where a line of the file has them.
         parses: functions, each of which gives the next rows; they may be called in several threads.
     """
 
@@ -65,6 +66,7 @@ class Reading:
     place: str
     found: str
     has_events: bool
+    header: tuple[str, ...] = ()
     parses: Iterator[Parse]
 
 
