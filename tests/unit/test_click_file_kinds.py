@@ -252,7 +252,7 @@ def test_json_lines_are_read_by_the_paths_of_the_stream(tmp_path: Path) -> None:
         {"anonymous": "c1", "items": [{"sku": 8.0}], "at": 1_764_000_060, "kind": "scroll"},
         [
             {"visitor": {"id": "bob"}, "items": [{"sku": "x"}], "at": "1764000060000", "kind": "buy"},
-            {"visitor": {"id": "bob"}, "items": [{"sku": "y"}], "at": 1_764_000_061.5},
+            {"visitor": {"id": "bob"}, "items": [{"sku": "y"}], "at": 1_764_000_061.5, "kind": "pv"},
         ],
     ]
     path = _file(tmp_path, "".join(json.dumps(each) + "\n\n" for each in documents).encode())

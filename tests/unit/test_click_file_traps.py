@@ -111,6 +111,46 @@ def test_a_header_that_comes_again_is_no_click_however_it_is_written(tmp_path: P
     assert _rows(clicks) == [("ann", "lamp", None), ("user_id", "desk", None)]
 
 
+@pytest.mark.parametrize(
+    ("events", "expected"), [("purchase", ["purchase"]), ("view : view , purchase", ["view", "purchase"])]
+)
+def test_a_click_without_an_event_type_is_a_view_also_for_a_list(
+    tmp_path: Path, events: str, expected: list[str]
+) -> None:
+    """As in the stream: what does not list views passes it over. Spaces in the list mean nothing."""
+    path = _file(tmp_path, "user_id,item_id,event_type\nann,lamp,\nbob,desk,purchase\n")
+
+    clicks, _ = _read(path, Choices(events=events))
+
+    assert _events(clicks) == expected
+
+
+@pytest.mark.parametrize("line", ["1\t2\t30\t881250949", "1\t2\t3\t4", "1::2::3.55::881250949"])
+def test_four_numbers_are_not_always_ratings(tmp_path: Path, line: str) -> None:
+    """Stars are 0 to 5, and the time is in seconds."""
+    with pytest.raises(PermanentError, match="--no-header"):
+        _read(_file(tmp_path, f"{line}\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "numbers"),
+    [
+        ("ann\tlamp, small, red, new\t1764000000", "1 2 3"),
+        ("ann;lamp;1764000000;a b c d e", "1 2 3"),
+        ("ann,lamp 1 2,1764000000", "1 2 3"),
+        ("1,5|ann|lamp|1764000000", "2 3 4"),
+    ],
+)
+def test_the_separator_is_the_first_that_gives_the_columns_asked_for(tmp_path: Path, line: str, numbers: str) -> None:
+    """Not the one that cuts a text into the most pieces."""
+    user, item, time = numbers.split()
+    other = line.replace("1764000000", "1764000060").replace(" ", "  ", 1)
+
+    clicks, _ = _read(_file(tmp_path, f"{line}\n{other}\n"), Choices(has_header=False, user=user, item=item, time=time))
+
+    assert [(user, time_ms) for user, _, time_ms in _rows(clicks)] == [("ann", T1), ("ann", T2)]
+
+
 def _file(folder: Path, content: str, name: str = "clicks.csv") -> Path:
     path = folder / name
     path.write_text(content, encoding="utf-8", newline="")

@@ -83,20 +83,35 @@ def read_head(path: Path, file_format: str, choices: Choices) -> Head:
 
 def _numbered(path: Path, lines: list[str], choices: Choices) -> Head:
     separators = [choices.separator] if choices.separator else list(_SEPARATORS)
-    sizes = {separator: len(_cells(lines[0], separator, choices.has_quotes)) for separator in separators}
-    separator = max(separators, key=lambda each: sizes[each])
-    if sizes[separator] < 2:
+    separator = max(separators, key=lambda each: _fitness(lines, each, choices))  # the first of those that fit as well
+    n_columns = len(_cells(lines[0], separator, choices.has_quotes))
+    if n_columns < 2:
         raise PermanentError(
             f"{path.name}, line 1: expected values with a separator between them, found {lines[0][:_SHOWN]!r}; give "
             "the separator with --separator"
         )
-    names = tuple(str(number) for number in range(1, sizes[separator] + 1))
+    names = tuple(map(str, range(1, n_columns + 1)))
     if choices.user is None or choices.item is None:
         raise PermanentError(
             f"{path.name}: a file without a header has numbers for names, from 1 to {len(names)}; give --user, --item "
             "and, where there are times, --time, for example --user 1 --item 2 --time 3"
         )
     return _head((CSV, LAYOUTS[CSV][0]), separator, names, lines, choices, has_header=False)
+
+
+def _fitness(lines: list[str], separator: str, choices: Choices) -> tuple[bool, bool, bool, bool]:
+    """Say of a separator whether it separates, gives the columns asked for, as many in both lines, and a time."""
+    rows = [_cells(line, separator, choices.has_quotes) for line in lines]
+    names = [
+        *(choices.user or "").split("|"),
+        *(choices.item or "").split("|"),
+        choices.time or "",
+        choices.event or "",
+    ]
+    has_all = len(rows[0]) >= max([2, *(int(name) for name in names if name.isdecimal())])
+    time = int(choices.time) if has_all and choices.time and choices.time.isdecimal() else 0
+    has_time = not time or _MOMENT.fullmatch(rows[0][time - 1].strip()) is not None
+    return len(rows[0]) > 1, has_all, len(set(map(len, rows))) == 1, has_time
 
 
 def _of_known_line(line: str, file_format: str) -> Head | None:

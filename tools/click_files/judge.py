@@ -55,7 +55,7 @@ class EventRule:
             ValueError: the format has no such word.
         """
         if word == "":
-            return self.always
+            return self.always if self.listed is None else self.listed.get(self.always)
         ours = self.known.get(word, word)
         if self.listed is not None:
             return self.listed.get(word, self.listed.get(ours))
@@ -82,7 +82,7 @@ def listed_events(text: str, known: Mapping[str, str]) -> Mapping[str, str]:
     EventMap.parse(text)
     listed = {}
     for entry in text.split(","):
-        name, colon, kind = entry.strip().rpartition(":")
+        name, colon, kind = (part.strip() for part in entry.rpartition(":"))
         if not colon:
             name, kind = kind, known.get(kind, kind)
         listed[name] = name if kind == OTHER else kind
@@ -212,8 +212,6 @@ def _is_in(column: pa.Array, names: tuple[str, ...]) -> Flags:
 
 def _encoded(column: pa.Array) -> Encoded:
     if not pa.types.is_dictionary(column.type):
-        column = text_of(column).dictionary_encode()
-    if column.null_count:
         column = text_of(column).dictionary_encode()
     values = column.dictionary if column.dictionary.type == TEXT else column.dictionary.cast(TEXT)
     return Encoded(values, column.indices.to_numpy().astype(np.int32, copy=False))

@@ -74,6 +74,7 @@ _REES46_EVENTS = {"view": "view", "cart": "cart", "purchase": "purchase"}
 _TAOBAO_EVENTS = {"pv": "view", "cart": "cart", "fav": "like", "buy": "purchase"}
 # JSON has the words, the Parquet files of its competition have the numbers.
 OTTO_EVENTS = {"clicks": "view", "carts": "cart", "orders": "purchase", "0": "view", "1": "cart", "2": "purchase"}
+_STARS = r"[0-5](\.\d)?"
 _YOOCHOOSE = r"\d+,\d{4}-\d\d-\d\dT[^,]*,\d+"
 
 # The order is that of the guesses: a CSV file is what no other format claims.
@@ -116,8 +117,8 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     ),
     "movielens": (
         Layout(header=_names("userId", "movieId", "timestamp"), user="userId", item="movieId", time="timestamp"),
-        _ratings(r"\d+::\d+::[\d.]+::\d+$", "::", "user_id item_id rating timestamp"),
-        _ratings(r"\d+\t\d+\t[\d.]+\t\d+$", "\t", "user_id item_id rating timestamp"),
+        _ratings(rf"\d+::\d+::{_STARS}::\d{{9,10}}$", "::", "user_id item_id rating timestamp"),
+        _ratings(rf"\d+\t\d+\t{_STARS}\t\d{{9,10}}$", "\t", "user_id item_id rating timestamp"),
     ),
     "rees46": (
         Layout(
