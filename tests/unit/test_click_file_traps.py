@@ -1,5 +1,6 @@
 """Files in which clicks could be lost, invented or altered without a word: each is read as meant, or refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,107 @@ def test_the_separator_is_the_first_that_gives_the_columns_asked_for(tmp_path: P
     clicks, _ = _read(_file(tmp_path, f"{line}\n{other}\n"), Choices(has_header=False, user=user, item=item, time=time))
 
     assert [(user, time_ms) for user, _, time_ms in _rows(clicks)] == [("ann", T1), ("ann", T2)]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        ([{"user_id": "ann", "item_id": "bed"}, {"user_id": "ann"}], "line 2: event 2 of 2: expected the item"),
+        ([{"user_id": "ann", "item_id": "bed"}, 7], "line 2: event 2 of 2: expected a JSON object"),
+        (
+            [{"user_id": "ann", "item_id": "bed"}, {"user_id": "bob", "item_id": "bed"}],
+            "line 2: .* found several users",
+        ),
+        ([], "line 2: expected events, found an empty array"),
+    ],
+)
+def test_of_an_array_all_clicks_are_taken_or_none(tmp_path: Path, array: list[object], message: str) -> None:
+    """As the stream takes a record."""
+    good = '{"user_id": "ann", "item_id": "lamp"}\n'
+    path = _file(tmp_path, f"{good}{json.dumps(array)}\n{good}")
+
+    with pytest.raises(PermanentError, match=message):
+        _read(path)
+    clicks, _ = _read(path, Choices(skip_bad=True))
+    assert _rows(clicks) == [("ann", "lamp", None)] * 2
+
+
+def test_an_array_with_a_click_that_a_worker_rejects_is_left_out_whole(tmp_path: Path) -> None:
+    """And that is said; what is passed over by its event type is no reason."""
+    arrays = [
+        [{"user_id": "ann", "item_id": "bed"}, {"user_id": "ann", "item_id": "x" * 257}],
+        [{"user_id": "ann", "item_id": "lamp"}, {"user_id": "ann", "item_id": "bed", "event": "scroll"}],
+    ]
+
+    clicks, said = _read(_file(tmp_path, "".join(json.dumps(array) + "\n" for array in arrays)), Choices(events="view"))
+
+    assert _rows(clicks) == [("ann", "lamp", None)]
+    assert any("line 1: left out, as a worker would reject this: another click of its array" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ['{"user_id": "ann", "item_id": "lamp"}', '{"user_id": "ann", "item_id": "bed", "ts": 1764000000}'],
+            "line 1: ",
+        ),
+        (
+            ['{"user_id": "ann", "item_id": "lamp"}'] * 100
+            + ['{"user_id": "ann", "item_id": "bed", "ts": 1764000000}'],
+            "line 101: expected no time, as at the beginning of the file, found one; name it with --time",
+        ),
+        (
+            [
+                '{"user_id": null, "session_id": "s1", "item_id": "lamp"}',
+                '{"user_id": "ann", "session_id": "s1", "item_id": "bed"}',
+            ],
+            "line 1: expected the user at 'user_id', found nothing there",
+        ),
+    ],
+)
+def test_documents_of_two_kinds_are_not_read_in_silence(tmp_path: Path, lines: list[str], message: str) -> None:
+    """A first document without a time takes no times of others away; a session is not taken for a user."""
+    path = _file(tmp_path, "\n".join(lines) + "\n")
+
+    with pytest.raises(PermanentError, match=message):
+        _read(path)
+
+
+def test_an_object_that_has_a_usual_name_is_no_field(tmp_path: Path) -> None:
+    """Only where nobody named it."""
+    document = '{"event": {"user": "ann", "item": "lamp"}, "item": {"id": "bed"}, "time": 1764000000}\n'
+
+    clicks, _ = _read(_file(tmp_path, document), Choices(user="event.user", item="event.item"))
+
+    assert (_rows(clicks), _events(clicks)) == ([("ann", "lamp", T1)], ["view"])
+
+
+def test_json_has_the_usual_names_of_columns(tmp_path: Path) -> None:
+    """In the three ways in which documents write them."""
+    for user, item, time in (
+        ('"movieId": "lamp"', '"customer": {"id": "ann"}', '"createdAt": 1764000000'),
+        ('"content_id": "lamp"', '"visitorid": "ann"', '"event_timestamp": 1764000000'),
+    ):
+        clicks, _ = _read(_file(tmp_path, f"{{{user}, {item}, {time}}}\n"))
+
+        assert _rows(clicks) == [("ann", "lamp", T1)]
+
+
+def test_a_first_line_may_be_long(tmp_path: Path) -> None:
+    """A header of 30,000 columns, a document with a page in it."""
+    names = ",".join(f"column_{number}" for number in range(10_000))
+    path = _file(tmp_path, f"{names},user_id,item_id\n{',' * 10_000}ann,lamp\n")
+
+    assert _rows(_read(path)[0]) == [("ann", "lamp", None)]
+
+
+def test_json_that_is_nested_too_deep_is_a_bad_line(tmp_path: Path) -> None:
+    """Also in the first line."""
+    path = _file(tmp_path, '{"a":' * 5_000 + "1" + "}" * 5_000 + "\n")
+
+    with pytest.raises(PermanentError, match="line 1: expected a JSON object, found what is none"):
+        _read(path)
 
 
 def _file(folder: Path, content: str, name: str = "clicks.csv") -> Path:

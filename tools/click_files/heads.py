@@ -13,7 +13,8 @@ from tools.click_files.layouts import CSV, LAYOUTS, Layout, layout_of_line, layo
 from tools.click_files.lines import JOINT
 from tools.click_files.sources import open_text
 
-_BEGINNING_BYTES = 64 * 1024  # a session in JSON can be long; its beginning tells the format
+_BEGINNING_BYTES = 64 * 1024
+_LONGEST_BEGINNING = 8 << 20  # bytes of one line
 _SEPARATORS = (",", "\t", ";", "|", "::", "\x01", "^", " ")
 _SHOWN = 60  # characters of a first line in a message
 _VALUE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -33,21 +34,28 @@ class Head:
     has_spaces: bool = False  # a space stands behind each separator; it is no part of the value
 
 
-def first_lines(path: Path) -> list[str]:
-    """Give the first two lines that are not empty, or as much as there is of them.
+def first_lines(path: Path, most: int = 2) -> list[str]:
+    """Give the first lines that are not empty, the last of them perhaps cut: as many as there are in the beginning.
 
     Raises:
         PermanentError: the file cannot be read, or has no line.
     """
     with open_text(path) as stream:
         beginning = b""
-        while len(beginning) < _BEGINNING_BYTES and (more := stream.read(_BEGINNING_BYTES)):
+        while _is_short(beginning) and (more := stream.read(_BEGINNING_BYTES)):
             beginning += more
-    text = beginning[:_BEGINNING_BYTES].decode(errors="replace")
+    text = beginning.decode(errors="replace")
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
     if not lines:
         raise PermanentError(f"{path.name} is empty; correct the path")
-    return lines[:2]
+    return lines[:most]
+
+
+def _is_short(beginning: bytes) -> bool:
+    """Say whether more is needed to know the first line."""
+    if len(beginning) < _BEGINNING_BYTES:
+        return True
+    return len(beginning) < _LONGEST_BEGINNING and re.search(rb"[\r\n]", beginning.strip()) is None
 
 
 def read_head(path: Path, file_format: str, choices: Choices) -> Head:

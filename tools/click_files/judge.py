@@ -135,6 +135,7 @@ def judge(rows: Rows, rules: Rules) -> Judged:
     event = None if rows.event is None else _event(verdict, rows.event, rules.events)
     user, item = _id(verdict, "user", rows.user), _id(verdict, "item", rows.item)
     time_ms = None if rows.time is None else _time(verdict, rows.time, rows.offset_ms, rules.now_ms)
+    verdict.leave_whole_records()
     chosen = verdict.chosen()
     is_marked = None
     if rules.marks:
@@ -165,6 +166,7 @@ class _Verdict:
         self.left: dict[str, Left] = {}
         self.n_bad = 0
         self._bad: list[BadLine] = list(rows.bad[:1])
+        self._rejected: list[Ints] = []  # rows
 
     def filter(self, reason: str, is_wanted: Flags) -> None:
         """Leave out what is not wanted."""
@@ -177,13 +179,21 @@ class _Verdict:
         found = self._close(is_bad)
         if len(found):
             self.n_bad += len(found)
+            self._rejected.append(found)
             self._bad.append(BadLine(int(self._rows.lines[found[0]]), problem(int(found[0]))))
 
     def leave(self, reason: str, is_left: Flags) -> None:
         """Leave out what a worker would reject."""
         found = self._close(is_left)
         if len(found):
+            self._rejected.append(found)
             self.left[reason] = Left(len(found), tuple(self._rows.lines[found[:_NAMED]].tolist()))
+
+    def leave_whole_records(self) -> None:
+        """Leave out the other clicks of a line that has one that cannot be used: a record is applied whole or not."""
+        if self._rejected:
+            lines = self._rows.lines[np.concatenate(self._rejected)]
+            self.leave("another click of its array cannot be used", np.isin(self._rows.lines, lines))
 
     def _close(self, chosen: Flags) -> Ints:
         found = np.flatnonzero(chosen & self._open)
