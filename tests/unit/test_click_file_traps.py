@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
 from nextclick.errors import PermanentError
@@ -251,6 +253,51 @@ def test_json_that_is_nested_too_deep_is_a_bad_line(tmp_path: Path) -> None:
 
     with pytest.raises(PermanentError, match="line 1: expected a JSON object, found what is none"):
         _read(path)
+
+
+@pytest.mark.parametrize("word", ["NULL", r"\N", "NaN", "None", "<NA>", "#N/A", "  "])
+def test_a_word_for_nothing_is_no_user(tmp_path: Path, word: str) -> None:
+    """Databases and programs write it where nothing is; all of these would be one user. Others than whole words may."""
+    text = f"user_id,item_id\n{word},lamp\nNULLA,desk\n"
+    table = tmp_path / "clicks.parquet"
+    parquet.write_table(pa.table({"user_id": [word, "NULLA"], "item_id": ["lamp", "desk"]}), table)
+
+    for path in (_file(tmp_path, text), table):
+        with pytest.raises(PermanentError, match="expected the user, found an empty value or a word for none"):
+            _read(path)
+        assert _rows(_read(path, Choices(skip_bad=True))[0]) == [("NULLA", "desk", None)]
+
+
+def test_a_word_for_nothing_is_passed_over_for_the_next_column(tmp_path: Path) -> None:
+    """As what is empty."""
+    header = "event_time,event_type,product_id,category_id,user_id,user_session\n"
+    line = "2019-10-01 00:00:00 UTC,view,lamp,7,ann,NULL\n"
+
+    assert _rows(_read(_file(tmp_path, header + line))[0]) == [("ann", "lamp", 1_569_888_000_000)]
+
+
+@pytest.mark.parametrize("time", ["17640", "2025", "45985.5"])
+def test_a_time_before_there_were_clicks_is_said(tmp_path: Path, time: str) -> None:
+    """A line that was cut, a year, the day of a spreadsheet; and from when to when the clicks are."""
+    path = _file(tmp_path, f"user_id,item_id,timestamp\nann,lamp,1764000000\nbob,desk,{time}\n")
+
+    clicks, said = _read(path)
+
+    assert len(clicks) == 2
+    assert said[1].startswith("clicks.csv: times from 1970-01-01T")
+    assert said[1].endswith(" to 2025-11-24T16:00:00Z")
+    assert said[2].startswith("clicks.csv, line 3: the time is before 1995")
+    assert not any("1995" in line for line in _read(_file(tmp_path, "user_id,item_id,ts\nann,lamp,1764000000\n"))[1])
+
+
+def test_a_time_that_was_named_is_known(tmp_path: Path) -> None:
+    """Also where the first document does not have it."""
+    lines = ['{"user_id": "ann", "item_id": "lamp"}', '{"user_id": "ann", "item_id": "bed", "at": 1764000000}']
+
+    clicks, said = _read(_file(tmp_path, "\n".join(lines) + "\n"), Choices(time="at", skip_bad=True))
+
+    assert _rows(clicks) == [("ann", "bed", T1)]
+    assert not any("no column of times is known" in line for line in said)
 
 
 def _file(folder: Path, content: str, name: str = "clicks.csv") -> Path:

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import numpy as np
+
 from nextclick.errors import PermanentError
 from tools.click_files.judge import Judged, Left
 from tools.click_files.rows import BadLine
@@ -18,6 +20,8 @@ class Account:
         self._skip_bad = skip_bad
         self._filtered: Counter[str] = Counter()
         self._left: dict[str, Left] = {}
+        self._early = Left(0, ())
+        self._times_ms: list[int] = []  # first and last of some rows each
         self._n_rows = self._n_clicks = self._n_bad = self._n_inside = 0
         self._first_bad: BadLine | None = None
 
@@ -36,8 +40,10 @@ class Account:
         self._n_inside += judged.n_inside
         self._filtered.update(judged.filtered)
         for reason, left in judged.left.items():
-            before = self._left.get(reason, Left(0, ()))
-            self._left[reason] = Left(before.number + left.number, (*before.lines, *left.lines)[:_NAMED])
+            self._left[reason] = _both(self._left.get(reason, Left(0, ())), left)
+        self._early = _both(self._early, judged.early)
+        if judged.time_ms is not None and len(judged.time_ms):
+            self._times_ms += [int(judged.time_ms.min()), int(judged.time_ms.max())]
 
     def check(self) -> None:
         """See that each row is a click or counted as something else.
@@ -60,9 +66,12 @@ class Account:
             bad = f"{self._n_bad:,} bad {self._place}s, this is the first" if self._n_bad > 1 else "it"
             lines.append(f"{name}, {self._place} {first.line}: {first.problem}; skipped {bad}")
         for reason, left in self._left.items():
-            named = ", ".join(f"{self._place} {line}" for line in left.lines)
-            more = f" and {left.number - len(left.lines):,} more" if left.number > len(left.lines) else ""
-            lines.append(f"{name}, {named}{more}: left out, as a worker would reject this: {reason}")
+            lines.append(f"{name}, {self._named(left)}: left out, as a worker would reject this: {reason}")
+        if self._early.number:
+            lines.append(
+                f"{name}, {self._named(self._early)}: the time is before 1995, which is hardly meant; correct it, or "
+                "name the column of times with --time"
+            )
         for reason, number in self._filtered.items():
             lines.append(f"{name}: left out {number:,} {self._place}{'s' if number > 1 else ''} for {reason}")
         if self._n_inside:
@@ -71,6 +80,17 @@ class Account:
                 "--no-quotes if they are clicks"
             )
         return lines
+
+    def times(self) -> list[str]:
+        """Say from when to when the clicks are, if they have times."""
+        if not self._times_ms:
+            return []
+        first, last = (f"{np.datetime64(find(self._times_ms), 'ms').astype('datetime64[s]')}Z" for find in (min, max))
+        return [f"{self._file_name}: times from {first} to {last}"]
+
+    def _named(self, left: Left) -> str:
+        named = ", ".join(f"{self._place} {line}" for line in left.lines)
+        return named + (f" and {left.number - len(left.lines):,} more" if left.number > len(left.lines) else "")
 
     def nothing(self) -> PermanentError:
         """Give the error for a file without a click."""
@@ -82,3 +102,7 @@ class Account:
             f"{self._file_name}, {self._place} {bad.line}: {bad.problem}; {bad.remedy}, or go on past such "
             f"{self._place}s with --skip-bad"
         )
+
+
+def _both(before: Left, more: Left) -> Left:
+    return Left(before.number + more.number, (*before.lines, *more.lines)[:_NAMED])

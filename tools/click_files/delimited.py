@@ -21,7 +21,7 @@ from tools.click_files.columns import Columns, Places, find_columns
 from tools.click_files.heads import Head, read_head
 from tools.click_files.layouts import CSV
 from tools.click_files.lines import JOINT, LineFormat, read_lines
-from tools.click_files.rows import CODED, TEXT, BadLine, Parse, Reading, Rows, first_filled
+from tools.click_files.rows import CODED, TEXT, BadLine, Parse, Reading, Rows, first_filled, without_nothing
 from tools.click_files.sources import open_text
 
 _QUOTE = ord('"')
@@ -53,6 +53,7 @@ def read_delimited(file: ClickFile, mark: Mapping[str, str]) -> Reading:
         layout=head.layout,
         place="line",
         found=columns.described(head.names),
+        has_times=bool(columns.time),
         has_events=bool(columns.event),
         header=head.names if head.has_header else (),
         parses=_parses(file, head, _table(head, columns)),
@@ -100,11 +101,14 @@ def _parse(block: Block, table: Table) -> Rows:
     def column(places: Places) -> pa.Array | None:
         return first_filled([cells[place] for place in places]) if places else None
 
+    def ids(places: Places) -> pa.Array:
+        return first_filled([without_nothing(cells[place]) for place in places])
+
     columns = table.columns
     return Rows(
         lines=lines,
-        user=column(columns.user),
-        item=column(columns.item),
+        user=ids(columns.user),
+        item=ids(columns.item),
         time=column(columns.time),
         offset_ms=column(columns.offset_ms),
         event=column(columns.event),

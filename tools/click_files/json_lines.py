@@ -33,25 +33,30 @@ def read_json_lines(file: ClickFile, mark: Mapping[str, str]) -> Reading:
         layout=ADRESSA_LAYOUT if file.file_format == ADRESSA else JSON_LAYOUT,
         place="line",
         found=paths.described(),
+        has_times=paths.time is not None,
         has_events=paths.event is not None,
         parses=block_parses(file.path, partial(_documents, paths)),
     )
 
 
-class _Values(NamedTuple):
-    """What one document says."""
+_Values = tuple[str, str, int | None, str, list[str]]  # what one document says, as in _Columns
 
-    user: str
-    item: str
-    time_ms: int | None
-    event: str
-    chosen: list[str]
+
+class _Columns(NamedTuple):
+    """What documents say."""
+
+    user: list[str]
+    item: list[str]
+    time_ms: list[int | None]
+    event: list[str]
+    chosen: list[list[str]]  # the values of conditions and marks
 
 
 def _documents(paths: JsonPaths, block: Block) -> Rows:
     decode = msgspec.json.Decoder().decode
     lines: list[int] = []
-    values: list[_Values] = []
+    values = _Columns([], [], [], [], [])
+    columns: list[list[Any]] = list(values)
     bad: list[BadLine] = []
     n_other = 0
     for number, line in enumerate(block.content.split(b"\n"), start=block.first_line):
@@ -65,25 +70,25 @@ def _documents(paths: JsonPaths, block: Block) -> Rows:
         except ValueError as error:
             bad.append(BadLine(number, str(error)))
         else:
-            clicks = [each for each in found if each is not None]
-            values += clicks
-            lines += [number] * len(clicks)
-            n_other += len(found) - len(clicks)
+            for each in found:
+                if each is None:
+                    n_other += 1
+                else:
+                    lines.append(number)
+                    for column, value in zip(columns, each, strict=True):
+                        column.append(value)
     return _rows(paths, lines, values, bad, n_other)
 
 
-def _rows(paths: JsonPaths, lines: list[int], values: list[_Values], bad: list[BadLine], n_other: int) -> Rows:
+def _rows(paths: JsonPaths, lines: list[int], values: _Columns, bad: list[BadLine], n_other: int) -> Rows:
     n_conditions = len(paths.conditions)
-    chosen = [
-        pa.array([each.chosen[place] for each in values], TEXT) for place in range(n_conditions + len(paths.marks))
-    ]
-    times = None if paths.time is None else pa.array([each.time_ms for each in values], pa.timestamp("ms"))
+    chosen = [pa.array([row[place] for row in values.chosen], TEXT) for place in range(n_conditions + len(paths.marks))]
     return Rows(
         lines=np.array(lines, dtype=np.int64),
-        user=pa.array([each.user for each in values], TEXT),
-        item=pa.array([each.item for each in values], TEXT),
-        time=times,
-        event=None if paths.event is None else pa.array([each.event for each in values], TEXT),
+        user=pa.array(values.user, TEXT),
+        item=pa.array(values.item, TEXT),
+        time=None if paths.time is None else pa.array(values.time_ms, pa.timestamp("ms")),
+        event=None if paths.event is None else pa.array(values.event, TEXT),
         conditions=tuple(chosen[:n_conditions]),
         marks=tuple(chosen[n_conditions:]),
         bad=tuple(bad),
@@ -105,7 +110,7 @@ def _array(paths: JsonPaths, documents: list[Any]) -> list[_Values | None]:
             found.append(_values(paths, document))
         except ValueError as error:
             raise ValueError(f"event {place} of {len(documents)}: {error}") from None
-    if len({each.user for each in found if each is not None}) > 1:
+    if len({each[0] for each in found if each is not None}) > 1:
         raise ValueError(
             f"expected the events of one user in an array, as in the stream, found several users in {len(documents)} "
             "events (jq -c '.[]' writes a line for each)"
@@ -122,13 +127,13 @@ def _values(paths: JsonPaths, document: Any) -> _Values | None:
     documents = (document,)
     if not isinstance(document, dict):
         raise ValueError("expected a JSON object, found another value")
-    event = "" if paths.event is None else _event(paths.event, documents, paths.event_is_usual)
+    event = "" if paths.event is None else _text(paths.event, documents, "event type", paths.event_is_usual)
     if paths.item_is_optional and paths.item.read(documents, None) is None:
         return None
     user, item = _text(paths.user, documents, "user"), _text(paths.item, documents, "item")
-    for what, path, text in (("user", paths.user, user), ("item", paths.item, item)):
-        if not text:
-            raise ValueError(f"expected the {what} at {path.text!r:.60}, found nothing there")
+    if not user or not item:
+        what, path = ("item", paths.item) if user else ("user", paths.user)
+        raise ValueError(f"expected the {what} at {path.text!r:.60}, found nothing there")
     time_ms = None if paths.time is None else _time_ms(paths.time, documents)
     if paths.no_time is not None and paths.no_time.read(documents, None) is not None:
         raise ValueError(
@@ -136,18 +141,13 @@ def _values(paths: JsonPaths, document: Any) -> _Values | None:
             "take the order of the file"
         )
     chosen = [_condition(path, documents) for path in (*paths.conditions, *paths.marks)]
-    return _Values(user, item, time_ms, event, chosen)
+    return user, item, time_ms, event, chosen
 
 
-def _event(path: FieldPath, documents: tuple[Any, ...], is_usual: bool) -> str:
-    if is_usual and isinstance(path.read(documents, None), dict | list):
-        return ""
-    return _text(path, documents, "event type")
-
-
-def _text(path: FieldPath, documents: tuple[Any, ...], what: str) -> str:
+def _text(path: FieldPath, documents: tuple[Any, ...], what: str, may_be_object: bool = False) -> str:
+    """Give a field's text; an empty one for nothing, and for what may be an object and so something else."""
     value = path.read(documents, None)
-    if value is None:
+    if value is None or (may_be_object and isinstance(value, dict | list)):
         return ""
     try:
         text = read_id(value)

@@ -22,6 +22,7 @@ _WHOLE_FLOAT = r"^(-?(?:0|[1-9]\d*))\.0+$"  # as whole numbers are written by pr
 _SHOWN = 60  # characters of a value in a message
 _NAMED_EVENTS = 8  # types of one block that are counted by name
 _NAMED = 3  # lines of a kind that are named in a message
+_EARLY_MS = 788_918_400_000  # 1995; a number that was cut, a year or a spreadsheet's day is a time before
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Rules:
 
 
 class Left(NamedTuple):
-    """Clicks that a worker would reject: how many, and the lines of the first."""
+    """Clicks of which something is said: how many, and the lines of the first."""
 
     number: int
     lines: tuple[int, ...]
@@ -122,6 +123,7 @@ class Judged:
     n_bad: int
     first_bad: BadLine | None
     left: Mapping[str, Left]  # reason to clicks that a worker would reject
+    early: Left  # clicks that are taken, of a time before there were any
 
 
 def judge(rows: Rows, rules: Rules) -> Judged:
@@ -141,10 +143,12 @@ def judge(rows: Rows, rules: Rules) -> Judged:
     if rules.marks:
         marks = [_equals(column, value) for column, value in zip(rows.marks, rules.marks, strict=True)]
         is_marked = np.logical_and.reduce(marks)
+    if chosen is not None and time_ms is not None:
+        time_ms = time_ms[chosen]
     return Judged(
         user=_of_rows(user, chosen),
         item=_of_rows(item, chosen),
-        time_ms=time_ms if chosen is None or time_ms is None else time_ms[chosen],
+        time_ms=time_ms,
         event=None if event is None else _of_rows(event, chosen),
         is_marked=is_marked if chosen is None or is_marked is None else is_marked[chosen],
         n_rows=len(rows) + len(rows.bad) + rows.n_other,
@@ -153,7 +157,13 @@ def judge(rows: Rows, rules: Rules) -> Judged:
         n_bad=verdict.n_bad + len(rows.bad),
         first_bad=verdict.first_bad(),
         left=verdict.left,
+        early=_early(rows.lines if chosen is None else rows.lines[chosen], time_ms),
     )
+
+
+def _early(lines: Ints, time_ms: Ints | None) -> Left:
+    found = np.flatnonzero(time_ms < _EARLY_MS) if time_ms is not None else np.array([], dtype=np.int64)
+    return Left(len(found), tuple(lines[found[:_NAMED]].tolist()))
 
 
 class _Verdict:
@@ -270,7 +280,10 @@ def _id(verdict: _Verdict, what: str, column: pa.Array) -> Encoded:
     if pc.any(pc.match_substring(values, ".")).as_py():
         values = pc.replace_substring_regex(values, _WHOLE_FLOAT, r"\1")
     n_bytes = pc.binary_length(values)
-    verdict.refuse(_flags(pc.equal(n_bytes, 0), encoded), lambda row: f"expected the {what}, found an empty value")
+    verdict.refuse(
+        _flags(pc.equal(n_bytes, 0), encoded),
+        lambda row: f"expected the {what}, found an empty value or a word for none like NULL",
+    )
     too_long = f"the {what} has more than {MAX_ID_BYTES} bytes"
     verdict.leave(too_long, _flags(pc.greater(n_bytes, MAX_ID_BYTES), encoded))
     verdict.leave(f"the {what} has a character NUL", _flags(pc.match_substring(values, "\0"), encoded))

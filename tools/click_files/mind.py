@@ -37,6 +37,7 @@ def read_mind(file: ClickFile, mark: Mapping[str, str]) -> Reading:
         layout=_LAYOUT,
         place="line",
         found="user from the second value, time from the third, item from the news that were clicked",
+        has_times=True,
         has_events=False,
         parses=block_parses(file.path, _behaviours),
     )

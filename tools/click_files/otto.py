@@ -55,6 +55,7 @@ def read_otto(file: ClickFile, mark: Mapping[str, str]) -> Reading:
         layout=_LAYOUT,
         place="line",
         found="user from session, item from aid, time from ts, event type from type",
+        has_times=True,
         has_events=True,
         parses=block_parses(file.path, _sessions),
     )

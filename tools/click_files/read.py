@@ -44,7 +44,7 @@ def read_clicks(file: ClickFile, mark: Mapping[str, str] | None = None, say: Say
     choices, mark = file.choices, mark or {}
     reading = _reader(file)(file, mark)
     say(f"{file.path.name}: {file.file_format}, {reading.found}")
-    if not reading.found.count("time from") and choices.time != "":
+    if not reading.has_times and choices.time != "":
         say(f"{file.path.name}: no column of times is known, so the order of the file is taken; name one with --time")
     rules = Rules(
         where=tuple(choices.where.values()),
@@ -61,7 +61,7 @@ def read_clicks(file: ClickFile, mark: Mapping[str, str] | None = None, say: Say
         account.check()
         if not collected.n_clicks:
             raise account.nothing()
-        for line in [*account.lines(), *_unknown_events(file, rules, collected)]:
+        for line in [*account.times(), *account.lines(), *_unknown_events(file, rules, collected)]:
             say(line)
         return collected.finish(reading.layout.always)
 

@@ -18,6 +18,9 @@ TEXT = pa.string()
 CODED = pa.dictionary(pa.int32(), TEXT)
 
 
+NOTHING = ("NULL", "null", r"\N", "NaN", "nan", "None", "<NA>", "#N/A")  # as databases and programs write it
+
+
 class BadLine(NamedTuple):
     """A line that cannot be read."""
 
@@ -57,6 +60,7 @@ class Reading:
         layout: of its format.
         place: what a row is called in messages: line, row.
         found: which columns are taken, for the user to see.
+        has_times: whether rows have a time.
         has_events: whether rows have an event type.
         header: the names of the columns, where a line of the file has them.
         parses: functions, each of which gives the next rows; they may be called in several threads.
@@ -65,9 +69,20 @@ class Reading:
     layout: Layout
     place: str
     found: str
+    has_times: bool
     has_events: bool
     header: tuple[str, ...] = ()
     parses: Iterator[Parse]
+
+
+def without_nothing(ids: pa.Array) -> pa.Array:
+    """Make texts empty that stand for nothing: else all who have none are one user, and a very busy one."""
+    if pa.types.is_dictionary(ids.type):
+        return pa.DictionaryArray.from_arrays(ids.indices, without_nothing(ids.dictionary))
+    if not pa.types.is_string(ids.type):
+        return ids
+    is_nothing = pc.or_(pc.is_in(ids, pa.array(NOTHING, TEXT)), pc.equal(pc.utf8_trim_whitespace(ids), ""))
+    return pc.if_else(is_nothing, "", ids) if pc.any(is_nothing).as_py() else ids
 
 
 def first_filled(columns: list[pa.Array]) -> pa.Array:

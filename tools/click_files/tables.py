@@ -16,7 +16,7 @@ from tools.click_files.choices import ClickFile
 from tools.click_files.columns import Columns, Places, find_columns
 from tools.click_files.layouts import CSV, LAYOUTS
 from tools.click_files.layouts import PARQUET as PARQUET_FORMAT
-from tools.click_files.rows import BadLine, Flags, Parse, Reading, Rows, first_filled, text_of
+from tools.click_files.rows import BadLine, Flags, Parse, Reading, Rows, first_filled, text_of, without_nothing
 from tools.click_files.sources import PARQUET, damage_as_one_line, damaged, table_kind
 
 _ROWS_AT_ONCE = 200_000
@@ -59,6 +59,7 @@ def read_table(file: ClickFile, mark: Mapping[str, str]) -> Reading:
         layout=layouts[0],
         place="row",
         found=columns.described(names),
+        has_times=bool(columns.time),
         has_events=bool(columns.event),
         parses=_parses(file.path, names, columns),
     )
@@ -100,7 +101,8 @@ def _parse(path: Path, batch: pa.RecordBatch, first_row: int, names: list[str], 
                 bad[int(row)] = f"expected a whole number as {id_of}, found {values[int(row)]}"
             if id_of and bad and pa.types.is_floating(values.type):
                 values = pc.if_else(pa.array(_broken(values)), None, values)
-            found.append(_fit(path, names[place], values) if id_of or len(places) > 1 else values)
+            values = _fit(path, names[place], values) if id_of or len(places) > 1 else values
+            found.append(without_nothing(values) if id_of in ("user", "item") else values)
         return first_filled(found) if found else None
 
     rows = Rows(
