@@ -1,6 +1,7 @@
 """Files in which clicks could be lost, invented or altered without a word: each is read as meant, or refused."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -298,6 +299,49 @@ def test_a_time_that_was_named_is_known(tmp_path: Path) -> None:
 
     assert _rows(clicks) == [("ann", "bed", T1)]
     assert not any("no column of times is known" in line for line in said)
+
+
+@pytest.mark.parametrize("times", [pa.array([[1], [2]]), pa.array([b"\xff", b"1"]), pa.array([True, False])])
+def test_a_column_of_a_table_that_holds_no_times_is_refused(tmp_path: Path, times: pa.Array) -> None:
+    """In one sentence that names it."""
+    path = tmp_path / "clicks"
+    parquet.write_table(pa.table({"user_id": ["a", "b"], "item_id": ["x", "y"], "timestamp": times}), path)
+
+    with pytest.raises(
+        PermanentError, match="expected texts or whole numbers in the column 'timestamp', found"
+    ) as error:
+        _read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_archive_that_is_packed_in_another_way_is_refused(tmp_path: Path) -> None:
+    """Deflate64 is what Windows makes of large files."""
+    path = tmp_path / "clicks.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("clicks.csv", "user_id,item_id\nann,lamp\n")
+    content = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        content[content.index(signature) + place] = 9
+    path.write_bytes(content)
+
+    with pytest.raises(PermanentError, match=r"expected an archive in the usual way of zip, found .*; unpack it"):
+        _read(path)
+
+
+def test_a_path_that_cannot_be_looked_at_is_refused(tmp_path: Path) -> None:
+    """As a name that is too long, or a folder that may not be entered."""
+    with pytest.raises(PermanentError, match="expected a file that can be read, found: File name too long"):
+        _read(tmp_path / ("x" * 300))
+
+
+def test_a_session_of_otto_is_no_record(tmp_path: Path) -> None:
+    """One of its events may be left out alone."""
+    events = [{"aid": 1, "ts": T1, "type": "clicks"}, {"aid": 2, "ts": 4_000_000_000_000, "type": "clicks"}]
+
+    clicks, said = _read(_file(tmp_path, json.dumps({"session": 7, "events": events}) + "\n"))
+
+    assert _rows(clicks) == [("7", "1", T1)]
+    assert any("the time is more than a day after" in line for line in said)
 
 
 def _file(folder: Path, content: str, name: str = "clicks.csv") -> Path:

@@ -93,6 +93,7 @@ def _rows(paths: JsonPaths, lines: list[int], values: _Columns, bad: list[BadLin
         marks=tuple(chosen[n_conditions:]),
         bad=tuple(bad),
         n_other=n_other,
+        lines_are_records=True,
     )
 
 

@@ -137,7 +137,8 @@ def judge(rows: Rows, rules: Rules) -> Judged:
     event = None if rows.event is None else _event(verdict, rows.event, rules.events)
     user, item = _id(verdict, "user", rows.user), _id(verdict, "item", rows.item)
     time_ms = None if rows.time is None else _time(verdict, rows.time, rows.offset_ms, rules.now_ms)
-    verdict.leave_whole_records()
+    if rows.lines_are_records:
+        verdict.leave_whole_records()
     chosen = verdict.chosen()
     is_marked = None
     if rules.marks:
@@ -201,9 +202,8 @@ class _Verdict:
 
     def leave_whole_records(self) -> None:
         """Leave out the other clicks of a line that has one that cannot be used: a record is applied whole or not."""
-        if self._rejected:
-            lines = self._rows.lines[np.concatenate(self._rejected)]
-            self.leave("another click of its array cannot be used", np.isin(self._rows.lines, lines))
+        lines = self._rows.lines[np.concatenate([*self._rejected, np.array([], dtype=np.int64)])]
+        self.leave("another click of its array cannot be used", np.isin(self._rows.lines, lines))
 
     def _close(self, chosen: Flags) -> Ints:
         found = np.flatnonzero(chosen & self._open)

@@ -71,7 +71,7 @@ def _sessions(block: Block) -> Rows:
             continue
         try:
             session = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             bad.append(BadLine(number, f"expected a session of OTTO's JSON, found another ({error})"))
             continue
         lines.extend(repeat(number, len(session.events)))

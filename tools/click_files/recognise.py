@@ -19,7 +19,7 @@ from tools.click_files.layouts import (
     PARQUET,
     layout_of_names,
 )
-from tools.click_files.sources import table_kind
+from tools.click_files.sources import damage_as_one_line, table_kind
 from tools.click_files.tables import column_names
 
 _PACKED = ("", ".gz", ".zst", ".zip", ".bz2", ".xz")
@@ -36,10 +36,11 @@ def recognise(path: Path, file_format: str, choices: Choices) -> ClickFile:
     Raises:
         PermanentError: no file of clicks, several, or one of a format that cannot be told.
     """
-    if path.is_dir():
-        path = _file_in(path, file_format)
-    if path.exists() and not path.is_file():
-        raise PermanentError(f"{path} is a pipe or a device, and a file is read twice; write the clicks to a file")
+    with damage_as_one_line(path):
+        if path.is_dir():
+            path = _file_in(path, file_format)
+        if path.exists() and not path.is_file():
+            raise PermanentError(f"{path} is a pipe or a device, and a file is read twice; write the clicks to a file")
     if file_format == AUTO:
         file_format = _format_of(path, choices)
     return ClickFile(path=path, file_format=file_format, choices=choices)

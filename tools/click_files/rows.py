@@ -43,6 +43,7 @@ class Rows:
     marks: tuple[pa.Array, ...] = ()  # the same of --test-where
     bad: tuple[BadLine, ...] = ()  # lines that are no rows, in order
     n_inside: int = 0  # lines that are inside a quoted value of one before
+    lines_are_records: bool = False  # of several clicks of a line all are taken or none, as the stream takes a record
     n_other: int = 0  # what the file has here that is no click by its format, like a list that was shown
 
     def __len__(self) -> int:

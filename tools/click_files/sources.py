@@ -86,7 +86,12 @@ def _zip(path: Path) -> BinaryIO:
         raise PermanentError(f"{path.name}: expected one file in the archive, found {found}; unpack it and give one")
     if archive.getinfo(names[0]).flag_bits & 1:
         raise PermanentError(f"{path.name}: the archive needs a password; unpack it")
-    return cast(BinaryIO, archive.open(names[0]))
+    try:
+        return cast(BinaryIO, archive.open(names[0]))
+    except NotImplementedError as error:
+        raise PermanentError(
+            f"{path.name}: expected an archive in the usual way of zip, found another ({error}); unpack it"
+        ) from None
 
 
 _UNPACKED: Mapping[bytes, tuple[str, Callable[[Path], BinaryIO]]] = {

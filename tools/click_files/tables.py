@@ -101,7 +101,8 @@ def _parse(path: Path, batch: pa.RecordBatch, first_row: int, names: list[str], 
                 bad[int(row)] = f"expected a whole number as {id_of}, found {values[int(row)]}"
             if id_of and bad and pa.types.is_floating(values.type):
                 values = pc.if_else(pa.array(_broken(values)), None, values)
-            values = _fit(path, names[place], values) if id_of or len(places) > 1 else values
+            is_text = id_of or len(places) > 1 or not _can_be_time(values.type)
+            values = _fit(path, names[place], values) if is_text else values
             found.append(without_nothing(values) if id_of in ("user", "item") else values)
         return first_filled(found) if found else None
 
@@ -116,6 +117,12 @@ def _parse(path: Path, batch: pa.RecordBatch, first_row: int, names: list[str], 
         marks=tuple(_fit(path, names[places[0]], column(places)) for places in columns.marks),
     )
     return _without(rows, bad) if bad else rows
+
+
+def _can_be_time(kind: pa.DataType) -> bool:
+    """Say whether values are read as times as they are; all else must have a text."""
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return is_number or pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_decimal(kind)
 
 
 def _leaf(batch: pa.RecordBatch, name: str) -> pa.Array:
