@@ -344,6 +344,31 @@ def test_a_session_of_otto_is_no_record(tmp_path: Path) -> None:
     assert any("the time is more than a day after" in line for line in said)
 
 
+def test_an_event_of_a_shops_own_file_names_the_format_to_give(tmp_path: Path) -> None:
+    """A shop may have the columns of a data set, and more events; then it is no such file."""
+    path = _file(tmp_path, "timestamp,visitorid,event,itemid\n1764000000,ann,purchase,lamp\n")
+
+    with pytest.raises(PermanentError, match=r"line 2: expected one of the events view, .*; give --format csv"):
+        _read(path)
+
+
+@pytest.mark.parametrize("end", ['bob,desk,1764000060,fine"', 'bob,desk,1764000060,fine\nend"'])
+def test_a_quote_too_many_takes_no_click_along(tmp_path: Path, end: str) -> None:
+    """Also in a column that is not read: a line inside that is like a click is an error, and no note."""
+    path = _file(tmp_path, f'user_id,item_id,timestamp,note\nann,lamp,1764000000,"nice\n{end}\n')
+
+    with pytest.raises(PermanentError, match="line 2: expected a quote to end in its line, found line 3 inside"):
+        _read(path)
+
+
+def test_a_long_text_in_quotes_is_no_wrong_quote(tmp_path: Path) -> None:
+    """As a whole page."""
+    page = "word \n" * 50 + "x" * 200_000
+    path = _file(tmp_path, f'user_id,item_id,page\nann,lamp,"{page}"\n')
+
+    assert _rows(_read(path)[0]) == [("ann", "lamp", None)]
+
+
 def _file(folder: Path, content: str, name: str = "clicks.csv") -> Path:
     path = folder / name
     path.write_text(content, encoding="utf-8", newline="")

@@ -167,7 +167,7 @@ def test_without_times_the_order_of_the_file_holds(tmp_path: Path, time: str | N
         ("user_id,item_id,timestamp\nu,a,0\n", USUAL, "line 2: expected a time, found '0', which means none"),
         ('user_id,item_id\nu,a\nu,"12 inch\nu,b\n', USUAL, "line 3: expected a quote to end its value, .* --no-quotes"),
         ('user_id,item_id\nu,"12" inch\nu,b\n', USUAL, "line 2: expected a quote to end its value"),
-        ('user_id,item_id\nu,"a\nu,b"\n', USUAL, "line 2: expected a value that ends in its line"),
+        ('user_id,item_id\nu,"a\nb"\n', USUAL, "line 2: expected a value that ends in its line"),
         ("user_id,item_id\nu,a\nu,b\rc\n", USUAL, "line 3: expected a value that ends in its line"),
         ("user_id,item_id\nu,a\n", Choices(events="cart"), "expected event types for --events, found no column"),
         ("user_id,item_id,event_type\nu,a,x\n", Choices(events="x:y"), "there is no type 'y'"),

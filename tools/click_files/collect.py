@@ -213,8 +213,9 @@ def _by_time(steps: Iterator[Rows], sample: list[Ints], n_rows: int) -> Iterator
 
 
 def _sorted(file: IO[bytes]) -> Rows:
-    file.seek(0)
-    rows = np.fromfile(file, dtype=_ROW)
+    with file:  # which gives its room back
+        file.seek(0)
+        rows = np.fromfile(file, dtype=_ROW)
     return rows.take(_order(rows["time"])) if len(rows) else rows
 
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nextclick.clicks import FORGET, FUTURE_TOLERANCE_MS, MAX_ID_BYTES
-from nextclick.schema.event_types import OTHER, EventMap
-from tools.click_files.rows import TEXT, BadLine, Flags, Ints, Rows, text_of
+from tools.click_files.events import EventRule
+from tools.click_files.rows import REMEDY, TEXT, BadLine, Flags, Ints, Rows, text_of
 from tools.click_files.times import NO_TIME, times_ms
 
 _WHOLE_FLOAT = r"^(-?(?:0|[1-9]\d*))\.0+$"  # as whole numbers are written by programs that know a column as fractions
@@ -31,63 +31,6 @@ class Encoded:
 
     values: pa.Array  # of texts
     index: npt.NDArray[np.int32]  # (n,)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRule:
-    """Which words for event types are clicks, and what they are called in the stream.
-
-    Attributes:
-        known: the format's words to ours; empty: every word stands for itself.
-        no_clicks: the format's words for what is no click.
-        listed: what the user lists, word to type; None: all.
-        always: the type of a row without an event type.
-    """
-
-    known: Mapping[str, str] = field(default_factory=dict)
-    no_clicks: frozenset[str] = frozenset()
-    listed: Mapping[str, str] | None = None
-    always: str = "view"
-
-    def type_of(self, word: str) -> str | None:
-        """Give the event type of a word; None if it is no click.
-
-        Raises:
-            ValueError: the format has no such word.
-        """
-        if word == "":
-            return self.always if self.listed is None else self.listed.get(self.always)
-        ours = self.known.get(word, word)
-        if self.listed is not None:
-            return self.listed.get(word, self.listed.get(ours))
-        if word in self.no_clicks:
-            return None
-        if self.known and word not in self.known:
-            raise ValueError(word)
-        return ours
-
-
-def listed_events(text: str, known: Mapping[str, str]) -> Mapping[str, str]:
-    """Read a list of event types as the setting `events` has it.
-
-    Args:
-        text: `view,add_to_cart:cart`.
-        known: the format's words to ours.
-
-    Returns:
-        The file's words, or ours, to the type that they are sent as.
-
-    Raises:
-        PermanentError: it cannot be read.
-    """
-    EventMap.parse(text)
-    listed = {}
-    for entry in text.split(","):
-        name, colon, kind = (part.strip() for part in entry.rpartition(":"))
-        if not colon:
-            name, kind = kind, known.get(kind, kind)
-        listed[name] = name if kind == OTHER else kind
-    return listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,13 +128,13 @@ class _Verdict:
         if len(found):
             self.filtered[reason] += len(found)
 
-    def refuse(self, is_bad: Flags, problem: Callable[[int], str]) -> None:
+    def refuse(self, is_bad: Flags, problem: Callable[[int], str], remedy: str = REMEDY) -> None:
         """Name what cannot be read; `problem` says of a row what was expected and found."""
         found = self._close(is_bad)
         if len(found):
             self.n_bad += len(found)
             self._rejected.append(found)
-            self._bad.append(BadLine(int(self._rows.lines[found[0]]), problem(int(found[0]))))
+            self._bad.append(BadLine(int(self._rows.lines[found[0]]), problem(int(found[0])), remedy))
 
     def leave(self, reason: str, is_left: Flags) -> None:
         """Leave out what a worker would reject."""
@@ -269,6 +212,7 @@ def _event(verdict: _Verdict, column: pa.Array, rule: EventRule) -> Encoded:
     verdict.refuse(
         _flags(pa.array(unknown, pa.bool_()), encoded),
         lambda row: f"expected one of the events {known}, found {_shown(encoded.values[encoded.index[row]])}",
+        "give --format csv, jsonl or parquet if this is no file of the data set but a shop's own",
     )
     verdict.leave("the event type is forget", _flags(pc.equal(pa.array(types, TEXT), FORGET), encoded))
     return Encoded(pa.array(types, TEXT), encoded.index)

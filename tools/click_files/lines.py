@@ -1,7 +1,7 @@
 """Reads lines one by one where something is odd about a block, and says what is wrong with each that is no row.
 
-A quoted value may go on over several lines if it is none of those that are needed, as the comments of people do. A
-quote that is not closed as RFC 4180 has it makes its own line bad, and no other.
+A quoted value may go on over several lines if it is none of those that are needed, as the comments of people do, and
+no line of it is like a row. A quote that is not closed as RFC 4180 has it makes its own line bad, and no other.
 """
 
 import csv
@@ -14,6 +14,7 @@ from tools.click_files.rows import TEXT, BadLine, Ints
 
 JOINT = "\x1f"  # stands for a separator of several letters: parsers take only one
 MOST_LINES = 100  # of a quoted value
+csv.field_size_limit(1 << 30)  # letters; else a long text, as of a page, is taken for a wrong quote
 _NO_QUOTES = "correct the line, or give --no-quotes if quotes are letters like others in this file"
 
 
@@ -97,10 +98,22 @@ def read_lines(
             found.take(number, [value.lstrip(" ") for value in values] if line_format.has_spaces else values)
             continue
         cells, n_more = _with_quotes(lines[place - 1 : place + MOST_LINES], line_format)
+        like_rows = (more for more in range(n_more) if _is_like_a_row(lines[place + more], line_format))
+        if (first := next(like_rows, None)) is not None:
+            problem = (
+                f"expected a quote to end in its line, found line {number + 1 + first} inside, which is like a click"
+            )
+            found.bad.append(BadLine(number, problem, _NO_QUOTES))
+            continue
         if found.take(number, cells):  # else the lines behind it are read by themselves
             found.n_inside += sum(bool(inside.strip()) for inside in lines[place : place + n_more])
             place += n_more
     return np.array(found.lines, dtype=np.int64), found.columns(), tuple(found.bad), found.n_inside
+
+
+def _is_like_a_row(line: str, line_format: LineFormat) -> bool:
+    """Say whether a line inside a quoted value has as many values as a row: then a quote too many takes it along."""
+    return line.count(line_format.separator) == line_format.n_columns - 1
 
 
 def _with_quotes(lines: list[str], line_format: LineFormat) -> tuple[list[str] | None, int]:

@@ -11,9 +11,10 @@ from tools.click_files.account import Account
 from tools.click_files.choices import ALL_EVENTS, ClickFile
 from tools.click_files.collect import Collected
 from tools.click_files.delimited import read_delimited
+from tools.click_files.events import EventRule, listed_events
 from tools.click_files.heads import first_lines
 from tools.click_files.json_lines import read_json_lines
-from tools.click_files.judge import EventRule, Judged, Rules, judge, listed_events
+from tools.click_files.judge import Judged, Rules, judge
 from tools.click_files.layouts import ADRESSA, JSONL, MIND, OTTO, PARQUET
 from tools.click_files.mind import read_mind
 from tools.click_files.otto import read_otto

@@ -18,6 +18,7 @@ TEXT = pa.string()
 CODED = pa.dictionary(pa.int32(), TEXT)
 
 
+REMEDY = "correct or remove the line"
 NOTHING = ("NULL", "null", r"\N", "NaN", "nan", "None", "<NA>", "#N/A")  # as databases and programs write it
 
 
@@ -26,7 +27,7 @@ class BadLine(NamedTuple):
 
     line: int  # from 1 on
     problem: str  # what was expected, and what was found
-    remedy: str = "correct or remove the line"
+    remedy: str = REMEDY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,8 +121,9 @@ def _parse(path: Path, batch: pa.RecordBatch, first_row: int, names: list[str], 
 
 def _can_be_time(kind: pa.DataType) -> bool:
     """Say whether values are read as times as they are; all else must have a text."""
-    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return is_number or pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_decimal(kind)
+    types = pa.types
+    kinds = (types.is_integer, types.is_floating, types.is_date, types.is_timestamp, types.is_decimal)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _leaf(batch: pa.RecordBatch, name: str) -> pa.Array:
