@@ -357,7 +357,9 @@ def test_a_quote_too_many_takes_no_click_along(tmp_path: Path, end: str) -> None
     """Also in a column that is not read: a line inside that is like a click is an error, and no note."""
     path = _file(tmp_path, f'user_id,item_id,timestamp,note\nann,lamp,1764000000,"nice\n{end}\n')
 
-    with pytest.raises(PermanentError, match="line 2: expected a quote to end in its line, found line 3 inside"):
+    with pytest.raises(
+        PermanentError, match="line 2: expected a quote to end in its line, found line 3 before its end"
+    ):
         _read(path)
 
 

@@ -97,23 +97,30 @@ def read_lines(
             values = line.split(line_format.separator)
             found.take(number, [value.lstrip(" ") for value in values] if line_format.has_spaces else values)
             continue
-        cells, n_more = _with_quotes(lines[place - 1 : place + MOST_LINES], line_format)
-        like_rows = (more for more in range(n_more) if _is_like_a_row(lines[place + more], line_format))
-        if (first := next(like_rows, None)) is not None:
-            problem = (
-                f"expected a quote to end in its line, found line {number + 1 + first} inside, which is like a click"
-            )
-            found.bad.append(BadLine(number, problem, _NO_QUOTES))
-            continue
-        if found.take(number, cells):  # else the lines behind it are read by themselves
-            found.n_inside += sum(bool(inside.strip()) for inside in lines[place : place + n_more])
-            place += n_more
+        place += _take_quoted(found, number, lines[place - 1 : place + MOST_LINES])
     return np.array(found.lines, dtype=np.int64), found.columns(), tuple(found.bad), found.n_inside
 
 
 def _is_like_a_row(line: str, line_format: LineFormat) -> bool:
     """Say whether a line inside a quoted value has as many values as a row: then a quote too many takes it along."""
     return line.count(line_format.separator) == line_format.n_columns - 1
+
+
+def _take_quoted(found: _Found, number: int, lines: list[str]) -> int:
+    """Note the row that begins in the first of these lines, or that there is none; gives how many more it takes."""
+    cells, n_more = _with_quotes(lines, found.format)
+    inside = lines[1 : 1 + n_more]
+    like_rows = [line for line, text in enumerate(inside, start=number + 1) if _is_like_a_row(text, found.format)]
+    if like_rows:
+        problem = (
+            f"expected a quote to end in its line, found line {like_rows[0]} before its end, which is like a click"
+        )
+        found.bad.append(BadLine(number, problem, _NO_QUOTES))
+        return 0
+    if not found.take(number, cells):  # then the lines behind it are read by themselves
+        return 0
+    found.n_inside += sum(bool(line.strip()) for line in inside)
+    return n_more
 
 
 def _with_quotes(lines: list[str], line_format: LineFormat) -> tuple[list[str] | None, int]:
