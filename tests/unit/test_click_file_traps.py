@@ -371,6 +371,18 @@ def test_a_long_text_in_quotes_is_no_wrong_quote(tmp_path: Path) -> None:
     assert _rows(_read(path)[0]) == [("ann", "lamp", None)]
 
 
+def test_quotes_may_be_letters_in_a_data_set_without_a_header(tmp_path: Path) -> None:
+    """As the message about a wrong quote says."""
+    line = '2,2014-04-07T13:56:37.614Z,214662742,"S\n'
+    path = _file(tmp_path, line)
+
+    with pytest.raises(
+        PermanentError, match=r"line 1: expected a quote to end .*; correct the line, or give --no-quotes"
+    ):
+        _read(path)
+    assert len(_read(path, Choices(has_quotes=False))[0]) == 1
+
+
 def _file(folder: Path, content: str, name: str = "clicks.csv") -> Path:
     path = folder / name
     path.write_text(content, encoding="utf-8", newline="")

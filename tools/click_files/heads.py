@@ -70,7 +70,7 @@ def read_head(path: Path, file_format: str, choices: Choices) -> Head:
         PermanentError: the first line is none of the format's, or of no format.
     """
     lines = first_lines(path)
-    known = _of_known_line(lines[0], file_format)
+    known = _of_known_line(lines[0], file_format, choices)
     has_numbers = any(name and name.isdecimal() for name in (choices.user, choices.item, choices.time, choices.event))
     if not choices.has_header or (known is not None and has_numbers):
         return _numbered(path, lines, choices)
@@ -122,28 +122,28 @@ def _fitness(lines: list[str], separator: str, choices: Choices) -> tuple[bool, 
     return len(rows[0]) > 1, has_all, len(set(map(len, rows))) == 1, has_time
 
 
-def _of_known_line(line: str, file_format: str) -> Head | None:
+def _of_known_line(line: str, file_format: str, choices: Choices) -> Head | None:
     """Give the head of a format whose files have no header, if the line is like it, or the format is named."""
     known = layout_of_line(line)
     if known is not None and file_format in (AUTO, known[0]):
-        return _headless(*known)
+        return _headless(*known, choices)
     has_header = any(layout_of_names(line.split(separator)) == file_format for separator in _SEPARATORS)
     if file_format in (AUTO, CSV) or has_header:
         return None
     for layout in LAYOUTS[file_format]:
         if layout.columns and len(line.split(layout.separator)) == len(layout.columns):
-            return _headless(file_format, layout)
+            return _headless(file_format, layout, choices)
     return None
 
 
-def _headless(file_format: str, layout: Layout) -> Head:
+def _headless(file_format: str, layout: Layout, choices: Choices) -> Head:
     return Head(
         file_format=file_format,
         layout=layout,
         separator=layout.separator,
         names=layout.columns,
         has_header=False,
-        has_quotes=layout.has_quotes,
+        has_quotes=layout.has_quotes and choices.has_quotes,
     )
 
 

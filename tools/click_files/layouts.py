@@ -55,7 +55,7 @@ def _names(*names: str) -> frozenset[str]:
     return frozenset(map(plain_name, names))
 
 
-def _ratings(first_line: str, separator: str, columns: str, *, has_quotes: bool = True) -> Layout:
+def _ratings(first_line: str, separator: str, columns: str) -> Layout:
     """Give the layout of a file of ratings without a header."""
     return Layout(
         first_line=re.compile(first_line),
@@ -64,7 +64,6 @@ def _ratings(first_line: str, separator: str, columns: str, *, has_quotes: bool 
         user="user_id",
         item="item_id",
         time="timestamp",
-        has_quotes=has_quotes,
     )
 
 
