@@ -70,7 +70,7 @@ class RekeyJob:
         collectors = CollectorRegistry()
         self._metrics = RekeyMetrics(collectors)
         self._usage = Usage(route.source.topic, route.source.partitions)
-        self._progress = Progress(route.destination, route.keeps_ms)
+        self._progress = Progress(route.destination.topic, route.keeps_ms if route.keeps_times else -1)
         self._pulse = Pulse(stop, BrokerPresence(settings.broker))
         self._source: Source | None = None
         self._asked_s = self._reported_s = 0.0
@@ -85,12 +85,12 @@ class RekeyJob:
         is_done = False
         try:
             writer = Writer(self._settings, self._pulse)
-            source = self._source = Source(self._settings, self._route.source, self._pulse, self._metrics.lost.inc)
+            source = self._source = Source(self._settings, self._route, self._pulse, self._metrics.lost.inc)
             ends = source.group.ranges(range(self._route.source.partitions)) if once else {}
             _log.info(
                 "copying %s to %s, metrics at http://127.0.0.1:%d/metrics",
                 self._route.source.topic,
-                self._route.destination,
+                self._route.destination.topic,
                 self._http.port,
                 extra={"fields": {"group": f"{self._settings.app}-rekey", "transactional_id": writer.name}},
             )
@@ -176,7 +176,7 @@ class RekeyJob:
             for key, value in outcome.copies:
                 time_ms = record_time_ms(message.timestamp()[1], now_ms)
                 time_ms = time_ms if time_ms < now_ms + AHEAD_MS else now_ms
-                writer.write(self._route.destination, key, value, headers_of(message), time_ms)
+                writer.write(self._route.destination.topic, key, value, headers_of(message), time_ms)
             origin = Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
             for why, value in outcome.rejected:
                 writer.write(self._route.rejected, *dead_letter(why, message.key(), value, origin))

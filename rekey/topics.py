@@ -16,21 +16,29 @@ class Route(NamedTuple):
 
     Attributes:
         source: as it is at the start.
-        destination: the topic that gets the copies.
+        destination: the topic that gets the copies, as it is at the start.
         rejected: the topic that gets what cannot be used.
         keeps_ms: how long the destination keeps a record; negative: for ever.
         keeps_times: whether copies in the destination have the time of their record.
+        may_begin: whether a job that has copied nothing yet may copy to a destination that holds records.
     """
 
     source: TopicIdentity
-    destination: str
+    destination: TopicIdentity
     rejected: str
     keeps_ms: int
     keeps_times: bool
+    may_begin: bool = False
 
 
-def checked_route(settings: Settings, source: str, destination: str) -> Route:
+def checked_route(settings: Settings, source: str, destination: str, *, may_begin: bool = False) -> Route:
     """Look at the topics.
+
+    Args:
+        settings: of the job.
+        source: the topic to read.
+        destination: the topic to write.
+        may_begin: as in `Route`.
 
     Raises:
         PermanentError: one is missing, or does not fit.
@@ -47,7 +55,7 @@ def checked_route(settings: Settings, source: str, destination: str) -> Route:
         _check_existence(settings, admin, source, destination)
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in (destination, rejected)]
         configs = answers(lambda: admin.describe_configs(resources, request_timeout=ANSWER_S))
-        identity = describe_topic(admin, source)
+        read, written = describe_topic(admin, source), describe_topic(admin, destination)
     except KafkaException as error:
         raise _explained(settings, error) from error
     by_name = {resource.name: config for resource, config in configs.items()}
@@ -55,11 +63,12 @@ def checked_route(settings: Settings, source: str, destination: str) -> Route:
         _refuse_compaction(name, by_name[name])
     config = by_name[destination]
     return Route(
-        identity,
-        destination,
+        read,
+        written,
         rejected,
         int(config["retention.ms"].value) if "delete" in config["cleanup.policy"].value else -1,
         config["message.timestamp.type"].value == "CreateTime",
+        may_begin,
     )
 
 

@@ -392,6 +392,64 @@ def test_a_record_with_a_time_that_no_broker_takes_is_copied(lab: Lab) -> None:
     assert times[b"seconds"] == (now_ms // 1000 - 60) * 1000
 
 
+def test_a_job_whose_commits_are_gone_copies_nothing_again_unasked(lab: Lab) -> None:
+    """As after the days for which Kafka keeps the offsets of a group without members."""
+    lab.send(200, random.Random(11))
+    lab.finish(name="first")
+    group = f"{lab.playground.settings.app}-rekey"
+    lab.admin.delete_consumer_groups([group])[group].result(30)
+    again = lab.start("again", "--once")
+    again.wait(60)
+
+    assert again.exit_status == 1
+    assert f"the group {group} has committed nothing of {lab.source}" in again.log_tail.splitlines()[-1]
+    lab.assert_exactly_once()
+    before = (list(lab.events), list(lab.bad))
+    lab.finish("--start", "latest", name="asked")
+    lab.events, lab.bad = before
+    lab.send(200, random.Random(12))
+    lab.finish(name="later")
+    lab.assert_exactly_once()
+
+
+def test_a_job_that_was_killed_before_its_first_commit_begins(lab: Lab) -> None:
+    """A destination with nothing but a transaction that came to nothing has no copies."""
+    lab.send(200, random.Random(13))
+    producer = Producer(librdkafka_config(lab.playground.settings) | {"transactional.id": f"{lab.source}-killed"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(lab.playground.settings.clicks_topic, b"{}", b"u")
+    producer.flush(30)
+    producer.abort_transaction(30)
+    lab.finish()
+
+    lab.assert_exactly_once()
+
+
+def test_a_job_goes_on_with_its_own_destination_only(lab: Lab) -> None:
+    """Neither another topic, nor one of the same name that was created anew, gets the rest of the copies."""
+    settings = lab.playground.settings
+    other = f"{lab.source}-other"
+    lab.admin.create_topics([NewTopic(other, 1, 1)])[other].result(30)
+    lab.send(200, random.Random(14))
+    lab.finish(name="first")
+    lab.playground.settings = replace(settings, clicks_topic=other)
+    to_other = lab.start("to-other", "--once", "--start", "earliest")
+    to_other.wait(60)
+    lab.playground.settings = settings
+    lab.admin.delete_topics([settings.clicks_topic])[settings.clicks_topic].result(30)
+    lab.playground.wait_for(lambda: settings.clicks_topic not in lab.admin.list_topics().topics, "the end of the topic")
+    lab.admin.create_topics([NewTopic(settings.clicks_topic, 1, 1)])[settings.clicks_topic].result(30)
+    to_new = lab.start("to-new", "--once")
+    to_new.wait(60)
+
+    assert (to_other.exit_status, to_new.exit_status) == (1, 1)
+    assert f"to the topic {settings.clicks_topic}, and is now to copy to {other}" in to_other.log_tail.splitlines()[-1]
+    assert "to an earlier topic of that name" in to_new.log_tail.splitlines()[-1]
+    assert list(lab.read(other)) == []
+    assert lab.n_copied() == 0
+
+
 def test_latest_begins_at_the_end_once(lab: Lab) -> None:
     """Of a new group; after that it goes on where it was, though nothing had come by then."""
     rng = random.Random(6)
