@@ -16,6 +16,7 @@ from tools.client_config import producer_config
 
 CONNECT_TIMEOUT_S = 8.0  # a broker that does not answer for so long is not there
 DELIVERY_TIMEOUT_S = 30.0  # long enough for a broker that restarts
+STOPPED_FLUSH_S = 3.0  # for what is on its way when somebody wants the end
 
 
 class ClickProducer:
@@ -80,19 +81,22 @@ class ClickProducer:
         if self._lost is not None:
             raise self._explained(self._lost)
 
-    def flush(self) -> None:
+    def flush(self, within_s: float = DELIVERY_TIMEOUT_S + 5) -> None:
         """Wait until the broker has every click.
 
+        Args:
+            within_s: how long; by default until librdkafka has given up by itself.
+
         Raises:
-            NextclickError: a click was lost.
+            NextclickError: a click was lost, or the broker does not have it by then.
         """
-        deadline = time.monotonic() + DELIVERY_TIMEOUT_S + 5  # by then librdkafka has given up by itself
+        deadline = time.monotonic() + within_s
         while self._producer.flush(0.1):
             self.wait(0)
             if time.monotonic() > deadline:
                 raise TemporaryError(
                     f"{len(self._producer)} clicks were not delivered to {self._settings.broker} within "
-                    f"{DELIVERY_TIMEOUT_S:.0f} s; look at the broker and start again"
+                    f"{within_s:.0f} s; look at the broker and start again"
                 )
         self.wait(0)
 
@@ -114,7 +118,7 @@ class ClickProducer:
         if error.code() in _REFUSALS:
             return PermanentError(
                 f"{self._settings.broker} does not let us in: {error.str()}; correct "
-                " the settings security_protocol, sasl_* and tls_*"
+                "the settings security_protocol, sasl_* and tls_*"
             )
         if error.code() in _TRANSIENT:
             return TemporaryError(
