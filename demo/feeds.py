@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, TopicPartition
 
-from demo.click_producer import CONNECT_TIMEOUT_S, STOPPED_FLUSH_S, ClickProducer, missing_topic
+from demo.click_producer import CONNECT_TIMEOUT_S, STOPPED_FLUSH_S, ClickProducer
 from demo.simulator import Simulator
 from demo.topic_fit import check_topic_fits
 from nextclick.clicks import Ignored, Rejected
@@ -24,6 +24,7 @@ from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate, decode_update
 from tools.click_files.recorded import RecordedClicks
 from tools.client_config import consumer_config
+from tools.missing_topics import missing_topics
 
 _STEP_S = 0.05  # clicks are handed over in groups this far apart: smooth enough, and nearly no CPU
 _MAX_STEP_CLICKS = 1_000  # between two looks at the clock and at `should_stop`
@@ -214,9 +215,10 @@ def send(
 
 
 def _check_recommendations(settings: Settings, producer: ClickProducer) -> None:
-    n_partitions = producer.partition_counts().get(settings.recommendations_topic)
+    counts = producer.partition_counts()
+    n_partitions = counts.get(settings.recommendations_topic)
     if n_partitions is None:
-        raise missing_topic(settings.recommendations_topic, settings)
+        raise PermanentError(missing_topics([settings.recommendations_topic], counts, settings))
     if n_partitions != producer.n_partitions:
         raise PermanentError(
             f"{settings.recommendations_topic!r} has {n_partitions} partitions and {settings.clicks_topic!r} "

@@ -9,6 +9,7 @@ from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import librdkafka_config
 from tools.kafka import ANSWER_S, Failure, TopicIdentity, answers, describe_topic, failure_of
+from tools.missing_topics import did_you_mean
 
 
 class Route(NamedTuple):
@@ -76,13 +77,16 @@ def _check_existence(settings: Settings, admin: AdminClient, source: str, destin
     found = admin.list_topics(timeout=ANSWER_S).topics
     if source not in found:
         raise PermanentError(
-            f"expected the topic {source} at {settings.broker}, found none of that name; correct SOURCE, or --broker"
+            f"expected the topic {source} at {settings.broker}, found none of that name{did_you_mean(source, found)}; "
+            "correct SOURCE, or --broker"
         )
     missing = [name for name in (destination, settings.rejected_topic) if name not in found]
     if missing:
+        meant = did_you_mean(destination, found) if destination in missing else ""
         raise PermanentError(
-            f"expected the topics {', '.join(missing)} at {settings.broker}, found none of that name; run `nextclick "
-            f"topics --set clicks_topic={destination} --set partitions=N`, which creates them with N partitions"
+            f"expected the topics {', '.join(missing)} at {settings.broker}, found none of that name{meant}; correct "
+            f"--to or rejected_topic, or run `nextclick topics --set clicks_topic={destination} --set partitions=N`, "
+            "which creates them with N partitions"
         )
 
 

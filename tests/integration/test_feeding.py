@@ -291,8 +291,8 @@ def test_a_missing_topic_is_named(broker: str, tmp_path: Path, command: str) -> 
 
     assert ended.returncode == 1
     message = _only_line(ended.stderr)
-    assert "there is no topic 'nowhere'" in message
-    assert "run `nextclick topics" in message
+    assert "expected the topic nowhere at" in message
+    assert "--set clicks_topic=nowhere`" in message
 
 
 def test_a_broker_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -13,21 +13,26 @@ import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.schema_registry import Schema
 
 from nextclick.hashing import partition_of
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.schema.placement import is_home
+from rekey.group import Group
 from rekey.job import RekeyJob
+from rekey.pulse import Stopped
 from rekey.source import Source
 from rekey.topics import checked_route
 from stream.repartition.log import read_batches
+from tests.local_registry import LocalRegistry
 from tests.simulated_clicks import NOW_MS
 from tests.trainers import metric
 from tools.client_config import librdkafka_config
@@ -385,11 +390,12 @@ def test_a_record_with_a_time_that_no_broker_takes_is_copied(lab: Lab) -> None:
         event = {"visitor": {"id": user}, "sku": "a", "at": now_ms}
         producer.produce(lab.source, json.dumps(event), timestamp=written_ms)
     producer.flush(30)
-    lab.finish()
+    job = lab.finish()
     times = {message.key(): message.timestamp()[1] for message in lab.read(settings.clicks_topic)}
 
     assert now_ms <= times[b"ahead"] <= int(time.time() * 1000)
     assert times[b"seconds"] == (now_ms // 1000 - 60) * 1000
+    assert "will remove them soon" not in job.log_tail
 
 
 def test_a_job_whose_commits_are_gone_copies_nothing_again_unasked(lab: Lab) -> None:
@@ -532,21 +538,102 @@ def test_a_record_that_the_destination_does_not_take_ends_the_job_with_the_remed
     assert list(lab.read(small)) == []
 
 
-def test_a_source_that_cannot_be_used_is_said_at_once_and_by_readyz(lab: Lab) -> None:
-    """With the setting that would help."""
-    producer = Producer(librdkafka_config(lab.playground.settings))
-    for number in range(1_200):
-        producer.produce(lab.source, json.dumps({"user": f"u{number}", "sku": "a"}), partition=number % N_SOURCE)
-    producer.flush(30)
+def test_a_source_that_cannot_be_used_ends_the_job_before_anything_is_committed(lab: Lab) -> None:
+    """With the setting that would help; the job that has it begins where this one did."""
+    count = 1_200
+    produce_unfit(lab, count)
+    job = lab.start("job")
+    job.wait(60)
+
+    assert job.exit_status == 1
+    assert f"none of the first {count:,} records of {lab.source} could be used" in job.log_tail.splitlines()[-1]
+    assert "set user_field" in job.log_tail.splitlines()[-1]
+    assert list(lab.read(lab.playground.settings.rejected_topic)) == []
+    lab.finish("--set", "user_field=user")
+    assert len(lab.copied()) == count
+
+
+def test_a_few_records_that_cannot_be_used_are_rejected_and_said(lab: Lab) -> None:
+    """At once, with the setting that would help; as long as nothing else comes, /readyz says so, too."""
+    produce_unfit(lab, 700)
     lab.start("job")
     port = lab.port("job")
     rejected = 'nextclick_rekey_rejected_total{reason="missing_field"}'
+    lab.playground.wait_for(lambda: metric(port, rejected) == 700, "all records rejected")
+    produce_unfit(lab, 500)
     lab.playground.wait_for(lambda: metric(port, rejected) == 1_200, "all records rejected")
     lab.playground.wait_for_log("job", "are rejected as missing_field")
     status, text = readiness(port)
 
     assert status == 503
     assert "set user_field" in text
+
+
+def produce_unfit(lab: Lab, count: int) -> None:
+    """Send records whose user is elsewhere than the settings say."""
+    producer = Producer(librdkafka_config(lab.playground.settings))
+    for number in range(count):
+        event = {"user": f"u{number}", "sku": "a", "visitor": {}}
+        producer.produce(lab.source, json.dumps(event), partition=number % N_SOURCE)
+    producer.flush(30)
+
+
+def test_a_job_that_is_stopped_while_it_is_given_partitions_leaves_the_group(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's callback must not be left by an exception: it would wait for its answer for ever."""
+    settings, stop = lab.playground.settings, Event()
+
+    def stopped(_: Group) -> None:
+        stop.set()
+        raise Stopped
+
+    job = RekeyJob(settings, checked_route(settings, lab.source, settings.clicks_topic), stop)
+    monkeypatch.setattr(Group, "refuse_other_topic", stopped)
+    try:
+        job.run(once=False)
+    finally:
+        has_left = job.close()
+
+    assert stop.is_set()
+    assert has_left
+
+
+def test_while_the_schema_registry_is_away_the_group_is_answered(lab: Lab, tmp_path: Path) -> None:
+    """Another instance gets its share meanwhile; /readyz says what is waited for, and then all is copied."""
+    with LocalRegistry(tmp_path) as registry:
+        schema = {
+            "type": "record",
+            "name": "c",
+            "fields": [{"name": name, "type": "string"} for name in ("user", "sku")],
+        }
+        registry.start()
+        schema_id = registry.register(lab.source, Schema(json.dumps(schema), "AVRO"))
+        registry.stop()
+        producer = Producer(librdkafka_config(lab.playground.settings))
+        for partition in range(N_SOURCE):
+            value = b"\0" + schema_id.to_bytes(4, "big") + b"\x02u\x02a"
+            producer.produce(lab.source, value, partition=partition)
+        producer.flush(30)
+        lab.playground.settings = replace(
+            lab.playground.settings,
+            schema_registry=registry.address,
+            schema_registry_username=registry.settings.schema_registry_username,
+            schema_registry_password=registry.settings.schema_registry_password,
+        )
+        lab.start("first", "--set", "user_field=user")
+        lab.playground.wait_for_log("first", "waiting, nothing is lost")
+        status, text = readiness(lab.port("first"))
+        lab.start("second", "--set", "user_field=user")
+        port = lab.port("second")
+        lab.playground.wait_for(
+            lambda: metric(port, "nextclick_rekey_partitions"), "partitions for the second instance"
+        )
+        registry.start()
+        destination = lab.playground.settings.clicks_topic
+        lab.playground.wait_for(lambda: len(list(lab.read(destination))) == N_SOURCE, "all copied")
+
+    assert (status, text.strip()) == (503, "waiting for the schema registry")
 
 
 def readiness(port: int) -> tuple[int, str]:
