@@ -76,13 +76,14 @@ def checked_route(settings: Settings, source: str, destination: str, *, may_begi
 def _check_existence(settings: Settings, admin: AdminClient, source: str, destination: str) -> None:
     found = admin.list_topics(timeout=ANSWER_S).topics
     if source not in found:
+        meant = did_you_mean(source, found.keys() - {destination, settings.rejected_topic})
         raise PermanentError(
-            f"expected the topic {source} at {settings.broker}, found none of that name{did_you_mean(source, found)}; "
-            "correct SOURCE, or --broker"
+            f"expected the topic {source} at {settings.broker}, found none of that name{meant}; correct SOURCE "
+            "or --broker"
         )
     missing = [name for name in (destination, settings.rejected_topic) if name not in found]
     if missing:
-        meant = did_you_mean(destination, found) if destination in missing else ""
+        meant = did_you_mean(destination, found.keys() - {source}) if destination in missing else ""
         raise PermanentError(
             f"expected the topics {', '.join(missing)} at {settings.broker}, found none of that name{meant}; correct "
             f"--to or rejected_topic, or run `nextclick topics --set clicks_topic={destination} --set partitions=N`, "

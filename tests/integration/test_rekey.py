@@ -583,6 +583,7 @@ def test_a_job_that_is_stopped_while_it_is_given_partitions_leaves_the_group(
 ) -> None:
     """The client's callback must not be left by an exception: it would wait for its answer for ever."""
     settings, stop = lab.playground.settings, Event()
+    lab.send(10, random.Random(15))
 
     def stopped(_: Group) -> None:
         stop.set()
