@@ -196,7 +196,10 @@ class Group:
         """Say what it means that the broker does not give what it is asked for."""
         topic = self._topic.topic
         if failure_of(error) is Failure.GONE:
-            return PermanentError(f"the topic {topic}, or a partition of it, is gone; correct SOURCE")
+            destination = self._route.destination.topic
+            return PermanentError(
+                f"the topic {topic}, a partition of it, or the topic {destination} is gone; correct SOURCE or --to"
+            )
         return PermanentError(
             f"the broker at {self._settings.broker} does not let a member of the group {self.name} read {topic}: "
             f"{error.str()}; correct the rights of the user, or session_timeout_s"

@@ -64,7 +64,7 @@ class Source:
         self._uncommitted: dict[int, int] = {}  # where partitions begin of which nothing was committed yet
         self._was_taken = False
         self._failure: NextclickError | Stopped | None = None  # that a callback of the client has met
-        self.has_joined = False
+        self.has_joined = self._is_closing = False
         session_ms = int(settings.session_timeout_s * 1000)
         config = consumer_config(settings, f"{settings.app}-rekey") | {
             "auto.offset.reset": "error",  # records that are gone must be noticed, not jumped over
@@ -205,13 +205,17 @@ class Source:
 
     def close(self) -> None:
         """Leave the group, so that others get the partitions at once. Blocks while the broker is away."""
+        self._is_closing = True
         self._consumer.close()
 
     def _given(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        # Whatever goes wrong, the client gets its answer: without one it fetches from places of its own choice.
+        if self._is_closing:  # to ask for what is committed could take longer than there is time to leave
+            self._consumer.incremental_assign([])
+            return
         try:
             self._take([place.partition for place in partitions])
         except (NextclickError, Stopped) as failure:
-            # Raised here it would leave the client with an assignment that is not answered: it could not be closed.
             self._failure = failure
             self._consumer.incremental_assign([])
 
