@@ -10,6 +10,7 @@ import logging
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from demo.kafka_download import exclusive
@@ -22,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 _DEADLINE_S = 60.0
 _QUIET = "-Xlog:cds=off,cds+dynamic=off"  # a test sees that archives are used
+_FORGOTTEN_S = 30 * 86_400  # an archive that does not say whose it is: of a version that did not write it yet
 _OWNER = "checkout.txt"  # the paths that an archive is for, a line each: without one of them it is of no use
 
 
@@ -55,7 +57,10 @@ def _owner_digest(distribution: Distribution) -> str:
 
 
 def _remove_outdated(distribution: Distribution, cache: Path) -> None:
-    """Remove what this checkout has made before, and the archives of checkouts that are gone."""
+    """Remove what this checkout has made before, the archives of checkouts that are gone, and old ones of nobody."""
+    for folder in cache.glob("classes-*"):
+        if not (folder / _OWNER).exists() and folder.stat().st_mtime < time.time() - _FORGOTTEN_S:
+            shutil.rmtree(folder)
     for owner in cache.glob(f"classes-*/{_OWNER}"):
         paths = owner.read_text().splitlines()
         if paths == _owner(distribution) or not all(Path(path).exists() for path in paths):

@@ -13,9 +13,11 @@ from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from tools.client_config import producer_config
+from tools.missing_topics import missing_topics
 
 CONNECT_TIMEOUT_S = 8.0  # a broker that does not answer for so long is not there
 DELIVERY_TIMEOUT_S = 30.0  # long enough for a broker that restarts
+STOPPED_FLUSH_S = 3.0  # for what is on its way when somebody wants the end
 
 
 class ClickProducer:
@@ -56,7 +58,7 @@ class ClickProducer:
             raise self._explained(self._last_error or failure.args[0]) from None
         name = self._settings.clicks_topic
         if name not in topics:
-            raise missing_topic(name, self._settings)
+            raise PermanentError(missing_topics([name], topics, self._settings))
         return {topic: len(metadata.partitions) for topic, metadata in topics.items()}
 
     def send(self, user_id: str, item_id: str, timestamp_ms: int, event_type: str = "view") -> None:
@@ -80,19 +82,22 @@ class ClickProducer:
         if self._lost is not None:
             raise self._explained(self._lost)
 
-    def flush(self) -> None:
+    def flush(self, within_s: float = DELIVERY_TIMEOUT_S + 5) -> None:
         """Wait until the broker has every click.
 
+        Args:
+            within_s: how long; by default until librdkafka has given up by itself.
+
         Raises:
-            NextclickError: a click was lost.
+            NextclickError: a click was lost, or the broker does not have it by then.
         """
-        deadline = time.monotonic() + DELIVERY_TIMEOUT_S + 5  # by then librdkafka has given up by itself
+        deadline = time.monotonic() + within_s
         while self._producer.flush(0.1):
             self.wait(0)
             if time.monotonic() > deadline:
                 raise TemporaryError(
                     f"{len(self._producer)} clicks were not delivered to {self._settings.broker} within "
-                    f"{DELIVERY_TIMEOUT_S:.0f} s; look at the broker and start again"
+                    f"{within_s:.0f} s; look at the broker and start again"
                 )
         self.wait(0)
 
@@ -110,11 +115,11 @@ class ClickProducer:
 
     def _explained(self, error: KafkaError) -> NextclickError:
         if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-            return missing_topic(self._settings.clicks_topic, self._settings)
+            return PermanentError(missing_topics([self._settings.clicks_topic], (), self._settings))
         if error.code() in _REFUSALS:
             return PermanentError(
                 f"{self._settings.broker} does not let us in: {error.str()}; correct "
-                " the settings security_protocol, sasl_* and tls_*"
+                "the settings security_protocol, sasl_* and tls_*"
             )
         if error.code() in _TRANSIENT:
             return TemporaryError(
@@ -130,13 +135,6 @@ def _refuse_unknown_partitioner(settings: Settings) -> None:
             "with partitioner=none nobody here knows into which partition a user's click belongs: send clicks with "
             "your own producer"
         )
-
-
-def missing_topic(name: str, settings: Settings) -> PermanentError:
-    """Give the error for a topic that is not there."""
-    return PermanentError(
-        f"there is no topic {name!r} at {settings.broker}; run `nextclick topics --broker {settings.broker}`"
-    )
 
 
 _REFUSALS: Iterable[int] = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, TopicPartition
 
-from demo.click_producer import CONNECT_TIMEOUT_S, ClickProducer, missing_topic
+from demo.click_producer import CONNECT_TIMEOUT_S, STOPPED_FLUSH_S, ClickProducer
 from demo.simulator import Simulator
 from demo.topic_fit import check_topic_fits
 from nextclick.clicks import Ignored, Rejected
@@ -24,6 +24,7 @@ from nextclick.settings import Settings
 from nextclick.updates import RecommendationUpdate, decode_update
 from tools.click_files.recorded import RecordedClicks
 from tools.client_config import consumer_config
+from tools.missing_topics import missing_topics
 
 _STEP_S = 0.05  # clicks are handed over in groups this far apart: smooth enough, and nearly no CPU
 _MAX_STEP_CLICKS = 1_000  # between two looks at the clock and at `should_stop`
@@ -85,9 +86,17 @@ def simulate(
             report(_progress(simulator, n_delivered, rate, now_s - started_s))
             reported_s, n_reported = now_s, n_delivered
         _pause(producer, now_s + _STEP_S if clicks_per_s is not None else now_s)
-    producer.flush()
+    _flush(producer, should_stop)
     elapsed_s = time.monotonic() - started_s
     report(_progress(simulator, producer.n_delivered, producer.n_delivered / elapsed_s, elapsed_s, done=True))
+
+
+def _flush(producer: ClickProducer, should_stop: Callable[[], bool]) -> None:
+    """Wait until the broker has every click; not for long when somebody wants the end and the broker is away."""
+    if should_stop():
+        producer.flush(STOPPED_FLUSH_S)
+    else:
+        producer.flush()
 
 
 def _pause(producer: ClickProducer, until_s: float) -> None:
@@ -148,7 +157,7 @@ def replay(
         report(producer.n_delivered)
         if n_sent == n_due < len(clicks):
             time.sleep(_STEP_S)
-    producer.flush()
+    _flush(producer, should_stop)
     report(producer.n_delivered)
 
 
@@ -199,16 +208,17 @@ def send(
     if answer is None:
         raise TemporaryError(
             f"no answer came in {settings.recommendations_topic!r} within {timeout_s:g} s (the click is at "
-            f" partition and offset {source}); check that a worker is running (`nextclick stream`), "
+            f"partition and offset {source}); check that a worker is running (`nextclick stream`), "
             f"that it has caught up, and that the click is not in {settings.rejected_topic!r}"
         )
     return answer, elapsed_ms
 
 
 def _check_recommendations(settings: Settings, producer: ClickProducer) -> None:
-    n_partitions = producer.partition_counts().get(settings.recommendations_topic)
+    counts = producer.partition_counts()
+    n_partitions = counts.get(settings.recommendations_topic)
     if n_partitions is None:
-        raise missing_topic(settings.recommendations_topic, settings)
+        raise PermanentError(missing_topics([settings.recommendations_topic], counts, settings))
     if n_partitions != producer.n_partitions:
         raise PermanentError(
             f"{settings.recommendations_topic!r} has {n_partitions} partitions and {settings.clicks_topic!r} "

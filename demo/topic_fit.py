@@ -10,13 +10,14 @@ from confluent_kafka import KafkaException
 from nextclick.clicks import Rejected, RejectReason
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.schema.paths import Headers
+from nextclick.schema.placement import is_home, misplaced
 from nextclick.schema.plain import Decode
 from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
 from tools.records import headers_of
 from tools.topic_sample import newest_records
 
-_RECORDS = 20  # to be looked at, over all partitions
+_RECORDS = 200  # to be looked at, over all partitions: enough keys to tell which partitioner put them there
 _MIN_PER_PARTITION = 5  # transactions leave marks between the records
 _PATIENCE_S = 3.0
 _MAX_PATHS = 12
@@ -46,7 +47,8 @@ def check_topic_fits(settings: Settings, n_partitions: int, decode: Decode, now_
         now_ms: the time of day.
 
     Raises:
-        PermanentError: there are records, and a worker with these settings could use none.
+        PermanentError: there are records, and a worker with these settings could use none, or finds most of them in
+            partitions of others.
         TemporaryError: the broker does not answer.
     """
     n_records = max(_RECORDS, _MIN_PER_PARTITION * n_partitions)
@@ -60,7 +62,10 @@ def check_topic_fits(settings: Settings, n_partitions: int, decode: Decode, now_
         SampledRecord(m.key(), m.value(), headers_of(m), m.timestamp()[1], m.partition(), m.offset())
         for m in newest.records
     ]
-    misfit = why_none_fits(records, decode, settings.clicks_topic, n_partitions, now_ms)
+    topic, partitioner = settings.clicks_topic, settings.partitioner
+    misfit = why_none_fits(records, decode, topic, n_partitions, now_ms) or why_most_are_misplaced(
+        records, topic, n_partitions, partitioner
+    )
     if misfit is not None:
         raise PermanentError(misfit)
 
@@ -87,6 +92,24 @@ def why_none_fits(
         f"the click was not sent, because none of the {len(records)} newest records of {topic!r} is one with these "
         f"settings ({number} are {reason.value}; the last one: {detail}): they are {_described(records)}; "
         f"{remedy}, or choose another clicks_topic"
+    )
+
+
+def why_most_are_misplaced(
+    records: Sequence[SampledRecord], topic: str, n_partitions: int, partitioner: str
+) -> str | None:
+    """Say which partitioner the keys of records seem to be placed by; None if most are where a worker expects them."""
+    usage, n_misplaced = Usage(topic, n_partitions), 0
+    for record in records:
+        if record.key is not None and not is_home(record.key, record.partition, partitioner, (n_partitions,)):
+            usage.note_dropped(misplaced(partitioner, record.partition), record.key, record.partition, record.offset)
+            n_misplaced += 1
+    if 2 * n_misplaced <= len(records):
+        return None
+    return (
+        f"the click was not sent, because {n_misplaced} of the {len(records)} newest records of {topic!r} are not in "
+        f"the partition that {partitioner} gives, so a worker with these settings rejects them: "
+        f"{usage.remedy(RejectReason.WRONG_PARTITION)}, or choose another clicks_topic"
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from nextclick.errors import PermanentError
+from nextclick.schema.click_schema import ClickSchema
 from nextclick.setting_values import Given, choices
 from nextclick.settings import GROUPS, Settings, read_given, setting_kinds
 
@@ -40,8 +41,8 @@ def settings_in_force(given: Mapping[str, Given]) -> tuple[list[SettingInForce],
     """
     values, mistakes = read_given(given)
     try:
-        Settings(**values)
-    except PermanentError as mistake:  # values that do not go together
+        ClickSchema.of(Settings(**values))
+    except PermanentError as mistake:  # values that do not go together, a path that cannot be read
         mistakes.append(mistake)
     settings, program = [], ""
     for field in dataclasses.fields(Settings):

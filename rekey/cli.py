@@ -12,7 +12,9 @@ from tools.options import settings_options
 @click.argument("source", metavar="SOURCE")
 @click.option("--to", "destination", metavar="TOPIC", help="The topic that gets the copies (setting `clicks_topic`).")
 @click.option("--once", is_flag=True, help="End when everything is copied that SOURCE has now.")
-@click.option("--start", type=click.Choice(["earliest", "latest"]), help="Where a new job begins.")
+@click.option(
+    "--start", type=click.Choice(["earliest", "latest"]), help="Where a new job begins; needed where TOPIC has records."
+)
 @click.option("--verbose", is_flag=True, help="Also the libraries' own log lines.")
 @settings_options
 def rekey(
@@ -37,8 +39,8 @@ def rekey(
     An array with events of several users is divided into one record for each of them. What cannot be used goes to
     `rejected_topic` with its reason; events that are no clicks are passed over. Both are counted, and said.
 
-    Run as many as SOURCE has partitions; they share them as the group APP-rekey (setting `app`: another copy of the
-    same topic needs another name). Killed at any moment, no record is lost or doubled for whoever reads committed
+    Run as many as SOURCE has partitions; they share them as the group APP-rekey (setting `app`: a copy to another topic
+    needs another name). Killed at any moment, no record is lost or doubled for whoever reads committed
     records, as workers and trainers do. SIGTERM ends it; it goes on where it ended. Metrics, /healthz and /readyz are
     on the port of the setting `rekey_port`.
     """
@@ -50,4 +52,4 @@ def rekey(
     set_up_logs("rekey", verbose=verbose)
     if start:
         settings = dataclasses.replace(settings, start=start)
-    run_rekey(settings, source, destination or settings.clicks_topic, once=once)
+    run_rekey(settings, source, destination or settings.clicks_topic, once=once, may_begin=start is not None)

@@ -1,4 +1,4 @@
-"""What the broker says of the source and of the job's group: offsets, commits, identity. Waits while it is away."""
+"""What the broker says of the topics and of the job's group: offsets, commits, identity. Waits while it is away."""
 
 import logging
 import time
@@ -10,9 +10,11 @@ from confluent_kafka.admin import AdminClient
 
 from nextclick.errors import NextclickError, PermanentError
 from nextclick.settings import Settings
+from rekey.destination import holds_records
 from rekey.pulse import Pulse
+from rekey.topics import Route
 from tools.client_config import librdkafka_config
-from tools.kafka import ANSWER_S, Failure, OffsetRange, TopicIdentity, describe_topic, failure_of, offset_ranges
+from tools.kafka import ANSWER_S, Failure, OffsetRange, describe_topic, failure_of, offset_ranges
 
 _log = logging.getLogger(__name__)
 
@@ -24,34 +26,41 @@ _Answer = TypeVar("_Answer")
 class Group:
     """The group of a job, as the broker sees it. Its methods block until the broker answers, and raise
 
-    NextclickError: it refuses, or the source is not what it was.
+    NextclickError: it refuses, or a topic is not what it was.
     Stopped: the job is to end.
+
+    Attributes:
+        name: that the broker knows it by.
+        note: stands beside each offset that is committed: to which topic, and which of its lives, the records before it
+            were copied.
     """
 
     def __init__(
-        self, settings: Settings, topic: TopicIdentity, consumer: Consumer, pulse: Pulse, on_lost: Callable[[int], None]
+        self, settings: Settings, route: Route, consumer: Consumer, pulse: Pulse, on_lost: Callable[[int], None]
     ) -> None:
         """Ask where a new job begins.
 
         Args:
             settings: of the job.
-            topic: the source, as it is now.
+            route: of the job.
             consumer: a client of the group.
             pulse: looked at while the broker is waited for.
             on_lost: told how many offsets retention has removed before they were copied.
         """
         self.name = f"{settings.app}-rekey"
         self._settings = settings
-        self._topic = topic
+        self._topic, self._route = route.source, route
+        self.note = f"{route.destination.topic} {route.destination.topic_id}"
         self._consumer = consumer
         self._pulse = pulse
         self._on_lost = on_lost
         self._gone_since_s: float | None = None
         self._admin = AdminClient(librdkafka_config(settings) | {"error_cb": pulse.presence.on_error})
         # Partitions of a job that has begun are read from their first record, whenever they were added.
-        numbers = range(topic.partitions)
-        is_latest = settings.start == "latest" and all(each is None for each in self.committed(numbers).values())
-        self._ends_at_start = self.ranges(numbers) if is_latest else {}
+        numbers = range(self._topic.partitions)
+        if is_new := self._is_new():
+            self._refuse_second_copy()
+        self._ends_at_start = self.ranges(numbers) if is_new and settings.start == "latest" else {}
 
     def ranges(self, partitions: Iterable[int]) -> dict[int, OffsetRange]:
         """Give the offsets that partitions hold."""
@@ -60,8 +69,34 @@ class Group:
             return {}
         return self._answer(lambda: offset_ranges(self._admin, self._topic.topic, wanted, ANSWER_S))
 
+    def _is_new(self) -> bool:
+        return all(offset is None for offset in self.committed(range(self._topic.partitions)).values())
+
+    def _refuse_second_copy(self) -> None:
+        """Make sure that a job that knows of nothing copied does not copy again what the destination has.
+
+        Raises:
+            PermanentError: it could.
+        """
+        destination = self._route.destination
+        if self._route.may_begin or not holds_records(self._settings, self._admin, destination, self._pulse):
+            return
+        if not self._is_new():  # another instance has begun meanwhile: copies and commits appear together
+            return
+        source = self._topic.topic
+        raise PermanentError(
+            f"the group {self.name} has committed nothing of {source}, and {destination.topic} has had records already:"
+            " either others write to it, too, or Kafka has forgotten how far this job was (it does so some days after "
+            f"the last instance has left), and everything would be copied again. Say once where to begin: --start "
+            f"earliest copies all that {source} has, --start latest what comes from now on"
+        )
+
     def committed(self, partitions: Iterable[int]) -> dict[int, int | None]:
-        """Give what is committed; waits for the end of a transaction that could still change it."""
+        """Give what is committed; waits for the end of a transaction that could still change it.
+
+        Raises:
+            PermanentError: what is before it was copied to another topic than this job's destination.
+        """
         asked = [TopicPartition(self._topic.topic, partition) for partition in partitions]
         if not asked:
             return {}
@@ -71,6 +106,7 @@ class Group:
             for place in places:
                 if place.error is not None:
                     raise KafkaException(place.error)
+                self._refuse_other_destination(place)
             return {place.partition: place.offset if place.offset >= 0 else None for place in places}
 
         began_s = time.monotonic()
@@ -78,6 +114,20 @@ class Group:
         if (waited_s := time.monotonic() - began_s) > COMMITTED_S:
             _log.info("waited %.0f s until it was certain what is committed", waited_s)
         return found
+
+    def _refuse_other_destination(self, place: TopicPartition) -> None:
+        # Offsets that somebody has set by hand have no note.
+        if place.offset < 0 or not place.metadata or place.metadata == self.note:
+            return
+        name, _, topic_id = place.metadata.rpartition(" ")
+        destination = self._route.destination
+        is_anew = name == destination.topic
+        other = f"an earlier topic of that name (Kafka's id {topic_id})" if is_anew else f"the topic {name}"
+        raise PermanentError(
+            f"the group {self.name} has copied {self._topic.topic}, partition {place.partition}, up to {place.offset} "
+            f"to {other}, and is now to copy to {destination.topic} (id {destination.topic_id}): start a job of "
+            "its own for that with --set app=NAME, which begins anew"
+        )
 
     def begin(self, partition: int, committed: int | None, found: OffsetRange) -> int:
         """Give the offset at which a partition goes on. Does not block.
@@ -95,7 +145,7 @@ class Group:
             raise PermanentError(
                 f"the group {self.name} has read {topic}, partition {partition}, up to {committed}, but it ends at "
                 f"{found.end}: the topic is another one, or the broker has lost records. Start a new job with "
-                "--set app=NAME, which copies what is there from the beginning"
+                "--set app=NAME --start earliest, which copies what is there from the beginning"
             )
         if committed < found.first:
             self._on_lost(found.first - committed)
@@ -110,18 +160,27 @@ class Group:
         return max(committed, found.first)
 
     def refuse_other_topic(self) -> None:
-        """Make sure that the source is still the topic of the start."""
-        topic = self._topic.topic
+        """Make sure that both topics are still those of the start."""
+        source, destination = self._route.source, self._route.destination
         try:
-            now = self._pulse.until_answered(lambda: describe_topic(self._admin, topic))
+            read = self._pulse.until_answered(lambda: describe_topic(self._admin, source.topic))
+            written = self._pulse.until_answered(lambda: describe_topic(self._admin, destination.topic))
         except KafkaException as error:
             self._gone_since_s = self._gone_since_s or time.monotonic()
             if failure_of(error.args[0]) is Failure.GONE and time.monotonic() < self._gone_since_s + GONE_AFTER_S:
                 return
             raise self.refused(error.args[0]) from error
         self._gone_since_s = None
-        if not now.is_same_topic(self._topic):
-            raise PermanentError(f"the topic {topic} was created anew; start the job again: it begins anew, too")
+        if not read.is_same_topic(source):
+            raise PermanentError(
+                f"the topic {source.topic} was created anew; start the job again with --start earliest, which copies "
+                "what is there"
+            )
+        if not written.is_same_topic(destination):
+            raise PermanentError(
+                f"the topic {destination.topic} was created anew, without the copies; start a job of its own for it "
+                "with --set app=NAME, which copies what is there from the beginning"
+            )
 
     def _answer(self, ask: Callable[[], _Answer]) -> _Answer:
         def asked() -> _Answer:
@@ -137,7 +196,10 @@ class Group:
         """Say what it means that the broker does not give what it is asked for."""
         topic = self._topic.topic
         if failure_of(error) is Failure.GONE:
-            return PermanentError(f"the topic {topic}, or a partition of it, is gone; correct SOURCE")
+            destination = self._route.destination.topic
+            return PermanentError(
+                f"the topic {topic}, a partition of it, or the topic {destination} is gone; correct SOURCE or --to"
+            )
         return PermanentError(
             f"the broker at {self._settings.broker} does not let a member of the group {self.name} read {topic}: "
             f"{error.str()}; correct the rights of the user, or session_timeout_s"

@@ -30,6 +30,7 @@ from rekey.progress import Progress
 from rekey.pulse import Pulse, Stopped
 from rekey.source import Batch, Source
 from rekey.topics import Route
+from rekey.trial import Trial
 from rekey.writer import Aborted, Writer
 from tools.dead_letters import Origin, dead_letter
 from tools.http_endpoint import start_http
@@ -70,9 +71,11 @@ class RekeyJob:
         collectors = CollectorRegistry()
         self._metrics = RekeyMetrics(collectors)
         self._usage = Usage(route.source.topic, route.source.partitions)
-        self._progress = Progress(route.destination, route.keeps_ms)
+        self._progress = Progress(route.destination.topic, route.keeps_ms if route.keeps_times else -1)
         self._pulse = Pulse(stop, BrokerPresence(settings.broker))
+        self._trial = Trial(route.source)
         self._source: Source | None = None
+        self._misses_schemas = False
         self._asked_s = self._reported_s = 0.0
         self._http = start_http(settings.rekey_port, collectors, self._health, self._ready)
 
@@ -85,12 +88,12 @@ class RekeyJob:
         is_done = False
         try:
             writer = Writer(self._settings, self._pulse)
-            source = self._source = Source(self._settings, self._route.source, self._pulse, self._metrics.lost.inc)
+            source = self._source = Source(self._settings, self._route, self._pulse, self._metrics.lost.inc)
             ends = source.group.ranges(range(self._route.source.partitions)) if once else {}
             _log.info(
                 "copying %s to %s, metrics at http://127.0.0.1:%d/metrics",
                 self._route.source.topic,
-                self._route.destination,
+                self._route.destination.topic,
                 self._http.port,
                 extra={"fields": {"group": f"{self._settings.app}-rekey", "transactional_id": writer.name}},
             )
@@ -125,7 +128,12 @@ class RekeyJob:
     def _turn(self, source: Source, writer: Writer) -> None:
         self._pulse.beat()
         batch = source.read()
-        if batch.ends:
+        if not self._has_schemas(batch):
+            source.go_back(batch.moved)  # so that the group is answered while the registry is waited for
+            self._pulse.wait(REGISTRY_S)
+        elif not self._trial.is_over and (batch.records or self._trial.moved):
+            self._try(source, writer, batch)
+        elif batch.ends:
             self._copy(source, writer, batch)
         elif self._pulse.presence.is_away and self._is_due():
             source.look_for_broker()
@@ -134,7 +142,6 @@ class RekeyJob:
 
     def _copy(self, source: Source, writer: Writer, batch: Batch) -> None:
         """Copy what was read, in as many transactions as it takes; what is not copied is read again."""
-        self._load_schemas(batch)
         try:
             for part in in_parts(self._judged(batch), batch.ends, MOST_WRITTEN):
                 with writer.transaction():
@@ -150,19 +157,28 @@ class RekeyJob:
             _log.info("a transaction came to nothing, its records are read again: %s", error)
             source.go_back(batch.moved)
 
-    def _load_schemas(self, batch: Batch) -> None:
-        """Ask the schema registry for what it takes to decode records; one that is away is waited for."""
-        if self._registry is None:
-            return
+    def _try(self, source: Source, writer: Writer, batch: Batch) -> None:
+        """Judge records before the first is copied; those that were read for that alone are read again."""
+        is_all = not self._trial.moved
+        self._trial.note(batch.moved, self._judged(batch), time.monotonic())
+        if self._trial.is_over and is_all:
+            self._copy(source, writer, batch)
+        elif self._trial.is_over:
+            source.go_back(self._trial.moved)
+
+    def _has_schemas(self, batch: Batch) -> bool:
+        """Ask the schema registry for what it takes to decode records; tell whether all of it is there."""
+        if self._registry is None or not batch.records:
+            return True
         records = ((None, message.value(), headers_of(message)) for message in batch.records)
         missing = self._registry.missing_schemas_of(records, with_keys=False)
-        while missing:
-            try:
-                self._registry.load(missing)
-                return
-            except TemporaryError as error:
-                _log.warning("waiting, nothing is lost: %s", error)
-            self._pulse.wait(REGISTRY_S)
+        try:
+            self._registry.load(missing)
+            self._misses_schemas = False
+        except TemporaryError as error:
+            _log.warning("waiting, nothing is lost: %s", error)
+            self._misses_schemas = True
+        return not self._misses_schemas
 
     def _judged(self, batch: Batch) -> Iterator[tuple[int, int, Message, Outcome]]:
         now_ms = int(time.time() * 1000)
@@ -176,14 +192,14 @@ class RekeyJob:
             for key, value in outcome.copies:
                 time_ms = record_time_ms(message.timestamp()[1], now_ms)
                 time_ms = time_ms if time_ms < now_ms + AHEAD_MS else now_ms
-                writer.write(self._route.destination, key, value, headers_of(message), time_ms)
+                writer.write(self._route.destination.topic, key, value, headers_of(message), time_ms)
             origin = Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
             for why, value in outcome.rejected:
                 writer.write(self._route.rejected, *dead_letter(why, message.key(), value, origin))
 
     def _count(self, part: Part[Message]) -> None:
         """Count what is committed."""
-        metrics, usage = self._metrics, self._usage
+        metrics, usage, now_ms = self._metrics, self._usage, int(time.time() * 1000)
         metrics.transactions.labels("committed").inc()
         metrics.records.inc(len(part.records))
         for message, outcome in part.records:
@@ -197,7 +213,7 @@ class RekeyJob:
                 usage.note_dropped(ignored, message.key(), message.partition(), message.offset())
             if outcome.copies:
                 usage.note_used()
-                self._progress.note_time(message.timestamp()[1])
+                self._progress.note_time(record_time_ms(message.timestamp()[1], now_ms))
         self._progress.add(len(part.records))
 
     def _report(self, *, is_last: bool = False) -> None:
@@ -234,6 +250,8 @@ class RekeyJob:
             return False, "waiting for the broker"
         if self._source is None or not self._source.has_joined:
             return False, "joining the group"
+        if self._misses_schemas:
+            return False, "waiting for the schema registry"
         if (nothing_fits := self._usage.nothing_fits()) is not None:
             return False, nothing_fits
         return True, f"copying {self._source.n_partitions} of {self._route.source.partitions} partitions"

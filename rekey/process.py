@@ -15,7 +15,7 @@ from tools.endings import leave_at_once, stop_on_signals
 _log = logging.getLogger(__name__)
 
 
-def run_rekey(settings: Settings, source: str, destination: str, *, once: bool) -> None:
+def run_rekey(settings: Settings, source: str, destination: str, *, once: bool, may_begin: bool) -> None:
     """Copy until SIGTERM or SIGINT. Only for the main thread.
 
     Args:
@@ -23,13 +23,14 @@ def run_rekey(settings: Settings, source: str, destination: str, *, once: bool) 
         source: the topic to read.
         destination: the topic to write.
         once: return when everything is copied that the source has now.
+        may_begin: also a job that has copied nothing yet, where the destination holds records.
 
     Raises:
         NextclickError: it cannot start, or had to stop. Nothing is lost or doubled.
     """
     stop = Event()
     stop_on_signals(stop, "the job hangs and cannot end: cut off. Nothing is lost or doubled")
-    route = checked_route(settings, source, destination)
+    route = checked_route(settings, source, destination, may_begin=may_begin)
     if settings.key_format != "text":
         _log.warning("keys are written as text: whoever reads %s needs key_format=text", destination)
     if not route.keeps_times:

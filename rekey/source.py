@@ -1,17 +1,21 @@
 """Reads the source as a member of the job's group. Where it goes on is what the group has committed, and that alone."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from nextclick.errors import TemporaryError
+from nextclick.errors import NextclickError, TemporaryError
 from nextclick.settings import Settings
 from rekey.group import Group
-from rekey.pulse import Pulse
+from rekey.pulse import Pulse, Stopped
+from rekey.topics import Route
 from tools.client_config import consumer_config
-from tools.kafka import Failure, OffsetRange, TopicIdentity, failure_of, is_partition_end
+from tools.kafka import Failure, OffsetRange, failure_of, is_partition_end
 from tools.records import refuse_unreadable
+
+_log = logging.getLogger(__name__)
 
 MAX_RECORDS = 2_000  # of one read
 POLL_S = 0.05  # records wait so long for others: most of what a record waits here
@@ -42,24 +46,25 @@ class Source:
         has_joined: whether it has been a member of the group.
     """
 
-    def __init__(self, settings: Settings, topic: TopicIdentity, pulse: Pulse, on_lost: Callable[[int], None]) -> None:
+    def __init__(self, settings: Settings, route: Route, pulse: Pulse, on_lost: Callable[[int], None]) -> None:
         """Join the group; blocks until the broker has answered.
 
         Args:
             settings: of the job.
-            topic: that is read.
+            route: from where to where.
             pulse: looked at while the broker is waited for.
             on_lost: told how many offsets retention has removed before they were copied.
 
         Raises:
             NextclickError, Stopped: as `Group` does.
         """
-        self._topic = topic.topic
+        self._topic, self._n_partitions = route.source.topic, route.source.partitions
         self._presence = pulse.presence
         self._positions: dict[int, int] = {}  # by held partition, the offset that is read next
         self._uncommitted: dict[int, int] = {}  # where partitions begin of which nothing was committed yet
         self._was_taken = False
-        self.has_joined = False
+        self._failure: NextclickError | Stopped | None = None  # that a callback of the client has met
+        self.has_joined = self._is_closing = False
         session_ms = int(settings.session_timeout_s * 1000)
         config = consumer_config(settings, f"{settings.app}-rekey") | {
             "auto.offset.reset": "error",  # records that are gone must be noticed, not jumped over
@@ -74,7 +79,7 @@ class Source:
         }
         self._consumer = Consumer(config)
         self._no_membership: bytes = self._consumer.consumer_group_metadata()
-        self.group = Group(settings, topic, self._consumer, pulse, on_lost)
+        self.group = Group(settings, route, self._consumer, pulse, on_lost)
         self._consumer.subscribe([self._topic], on_assign=self._given, on_revoke=self._taken, on_lost=self._taken)
 
     @property
@@ -91,6 +96,8 @@ class Source:
         """
         self._was_taken = False
         messages = self._consumer.consume(MAX_RECORDS, POLL_S)
+        if self._failure is not None:
+            raise self._failure
         if self._was_taken:  # which of them are still to be copied here? Those that are read again.
             self.go_back({message.partition() for message in messages})
             messages = []
@@ -128,12 +135,18 @@ class Source:
 
     def places(self, ends: Mapping[int, int]) -> list[TopicPartition]:
         """Give offsets as a transaction commits them."""
-        return [TopicPartition(self._topic, partition, offset) for partition, offset in ends.items()]
+        note = self.group.note
+        return [TopicPartition(self._topic, partition, offset, note) for partition, offset in ends.items()]
 
     def committed(self, ends: Mapping[int, int]) -> None:
-        """Note that offsets are committed."""
-        for partition in ends:
-            self._uncommitted.pop(partition, None)
+        """Note that offsets are committed.
+
+        Raises:
+            NextclickError, Stopped: as `Group` does.
+        """
+        firsts = [partition for partition in ends if self._uncommitted.pop(partition, None) is not None]
+        if firsts:  # two jobs with unlike destinations that began at once: who looks later sees the other's
+            self.group.committed(range(self._n_partitions))
 
     def go_back(self, partitions: Iterable[int]) -> None:
         """Read partitions that moved again, from where the group has committed; those that are not held are left out.
@@ -148,7 +161,7 @@ class Source:
                 raise TemporaryError(
                     f"the broker does not know any more what {self.group.name} has committed of {self._topic}, "
                     f"partition {partition}: was the topic created anew, or has the broker lost its data? Then start "
-                    "the job again: it begins anew, too"
+                    "the job again: it says what to do"
                 )
             position = self._uncommitted[partition] if offset is None else offset
             if offset is not None:
@@ -192,16 +205,28 @@ class Source:
 
     def close(self) -> None:
         """Leave the group, so that others get the partitions at once. Blocks while the broker is away."""
+        self._is_closing = True
         self._consumer.close()
 
     def _given(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        numbers = [place.partition for place in partitions]
+        # Whatever goes wrong, the client gets its answer: without one it fetches from places of its own choice.
+        if self._is_closing:  # to ask for what is committed could take longer than there is time to leave
+            self._consumer.incremental_assign([])
+            return
+        try:
+            self._take([place.partition for place in partitions])
+        except (NextclickError, Stopped) as failure:
+            self._failure = failure
+            self._consumer.incremental_assign([])
+
+    def _take(self, numbers: list[int]) -> None:
         self.group.refuse_other_topic()
         committed, ranges = self.group.committed(numbers), self.group.ranges(numbers)
         for number in numbers:
             self._positions[number] = self.group.begin(number, committed[number], ranges[number])
             if committed[number] is None:
                 self._uncommitted[number] = self._positions[number]
+            _log.info("partition %d goes on at %d of %d", number, self._positions[number], ranges[number].end)
         self._consumer.incremental_assign(self.places({number: self._positions[number] for number in numbers}))
         self.has_joined = True
 

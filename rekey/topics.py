@@ -9,6 +9,7 @@ from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import librdkafka_config
 from tools.kafka import ANSWER_S, Failure, TopicIdentity, answers, describe_topic, failure_of
+from tools.missing_topics import did_you_mean
 
 
 class Route(NamedTuple):
@@ -16,21 +17,29 @@ class Route(NamedTuple):
 
     Attributes:
         source: as it is at the start.
-        destination: the topic that gets the copies.
+        destination: the topic that gets the copies, as it is at the start.
         rejected: the topic that gets what cannot be used.
         keeps_ms: how long the destination keeps a record; negative: for ever.
         keeps_times: whether copies in the destination have the time of their record.
+        may_begin: whether a job that has copied nothing yet may copy to a destination that holds records.
     """
 
     source: TopicIdentity
-    destination: str
+    destination: TopicIdentity
     rejected: str
     keeps_ms: int
     keeps_times: bool
+    may_begin: bool = False
 
 
-def checked_route(settings: Settings, source: str, destination: str) -> Route:
+def checked_route(settings: Settings, source: str, destination: str, *, may_begin: bool = False) -> Route:
     """Look at the topics.
+
+    Args:
+        settings: of the job.
+        source: the topic to read.
+        destination: the topic to write.
+        may_begin: as in `Route`.
 
     Raises:
         PermanentError: one is missing, or does not fit.
@@ -47,7 +56,7 @@ def checked_route(settings: Settings, source: str, destination: str) -> Route:
         _check_existence(settings, admin, source, destination)
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in (destination, rejected)]
         configs = answers(lambda: admin.describe_configs(resources, request_timeout=ANSWER_S))
-        identity = describe_topic(admin, source)
+        read, written = describe_topic(admin, source), describe_topic(admin, destination)
     except KafkaException as error:
         raise _explained(settings, error) from error
     by_name = {resource.name: config for resource, config in configs.items()}
@@ -55,25 +64,30 @@ def checked_route(settings: Settings, source: str, destination: str) -> Route:
         _refuse_compaction(name, by_name[name])
     config = by_name[destination]
     return Route(
-        identity,
-        destination,
+        read,
+        written,
         rejected,
         int(config["retention.ms"].value) if "delete" in config["cleanup.policy"].value else -1,
         config["message.timestamp.type"].value == "CreateTime",
+        may_begin,
     )
 
 
 def _check_existence(settings: Settings, admin: AdminClient, source: str, destination: str) -> None:
     found = admin.list_topics(timeout=ANSWER_S).topics
     if source not in found:
+        meant = did_you_mean(source, found.keys() - {destination, settings.rejected_topic})
         raise PermanentError(
-            f"expected the topic {source} at {settings.broker}, found none of that name; correct SOURCE, or --broker"
+            f"expected the topic {source} at {settings.broker}, found none of that name{meant}; correct SOURCE "
+            "or --broker"
         )
     missing = [name for name in (destination, settings.rejected_topic) if name not in found]
     if missing:
+        meant = did_you_mean(destination, found.keys() - {source}) if destination in missing else ""
         raise PermanentError(
-            f"expected the topics {', '.join(missing)} at {settings.broker}, found none of that name; run `nextclick "
-            f"topics --set clicks_topic={destination} --set partitions=N`, which creates them with N partitions"
+            f"expected the topics {', '.join(missing)} at {settings.broker}, found none of that name{meant}; correct "
+            f"--to or rejected_topic, or run `nextclick topics --set clicks_topic={destination} --set partitions=N`, "
+            "which creates them with N partitions"
         )
 
 

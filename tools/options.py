@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from nextclick.schema.click_schema import ClickSchema
 from nextclick.setting_sources import CONFIG_VARIABLE, given_settings
 from nextclick.setting_values import Given
 from nextclick.settings import Settings
@@ -55,10 +56,15 @@ def given_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--broker`, `--config` and `--set` to a command, which then gets one argument `settings`."""
+    """Add `--broker`, `--config` and `--set` to a command, which then gets one argument `settings`.
+
+    A path, or a list of events, that cannot be read is refused by every command, and before anything else is looked at.
+    """
 
     @functools.wraps(function)
     def with_settings(*args: Any, given: Mapping[str, Given], **options: Any) -> Any:
-        return function(*args, settings=Settings.of(given), **options)
+        settings = Settings.of(given)
+        ClickSchema.of(settings)
+        return function(*args, settings=settings, **options)
 
     return given_options(with_settings)

@@ -19,6 +19,7 @@ from stream.topics.identity import read_identity, refuse_other_topic, write_iden
 from stream.topics.topic_rules import HOUR_MS, TopicFacts, refusals, warnings
 from tools.client_config import librdkafka_config
 from tools.kafka import ANSWER_S, Failure, TopicIdentity, answer_of, answers, failure_of
+from tools.missing_topics import missing_topics
 
 _log = logging.getLogger(__name__)
 
@@ -127,10 +128,7 @@ class Topics:
             clicks = TopicIdentity(clicks_topic, ids[clicks_topic], facts[clicks_topic].partitions)
         lines, noted, n_before = [], None, 0
         if missing:
-            lines.append(
-                f"expected the topics {', '.join(missing)} at {self._settings.broker}, found none of that name; "
-                "run `nextclick topics`"
-            )
+            lines.append(missing_topics(missing, metadata.topics, self._settings))
         lines += refusals(self._settings, facts)
         if clicks is not None and self._settings.changelog_topic in facts:
             noted, n_before = read_identity(self._settings, remember=remember)

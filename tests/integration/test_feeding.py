@@ -259,14 +259,27 @@ def test_send_looks_only_at_the_newest_records_that_were_committed(place: list[s
     producer = Producer(config)
     producer.init_transactions(DEADLINE_S)
     producer.begin_transaction()
-    _produce(place, [b"no click"] * 30, producer)
+    _produce(place, [b"no click"] * 300, producer)
     producer.abort_transaction(DEADLINE_S)
     aborted = _run("send", "ann", "shoe", "--timeout", "1", *place)
-    _produce(place, [b"no click"] * 30)
+    _produce(place, [b"no click"] * 300)
     other = _run("send", "ann", "shoe", "--timeout", "1", *place)
 
     assert "no answer came" in aborted.stderr
     assert "bad_json" in _only_line(other.stderr)
+
+
+def test_who_stops_while_the_broker_is_away_does_not_wait_for_it(outage: Any, broker_to_stop: Any) -> None:
+    """Clicks that nobody takes are waited for for some seconds only, and named."""
+    job = outage.start("job", "simulate", "--rate", "100")
+    outage.wait_for(lambda: outage.count(outage.settings.clicks_topic), "clicks")
+    broker_to_stop.stop(keep_data=True)
+    began_s = time.monotonic()
+    job.stop(30)
+
+    assert time.monotonic() - began_s < 10
+    assert job.exit_status == 1
+    assert "clicks were not delivered" in job.log_tail
 
 
 @pytest.mark.parametrize("command", ["simulate", "replay", "send"])
@@ -278,8 +291,8 @@ def test_a_missing_topic_is_named(broker: str, tmp_path: Path, command: str) -> 
 
     assert ended.returncode == 1
     message = _only_line(ended.stderr)
-    assert "there is no topic 'nowhere'" in message
-    assert "run `nextclick topics" in message
+    assert "expected the topic nowhere at" in message
+    assert "--set clicks_topic=nowhere`" in message
 
 
 def test_a_broker_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -204,6 +204,10 @@ def test_each_checkout_keeps_its_class_archives(own_cache: Path, tmp_path: Path)
     both = list(own_cache.glob("classes-*/kafka.jsa"))
     shutil.rmtree(other)
     os.utime(own_cache / "jars" / locked_jars()[0].file_name)
+    old, new = own_cache / "classes-old", own_cache / "classes-new"  # of versions that did not say whose they are
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
 
     anew = _prepared(ours, own_cache)
 
@@ -212,6 +216,7 @@ def test_each_checkout_keeps_its_class_archives(own_cache: Path, tmp_path: Path)
     assert len(both) == 2
     assert anew[1]
     assert list(own_cache.glob("classes-*/kafka.jsa")) == [anew[0]]
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_what_java_unpacks_and_measures_stays_in_the_brokers_folder(tmp_path: Path, topic_prefix: str) -> None:

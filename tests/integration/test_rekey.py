@@ -13,21 +13,25 @@ import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
-from confluent_kafka import Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.schema_registry import Schema
 
 from nextclick.hashing import partition_of
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.schema.placement import is_home
+from rekey.group import COMMITTED_S
 from rekey.job import RekeyJob
-from rekey.source import Source
+from rekey.source import Batch, Source
 from rekey.topics import checked_route
 from stream.repartition.log import read_batches
+from tests.local_registry import LocalRegistry
 from tests.simulated_clicks import NOW_MS
 from tests.trainers import metric
 from tools.client_config import librdkafka_config
@@ -385,11 +389,70 @@ def test_a_record_with_a_time_that_no_broker_takes_is_copied(lab: Lab) -> None:
         event = {"visitor": {"id": user}, "sku": "a", "at": now_ms}
         producer.produce(lab.source, json.dumps(event), timestamp=written_ms)
     producer.flush(30)
-    lab.finish()
+    job = lab.finish()
     times = {message.key(): message.timestamp()[1] for message in lab.read(settings.clicks_topic)}
 
     assert now_ms <= times[b"ahead"] <= int(time.time() * 1000)
     assert times[b"seconds"] == (now_ms // 1000 - 60) * 1000
+    assert "will remove them soon" not in job.log_tail
+
+
+def test_a_job_whose_commits_are_gone_copies_nothing_again_unasked(lab: Lab) -> None:
+    """As after the days for which Kafka keeps the offsets of a group without members."""
+    lab.send(200, random.Random(11))
+    lab.finish(name="first")
+    group = f"{lab.playground.settings.app}-rekey"
+    lab.admin.delete_consumer_groups([group])[group].result(30)
+    again = lab.start("again", "--once")
+    again.wait(60)
+
+    assert again.exit_status == 1
+    assert f"the group {group} has committed nothing of {lab.source}" in again.log_tail.splitlines()[-1]
+    lab.assert_exactly_once()
+    before = (list(lab.events), list(lab.bad))
+    lab.finish("--start", "latest", name="asked")
+    lab.events, lab.bad = before
+    lab.send(200, random.Random(12))
+    lab.finish(name="later")
+    lab.assert_exactly_once()
+
+
+def test_a_job_that_was_killed_before_its_first_commit_begins(lab: Lab) -> None:
+    """A destination with nothing but a transaction that came to nothing has no copies."""
+    lab.send(200, random.Random(13))
+    producer = Producer(librdkafka_config(lab.playground.settings) | {"transactional.id": f"{lab.source}-killed"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(lab.playground.settings.clicks_topic, b"{}", b"u")
+    producer.flush(30)
+    producer.abort_transaction(30)
+    lab.finish()
+
+    lab.assert_exactly_once()
+
+
+def test_a_job_goes_on_with_its_own_destination_only(lab: Lab) -> None:
+    """Neither another topic, nor one of the same name that was created anew, gets the rest of the copies."""
+    settings = lab.playground.settings
+    other = f"{lab.source}-other"
+    lab.admin.create_topics([NewTopic(other, 1, 1)])[other].result(30)
+    lab.send(200, random.Random(14))
+    lab.finish(name="first")
+    lab.playground.settings = replace(settings, clicks_topic=other)
+    to_other = lab.start("to-other", "--once", "--start", "earliest")
+    to_other.wait(60)
+    lab.playground.settings = settings
+    lab.admin.delete_topics([settings.clicks_topic])[settings.clicks_topic].result(30)
+    lab.playground.wait_for(lambda: settings.clicks_topic not in lab.admin.list_topics().topics, "the end of the topic")
+    lab.admin.create_topics([NewTopic(settings.clicks_topic, 1, 1)])[settings.clicks_topic].result(30)
+    to_new = lab.start("to-new", "--once")
+    to_new.wait(60)
+
+    assert (to_other.exit_status, to_new.exit_status) == (1, 1)
+    assert f"to the topic {settings.clicks_topic}, and is now to copy to {other}" in to_other.log_tail.splitlines()[-1]
+    assert "to an earlier topic of that name" in to_new.log_tail.splitlines()[-1]
+    assert list(lab.read(other)) == []
+    assert lab.n_copied() == 0
 
 
 def test_latest_begins_at_the_end_once(lab: Lab) -> None:
@@ -474,21 +537,120 @@ def test_a_record_that_the_destination_does_not_take_ends_the_job_with_the_remed
     assert list(lab.read(small)) == []
 
 
-def test_a_source_that_cannot_be_used_is_said_at_once_and_by_readyz(lab: Lab) -> None:
-    """With the setting that would help."""
-    producer = Producer(librdkafka_config(lab.playground.settings))
-    for number in range(1_200):
-        producer.produce(lab.source, json.dumps({"user": f"u{number}", "sku": "a"}), partition=number % N_SOURCE)
-    producer.flush(30)
+def test_a_source_that_cannot_be_used_ends_the_job_before_anything_is_committed(lab: Lab) -> None:
+    """With the setting that would help; the job that has it begins where this one did."""
+    count = 1_200
+    produce_unfit(lab, count)
+    job = lab.start("job")
+    job.wait(60)
+
+    assert job.exit_status == 1
+    assert f"none of the first {count:,} records of {lab.source} could be used" in job.log_tail.splitlines()[-1]
+    assert "set user_field" in job.log_tail.splitlines()[-1]
+    assert list(lab.read(lab.playground.settings.rejected_topic)) == []
+    lab.finish("--set", "user_field=user")
+    assert len(lab.copied()) == count
+
+
+def test_a_few_records_that_cannot_be_used_are_rejected_and_said(lab: Lab) -> None:
+    """At once, with the setting that would help; as long as nothing else comes, /readyz says so, too."""
+    produce_unfit(lab, 700)
     lab.start("job")
     port = lab.port("job")
     rejected = 'nextclick_rekey_rejected_total{reason="missing_field"}'
+    lab.playground.wait_for(lambda: metric(port, rejected) == 700, "all records rejected")
+    produce_unfit(lab, 500)
     lab.playground.wait_for(lambda: metric(port, rejected) == 1_200, "all records rejected")
     lab.playground.wait_for_log("job", "are rejected as missing_field")
     status, text = readiness(port)
 
     assert status == 503
     assert "set user_field" in text
+
+
+def produce_unfit(lab: Lab, count: int) -> None:
+    """Send records whose user is elsewhere than the settings say."""
+    producer = Producer(librdkafka_config(lab.playground.settings))
+    for number in range(count):
+        event = {"user": f"u{number}", "sku": "a", "visitor": {}}
+        producer.produce(lab.source, json.dumps(event), partition=number % N_SOURCE)
+    producer.flush(30)
+
+
+def test_a_job_that_ends_before_it_has_taken_its_partitions_leaves_at_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not ask any more what is committed there, which hangs on another instance's transaction."""
+    lab.send(10, random.Random(15))
+    settings, stop, group = lab.playground.settings, Event(), f"{lab.playground.settings.app}-rekey"
+    other = Producer(librdkafka_config(settings) | {"transactional.id": f"{lab.source}-other"})
+    other.init_transactions(30)
+    member = Consumer(librdkafka_config(settings) | {"group.id": group})
+
+    def end_instead(_: Source) -> Batch:
+        other.begin_transaction()
+        places = [TopicPartition(lab.source, partition, 1) for partition in range(N_SOURCE)]
+        other.send_offsets_to_transaction(places, member.consumer_group_metadata(), 30)
+        lab.playground.wait_for(lambda: member_has_partitions(lab, group), "partitions that the job has not taken yet")
+        stop.set()
+        return Batch([], set(), {})
+
+    job = RekeyJob(settings, checked_route(settings, lab.source, settings.clicks_topic), stop)
+    monkeypatch.setattr(Source, "read", end_instead)
+    try:
+        job.run(once=False)
+    finally:
+        began_s = time.monotonic()
+        has_left = job.close()
+        took_s = time.monotonic() - began_s
+        other.abort_transaction(30)
+
+    assert has_left
+    assert took_s < COMMITTED_S
+
+
+def member_has_partitions(lab: Lab, group: str) -> bool:
+    """Tell whether the broker has given partitions to a member of a group."""
+    members = lab.admin.describe_consumer_groups([group])[group].result(30).members
+    return any(each.assignment.topic_partitions for each in members)
+
+
+def test_while_the_schema_registry_is_away_the_group_is_answered(lab: Lab, tmp_path: Path) -> None:
+    """Another instance gets its share meanwhile; /readyz says what is waited for, and then all is copied."""
+    with LocalRegistry(tmp_path) as registry:
+        schema = {
+            "type": "record",
+            "name": "c",
+            "fields": [{"name": name, "type": "string"} for name in ("user", "sku")],
+        }
+        registry.start()
+        schema_id = registry.register(lab.source, Schema(json.dumps(schema), "AVRO"))
+        registry.stop()
+        producer = Producer(librdkafka_config(lab.playground.settings))
+        for partition in range(N_SOURCE):
+            value = b"\0" + schema_id.to_bytes(4, "big") + b"\x02u\x02a"
+            producer.produce(lab.source, value, partition=partition)
+        producer.flush(30)
+        lab.playground.settings = replace(
+            lab.playground.settings,
+            schema_registry=registry.address,
+            schema_registry_username=registry.settings.schema_registry_username,
+            schema_registry_password=registry.settings.schema_registry_password,
+        )
+        lab.start("first", "--set", "user_field=user")
+        lab.playground.wait_for_log("first", "waiting, nothing is lost")
+        status, text = readiness(lab.port("first"))
+        lab.start("second", "--set", "user_field=user")
+        port = lab.port("second")
+        lab.playground.wait_for(
+            lambda: metric(port, "nextclick_rekey_partitions"), "partitions for the second instance"
+        )
+        registry.start()
+        destination = lab.playground.settings.clicks_topic
+        lab.playground.wait_for(lambda: len(list(lab.read(destination))) == N_SOURCE, "all copied")
+
+    assert status == 503
+    assert "waiting for the schema registry" in text
 
 
 def readiness(port: int) -> tuple[int, str]:

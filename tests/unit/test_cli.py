@@ -93,6 +93,7 @@ def test_settings_names_everything_that_is_wrong_and_lists_all_the_same() -> Non
     assert "there is no setting 'partition' (did you mean 'partitions'?)" in unknown
     assert "setting cell cannot be 'x'" in wrong
     assert "must be four different topics" in together
+    assert "has an empty part" in _nextclick("settings", "--set", "user_field=a..b").stderr
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,9 @@ def test_a_settings_file_reaches_every_command(command: str, tmp_path: Path) -> 
         (["topics", "--set", "security_protocol=SASL_SSL"], {}, "needs sasl_username and sasl_password"),
         (["stream", "--set", "data_dir=/dev/null/worker"], {}, "expects a folder that can be written"),
         (["send", "u1", "i1", "--set", "nope=1"], {}, "there is no setting 'nope'"),
+        (["stream", "--set", "user_field=a..b"], {}, "has an empty part"),
+        (["rekey", "web", "--set", "events=view:foo"], {}, "'foo'"),
+        (["doctor", "--set", "item_field=a..b"], {}, "has an empty part"),
     ],
 )
 def test_a_wrong_setting_is_one_line(arguments: list[str], environment: dict[str, str], expected: str) -> None:

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from demo.topic_fit import SampledRecord, why_none_fits
+from demo.topic_fit import SampledRecord, why_most_are_misplaced, why_none_fits
+from nextclick.hashing import partition_of
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.settings import Settings
@@ -96,6 +97,24 @@ def test_a_topic_without_keys_is_said_to_be_one() -> None:
     assert why is not None
     assert "no_key" in why
     assert "let the producer use the user as key" in why
+
+
+def test_records_in_partitions_of_another_partitioner_are_said_to_be_so() -> None:
+    """A worker with this setting would reject most of them; the setting that would use them is named."""
+    records = []
+    for number in range(100):
+        key = b"user-%d" % number
+        place = partition_of(key, 8, "consistent_random")
+        records.append(SampledRecord(key, b"{}", None, NOW_MS, place, number))
+    why = why_most_are_misplaced(records, "shop.events", 8, "murmur2_random")
+
+    assert why is not None
+    assert "of the 100 newest records of 'shop.events' are not in the partition that murmur2_random gives" in why
+    assert "set partitioner=consistent_random" in why
+    assert "user-" not in why
+    assert why_most_are_misplaced(records, "shop.events", 8, "consistent_random") is None
+    assert why_most_are_misplaced(records, "shop.events", 8, "none") is None
+    assert why_most_are_misplaced([], "shop.events", 8, "murmur2_random") is None
 
 
 def _why(*values: object, key: bytes | None = b"ann", **settings: str) -> str | None:
