@@ -11,16 +11,18 @@ from nextclick.settings import Settings
 
 _ABOUT = "clicks"
 _FEW = 0.01  # of the records: fewer are mistakes of a client's
-_COPY = "nextclick-clicks"  # a name for the copy with other keys
 
 
-def check_records(settings: Settings, proposal: Proposal, given: Sequence[str]) -> list[Finding]:
+def check_records(
+    settings: Settings, proposal: Proposal, given: Sequence[str], *, has_states: bool = False
+) -> list[Finding]:
     """Say what is used, what is not and why, and what would mend it.
 
     Args:
         settings: as they are.
         proposal: what the search found.
         given: what the command line gave, to be repeated in the line that is to be pasted.
+        has_states: whether the application is bound to its clicks topic already.
     """
     before, topic = proposal.before, settings.clicks_topic
     n_records = before.usage.records
@@ -30,7 +32,7 @@ def check_records(settings: Settings, proposal: Proposal, given: Sequence[str]) 
     is_mended = bool(proposal.changes or proposal.needs_rekey)
     findings = [_summary(before, topic), *_reasons(before, is_mended)]
     if proposal.needs_rekey:
-        findings.append(_rekey(proposal, topic, given))
+        findings.append(_rekey(proposal, settings, given, has_states))
     elif proposal.changes:
         findings.append(_changes(proposal, given))
     elif before.used < (1 - _FEW) * n_records - _ignored(before):
@@ -105,12 +107,21 @@ def _changes(proposal: Proposal, given: Sequence[str]) -> Finding:
     return Finding(level, _ABOUT, found, command("stream", given, proposal.changes))
 
 
-def _rekey(proposal: Proposal, topic: str, given: Sequence[str]) -> Finding:
-    copied = {**proposal.changes, "clicks_topic": _COPY}
+def _rekey(proposal: Proposal, settings: Settings, given: Sequence[str], has_states: bool) -> Finding:
+    # The states of an application are of one topic, and a data folder is of one application: the copy has new ones.
+    app = {"app": f"{settings.app}-copy"} if has_states else {}
+    copy = {"clicks_topic": f"{settings.clicks_topic}-by-user"}
+    read = {**proposal.changes, **app, **copy}
+    if has_states:
+        read["data_dir"] = f"{settings.data_dir}-copy"
+    if proposal.changes.get("key_format", settings.key_format) != "text":
+        read["key_format"] = "text"
+    partitions = {"partitions": str(proposal.before.usage.n_partitions)}
+    copied = [settings.clicks_topic, "--to", copy["clicks_topic"]]
     advice = [
-        f"create a topic for a copy: {command('topics', given, {'clicks_topic': _COPY})}",
-        f"copy the records: {command('rekey', given, proposal.changes, [topic, '--to', _COPY])}",
-        f"read the copy: {command('stream', given, copied)}",
+        f"create a topic for a copy: {command('topics', given, {**app, **copy, **partitions})}",
+        f"copy the records: {command('rekey', given, {**proposal.changes, **app}, copied)}",
+        f"read the copy: {command('stream', given, read)}",
     ]
     found = f"a user's clicks are not all in one partition under the user's key: {proposal.needs_rekey}"
     if proposal.is_after_rekey:
@@ -126,12 +137,16 @@ def command(name: str, given: Sequence[str], changes: Mapping[str, str], argumen
 
     Args:
         name: of the command.
-        given: options as they were given.
+        given: options as they were given, each with its value; settings that are changed are left out.
         changes: settings to be given besides.
         arguments: of the command itself.
     """
-    options = [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
-    return shlex.join(["nextclick", name, *arguments, *given, *options])
+    options: list[str] = []
+    for option, value in zip(given[::2], given[1::2], strict=True):
+        if option != "--set" or value.partition("=")[0].strip() not in changes:
+            options += [option, value]
+    options += [part for each, value in changes.items() for part in ("--set", f"{each}={value}")]
+    return shlex.join(["nextclick", name, *arguments, *options])
 
 
 def _ignored(verdict: Verdict) -> int:

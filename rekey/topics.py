@@ -73,7 +73,8 @@ def _check_existence(settings: Settings, admin: AdminClient, source: str, destin
     if missing:
         raise PermanentError(
             f"expected the topics {', '.join(missing)} at {settings.broker}, found none of that name; run `nextclick "
-            f"topics --set clicks_topic={destination} --set partitions=N`, which creates them with N partitions"
+            f"topics --set clicks_topic={destination} --set partitions={len(found[source].partitions)}`, which creates "
+            f"them, with --set app=NAME, here too, if {settings.app} has read another topic"
         )
 
 

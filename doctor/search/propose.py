@@ -9,14 +9,14 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from doctor.search.envelope import find_envelope
 from doctor.search.event_names import NO_CLICK, event_type_of
 from doctor.search.events import event_names, find_event_field, map_events
 from doctor.search.fields import find_item, find_time
-from doctor.search.sample import Sample, Verdict, judge
+from doctor.search.sample import Sample, Verdict, judge, judge_copies
 from doctor.search.table import Table, read_table
 from doctor.search.users import Keying, find_growth, find_keying, find_user
 from doctor.search.words import is_event_id
@@ -64,10 +64,8 @@ def propose(sample: Sample, settings: Settings) -> Proposal:
     after = judge(sample, changed(settings, changes)) if changes else before
     if not found.needs_rekey or after.used >= _USABLE * max(1, len(sample.records)):
         return Proposal(changes, before, after, found.needs_rekey, False, found.id_field, sample.grown_from)
-    # In the copy every record has its user as key, and is in the partition that the setting gives.
-    copied = dataclasses.replace(settings, check_key=False, partitioner="none")
-    changes = _without_needless(few, copied, found._replace(keys={}))
-    after = judge(sample, changed(copied, changes))
+    changes = _without_needless(few, settings, found._replace(keys={}), judge_copies)
+    after = judge_copies(sample, changed(settings, changes))
     return Proposal(changes, before, after, found.needs_rekey, True, found.id_field)
 
 
@@ -162,24 +160,28 @@ def _id_field(table: Table, settings: Settings) -> str:
     return ""
 
 
-def _without_needless(sample: Sample, settings: Settings, found: _Found) -> dict[str, str]:
-    """Leave out what is as it was, and then what the records can be used without."""
+def _without_needless(
+    sample: Sample, settings: Settings, found: _Found, judged: Callable[[Sample, Settings], Verdict] = judge
+) -> dict[str, str]:
+    """Leave out what is as it was, and then what the records can be used without; everything, if that is of no use."""
     wanted = {**found.fields, **found.keys}
     changes = {name: value for name, value in wanted.items() if _text(getattr(settings, name)) != value}
-    most = _used(sample, settings, changes)
-    if most < 0:  # two fields at one place, say
+    most = _used(sample, settings, changes, judged)
+    if most <= 0:  # or two fields are at one place, say
         return {}
     for name in _NEEDED_OR_NOT:
         fewer = {each: value for each, value in changes.items() if each != name}
-        if name in changes and name not in found.kept and _used(sample, settings, fewer) >= most:
+        if name in changes and name not in found.kept and _used(sample, settings, fewer, judged) >= most:
             changes = fewer
     return changes
 
 
-def _used(sample: Sample, settings: Settings, changes: Mapping[str, str]) -> int:
+def _used(
+    sample: Sample, settings: Settings, changes: Mapping[str, str], judged: Callable[[Sample, Settings], Verdict]
+) -> int:
     """Give how many records are used under changed settings; -1 when these do not go together."""
     try:
-        return judge(sample, changed(settings, changes)).used
+        return judged(sample, changed(settings, changes)).used
     except PermanentError:
         return -1
 

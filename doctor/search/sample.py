@@ -12,6 +12,7 @@ from nextclick.schema.placement import is_home, misplaced
 from nextclick.schema.registry import Registry
 from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
+from rekey.outcomes import Judge
 
 
 class SampledRecord(NamedTuple):
@@ -94,3 +95,19 @@ def judge(sample: Sample, settings: Settings) -> Verdict:
             usage.note_used()
             n_clicks += len(verdict)
     return Verdict(usage, details, n_clicks)
+
+
+def judge_copies(sample: Sample, settings: Settings) -> Verdict:
+    """Say what becomes of a sample in a copy with the user as key: of each record that is written for one of these."""
+    copier = Judge(ClickSchema.of(settings), sample.registry)
+    verdict = Verdict(Usage(settings.clicks_topic, sample.n_partitions))
+    usage = verdict.usage
+    for partition, offset, timestamp_ms, key, value, headers in sample.records:
+        outcome = copier.outcome(value, headers, timestamp_ms, sample.now_ms)
+        usage.note_used(len(outcome.copies))
+        for why, _ in outcome.rejected:
+            usage.note_dropped(why, key, partition, offset)
+            verdict.details[why.reason] = why.detail
+        if outcome.ignored and not outcome.n_written:
+            usage.note_dropped(outcome.ignored[0], key, partition, offset)
+    return verdict

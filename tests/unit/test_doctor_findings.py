@@ -247,6 +247,29 @@ def test_the_line_repeats_what_was_given_and_can_be_pasted() -> None:
     assert worst(findings) is Level.ERROR
 
 
+def test_the_lines_for_a_copy_fit_the_copy() -> None:
+    """As many partitions, a new application where there are states, and keys that are text."""
+    records = [
+        SampledRecord(number % 3, number, NOW_MS, b"%d" % number, b'{"user_id":"u%d","item_id":"i"}' % (number % 10))
+        for number in range(60)
+    ]
+    settings = Settings(key_format="long", clicks_topic="shop")
+    given = ["--set", "key_format=long", "--set", "clicks_topic=shop"]
+    proposal = propose(Sample(records, 3, NOW_MS), settings)
+    [new] = [each.advice for each in check_records(settings, proposal, given) if "rekey" in each.advice]
+    [noted] = [
+        each.advice for each in check_records(settings, proposal, given, has_states=True) if "rekey" in each.advice
+    ]
+
+    assert [shlex.split(line.partition(": ")[2])[1:] for line in new.splitlines()] == [
+        ["topics", "--set", "key_format=long", "--set", "clicks_topic=shop-by-user", "--set", "partitions=3"],
+        ["rekey", "shop", "--to", "shop-by-user", "--set", "key_format=long", "--set", "clicks_topic=shop"],
+        ["stream", "--set", "clicks_topic=shop-by-user", "--set", "key_format=text"],
+    ]
+    assert noted.count("--set app=nextclick-copy") == 3
+    assert "--set data_dir=data/worker-copy" in noted.splitlines()[2]
+
+
 def test_what_is_good_to_know_is_no_warning() -> None:
     """All records can be used; times and kinds are read as well when it is said where they are."""
     settings = Settings(user_field="who", item_field="sku")

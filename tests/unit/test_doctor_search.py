@@ -208,6 +208,20 @@ def test_a_topic_that_is_keyed_by_item_has_to_be_copied() -> None:
     assert found.after.used == N_RECORDS
 
 
+def test_arrays_of_several_users_are_divided_by_the_copy() -> None:
+    """As they are, no setting can use them; what is counted is the records of the copy."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        events = [{"user": {"id": each}, "product": {"id": item}} for each in (user, f"v{chance.randrange(60)}")]
+        return b"batch-%d" % number, events, None
+
+    found = look_at(make)
+
+    assert found.is_after_rekey
+    assert found.changes == {"user_field": "user.id", "item_field": "product.id"}
+    assert found.after.used == 2 * N_RECORDS
+
+
 def test_a_few_records_without_a_key_do_not_hide_what_the_others_need() -> None:
     """The line for the topic as it is, and the copy for all of them."""
 
