@@ -55,6 +55,16 @@ def _notes(proposal: Proposal, topic: str) -> list[Finding]:
                 "rejects these records, and with --start latest passes over them",
             )
         )
+    if proposal.few_keys:
+        findings.append(
+            Finding(
+                Level.NOTE,
+                _ABOUT,
+                f"the records have only {plural(proposal.few_keys, 'key')}, too few to tell which partitioner their "
+                "producer uses",
+                "ask again when there are more, or set partitioner to the one that you know of",
+            )
+        )
     if proposal.id_field:
         findings.append(
             Finding(

@@ -16,9 +16,10 @@ from doctor.search.envelope import find_envelope
 from doctor.search.event_names import NO_CLICK, event_type_of
 from doctor.search.events import event_names, find_event_field, map_events
 from doctor.search.fields import find_item, find_time
+from doctor.search.keying import Keying, find_growth, find_keying
 from doctor.search.sample import Sample, Verdict, judge, judge_copies
 from doctor.search.table import Table, read_table
-from doctor.search.users import Keying, find_growth, find_keying, find_user
+from doctor.search.users import find_user
 from doctor.search.words import is_event_id
 from nextclick.errors import PermanentError
 from nextclick.settings import Settings
@@ -41,6 +42,7 @@ class Proposal(NamedTuple):
         is_after_rekey: whether `changes` and `after` are for the copy: the topic as it is can hardly be used.
         id_field: a field that holds each event's own id, if the settings name none.
         grown_from: how many partitions the topic had when some of the records were written; 0: as many as now.
+        few_keys: of how many keys the partitioner was told, or could not be, if these are too few; 0: they are enough.
     """
 
     changes: Mapping[str, str]
@@ -50,6 +52,7 @@ class Proposal(NamedTuple):
     is_after_rekey: bool = False
     id_field: str = ""
     grown_from: int = 0
+    few_keys: int = 0
 
 
 def propose(sample: Sample, settings: Settings) -> Proposal:
@@ -63,7 +66,8 @@ def propose(sample: Sample, settings: Settings) -> Proposal:
     changes = _without_needless(few, settings, found)
     after = judge(sample, changed(settings, changes)) if changes else before
     if not found.needs_rekey or after.used >= _USABLE * max(1, len(sample.records)):
-        return Proposal(changes, before, after, found.needs_rekey, False, found.id_field, sample.grown_from)
+        proposal = Proposal(changes, before, after, found.needs_rekey, False, found.id_field, sample.grown_from)
+        return proposal._replace(few_keys=found.few_keys)
     changes = _without_needless(few, settings, found._replace(keys={}), judge_copies)
     after = judge_copies(sample, changed(settings, changes))
     return Proposal(changes, before, after, found.needs_rekey, True, found.id_field)
@@ -88,6 +92,7 @@ class _Found(NamedTuple):
         kept: names of those that are good to have, whether or not records can be used without them.
         needs_rekey: why it must be keyed anew.
         id_field: the field of the events' own ids.
+        few_keys: as in `Keying`.
     """
 
     fields: Mapping[str, str]
@@ -95,9 +100,10 @@ class _Found(NamedTuple):
     kept: frozenset[str]
     needs_rekey: str
     id_field: str
+    few_keys: int
 
 
-_NOTHING = _Found({}, {}, frozenset(), "", "")
+_NOTHING = _Found({}, {}, frozenset(), "", "", 0)
 
 
 def _search(sample: Sample, settings: Settings, envelope: str) -> _Found:
@@ -123,7 +129,8 @@ def _search(sample: Sample, settings: Settings, envelope: str) -> _Found:
     kept = {"time_field", "event_field", "events"}
     if time is None and any(event.time is not None for event in table.events):
         kept.add("envelope")
-    return _Found(fields, keying.changes, frozenset(kept), keying.needs_rekey, _id_field(table, settings))
+    id_field = _id_field(table, settings)
+    return _Found(fields, keying.changes, frozenset(kept), keying.needs_rekey, id_field, keying.few_keys)
 
 
 def _kinds(table: Table, settings: Settings, kind: str, item: str) -> dict[str, str]:

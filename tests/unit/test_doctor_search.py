@@ -13,7 +13,7 @@ from doctor.search.propose import Proposal, changed, propose
 from doctor.search.sample import Sample, SampledRecord, judge
 from doctor.search.words import Role, id_role, tokens
 from nextclick.clicks import RejectReason
-from nextclick.hashing import partition_of
+from nextclick.hashing import PARTITIONERS, partition_of
 from nextclick.schema.paths import write_at
 from nextclick.settings import Settings
 
@@ -64,6 +64,63 @@ def test_only_the_partitioner_is_changed_where_only_it_is_wrong(partitioner: str
     assert 0 < found.before.used < N_RECORDS / 2
     assert found.changes == {"partitioner": partitioner}
     assert found.after.used == N_RECORDS
+
+
+@pytest.mark.parametrize("n_stray", [1, 2, 3])
+@pytest.mark.parametrize("partitioner", ["consistent_random", "murmur2_random"])
+def test_a_few_stray_records_change_nothing(partitioner: str, n_stray: int) -> None:
+    """Another producer wrote them; no growth of the topic explains them, and nothing has to be copied."""
+    sample = sample_of(usual, partitioner)
+    stray = [
+        record._replace(partition=(record.partition + 1) % N_PARTITIONS, offset=N_RECORDS)
+        for record in sample.records[:n_stray]
+    ]
+    found = propose(sample._replace(records=[*sample.records, *stray]), Settings())
+
+    assert found.changes == ({} if partitioner == "murmur2_random" else {"partitioner": partitioner})
+    assert not found.needs_rekey
+    assert found.grown_from == 0
+
+
+def test_stray_records_do_not_hide_that_users_are_together() -> None:
+    """Keys that are another function of the user."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return hashlib.sha256(user.encode()).hexdigest().encode(), {"userId": user, "itemId": item}, None
+
+    sample = sample_of(make)
+    stray = [record._replace(partition=(record.partition + 1) % 4) for record in sample.records[:2]]
+    found = propose(sample._replace(records=[*sample.records, *stray]), Settings())
+
+    assert found.changes["check_key"] == "false"
+    assert not found.needs_rekey
+
+
+@pytest.mark.parametrize("partitioner", ["murmur2_random", "consistent_random", "fnv1a_random"])
+def test_few_keys_are_read_by_what_fits_them(partitioner: str) -> None:
+    """And it is said that they are few."""
+    sample = sample_of(usual, partitioner)
+    found = propose(sample._replace(records=sample.records[:6]), Settings())
+
+    assert found.after.used == 6
+    assert not found.needs_rekey
+    assert (found.few_keys == 6) == bool(found.changes)
+
+
+def test_few_keys_that_nothing_fits_are_too_few_to_tell() -> None:
+    """They are no reason to copy a topic."""
+    sample = sample_of(usual)
+    away = next(
+        [record._replace(partition=partition)]
+        for record in sample.records
+        for partition in range(N_PARTITIONS)
+        if all(partition != partition_of(record.key or b"", N_PARTITIONS, each) for each in PARTITIONERS)
+    )
+    found = propose(sample._replace(records=away), Settings())
+
+    assert found.few_keys == 1
+    assert found.changes == {}
+    assert not found.needs_rekey
 
 
 def test_records_from_before_the_topic_grew_are_explained() -> None:
