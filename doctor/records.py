@@ -55,6 +55,17 @@ def _notes(proposal: Proposal, topic: str) -> list[Finding]:
                 "rejects these records, and with --start latest passes over them",
             )
         )
+    for path, number in proposal.left_out.items():
+        findings.append(
+            Finding(
+                Level.WARNING,
+                _ABOUT,
+                f"the lists at {path} hold {plural(number, 'element')} behind the first in the records that were "
+                "looked through, and these are left out",
+                f"--set {shlex.quote(f'list_field={path}')} makes each element an event, with fields named from there; "
+                "then each record must have such a list, of objects and of one user",
+            )
+        )
     if proposal.few_keys:
         findings.append(
             Finding(

@@ -76,6 +76,18 @@ def _nameless_item(table: Table, without: Collection[str]) -> str | None:
     return best
 
 
+def left_out(table: Table, paths: Collection[str]) -> dict[str, int]:
+    """Give the lists whose first elements some fields are in, with how many elements stand behind these."""
+    counts = {}
+    for path in paths:
+        parts = path.split(".")
+        for place, part in enumerate(parts):
+            if part == "0" and place:
+                held = table.column(".".join(parts[:place]))
+                counts[".".join(parts[:place])] = sum(len(each) - 1 for each in held if isinstance(each, list) and each)
+    return {path: number for path, number in counts.items() if number}
+
+
 def find_time(table: Table, settings: Settings, now_ms: int, without: Collection[str]) -> str | None:
     """Give the best place of the event time: the present one if it holds times; None if no field looks like it.
 

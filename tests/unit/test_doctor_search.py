@@ -157,7 +157,9 @@ def test_google_analytics_export_is_read() -> None:
     found = look_at(make)
 
     assert found.changes["user_field"] == "user_pseudo_id"
-    assert found.changes["item_field"] == "items.0.item_id"
+    assert found.changes["list_field"] == "items"
+    assert "item_field" not in found.changes
+    assert found.after.n_clicks == 2 * found.after.used
     assert found.changes["time_field"] == "event_timestamp"
     assert set(found.changes["events"].split(",")) == {"view_item:view", "add_to_cart:cart", "purchase"}
     assert found.after.rejected == 0
@@ -340,6 +342,94 @@ def test_names_that_are_data_are_not_proposed() -> None:
         return user.encode(), {"user_id": user, "carts": {f"u{number % 12}": {"item_id": item}}}, None
 
     assert look_at(make).changes == {}
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+def test_no_user_is_named_where_there_are_few(has_key: bool) -> None:
+    """Each is in half of the records; names of fields that are in all are no users, whoever is called so."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        user = ("ann", "bob", "item")[number % 3]
+        event = {"user": user, "carts": {user: {"user": user, "sku": item}}, "item": {"id": item}}
+        return user.encode() if has_key else None, event, None
+
+    found = look_at(make, n_partitions=1)
+
+    assert found.changes["user_field"] == "user"
+    assert found.changes["item_field"] == "item.id"
+
+
+def test_each_element_of_a_list_is_an_event() -> None:
+    """What they lack, the user of an order, is around them; the first alone would lose the others."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        lines = [{"sku": f"{item}-{place}", "price": 1.5} for place in range(1 + number % 3)]
+        event = {"customer": {"id": user}, "order": {"number": number, "lines": lines}, "placed_at": time_ms}
+        return user.encode(), event, None
+
+    found = look_at(make)
+
+    assert found.changes == {
+        "list_field": "order.lines",
+        "user_field": "customer.id",
+        "item_field": "sku",
+        "time_field": "placed_at",
+    }
+    assert found.after.n_clicks == 2 * N_RECORDS
+    assert found.left_out == {}
+
+
+def test_batches_of_events_are_divided() -> None:
+    """Each event has all fields itself."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        event = {"userId": user, "event": "Product Viewed", "properties": {"product_id": item}, "timestamp": time_ms}
+        return user.encode(), {"batch": [event] * (1 + number % 2), "sentAt": time_ms + 5}, None
+
+    found = look_at(make)
+
+    assert found.changes["list_field"] == "batch"
+    assert found.changes["item_field"] == "properties.product_id"
+    assert found.changes["time_field"] == "timestamp"
+    assert found.after.used == N_RECORDS
+
+
+def test_elements_that_cannot_be_events_are_said_to_be_left_out() -> None:
+    """Half of the records have no list: with `list_field` these would be lost."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        items = {"products": [{"product_id": item}, {"product_id": "x"}]} if number % 2 else {"product_id": item}
+        return user.encode(), {"user_id": user, **items}, None
+
+    found = look_at(make)
+
+    assert found.changes == {"item_field": "products.0.product_id|product_id"}
+    assert found.left_out == {"products": N_RECORDS // 2}
+
+
+def test_what_takes_turns_is_not_looked_at_as_one_kind() -> None:
+    """Every other event of a large topic is a click, and every so many are looked at."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        event: dict[str, Any] = {"visitor": user, "event": "page_viewed" if number % 2 else "product_clicked"}
+        return user.encode(), event | ({} if number % 2 else {"props": {"product_id": item}}), None
+
+    sample = sample_of(make, n_partitions=1)
+    many = sample._replace(records=[record for _ in range(10) for record in sample.records])
+    found = propose(many, Settings())
+
+    assert found.changes["item_field"] == "props.product_id"
+    assert found.after.used == len(many.records) // 2
+
+
+def test_what_is_searched_is_bounded_in_bytes() -> None:
+    """Spread over the whole sample all the same."""
+    sample = sample_of(usual)
+    size = len(sample.records[0].value or b"")
+    few = sample.thinned(100, 40 * size)
+
+    assert 30 <= len(few.records) <= 41
+    assert {record.partition for record in few.records} == set(range(N_PARTITIONS))
 
 
 def test_names_that_could_write_to_a_terminal_are_passed_over() -> None:
