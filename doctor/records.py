@@ -29,15 +29,15 @@ def check_records(
     if not n_records:
         advice = "send some, with your producer or `nextclick send USER ITEM`, and ask again"
         return [Finding(Level.NOTE, _ABOUT, f"the topic {topic} has no records to look at", advice)]
-    is_mended = bool(proposal.changes or proposal.needs_rekey)
+    is_mended = bool(proposal.needs_rekey) or _is_better(proposal)
     findings = [_summary(before, topic), *_reasons(before, is_mended)]
     if proposal.needs_rekey:
         findings.append(_rekey(proposal, settings, given, has_states))
-    elif proposal.changes:
-        findings.append(_changes(proposal, given))
-    elif before.used < (1 - _FEW) * n_records - _ignored(before):
-        found = "no settings were found under which more of these records can be used"
-        findings.append(Finding(Level.NOTE, _ABOUT, found, "look at the reasons above"))
+    else:
+        if proposal.changes:
+            findings.append(_changes(proposal, given))
+        if not _is_better(proposal) and before.used < (1 - _FEW) * n_records - _ignored(before):
+            findings.append(_nothing_found(proposal))
     return [*findings, *_notes(proposal, topic)]
 
 
@@ -55,7 +55,7 @@ def _notes(proposal: Proposal, topic: str) -> list[Finding]:
                 "rejects these records, and with --start latest passes over them",
             )
         )
-    for path, number in proposal.left_out.items():
+    for path, number in proposal.left_out.items() if proposal.after.used else ():
         findings.append(
             Finding(
                 Level.WARNING,
@@ -114,9 +114,14 @@ def _reasons(verdict: Verdict, is_mended: bool) -> list[Finding]:
     return findings
 
 
-def _changes(proposal: Proposal, given: Sequence[str]) -> Finding:
+def _is_better(proposal: Proposal) -> bool:
     before, after = proposal.before, proposal.after
-    if after.used > before.used or before.rejected > after.rejected:
+    return after.used > before.used or before.rejected > after.rejected
+
+
+def _changes(proposal: Proposal, given: Sequence[str]) -> Finding:
+    after = proposal.after
+    if _is_better(proposal):
         level = Level.WARNING
         found = f"other settings, for worker and trainer alike, suit these records: {after.used:,} would be applied"
         if _ignored(after):
@@ -124,8 +129,15 @@ def _changes(proposal: Proposal, given: Sequence[str]) -> Finding:
         found += f", {after.rejected:,} rejected"
     else:
         level = Level.NOTE
-        found = f"all can be used, and say more than the settings read: {', '.join(proposal.changes)}"
+        found = f"the records say more than the settings read: {', '.join(proposal.changes)}"
     return Finding(level, _ABOUT, found, command("stream", given, proposal.changes))
+
+
+def _nothing_found(proposal: Proposal) -> Finding:
+    found = "no settings were found under which more of these records can be used"
+    if proposal.missing:
+        found += f": no field looks like the {' or the '.join(proposal.missing)}"
+    return Finding(Level.NOTE, _ABOUT, found, "look at the reasons above")
 
 
 def _rekey(proposal: Proposal, settings: Settings, given: Sequence[str], has_states: bool) -> Finding:

@@ -6,7 +6,7 @@ from typing import Any
 
 from doctor.search.event_names import NO_CLICK, event_type_of
 from doctor.search.table import Table
-from doctor.search.words import kind_score
+from doctor.search.words import NAME_ALONE, kind_score
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
 from nextclick.errors import PermanentError
 from nextclick.schema.event_types import EventMap
@@ -17,27 +17,28 @@ MAX_NAMES = 40  # different names of events: a field with more is no kind
 MAX_NAME_CHARS = 60
 _HAS_ITEM = 0.5  # of the events of a name that is known: as many must have an item for them to be clicks
 _SURELY_HAS_ITEM = 0.9  # the same, of a name that is not known
+_MOST = 0.5  # of the events: as many must have a known name where the field's own says little
 _KNOWN = 5.0  # what it counts that a field's values are names of events that are known
 _VARIETY, _MAX_VARIETY = 3.0, 3  # what each further name counts
 
 
 def find_event_field(table: Table, settings: Settings) -> str | None:
-    """Give the field that names the kind of each event; None if none does, or all are views as they are."""
+    """Give the field that names the kind of each event; None if none does."""
     if _known_names(_names(table.column(settings.event_field))):
         return settings.event_field
     best, best_score = None, 0.0
     for path in table.paths:
         names = _names(table.column(path))
         known, named = _known_names(names), kind_score(path)
-        # A product can be a watch. So where the field's name says nothing, every value must be an event's name.
-        if not known or not (named or known == names.total()):
+        # A product can be a watch. So where the field's name says nothing, every value must be an event's name; where
+        # it says little, most of them must, and one be of no click.
+        is_sure = named > NAME_ALONE or known == names.total()
+        if not known or not (is_sure or (named and _are_events(names, known))):
             continue
         variety = min(len(names), _MAX_VARIETY)  # a field that says the same of all events tells nothing
         score = named + _KNOWN * known / names.total() + _VARIETY * (variety - 1)
         if score > best_score:
             best, best_score = path, score
-    if best is None or all(event_type_of(name) == "view" for name in _names(table.column(best))):
-        return None
     return best
 
 
@@ -112,6 +113,11 @@ def _names(column: Sequence[Any]) -> Counter[str]:
         if len(counts) > MAX_NAMES:
             return Counter()
     return counts
+
+
+def _are_events(names: Counter[str], known: int) -> bool:
+    """Tell whether most names are known as those of events, some of them as no clicks."""
+    return known >= _MOST * names.total() and any(event_type_of(name) is NO_CLICK for name in names)
 
 
 def _known_names(names: Counter[str]) -> int:

@@ -12,11 +12,13 @@ from nextclick.settings import Settings
 WORKS = 0.95  # of the events: a field that fits so many is good as it is
 _MOST = 0.5  # of the events must have a time for it to be theirs
 _RARE = 0.1  # of the events: a name that is there less often can be data, a user's for example
+_SELDOM = 0.005  # of the events: clicks can be rare among pings, and then so are items
 _MAX_ALTERNATIVES = 3
 SOME = 0.02  # of the events: an alternative must add as many
 _NEAR_MS = 7 * 24 * 3600 * 1000
 _YEAR_2000_MS = 946_684_800_000
 _AS_GOOD = 4.0  # an alternative's name says about as much
+_FEW_VALUES = 20  # of a field without a name: fewer are kinds of something
 _REPEATS = 0.9  # an item is clicked more than once: of a field without a name at most so many values are different
 
 
@@ -30,16 +32,7 @@ def find_item(table: Table, settings: Settings, without: Collection[str]) -> str
     """
     if table.coverage(settings.item_field) >= WORKS:
         return settings.item_field
-    scored = sorted(
-        (
-            (score + 6 * coverage - _oddness(table, path), path)
-            for path in table.paths
-            if path not in without and (coverage := table.coverage(path)) >= _RARE
-            for role, score in (id_role(path),)
-            if role is Role.ITEM
-        ),
-        reverse=True,
-    )
+    scored = _named_items(table, without, _RARE) or _named_items(table, without, _SELDOM)
     if not scored:
         return _nameless_item(table, without)
     best_score, best = scored[0]
@@ -52,6 +45,20 @@ def find_item(table: Table, settings: Settings, without: Collection[str]) -> str
     return best
 
 
+def _named_items(table: Table, without: Collection[str], least: float) -> list[tuple[float, str]]:
+    """Give the fields with an item's name that are in a share of the events, the best first."""
+    return sorted(
+        (
+            (score + 6 * coverage - _oddness(table, path), path)
+            for path in table.paths
+            if path not in without and (coverage := table.coverage(path)) >= least
+            for role, score in (id_role(path),)
+            if role is Role.ITEM
+        ),
+        reverse=True,
+    )
+
+
 def _oddness(table: Table, path: str) -> float:
     """Say how much the values of a field are unlike those of items: the same in all events, or never twice."""
     ids = [each for each in table.ids(path) if each is not None]
@@ -62,7 +69,7 @@ def _oddness(table: Table, path: str) -> float:
 
 def _nameless_item(table: Table, without: Collection[str]) -> str | None:
     """Give the field of the most different ids that come again, where no name says what is the item."""
-    best, most = None, 2
+    best, most = None, _FEW_VALUES
     for path in table.paths:
         ids = [each for each in table.ids(path) if each is not None]
         role, _ = id_role(path)

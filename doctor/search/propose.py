@@ -197,7 +197,11 @@ def _kinds(table: Table, settings: Settings, kind: str, item: str) -> dict[str, 
     names, items = event_names(table, kind), table.ids(item)
     if any(name is not None and each is not None and each in name for name, each in zip(names, items, strict=True)):
         return {}  # such names are of items, and no list of them is one of kinds
-    events = map_events(names, [each is not None for each in items], settings)
+    has_item = [each is not None for each in items]
+    is_view = [name is None or event_type_of(name) == "view" for name in names]
+    if kind != settings.event_field and all(is_view) and all(has_item):
+        return {}  # they are views without it
+    events = map_events(names, has_item, settings)
     if events is not None:
         return {"event_field": kind, "events": events}
     return {"event_field": kind} if any(name not in (None, "view") for name in names) else {}

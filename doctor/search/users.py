@@ -11,6 +11,7 @@ from doctor.search.sample import SampledRecord
 from doctor.search.table import Table
 from doctor.search.words import Role, id_role, is_event_id
 from nextclick.schema.keys import id_of, read_key
+from nextclick.schema.placement import MIN_SAMPLE
 from nextclick.schema.registry import Registry, Undecodable
 from nextclick.settings import Settings
 
@@ -18,6 +19,7 @@ KEY_FORMATS = ("registry", "text", "json", "int", "long", "connect")
 MATCHES = 0.8  # a field that equals so many of the keys is what the key names
 ENOUGH = 0.9  # of the events: a field that holds an id in so many is good as it is
 FEW = 0.01  # what is not more than this is a mistake of a few records
+_ALL_DIFFERENT = 0.9  # of the ids
 _MAX_CANDIDATES = 8  # fields that alternatives are made of
 _SURE_OF_NAME = 3.0  # of a name's score: an email is less
 
@@ -109,15 +111,19 @@ def _candidates(table: Table, keys: _Keys) -> list[str]:
     named, matching = [], []
     for path in table.paths:
         role, score = id_role(path)
-        if role is Role.ITEM or is_event_id(path):
-            continue
         if role is Role.USER:
             named.append((score + table.coverage(path), path))
-        elif keys.best_format(path, table.ids(path))[1] >= MATCHES:
-            matching.append(path)
+        elif role is not Role.ITEM and keys.best_format(path, table.ids(path))[1] >= MATCHES:
+            matching += [path] if _returns(table, path) or not is_event_id(path) else []
     if matching and not any(score >= _SURE_OF_NAME for score, _ in named):
         return matching[:_MAX_CANDIDATES]  # with a name that says nothing, or it would be a key by country, say
     return [path for _, path in sorted(named, reverse=True)][:_MAX_CANDIDATES]
+
+
+def _returns(table: Table, path: str) -> bool:
+    """Tell whether ids come again, as users do and events do not; a few have not had the time."""
+    ids = [each for each in table.ids(path) if each is not None]
+    return len(set(ids)) < _ALL_DIFFERENT * len(ids) or len(ids) < MIN_SAMPLE
 
 
 def _combined(singles: dict[str, Sequence[str | None]]) -> Iterator[tuple[str, Sequence[str | None]]]:

@@ -279,6 +279,18 @@ def test_what_is_good_to_know_is_no_warning() -> None:
     assert any("time_field=at" in finding.advice for finding in findings)
 
 
+def test_where_nothing_can_be_used_it_is_said_what_is_missing() -> None:
+    """A time that is found is no consolation."""
+    sample = Sample(
+        [record._replace(value=b'{"at":"2025-11-24T15:00:00Z"}') for record in sample_of({}).records], 3, NOW_MS
+    )
+    findings = check_records(Settings(), propose(sample, Settings()), [])
+    said = [each.found for each in findings]
+
+    assert any("no settings were found" in each and "no field looks like the user or the item" in each for each in said)
+    assert not any("nextclick stream" in each.advice for each in findings)
+
+
 def test_an_empty_topic_is_a_note() -> None:
     """There is nothing wrong yet."""
     findings = check_records(Settings(), propose(Sample([], 3, NOW_MS), Settings()), [])

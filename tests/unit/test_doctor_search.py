@@ -11,6 +11,7 @@ import pytest
 from doctor.search.event_names import NO_CLICK, event_type_of
 from doctor.search.propose import Proposal, changed, propose
 from doctor.search.sample import Sample, SampledRecord, judge
+from doctor.search.table import read_table
 from doctor.search.words import Role, id_role, tokens
 from nextclick.clicks import RejectReason
 from nextclick.hashing import PARTITIONERS, partition_of
@@ -180,6 +181,52 @@ def test_events_without_an_item_are_passed_over_and_not_rejected() -> None:
     assert 0 < found.after.used < N_RECORDS
 
 
+@pytest.mark.parametrize("field", ["name", "eventName", "event"])
+def test_clicks_that_are_rare_among_other_events_are_found(field: str) -> None:
+    """What comes often and has few values is a kind, and no item."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        name = "product_click" if number % 30 == 0 else chance.choice(("page_ping", "scroll", "app_open", "web_vitals"))
+        props = {"product": item} if name == "product_click" else {"x": chance.random()}
+        return user.encode(), {"uid": user, "ts": time_ms, field: name, "props": props}, None
+
+    found = look_at(make)
+
+    assert found.changes == {
+        "user_field": "uid",
+        "item_field": "props.product",
+        "event_field": field,
+        "events": "product_click:view",
+        "time_field": "ts",
+    }
+    assert found.after.used == N_RECORDS // 30
+    assert found.after.rejected == 0
+
+
+def test_names_of_products_are_no_kinds() -> None:
+    """Some of them are words for what users do."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return user.encode(), {"user_id": user, "sku": item, "name": chance.choice(("Watch", "Lamp", "Star"))}, None
+
+    assert look_at(make).changes == {"item_field": "sku"}
+
+
+def test_a_field_that_is_the_key_is_no_id_of_an_event() -> None:
+    """Though it is called `id`; one that is of each event is no user, though the key is the same."""
+    found = look_at(
+        lambda number, user, item, time_ms, chance: (user.encode(), {"id": user, "product": {"id": item}}, None)
+    )
+    events = look_at(
+        lambda number, user, item, time_ms, chance: (b"e%d" % number, {"id": f"e{number}", "product": item}, None)
+    )
+
+    assert found.changes == {"user_field": "id", "item_field": "product.id"}
+    assert found.id_field == ""
+    assert events.changes == {}
+    assert events.missing == ("user",)
+
+
 def test_binary_cloudevents_are_known_by_their_headers() -> None:
     """The envelope is kept though every field can be read without it: it has the time."""
 
@@ -346,17 +393,17 @@ def test_names_that_are_data_are_not_proposed() -> None:
 
 @pytest.mark.parametrize("has_key", [True, False])
 def test_no_user_is_named_where_there_are_few(has_key: bool) -> None:
-    """Each is in half of the records; names of fields that are in all are no users, whoever is called so."""
+    """Each is in a third of the records; names of fields that are in all are no users, whoever is called so."""
 
     def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
         user = ("ann", "bob", "item")[number % 3]
         event = {"user": user, "carts": {user: {"user": user, "sku": item}}, "item": {"id": item}}
         return user.encode() if has_key else None, event, None
 
-    found = look_at(make, n_partitions=1)
+    sample = sample_of(make, n_partitions=1)
 
-    assert found.changes["user_field"] == "user"
-    assert found.changes["item_field"] == "item.id"
+    assert set(read_table(sample, "none", "").paths) == {"user", "item.id"}
+    assert propose(sample, Settings()).changes["item_field"] == "item.id"
 
 
 def test_each_element_of_a_list_is_an_event() -> None:
@@ -407,19 +454,35 @@ def test_elements_that_cannot_be_events_are_said_to_be_left_out() -> None:
     assert found.left_out == {"products": N_RECORDS // 2}
 
 
+def test_a_list_that_other_events_lack_is_left_out_too() -> None:
+    """Pages without items are passed over; with `list_field` each of them would be rejected."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        event = {"user_id": user, "event_type": "purchase" if number % 2 else "scroll"}
+        return user.encode(), event | ({"items": [{"sku": item}, {"sku": "x"}]} if number % 2 else {}), None
+
+    found = look_at(make)
+
+    assert found.changes["item_field"] == "items.0.sku"
+    assert found.after.rejected == 0
+    assert found.left_out == {"items": N_RECORDS // 2}
+
+
 def test_what_takes_turns_is_not_looked_at_as_one_kind() -> None:
     """Every other event of a large topic is a click, and every so many are looked at."""
 
     def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
-        event: dict[str, Any] = {"visitor": user, "event": "page_viewed" if number % 2 else "product_clicked"}
-        return user.encode(), event | ({} if number % 2 else {"props": {"product_id": item}}), None
+        event: dict[str, Any] = {"visitor": user, "event": "product_clicked" if number % 2 else "page_viewed"}
+        return user.encode(), event | ({"props": {"product_id": item}} if number % 2 else {}), None
 
     sample = sample_of(make, n_partitions=1)
-    many = sample._replace(records=[record for _ in range(10) for record in sample.records])
+    many = sample._replace(records=[record for _ in range(12) for record in sample.records])
     found = propose(many, Settings())
 
     assert found.changes["item_field"] == "props.product_id"
+    assert found.changes["events"] == "product_clicked:view"
     assert found.after.used == len(many.records) // 2
+    assert found.after.rejected == 0
 
 
 def test_what_is_searched_is_bounded_in_bytes() -> None:
