@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from doctor.search.event_names import NO_CLICK, event_type_of
+from doctor.search.fields import SOME
 from doctor.search.table import Table
 from doctor.search.words import NAME_ALONE, kind_score
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
@@ -17,15 +18,29 @@ MAX_NAMES = 40  # different names of events: a field with more is no kind
 MAX_NAME_CHARS = 60
 _HAS_ITEM = 0.5  # of the events of a name that is known: as many must have an item for them to be clicks
 _SURELY_HAS_ITEM = 0.9  # the same, of a name that is not known
+_NAMELESS = "view"  # what an event without a kind is
 _MOST = 0.5  # of the events: as many must have a known name where the field's own says little
 _KNOWN = 5.0  # what it counts that a field's values are names of events that are known
 _VARIETY, _MAX_VARIETY = 3.0, 3  # what each further name counts
 
 
 def find_event_field(table: Table, settings: Settings) -> str | None:
-    """Give the field that names the kind of each event; None if none does."""
-    if _known_names(_names(table.column(settings.event_field))):
-        return settings.event_field
+    """Give the field that names the kind of each event, with one of other events beside it; None if none does."""
+    is_known = _known_names(_names(table.column(settings.event_field))) > 0
+    best = settings.event_field if is_known else _best_kind(table)
+    if best is None:
+        return None
+    names = event_names(table, best)
+    others = table.where(lambda place: names[place] is None)
+    other = _best_kind(others)
+    if other is None or kind_score(other) <= NAME_ALONE:
+        return best
+    kinds = _names(others.column(other))
+    n_clicks = sum(number for name, number in kinds.items() if isinstance(event_type_of(name), str))
+    return f"{best}|{other}" if n_clicks >= SOME * len(table.events) else best
+
+
+def _best_kind(table: Table) -> str | None:
     best, best_score = None, 0.0
     for path in table.paths:
         names = _names(table.column(path))
@@ -58,9 +73,9 @@ def map_events(names: Sequence[str | None], has_item: Sequence[bool], settings: 
     now = EventMap.parse(settings.events)
     with_item: defaultdict[str, list[bool]] = defaultdict(list)
     for name, has in zip(names, has_item, strict=True):
-        if name is not None:
-            with_item[name].append(has)
-    if not with_item or len(with_item) > MAX_NAMES or (settings.events and any(map(now.codes.__contains__, with_item))):
+        with_item[name or _NAMELESS].append(has)
+    is_listed = bool(settings.events) and any(name in now.codes for name in names)
+    if not any(names) or len(with_item) > MAX_NAMES or is_listed:
         return None
     kinds = {name: _kind(name, sum(has) / len(has)) for name, has in sorted(with_item.items(), key=_by_frequency)}
     listed = {name: kind for name, kind in kinds.items() if kind is not None}

@@ -17,6 +17,7 @@ _MAX_ALTERNATIVES = 3
 SOME = 0.02  # of the events: an alternative must add as many
 _NEAR_MS = 7 * 24 * 3600 * 1000
 _YEAR_2000_MS = 946_684_800_000
+_SURE_TIME = 3.0  # of a name's score: it is a time of the event, whatever else there is
 _AS_GOOD = 4.0  # an alternative's name says about as much
 _FEW_VALUES = 20  # of a field without a name: fewer are kinds of something
 _REPEATS = 0.9  # an item is clicked more than once: of a field without a name at most so many values are different
@@ -109,19 +110,30 @@ def find_time(table: Table, settings: Settings, now_ms: int, without: Collection
         return settings.time_field
     if not current and any(event.time is not None for event in table.events):
         return None  # the envelope's time counts
-    best, best_score = None, 0.0
+    chosen, readable = [settings.time_field] if current >= SOME else [], current
+    for path in _times(table, now_ms, without):
+        is_sure = not chosen or time_score(path) >= _SURE_TIME
+        together = _readable(table, "|".join([*chosen, path]), now_ms)
+        if is_sure and together >= readable + SOME:
+            chosen, readable = [*chosen, path], together
+        if len(chosen) == _MAX_ALTERNATIVES or readable >= WORKS:
+            break
+    return "|".join(chosen) if readable >= _MOST and readable > current else None
+
+
+def _times(table: Table, now_ms: int, without: Collection[str]) -> list[str]:
+    """Give the fields that can hold the times of some events, the best first."""
+    scored = []
     for path in table.paths:
         readable = 0.0 if path in without else _readable(table, path, now_ms)
-        if readable < _MOST or readable <= current:
+        if readable < _RARE:
             continue
         name, near = time_score(path), _near(table, path)
         if not name and not _is_text(table, path) and near < WORKS:
             continue  # a number of no such name, which could be anything
         is_beside = any(_is_beside(path, each) for each in without)
-        score = max(name, 1.0) + 4 * readable + 3 * near + 2 * is_beside
-        if score > best_score:
-            best, best_score = path, score
-    return best
+        scored.append((max(name, 1.0) + 4 * readable + 3 * near + 2 * is_beside, path))
+    return [path for _, path in sorted(scored, key=lambda each: -each[0])]
 
 
 def _is_beside(path: str, other: str) -> bool:

@@ -164,7 +164,7 @@ def _search(sample: Sample, settings: Settings, envelope: str, list_field: str) 
     if user is not None:
         fields["user_field"] = user.path
         keying = find_keying(table, sample, settings, user)
-    taken = {*(user.path.split("|") if user is not None else ()), *((kind,) if kind else ())}
+    taken = {*(user.path.split("|") if user is not None else ()), *(kind.split("|") if kind else ())}
     clicks = _clicks(table, kind)
     item = find_item(clicks, settings, taken)
     if item is not None:

@@ -291,6 +291,19 @@ def test_where_nothing_can_be_used_it_is_said_what_is_missing() -> None:
     assert not any("nextclick stream" in each.advice for each in findings)
 
 
+def test_what_is_found_besides_does_not_hide_what_is_lost() -> None:
+    """Half of the records hold clicks and a time, the others nothing."""
+    settings = Settings(user_field="who", item_field="sku")
+    records = [
+        record._replace(value=b"{}") if record.offset % 2 else record
+        for record in sample_of({"at": "2025-11-24T15:00:00Z"}).records
+    ]
+    findings = check_records(settings, propose(Sample(records, 3, NOW_MS), settings), [])
+
+    assert any("time_field=at" in each.advice for each in findings)
+    assert any("no settings were found" in each.found for each in findings)
+
+
 def test_an_empty_topic_is_a_note() -> None:
     """There is nothing wrong yet."""
     findings = check_records(Settings(), propose(Sample([], 3, NOW_MS), Settings()), [])
