@@ -198,12 +198,14 @@ def _kinds(table: Table, settings: Settings, kind: str, item: str) -> dict[str, 
     if any(name is not None and each is not None and each in name for name, each in zip(names, items, strict=True)):
         return {}  # such names are of items, and no list of them is one of kinds
     has_item = [each is not None for each in items]
-    is_view = [name is None or event_type_of(name) == "view" for name in names]
-    if kind != settings.event_field and all(is_view) and all(has_item):
-        return {}  # they are views without it
-    events = map_events(names, has_item, settings)
+    # Views are views without it; that is, where they all have an item.
+    is_new = kind != settings.event_field
+    is_needless = is_new and all(name is None or event_type_of(name) == "view" for name in names)
+    events = map_events(names, has_item, settings) if not is_needless or not all(has_item) else None
     if events is not None:
         return {"event_field": kind, "events": events}
+    if is_needless:
+        return {}
     return {"event_field": kind} if any(name not in (None, "view") for name in names) else {}
 
 

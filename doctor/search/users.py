@@ -19,6 +19,7 @@ KEY_FORMATS = ("registry", "text", "json", "int", "long", "connect")
 MATCHES = 0.8  # a field that equals so many of the keys is what the key names
 ENOUGH = 0.9  # of the events: a field that holds an id in so many is good as it is
 FEW = 0.01  # what is not more than this is a mistake of a few records
+_VISIT = 4.0  # of a name's score: sessions, devices, browsers; people have more
 _ALL_DIFFERENT = 0.9  # of the ids
 _MAX_CANDIDATES = 8  # fields that alternatives are made of
 _SURE_OF_NAME = 3.0  # of a name's score: an email is less
@@ -52,7 +53,11 @@ def find_user(table: Table, settings: Settings, registry: Registry | None) -> Us
         return None
     sure = [each for each in found if each.matches >= MATCHES]
     best = max(each.matches for each in found)
-    if sure:
+    people = [each for each in found if _name_score(each) > _VISIT and each.coverage >= ENOUGH]
+    if people and sure and current not in sure and all(_is_visit(each) for each in sure):
+        # The key is of a visit or a device, and nearly every event says who it is.
+        found = people
+    elif sure:
         found = [each for each in sure if each.matches >= best - FEW]
     elif current.coverage >= ENOUGH:
         return current
@@ -133,6 +138,10 @@ def _combined(singles: dict[str, Sequence[str | None]]) -> Iterator[tuple[str, S
         if any(a is None and b is not None for a, b in zip(singles[first], singles[second], strict=True)):
             ids = [a if a is not None else b for a, b in zip(singles[first], singles[second], strict=True)]
             yield f"{first}|{second}", ids
+
+
+def _is_visit(field: UserField) -> bool:
+    return 0 < _name_score(field) <= _VISIT
 
 
 def _name_score(field: UserField) -> float:

@@ -364,6 +364,31 @@ def test_a_few_records_without_a_key_do_not_hide_what_the_others_need() -> None:
     assert not found.is_after_rekey
 
 
+@pytest.mark.parametrize("n_partitions", [1, N_PARTITIONS])
+def test_a_key_by_session_does_not_hide_who_the_user_is(n_partitions: int) -> None:
+    """Each user has several sessions, so a copy is needed, but in one partition."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        session = f"s-{user}-{chance.randrange(4)}"
+        return session.encode(), {"user_id": user, "session_id": session, "sku": item}, None
+
+    found = look_at(make, n_partitions=n_partitions)
+
+    assert "user_field" not in found.changes
+    assert found.is_after_rekey == (n_partitions > 1)
+    assert found.changes == {"item_field": "sku"} | ({"check_key": "false"} if n_partitions == 1 else {})
+    assert propose(sample_of(make), Settings(user_field="session_id")).changes == {"item_field": "sku"}
+
+
+def test_views_that_often_have_no_item_stay_views() -> None:
+    """Clicks on buttons have the same name."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return user.encode(), {"user_id": user, "sku": item if number % 3 == 0 else None, "eventType": "click"}, None
+
+    assert look_at(make).changes == {"item_field": "sku"}
+
+
 def test_one_partition_needs_no_key() -> None:
     """All clicks of a user are together there."""
     found = look_at(
