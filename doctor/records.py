@@ -29,8 +29,7 @@ def check_records(
     if not n_records:
         advice = "send some, with your producer or `nextclick send USER ITEM`, and ask again"
         return [Finding(Level.NOTE, _ABOUT, f"the topic {topic} has no records to look at", advice)]
-    is_mended = bool(proposal.needs_rekey) or _is_better(proposal)
-    findings = [_summary(before, topic), *_reasons(before, is_mended)]
+    findings = [_summary(before, topic), *_reasons(proposal)]
     if proposal.needs_rekey:
         findings.append(_rekey(proposal, settings, given, has_states))
     else:
@@ -101,14 +100,20 @@ def _summary(verdict: Verdict, topic: str) -> Finding:
     return Finding(level, _ABOUT, f"{found}{passed_over}, {verdict.rejected:,} rejected")
 
 
-def _reasons(verdict: Verdict, is_mended: bool) -> list[Finding]:
-    """Say why records are not used; what to do, only where the search did not find it."""
-    findings = []
+def _reasons(proposal: Proposal) -> list[Finding]:
+    """Say why records are not used; what to do, only where what the search found does not mend it."""
+    findings, verdict = [], proposal.before
+    is_mended = bool(proposal.needs_rekey) or _is_better(proposal)
     for reason, number in verdict.usage.by_reason.most_common():
-        is_odd = isinstance(reason, RejectReason) and number >= _FEW * verdict.usage.records
+        often = _FEW * verdict.usage.records
+        is_odd = isinstance(reason, RejectReason) and number >= often
         detail = f": {verdict.details[reason]}" if verdict.details[reason] else ""
         what = "rejected" if isinstance(reason, RejectReason) else "passed over"
-        advice = "" if is_mended or isinstance(reason, IgnoreReason) else verdict.usage.remedy(reason)
+        stays = not is_mended or proposal.after.usage.by_reason[reason] >= often
+        advice = verdict.usage.remedy(reason) if stays and isinstance(reason, RejectReason) else ""
+        if reason is RejectReason.BAD_JSON and verdict.n_empty:
+            detail += f"; {verdict.n_empty:,} have no value: they delete a key, as in a compacted topic (tombstones)"
+            advice = f"for those without a value nothing, for they hold no click{'; ' + advice if advice else ''}"
         level = Level.WARNING if is_odd else Level.NOTE
         findings.append(Finding(level, _ABOUT, f"{number:,} {what} as {reason.value}{detail}", advice))
     return findings

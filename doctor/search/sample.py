@@ -74,11 +74,13 @@ class Verdict:
         usage: counts, by reason.
         details: of the last record of each reason for rejection; never with what the record holds.
         n_clicks: in the records that are used: some hold several.
+        n_empty: records without a value that are rejected for that.
     """
 
     usage: Usage
     details: dict[_Reason, str] = field(default_factory=dict)
     n_clicks: int = 0
+    n_empty: int = 0
 
     @property
     def used(self) -> int:
@@ -95,6 +97,7 @@ def judge(sample: Sample, settings: Settings) -> Verdict:
     """Say what a worker and a trainer with these settings make of a sample."""
     decode = click_decoder(ClickSchema.of(settings), sample.registry)
     usage, details, n_clicks = Usage(settings.clicks_topic, sample.n_partitions), {}, 0
+    n_empty = 0
     for partition, offset, timestamp_ms, key, value, headers in sample.records:
         verdict = decode(key, value, headers, timestamp_ms, sample.now_ms)
         is_placed = key is None or is_home(key, partition, settings.partitioner, sample.counts)
@@ -103,10 +106,11 @@ def judge(sample: Sample, settings: Settings) -> Verdict:
         if isinstance(verdict, Rejected | Ignored):
             usage.note_dropped(verdict, key, partition, offset)
             details[verdict.reason] = verdict.detail if isinstance(verdict, Rejected) else ""
+            n_empty += value is None and verdict.reason is RejectReason.BAD_JSON
         else:
             usage.note_used()
             n_clicks += len(verdict)
-    return Verdict(usage, details, n_clicks)
+    return Verdict(usage, details, n_clicks, n_empty)
 
 
 def judge_copies(sample: Sample, settings: Settings) -> Verdict:

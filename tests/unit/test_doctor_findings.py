@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from doctor.cli import repeated_options
+from doctor.cli import reminders, repeated_options
 from doctor.clocks import check_clocks
 from doctor.diagnosis import Diagnosis
 from doctor.findings import STATUS, Finding, Level, refusal, worst
@@ -316,6 +316,35 @@ def test_a_password_on_the_command_line_is_not_repeated() -> None:
     params = {"broker": None, "config": Path("shop.toml"), "assignments": ("sasl_password=s3cret", "app=shop")}
 
     assert repeated_options(params) == ["--config", "shop.toml", "--set", "app=shop"]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "advice", "is_said"),
+    [
+        (("sasl_password=s3cret", "app=shop"), "nextclick stream --set app=shop", True),
+        (("app=shop",), "nextclick stream --set app=shop", False),
+        (("sasl_password=s3cret",), "correct the rights of this user", False),
+    ],
+)
+def test_lines_that_lack_a_password_say_so(assignments: tuple[str, ...], advice: str, is_said: bool) -> None:
+    """By its name."""
+    reminded = reminders(assignments, [Finding(Level.WARNING, "clicks", "x", advice)])
+
+    assert [each.found for each in reminded] == (
+        ["the lines above are without sasl_password, which the command line gave"] if is_said else []
+    )
+
+
+def test_what_a_mend_leaves_is_still_explained() -> None:
+    """Records without a value, beside ones whose fields are found."""
+    records = [record._replace(value=None) if record.offset % 2 else record for record in sample_of({}).records]
+    findings = check_records(Settings(), propose(Sample(records, 3, NOW_MS), Settings()), [])
+    [empty] = [each for each in findings if "bad_json" in each.found]
+    [unnamed] = [each for each in findings if "missing_field" in each.found]
+
+    assert "30 have no value" in empty.found
+    assert empty.advice.startswith("for those without a value nothing")
+    assert unnamed.advice == ""
 
 
 def test_a_line_of_a_program_is_cut_into_what_is_and_what_to_do() -> None:
