@@ -1,11 +1,12 @@
 """The command `nextclick doctor`."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
+from doctor.findings import STATUS, Finding, Level, worst
 from nextclick.settings import Settings, setting_kinds
 from tools.options import settings_options
 
@@ -34,12 +35,13 @@ def doctor(settings: Settings, n_records: int, json_wanted: bool) -> None:
     from rich.console import Console
 
     from doctor.diagnosis import diagnose
-    from doctor.findings import STATUS, worst
     from doctor.report import as_json, print_report
     from tools.logs import set_up_logs
 
     set_up_logs("doctor")
-    diagnosis = diagnose(settings, n_records, repeated_options(click.get_current_context().params))
+    params = click.get_current_context().params
+    diagnosis = diagnose(settings, n_records, repeated_options(params))
+    diagnosis.findings += reminders(params["assignments"], diagnosis.findings)
     if json_wanted:
         click.echo(as_json(diagnosis))
     else:
@@ -53,6 +55,19 @@ def repeated_options(params: Mapping[str, Any]) -> list[str]:
     if params["config"]:
         options += ["--config", str(params["config"])]
     for assignment in params["assignments"]:
-        if not setting_kinds()[assignment.partition("=")[0].strip()].is_secret:
+        if not _is_secret(assignment):
             options += ["--set", assignment]
     return options
+
+
+def reminders(assignments: Sequence[str], findings: Sequence[Finding]) -> list[Finding]:
+    """Say which settings of the command line the lines that are to be pasted lack, if there are such lines."""
+    names = [assignment.partition("=")[0].strip() for assignment in assignments if _is_secret(assignment)]
+    if not names or not any("nextclick " in each.advice and "--set " in each.advice for each in findings):
+        return []
+    found = f"the lines above are without {' and '.join(names)}, which the command line gave"
+    return [Finding(Level.NOTE, "passwords", found, "paste them with your passwords, or have these in the environment")]
+
+
+def _is_secret(assignment: str) -> bool:
+    return setting_kinds()[assignment.partition("=")[0].strip()].is_secret

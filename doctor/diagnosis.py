@@ -72,7 +72,7 @@ def diagnose(settings: Settings, n_records: int, given: Sequence[str] = ()) -> D
     findings += _bundles(settings, topics)
     if topics.clicks is not None:
         findings += _progress(settings, topics.clicks)
-        findings += _clicks(settings, topics.clicks.partitions, n_records, given, diagnosis)
+        findings += _clicks(settings, topics, n_records, given, diagnosis)
     return diagnosis
 
 
@@ -85,11 +85,12 @@ def _progress(settings: Settings, clicks: TopicIdentity) -> list[Finding]:
 
 
 def _clicks(
-    settings: Settings, partitions: int, n_records: int, given: Sequence[str], diagnosis: Diagnosis
+    settings: Settings, topics: ExaminedTopics, n_records: int, given: Sequence[str], diagnosis: Diagnosis
 ) -> Iterator[Finding]:
     """Look at a sample; the proposal becomes the diagnosis'."""
+    assert topics.clicks is not None  # or there is nothing to look at
     try:
-        sample, unread = read_sample(settings, partitions, n_records, int(time.time() * 1000))
+        sample, unread = read_sample(settings, topics.clicks.partitions, n_records, int(time.time() * 1000))
     except NextclickError as error:
         yield refusal("clicks", str(error))
         return
@@ -101,7 +102,7 @@ def _clicks(
             yield refusal("schema registry", str(error))
         proposal = diagnosis.proposal = propose(sample, settings)
         yield from check_clocks(sample, changed(settings, proposal.changes))
-    yield from check_records(settings, proposal, given)
+    yield from check_records(settings, proposal, given, has_states=topics.is_noted)
 
 
 def _registry(settings: Settings, sample: Sample, stack: contextlib.ExitStack) -> "RegistryDecoder | None":

@@ -11,31 +11,32 @@ from nextclick.settings import Settings
 
 _ABOUT = "clicks"
 _FEW = 0.01  # of the records: fewer are mistakes of a client's
-_COPY = "nextclick-clicks"  # a name for the copy with other keys
 
 
-def check_records(settings: Settings, proposal: Proposal, given: Sequence[str]) -> list[Finding]:
+def check_records(
+    settings: Settings, proposal: Proposal, given: Sequence[str], *, has_states: bool = False
+) -> list[Finding]:
     """Say what is used, what is not and why, and what would mend it.
 
     Args:
         settings: as they are.
         proposal: what the search found.
         given: what the command line gave, to be repeated in the line that is to be pasted.
+        has_states: whether the application is bound to its clicks topic already.
     """
     before, topic = proposal.before, settings.clicks_topic
     n_records = before.usage.records
     if not n_records:
         advice = "send some, with your producer or `nextclick send USER ITEM`, and ask again"
         return [Finding(Level.NOTE, _ABOUT, f"the topic {topic} has no records to look at", advice)]
-    is_mended = bool(proposal.changes or proposal.needs_rekey)
-    findings = [_summary(before, topic), *_reasons(before, is_mended)]
+    findings = [_summary(before, topic), *_reasons(proposal)]
     if proposal.needs_rekey:
-        findings.append(_rekey(proposal, topic, given))
-    elif proposal.changes:
-        findings.append(_changes(proposal, given))
-    elif before.used < (1 - _FEW) * n_records - _ignored(before):
-        found = "no settings were found under which more of these records can be used"
-        findings.append(Finding(Level.NOTE, _ABOUT, found, "look at the reasons above"))
+        findings.append(_rekey(proposal, settings, given, has_states))
+    else:
+        if proposal.changes:
+            findings.append(_changes(proposal, given))
+        if not _is_better(proposal) and before.used < (1 - _FEW) * n_records - _ignored(before):
+            findings.append(_nothing_found(proposal))
     return [*findings, *_notes(proposal, topic)]
 
 
@@ -51,6 +52,27 @@ def _notes(proposal: Proposal, topic: str) -> list[Finding]:
                 "moved since",
                 "nothing where workers ran then, for `nextclick repartition` moved their states; a new application "
                 "rejects these records, and with --start latest passes over them",
+            )
+        )
+    for path, number in proposal.left_out.items() if proposal.after.used else ():
+        findings.append(
+            Finding(
+                Level.WARNING,
+                _ABOUT,
+                f"the lists at {path} hold {plural(number, 'element')} behind the first in the records that were "
+                "looked through, and these are left out",
+                f"--set {shlex.quote(f'list_field={path}')} makes each element an event, with fields named from there; "
+                "then each record must have such a list, of objects and of one user",
+            )
+        )
+    if proposal.few_keys:
+        findings.append(
+            Finding(
+                Level.NOTE,
+                _ABOUT,
+                f"the records have only {plural(proposal.few_keys, 'key')}, too few to tell which partitioner their "
+                "producer uses",
+                "ask again when there are more, or set partitioner to the one that you know of",
             )
         )
     if proposal.id_field:
@@ -78,22 +100,33 @@ def _summary(verdict: Verdict, topic: str) -> Finding:
     return Finding(level, _ABOUT, f"{found}{passed_over}, {verdict.rejected:,} rejected")
 
 
-def _reasons(verdict: Verdict, is_mended: bool) -> list[Finding]:
-    """Say why records are not used; what to do, only where the search did not find it."""
-    findings = []
+def _reasons(proposal: Proposal) -> list[Finding]:
+    """Say why records are not used; what to do, only where what the search found does not mend it."""
+    findings, verdict = [], proposal.before
+    is_mended = bool(proposal.needs_rekey) or _is_better(proposal)
     for reason, number in verdict.usage.by_reason.most_common():
-        is_odd = isinstance(reason, RejectReason) and number >= _FEW * verdict.usage.records
+        often = _FEW * verdict.usage.records
+        is_odd = isinstance(reason, RejectReason) and number >= often
         detail = f": {verdict.details[reason]}" if verdict.details[reason] else ""
         what = "rejected" if isinstance(reason, RejectReason) else "passed over"
-        advice = "" if is_mended or isinstance(reason, IgnoreReason) else verdict.usage.remedy(reason)
+        stays = not is_mended or proposal.after.usage.by_reason[reason] >= often
+        advice = verdict.usage.remedy(reason) if stays and isinstance(reason, RejectReason) else ""
+        if reason is RejectReason.BAD_JSON and verdict.n_empty:
+            detail += f"; {verdict.n_empty:,} have no value: they delete a key, as in a compacted topic (tombstones)"
+            advice = f"for those without a value nothing, for they hold no click{'; ' + advice if advice else ''}"
         level = Level.WARNING if is_odd else Level.NOTE
         findings.append(Finding(level, _ABOUT, f"{number:,} {what} as {reason.value}{detail}", advice))
     return findings
 
 
-def _changes(proposal: Proposal, given: Sequence[str]) -> Finding:
+def _is_better(proposal: Proposal) -> bool:
     before, after = proposal.before, proposal.after
-    if after.used > before.used or before.rejected > after.rejected:
+    return after.used > before.used or before.rejected > after.rejected
+
+
+def _changes(proposal: Proposal, given: Sequence[str]) -> Finding:
+    after = proposal.after
+    if _is_better(proposal):
         level = Level.WARNING
         found = f"other settings, for worker and trainer alike, suit these records: {after.used:,} would be applied"
         if _ignored(after):
@@ -101,16 +134,32 @@ def _changes(proposal: Proposal, given: Sequence[str]) -> Finding:
         found += f", {after.rejected:,} rejected"
     else:
         level = Level.NOTE
-        found = f"all can be used, and say more than the settings read: {', '.join(proposal.changes)}"
+        found = f"the records say more than the settings read: {', '.join(proposal.changes)}"
     return Finding(level, _ABOUT, found, command("stream", given, proposal.changes))
 
 
-def _rekey(proposal: Proposal, topic: str, given: Sequence[str]) -> Finding:
-    copied = {**proposal.changes, "clicks_topic": _COPY}
+def _nothing_found(proposal: Proposal) -> Finding:
+    found = "no settings were found under which more of these records can be used"
+    if proposal.missing:
+        found += f": no field looks like the {' or the '.join(proposal.missing)}"
+    return Finding(Level.NOTE, _ABOUT, found, "look at the reasons above")
+
+
+def _rekey(proposal: Proposal, settings: Settings, given: Sequence[str], has_states: bool) -> Finding:
+    # The states of an application are of one topic, and a data folder is of one application: the copy has new ones.
+    app = {"app": f"{settings.app}-copy"} if has_states else {}
+    copy = {"clicks_topic": f"{settings.clicks_topic}-by-user"}
+    read = {**proposal.changes, **app, **copy}
+    if has_states:
+        read["data_dir"] = f"{settings.data_dir}-copy"
+    if proposal.changes.get("key_format", settings.key_format) != "text":
+        read["key_format"] = "text"
+    partitions = {"partitions": str(proposal.before.usage.n_partitions)}
+    copied = [settings.clicks_topic, "--to", copy["clicks_topic"]]
     advice = [
-        f"create a topic for a copy: {command('topics', given, {'clicks_topic': _COPY})}",
-        f"copy the records: {command('rekey', given, proposal.changes, [topic, '--to', _COPY])}",
-        f"read the copy: {command('stream', given, copied)}",
+        f"create a topic for a copy: {command('topics', given, {**app, **copy, **partitions})}",
+        f"copy the records: {command('rekey', given, {**proposal.changes, **app}, copied)}",
+        f"read the copy: {command('stream', given, read)}",
     ]
     found = f"a user's clicks are not all in one partition under the user's key: {proposal.needs_rekey}"
     if proposal.is_after_rekey:
@@ -126,12 +175,16 @@ def command(name: str, given: Sequence[str], changes: Mapping[str, str], argumen
 
     Args:
         name: of the command.
-        given: options as they were given.
+        given: options as they were given, each with its value; settings that are changed are left out.
         changes: settings to be given besides.
         arguments: of the command itself.
     """
-    options = [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
-    return shlex.join(["nextclick", name, *arguments, *given, *options])
+    options: list[str] = []
+    for option, value in zip(given[::2], given[1::2], strict=True):
+        if option != "--set" or value.partition("=")[0].strip() not in changes:
+            options += [option, value]
+    options += [part for each, value in changes.items() for part in ("--set", f"{each}={value}")]
+    return shlex.join(["nextclick", name, *arguments, *options])
 
 
 def _ignored(verdict: Verdict) -> int:

@@ -86,8 +86,9 @@ def _check_existence(settings: Settings, admin: AdminClient, source: str, destin
         meant = did_you_mean(destination, found.keys() - {source}) if destination in missing else ""
         raise PermanentError(
             f"expected the topics {', '.join(missing)} at {settings.broker}, found none of that name{meant}; correct "
-            f"--to or rejected_topic, or run `nextclick topics --set clicks_topic={destination} --set partitions=N`, "
-            "which creates them with N partitions"
+            f"--to or rejected_topic, or run `nextclick topics --set clicks_topic={destination} --set "
+            f"partitions={len(found[source].partitions)}`, which creates them, with --set app=NAME, here too, if "
+            f"{settings.app} has read another topic"
         )
 
 

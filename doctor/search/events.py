@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from doctor.search.event_names import NO_CLICK, event_type_of
+from doctor.search.fields import SOME
 from doctor.search.table import Table
-from doctor.search.words import kind_score
+from doctor.search.words import NAME_ALONE, kind_score
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
 from nextclick.errors import PermanentError
 from nextclick.schema.event_types import EventMap
@@ -17,27 +18,42 @@ MAX_NAMES = 40  # different names of events: a field with more is no kind
 MAX_NAME_CHARS = 60
 _HAS_ITEM = 0.5  # of the events of a name that is known: as many must have an item for them to be clicks
 _SURELY_HAS_ITEM = 0.9  # the same, of a name that is not known
+_NAMELESS = "view"  # what an event without a kind is
+_MOST = 0.5  # of the events: as many must have a known name where the field's own says little
 _KNOWN = 5.0  # what it counts that a field's values are names of events that are known
 _VARIETY, _MAX_VARIETY = 3.0, 3  # what each further name counts
 
 
 def find_event_field(table: Table, settings: Settings) -> str | None:
-    """Give the field that names the kind of each event; None if none does, or all are views as they are."""
-    if _known_names(_names(table.column(settings.event_field))):
-        return settings.event_field
+    """Give the field that names the kind of each event, with one of other events beside it; None if none does."""
+    is_known = _known_names(_names(table.column(settings.event_field))) > 0
+    best = settings.event_field if is_known else _best_kind(table)
+    if best is None:
+        return None
+    names = event_names(table, best)
+    others = table.where(lambda place: names[place] is None)
+    other = _best_kind(others)
+    if other is None or kind_score(other) <= NAME_ALONE:
+        return best
+    kinds = _names(others.column(other))
+    n_clicks = sum(number for name, number in kinds.items() if isinstance(event_type_of(name), str))
+    return f"{best}|{other}" if n_clicks >= SOME * len(table.events) else best
+
+
+def _best_kind(table: Table) -> str | None:
     best, best_score = None, 0.0
     for path in table.paths:
         names = _names(table.column(path))
         known, named = _known_names(names), kind_score(path)
-        # A product can be a watch. So where the field's name says nothing, every value must be an event's name.
-        if not known or not (named or known == names.total()):
+        # A product can be a watch. So where the field's name says nothing, every value must be an event's name; where
+        # it says little, most of them must, and one be of no click.
+        is_sure = named > NAME_ALONE or known == names.total()
+        if not known or not (is_sure or (named and _are_events(names, known))):
             continue
         variety = min(len(names), _MAX_VARIETY)  # a field that says the same of all events tells nothing
         score = named + _KNOWN * known / names.total() + _VARIETY * (variety - 1)
         if score > best_score:
             best, best_score = path, score
-    if best is None or all(event_type_of(name) == "view" for name in _names(table.column(best))):
-        return None
     return best
 
 
@@ -57,9 +73,9 @@ def map_events(names: Sequence[str | None], has_item: Sequence[bool], settings: 
     now = EventMap.parse(settings.events)
     with_item: defaultdict[str, list[bool]] = defaultdict(list)
     for name, has in zip(names, has_item, strict=True):
-        if name is not None:
-            with_item[name].append(has)
-    if not with_item or len(with_item) > MAX_NAMES or (settings.events and any(map(now.codes.__contains__, with_item))):
+        with_item[name or _NAMELESS].append(has)
+    is_listed = bool(settings.events) and any(name in now.codes for name in names)
+    if not any(names) or len(with_item) > MAX_NAMES or is_listed:
         return None
     kinds = {name: _kind(name, sum(has) / len(has)) for name, has in sorted(with_item.items(), key=_by_frequency)}
     listed = {name: kind for name, kind in kinds.items() if kind is not None}
@@ -112,6 +128,11 @@ def _names(column: Sequence[Any]) -> Counter[str]:
         if len(counts) > MAX_NAMES:
             return Counter()
     return counts
+
+
+def _are_events(names: Counter[str], known: int) -> bool:
+    """Tell whether most names are known as those of events, some of them as no clicks."""
+    return known >= _MOST * names.total() and any(event_type_of(name) is NO_CLICK for name in names)
 
 
 def _known_names(names: Counter[str]) -> int:

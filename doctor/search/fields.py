@@ -12,11 +12,14 @@ from nextclick.settings import Settings
 WORKS = 0.95  # of the events: a field that fits so many is good as it is
 _MOST = 0.5  # of the events must have a time for it to be theirs
 _RARE = 0.1  # of the events: a name that is there less often can be data, a user's for example
+_SELDOM = 0.005  # of the events: clicks can be rare among pings, and then so are items
 _MAX_ALTERNATIVES = 3
 SOME = 0.02  # of the events: an alternative must add as many
 _NEAR_MS = 7 * 24 * 3600 * 1000
 _YEAR_2000_MS = 946_684_800_000
+_SURE_TIME = 3.0  # of a name's score: it is a time of the event, whatever else there is
 _AS_GOOD = 4.0  # an alternative's name says about as much
+_FEW_VALUES = 20  # of a field without a name: fewer are kinds of something
 _REPEATS = 0.9  # an item is clicked more than once: of a field without a name at most so many values are different
 
 
@@ -30,16 +33,7 @@ def find_item(table: Table, settings: Settings, without: Collection[str]) -> str
     """
     if table.coverage(settings.item_field) >= WORKS:
         return settings.item_field
-    scored = sorted(
-        (
-            (score + 6 * coverage - _oddness(table, path), path)
-            for path in table.paths
-            if path not in without and (coverage := table.coverage(path)) >= _RARE
-            for role, score in (id_role(path),)
-            if role is Role.ITEM
-        ),
-        reverse=True,
-    )
+    scored = _named_items(table, without, _RARE) or _named_items(table, without, _SELDOM)
     if not scored:
         return _nameless_item(table, without)
     best_score, best = scored[0]
@@ -52,6 +46,20 @@ def find_item(table: Table, settings: Settings, without: Collection[str]) -> str
     return best
 
 
+def _named_items(table: Table, without: Collection[str], least: float) -> list[tuple[float, str]]:
+    """Give the fields with an item's name that are in a share of the events, the best first."""
+    return sorted(
+        (
+            (score + 6 * coverage - _oddness(table, path), path)
+            for path in table.paths
+            if path not in without and (coverage := table.coverage(path)) >= least
+            for role, score in (id_role(path),)
+            if role is Role.ITEM
+        ),
+        reverse=True,
+    )
+
+
 def _oddness(table: Table, path: str) -> float:
     """Say how much the values of a field are unlike those of items: the same in all events, or never twice."""
     ids = [each for each in table.ids(path) if each is not None]
@@ -62,7 +70,7 @@ def _oddness(table: Table, path: str) -> float:
 
 def _nameless_item(table: Table, without: Collection[str]) -> str | None:
     """Give the field of the most different ids that come again, where no name says what is the item."""
-    best, most = None, 2
+    best, most = None, _FEW_VALUES
     for path in table.paths:
         ids = [each for each in table.ids(path) if each is not None]
         role, _ = id_role(path)
@@ -74,6 +82,18 @@ def _nameless_item(table: Table, without: Collection[str]) -> str | None:
         if most < n_different <= _REPEATS * len(ids) and not all(_is_time(value) for value in table.column(path)):
             best, most = path, n_different
     return best
+
+
+def left_out(table: Table, paths: Collection[str]) -> dict[str, int]:
+    """Give the lists whose first elements some fields are in, with how many elements stand behind these."""
+    counts = {}
+    for path in paths:
+        parts = path.split(".")
+        for place, part in enumerate(parts):
+            if part == "0" and place:
+                held = table.column(".".join(parts[:place]))
+                counts[".".join(parts[:place])] = sum(len(each) - 1 for each in held if isinstance(each, list) and each)
+    return {path: number for path, number in counts.items() if number}
 
 
 def find_time(table: Table, settings: Settings, now_ms: int, without: Collection[str]) -> str | None:
@@ -90,19 +110,30 @@ def find_time(table: Table, settings: Settings, now_ms: int, without: Collection
         return settings.time_field
     if not current and any(event.time is not None for event in table.events):
         return None  # the envelope's time counts
-    best, best_score = None, 0.0
+    chosen, readable = [settings.time_field] if current >= SOME else [], current
+    for path in _times(table, now_ms, without):
+        is_sure = not chosen or time_score(path) >= _SURE_TIME
+        together = _readable(table, "|".join([*chosen, path]), now_ms)
+        if is_sure and together >= readable + SOME:
+            chosen, readable = [*chosen, path], together
+        if len(chosen) == _MAX_ALTERNATIVES or readable >= WORKS:
+            break
+    return "|".join(chosen) if readable >= _MOST and readable > current else None
+
+
+def _times(table: Table, now_ms: int, without: Collection[str]) -> list[str]:
+    """Give the fields that can hold the times of some events, the best first."""
+    scored = []
     for path in table.paths:
         readable = 0.0 if path in without else _readable(table, path, now_ms)
-        if readable < _MOST or readable <= current:
+        if readable < _RARE:
             continue
         name, near = time_score(path), _near(table, path)
         if not name and not _is_text(table, path) and near < WORKS:
             continue  # a number of no such name, which could be anything
         is_beside = any(_is_beside(path, each) for each in without)
-        score = max(name, 1.0) + 4 * readable + 3 * near + 2 * is_beside
-        if score > best_score:
-            best, best_score = path, score
-    return best
+        scored.append((max(name, 1.0) + 4 * readable + 3 * near + 2 * is_beside, path))
+    return [path for _, path in sorted(scored, key=lambda each: -each[0])]
 
 
 def _is_beside(path: str, other: str) -> bool:

@@ -10,15 +10,19 @@ from typing import Any
 import msgspec
 
 from doctor.search.sample import Sample, SampledRecord
+from doctor.search.words import Role, id_role
 from nextclick.clicks import MAX_ID_BYTES, Rejected
 from nextclick.errors import PermanentError
 from nextclick.schema.decoder import read_document
 from nextclick.schema.envelopes import Event, unwrapper
+from nextclick.schema.events import events_of
 from nextclick.schema.ids import read_id
 from nextclick.schema.paths import HEADER, FieldPath, Headers
 
 MAX_DEPTH = 6
-MAX_FIELDS = 300  # of one event: more is a table in a record
+MAX_FIELDS = 300  # of one event, and in all: more is a table in a record
+MAX_EVENTS = 20  # of one record: the others are as these
+_IN_NEARLY_ALL, _IN_FEW = 0.95, 0.5  # of the events
 _CHANGE_PARTS = ("before", "after", "source", "transaction")  # of Debezium's: no fields of the event
 
 
@@ -43,17 +47,45 @@ class SampledEvent:
 
 @dataclass(frozen=True)
 class Table:
-    """The events of a sample, taken out of their envelope."""
+    """The events of a sample, taken out of their envelope and of their record's list.
+
+    Attributes:
+        events: of all records, of each at most `MAX_EVENTS`.
+        list_field: where the list is; empty: there is none.
+    """
 
     events: Sequence[SampledEvent]
+    list_field: str = ""
 
     @cached_property
     def paths(self) -> Sequence[str]:
-        """The fields that are there, the most frequent first, those of the event before those of its envelope."""
+        """The fields that are there, the most frequent first, those of the event before those of its envelope.
+
+        Names that are users are left out: they are data, and nobody is named.
+        """
         counts: Counter[str] = Counter()
         for event in self.events:
             counts.update(_paths_of(event))
-        return [path for path, _ in counts.most_common()]
+        within = f"{self.list_field}.0"
+        found = [path for path, _ in counts.most_common(MAX_FIELDS) if not self.list_field or path != within]
+        found = [path for path in found if not self.list_field or not path.startswith(f"{within}.")]
+        people = self._people(found)
+
+        def is_person(name: str, n_events: int) -> bool:
+            is_usual = n_events >= _IN_NEARLY_ALL * len(self.events) and people[name] < _IN_FEW * len(self.events)
+            return name in people and not is_usual
+
+        return [path for path in found if not any(is_person(part, counts[path]) for part in path.split("."))]
+
+    def _people(self, paths: Sequence[str]) -> Counter[str]:
+        """Give what can be a user, with how often it is there: keys, and what fields with a user's name hold."""
+        people = Counter(
+            event.record.key.decode(errors="replace").strip('"') for event in self.events if event.record.key
+        )
+        for path in paths:
+            if id_role(path)[0] is Role.USER:
+                people |= Counter(each for each in self.ids(path) if each is not None)
+        return people
 
     @cached_property
     def _columns(self) -> dict[str, Sequence[Any]]:
@@ -83,19 +115,18 @@ class Table:
 
     def where(self, condition: Callable[[int], bool]) -> "Table":
         """Give the events at the places for which a condition holds."""
-        return Table([event for place, event in enumerate(self.events) if condition(place)])
+        return Table([event for place, event in enumerate(self.events) if condition(place)], self.list_field)
 
 
-def read_table(sample: Sample, envelope: str) -> Table:
-    """Read the events of a sample; what is no event in such an envelope is left out."""
-    unwrap = unwrapper(envelope)
+def read_table(sample: Sample, envelope: str, list_field: str) -> Table:
+    """Read the events of a sample; what is no event in such an envelope and list is left out."""
+    unwrap, list_path = unwrapper(envelope), FieldPath.parse(list_field) if list_field else None
     events = []
     for record, document in parsed(sample):
-        for each in document if isinstance(document, list) else (document,):
-            event = unwrap(each, record.headers)
+        for event in events_of(document, record.headers, unwrap, list_path)[:MAX_EVENTS]:
             if isinstance(event, Event) and isinstance(event.documents[0], Mapping):
                 events.append(SampledEvent(record, event.documents, event.time))
-    return Table(events)
+    return Table(events, list_field)
 
 
 def parsed(sample: Sample) -> Iterator[tuple[SampledRecord, Any]]:

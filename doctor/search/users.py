@@ -1,20 +1,17 @@
-"""Where the user is, and what the record's key has to do with it.
+"""Where the user is, by the record's key and by names.
 
-The strongest evidence is a field that equals the record's key. Without it, names decide, and then the sample must show
-that each user's records are in one partition: only then can their clicks be applied in order.
+The strongest evidence is a field that equals the record's key. Without it, names decide.
 """
 
 import itertools
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from doctor.search.sample import Sample, SampledRecord
+from doctor.search.sample import SampledRecord
 from doctor.search.table import Table
 from doctor.search.words import Role, id_role, is_event_id
-from nextclick.hashing import PARTITIONERS
 from nextclick.schema.keys import id_of, read_key
-from nextclick.schema.placement import MIN_SAMPLE, guess_partitioner, is_home
+from nextclick.schema.placement import MIN_SAMPLE
 from nextclick.schema.registry import Registry, Undecodable
 from nextclick.settings import Settings
 
@@ -22,10 +19,8 @@ KEY_FORMATS = ("registry", "text", "json", "int", "long", "connect")
 MATCHES = 0.8  # a field that equals so many of the keys is what the key names
 ENOUGH = 0.9  # of the events: a field that holds an id in so many is good as it is
 FEW = 0.01  # what is not more than this is a mistake of a few records
-MIN_KEYS = 5  # to tell a partitioner by; with fewer than `guess_partitioner` wants it must be the only one
-_BY_CHANCE = 0.001  # what shows each user in one partition must not be likelier without any order
-_WRITTEN_SINCE = 0.5  # of the keys: more than by chance with two partitions would be where they are put now
-_MAX_COUNT = 1_000  # partitions: to try more takes long
+_VISIT = 4.0  # of a name's score: sessions, devices, browsers; people have more
+_ALL_DIFFERENT = 0.9  # of the ids
 _MAX_CANDIDATES = 8  # fields that alternatives are made of
 _SURE_OF_NAME = 3.0  # of a name's score: an email is less
 
@@ -58,7 +53,11 @@ def find_user(table: Table, settings: Settings, registry: Registry | None) -> Us
         return None
     sure = [each for each in found if each.matches >= MATCHES]
     best = max(each.matches for each in found)
-    if sure:
+    people = [each for each in found if _name_score(each) > _VISIT and each.coverage >= ENOUGH]
+    if people and sure and current not in sure and all(_is_visit(each) for each in sure):
+        # The key is of a visit or a device, and nearly every event says who it is.
+        found = people
+    elif sure:
         found = [each for each in sure if each.matches >= best - FEW]
     elif current.coverage >= ENOUGH:
         return current
@@ -117,15 +116,19 @@ def _candidates(table: Table, keys: _Keys) -> list[str]:
     named, matching = [], []
     for path in table.paths:
         role, score = id_role(path)
-        if role is Role.ITEM or is_event_id(path):
-            continue
         if role is Role.USER:
             named.append((score + table.coverage(path), path))
-        elif keys.best_format(path, table.ids(path))[1] >= MATCHES:
-            matching.append(path)
+        elif role is not Role.ITEM and keys.best_format(path, table.ids(path))[1] >= MATCHES:
+            matching += [path] if _returns(table, path) or not is_event_id(path) else []
     if matching and not any(score >= _SURE_OF_NAME for score, _ in named):
         return matching[:_MAX_CANDIDATES]  # with a name that says nothing, or it would be a key by country, say
     return [path for _, path in sorted(named, reverse=True)][:_MAX_CANDIDATES]
+
+
+def _returns(table: Table, path: str) -> bool:
+    """Tell whether ids come again, as users do and events do not; a few have not had the time."""
+    ids = [each for each in table.ids(path) if each is not None]
+    return len(set(ids)) < _ALL_DIFFERENT * len(ids) or len(ids) < MIN_SAMPLE
 
 
 def _combined(singles: dict[str, Sequence[str | None]]) -> Iterator[tuple[str, Sequence[str | None]]]:
@@ -137,93 +140,9 @@ def _combined(singles: dict[str, Sequence[str | None]]) -> Iterator[tuple[str, S
             yield f"{first}|{second}", ids
 
 
+def _is_visit(field: UserField) -> bool:
+    return 0 < _name_score(field) <= _VISIT
+
+
 def _name_score(field: UserField) -> float:
     return id_role(field.path.split("|")[0])[1]
-
-
-class Keying(NamedTuple):
-    """How the records are keyed.
-
-    Attributes:
-        changes: of the settings, so that they can be read.
-        needs_rekey: why they have to be copied with another key; empty: they need not.
-    """
-
-    changes: dict[str, str]
-    needs_rekey: str = ""
-
-
-def find_keying(table: Table, sample: Sample, settings: Settings, user: UserField) -> Keying:
-    """Say which settings fit the keys and partitions of a sample, given where the user is."""
-    homes: defaultdict[str, list[int]] = defaultdict(list)
-    for event, user_id in zip(table.events, table.ids(user.path), strict=True):
-        if user_id is not None:
-            homes[user_id].append(event.record.partition)
-    spread = _spread(homes, sample.n_partitions)
-    is_together = spread is not None and spread <= FEW
-    keyless = sum(record.key is None for record in sample.records) / max(1, len(sample.records))
-    if keyless > FEW and is_together:
-        return Keying({"check_key": "false", "partitioner": "none"})
-    why = f"{keyless:.0%} of the records have no key" if keyless > FEW else ""
-    if keyless == 1:
-        return Keying({}, why)
-    if user.key_format is None and spread is not None and not is_together:
-        return Keying({}, why or f"{spread:.0%} of the users who came back have records in several partitions")
-    changes = {"check_key": "false"} if user.key_format is None else {"key_format": user.key_format}
-    partitioner = _partitioner(sample, settings.partitioner)
-    if partitioner is None and is_together:
-        partitioner = "none"
-    if partitioner is None:
-        return Keying(changes, why or "no partitioner that is known puts the keys where they are")
-    return Keying(changes | {"partitioner": partitioner}, why)
-
-
-def find_growth(sample: Sample, settings: Settings) -> int:
-    """Give how many partitions the topic had when those records were written that are not where keys are put now.
-
-    Returns:
-        0: all are where they should be, or no such number explains them.
-    """
-    places = {(record.key, record.partition) for record in sample.records if record.key is not None}
-    for partitioner in dict.fromkeys((settings.partitioner, *PARTITIONERS)):
-        away = [place for place in places if not is_home(*place, partitioner, (sample.n_partitions,))]
-        if len(away) <= FEW * len(places):
-            return 0
-        if len(places) < MIN_SAMPLE or len(away) > (1 - _WRITTEN_SINCE) * len(places):
-            continue
-        for count in range(1, min(sample.n_partitions, _MAX_COUNT)):
-            if all(is_home(*place, partitioner, (count,)) for place in away):
-                return count
-    return 0
-
-
-def _spread(homes: dict[str, list[int]], n_partitions: int) -> float | None:
-    """Give the share of the users with several records who are in several partitions.
-
-    Returns:
-        None: it cannot be told. Too few came back; or nearly all records are in one partition, where a producer that
-        was given no keys put them for a while, and so everyone is together by chance.
-    """
-    if n_partitions == 1:
-        return 0.0
-    counts = Counter(partition for partitions in homes.values() for partition in partitions)
-    by_chance = sum((number / counts.total()) ** 2 for number in counts.values())
-    returning = [set(partitions) for partitions in homes.values() if len(partitions) > 1]
-    if by_chance ** len(returning) > _BY_CHANCE:
-        return None
-    return sum(len(partitions) > 1 for partitions in returning) / len(returning)
-
-
-def _partitioner(sample: Sample, current: str) -> str | None:
-    """Give the partitioner that fits the keys of the sample, the present one first; None if none does."""
-    keys = {record.key: record.partition for record in sample.records if record.key is not None}
-    n_home = {
-        each: sum(is_home(key, at, each, sample.counts) for key, at in keys.items())
-        for each in (current, *PARTITIONERS)
-    }
-    if n_home[current] >= (1 - FEW) * len(keys):
-        return current
-    if (guess := guess_partitioner(keys, sample.n_partitions)) is not None:
-        return guess
-    fits = [each for each, n in n_home.items() if n >= (1 - FEW) * len(keys)]
-    return fits[0] if len(fits) == 1 and len(keys) >= MIN_KEYS else None

@@ -34,6 +34,7 @@ _KINDS = frozenset(
     {"event", "events", "type", "action", "kind", "verb", "behavior", "behaviour", "activity", "interaction"}
 )
 _KIND_TAILS = frozenset({"name", "category", "label"})
+NAME_ALONE = 1.0  # how surely `name` is an event's: it can be a product's or a person's as well
 _TIMES: Mapping[str, float] = {
     **dict.fromkeys(("timestamp", "occurred", "happened"), 10),
     **dict.fromkeys(("time", "ts", "datetime", "when", "tstamp", "stamp", "moment", "clicked"), 9),
@@ -117,6 +118,8 @@ def kind_score(path: str) -> float:
     while leaf and words[leaf - 1] in _KINDS | _KIND_TAILS:
         leaf -= 1
     own = words[leaf:]
+    if words == ["name"]:
+        return NAME_ALONE
     if not own or not _KINDS & set(own):
         return 0.0
     of = words[leaf - 1] if leaf else ""

@@ -3,9 +3,10 @@
 import json
 import random
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
@@ -14,6 +15,7 @@ from confluent_kafka.schema_registry import Schema
 
 from doctor.search.propose import changed
 from nextclick.settings import Settings
+from tests.integration.conftest import SESSION_TIMEOUT_S, make_playground
 from tests.integration.test_registry_stream import framed
 from tests.local_registry import PASSWORD, LocalRegistry
 from tools.client_config import librdkafka_config
@@ -141,6 +143,40 @@ def test_records_without_keys_lead_to_a_copy(playground: Any) -> None:
     assert "100% of the records have no key" in found(report, "warning")
     assert f"nextclick rekey {playground.settings.clicks_topic} --to " in found(report, "warning")
     assert "--set user_field=visitor.id" in found(report, "warning")
+
+
+def test_the_lines_for_a_copy_make_every_click_answered(broker: str, topic_prefix: str, tmp_path: Path) -> None:
+    """Arrays of several users, in the usual order of work: first `nextclick topics`, then doctor."""
+    playground = make_playground(broker, topic_prefix, tmp_path, SESSION_TIMEOUT_S, partitions=6, rekey_port=0)
+    try:
+        events = [json.loads(value) for _, value in nested_events(random.Random(5))]
+        arrays = [json.dumps(events[start : start + 4]).encode() for start in range(0, N_CLICKS, 4)]
+        produce(playground.settings, ((b"batch-%d" % number, array) for number, array in enumerate(arrays)))
+        given = ("--set", "key_format=json", "--set", "partitions=3")  # which the copy must not be read with
+        _, report = examine(playground, *given)
+        topics, rekey, stream = rekey_lines(report)
+        for name, arguments in (("topics", topics), ("rekey", [*rekey, "--once"])):
+            playground.start(name, *arguments).wait(60)
+        playground.start("worker", *stream)
+        playground.settings = replace(playground.settings, **assigned(stream))
+        answered = playground.wait_until_answered()
+
+        assert len(answered) == sum(event["event"]["kind"] != "impression" for event in events)
+        assert playground.count(playground.settings.rejected_topic) == 0
+    finally:
+        playground.stop()
+
+
+def rekey_lines(report: dict[str, Any]) -> list[list[str]]:
+    """The arguments of the three lines that are to be pasted."""
+    [advice] = [each["advice"] for each in report["findings"] if "nextclick rekey " in each["advice"]]
+    return [shlex.split(line.partition(": nextclick ")[2]) for line in advice.splitlines()]
+
+
+def assigned(arguments: Sequence[str]) -> dict[str, str]:
+    """What a line sets, of topics, fields and the application."""
+    pairs = (argument.split("=", 1) for argument in arguments if "=" in argument)
+    return {name: value for name, value in pairs if name not in ("partitions", "data_dir")}
 
 
 def test_confluents_wire_format_leads_to_the_registry(playground: Any) -> None:

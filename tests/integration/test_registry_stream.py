@@ -59,7 +59,7 @@ def test_avro_clicks_and_keys_are_read_also_after_the_registry_was_away(
         (framed(key_id, user := f"u-{number % 37}"), framed(click_id, user, 4700 + number % 50, NOW_MS + number))
         for number in range(N_CLICKS)
     )
-    avro.worker()
+    avro.worker("worker", "--set", "stall_s=300")  # a registry takes long to start on a busy machine
     avro.start("trainer", "train", *QUICK)
     for name in ("worker", "trainer"):
         avro.wait_for_log(name, "waiting, no click is lost: the schema registry")

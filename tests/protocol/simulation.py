@@ -50,6 +50,7 @@ SETTINGS = Settings(
     data_dir=Path("memory"),
 )
 LIMITS = Limits(SETTINGS.recent_clicks, SETTINGS.list_length)
+CLICKED_MS = 1_700_000_000_000  # event time of the clicks
 RESTART_S = 1.0
 STOP_S = 4.0  # a stop that takes longer is cut short
 
@@ -185,14 +186,15 @@ class Simulation:
 
         worker.loop.call_soon(lambda: worker.tasks.append(worker.loop.create_task(end())))
 
-    def click(self, user: str, item: str = "i", timestamp_ms: int = 1_000) -> Place:
+    def click(self, user: str, item: str = "i", timestamp_ms: int = CLICKED_MS) -> Place:
         """Send a click, as a producer that knows the topic's partitions; gives where it stands."""
         return self._send(user, {"user_id": user, "item_id": item, "timestamp_ms": timestamp_ms})
 
     def record(self, user: str, event_ids: Sequence[str | None]) -> Place:
         """Send a record of several clicks, one for each id of an event; gives where it stands."""
         return self._send(
-            user, [{"user_id": user, "item_id": "i", "timestamp_ms": 1_000, "event_id": each} for each in event_ids]
+            user,
+            [{"user_id": user, "item_id": "i", "timestamp_ms": CLICKED_MS, "event_id": each} for each in event_ids],
         )
 
     def _send(self, user: str, document: object) -> Place:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from doctor.cli import repeated_options
+from doctor.cli import reminders, repeated_options
 from doctor.clocks import check_clocks
 from doctor.diagnosis import Diagnosis
 from doctor.findings import STATUS, Finding, Level, refusal, worst
@@ -247,6 +247,29 @@ def test_the_line_repeats_what_was_given_and_can_be_pasted() -> None:
     assert worst(findings) is Level.ERROR
 
 
+def test_the_lines_for_a_copy_fit_the_copy() -> None:
+    """As many partitions, a new application where there are states, and keys that are text."""
+    records = [
+        SampledRecord(number % 3, number, NOW_MS, b"%d" % number, b'{"user_id":"u%d","item_id":"i"}' % (number % 10))
+        for number in range(60)
+    ]
+    settings = Settings(key_format="long", clicks_topic="shop")
+    given = ["--set", "key_format=long", "--set", "clicks_topic=shop"]
+    proposal = propose(Sample(records, 3, NOW_MS), settings)
+    [new] = [each.advice for each in check_records(settings, proposal, given) if "rekey" in each.advice]
+    [noted] = [
+        each.advice for each in check_records(settings, proposal, given, has_states=True) if "rekey" in each.advice
+    ]
+
+    assert [shlex.split(line.partition(": ")[2])[1:] for line in new.splitlines()] == [
+        ["topics", "--set", "key_format=long", "--set", "clicks_topic=shop-by-user", "--set", "partitions=3"],
+        ["rekey", "shop", "--to", "shop-by-user", "--set", "key_format=long", "--set", "clicks_topic=shop"],
+        ["stream", "--set", "clicks_topic=shop-by-user", "--set", "key_format=text"],
+    ]
+    assert noted.count("--set app=nextclick-copy") == 3
+    assert "--set data_dir=data/worker-copy" in noted.splitlines()[2]
+
+
 def test_what_is_good_to_know_is_no_warning() -> None:
     """All records can be used; times and kinds are read as well when it is said where they are."""
     settings = Settings(user_field="who", item_field="sku")
@@ -254,6 +277,31 @@ def test_what_is_good_to_know_is_no_warning() -> None:
 
     assert worst(findings) is Level.NOTE
     assert any("time_field=at" in finding.advice for finding in findings)
+
+
+def test_where_nothing_can_be_used_it_is_said_what_is_missing() -> None:
+    """A time that is found is no consolation."""
+    sample = Sample(
+        [record._replace(value=b'{"at":"2025-11-24T15:00:00Z"}') for record in sample_of({}).records], 3, NOW_MS
+    )
+    findings = check_records(Settings(), propose(sample, Settings()), [])
+    said = [each.found for each in findings]
+
+    assert any("no settings were found" in each and "no field looks like the user or the item" in each for each in said)
+    assert not any("nextclick stream" in each.advice for each in findings)
+
+
+def test_what_is_found_besides_does_not_hide_what_is_lost() -> None:
+    """Half of the records hold clicks and a time, the others nothing."""
+    settings = Settings(user_field="who", item_field="sku")
+    records = [
+        record._replace(value=b"{}") if record.offset % 2 else record
+        for record in sample_of({"at": "2025-11-24T15:00:00Z"}).records
+    ]
+    findings = check_records(settings, propose(Sample(records, 3, NOW_MS), settings), [])
+
+    assert any("time_field=at" in each.advice for each in findings)
+    assert any("no settings were found" in each.found for each in findings)
 
 
 def test_an_empty_topic_is_a_note() -> None:
@@ -268,6 +316,35 @@ def test_a_password_on_the_command_line_is_not_repeated() -> None:
     params = {"broker": None, "config": Path("shop.toml"), "assignments": ("sasl_password=s3cret", "app=shop")}
 
     assert repeated_options(params) == ["--config", "shop.toml", "--set", "app=shop"]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "advice", "is_said"),
+    [
+        (("sasl_password=s3cret", "app=shop"), "nextclick stream --set app=shop", True),
+        (("app=shop",), "nextclick stream --set app=shop", False),
+        (("sasl_password=s3cret",), "correct the rights of this user", False),
+    ],
+)
+def test_lines_that_lack_a_password_say_so(assignments: tuple[str, ...], advice: str, is_said: bool) -> None:
+    """By its name."""
+    reminded = reminders(assignments, [Finding(Level.WARNING, "clicks", "x", advice)])
+
+    assert [each.found for each in reminded] == (
+        ["the lines above are without sasl_password, which the command line gave"] if is_said else []
+    )
+
+
+def test_what_a_mend_leaves_is_still_explained() -> None:
+    """Records without a value, beside ones whose fields are found."""
+    records = [record._replace(value=None) if record.offset % 2 else record for record in sample_of({}).records]
+    findings = check_records(Settings(), propose(Sample(records, 3, NOW_MS), Settings()), [])
+    [empty] = [each for each in findings if "bad_json" in each.found]
+    [unnamed] = [each for each in findings if "missing_field" in each.found]
+
+    assert "30 have no value" in empty.found
+    assert empty.advice.startswith("for those without a value nothing")
+    assert unnamed.advice == ""
 
 
 def test_a_line_of_a_program_is_cut_into_what_is_and_what_to_do() -> None:

@@ -11,9 +11,10 @@ import pytest
 from doctor.search.event_names import NO_CLICK, event_type_of
 from doctor.search.propose import Proposal, changed, propose
 from doctor.search.sample import Sample, SampledRecord, judge
+from doctor.search.table import read_table
 from doctor.search.words import Role, id_role, tokens
 from nextclick.clicks import RejectReason
-from nextclick.hashing import partition_of
+from nextclick.hashing import PARTITIONERS, partition_of
 from nextclick.schema.paths import write_at
 from nextclick.settings import Settings
 
@@ -66,6 +67,63 @@ def test_only_the_partitioner_is_changed_where_only_it_is_wrong(partitioner: str
     assert found.after.used == N_RECORDS
 
 
+@pytest.mark.parametrize("n_stray", [1, 2, 3])
+@pytest.mark.parametrize("partitioner", ["consistent_random", "murmur2_random"])
+def test_a_few_stray_records_change_nothing(partitioner: str, n_stray: int) -> None:
+    """Another producer wrote them; no growth of the topic explains them, and nothing has to be copied."""
+    sample = sample_of(usual, partitioner)
+    stray = [
+        record._replace(partition=(record.partition + 1) % N_PARTITIONS, offset=N_RECORDS)
+        for record in sample.records[:n_stray]
+    ]
+    found = propose(sample._replace(records=[*sample.records, *stray]), Settings())
+
+    assert found.changes == ({} if partitioner == "murmur2_random" else {"partitioner": partitioner})
+    assert not found.needs_rekey
+    assert found.grown_from == 0
+
+
+def test_stray_records_do_not_hide_that_users_are_together() -> None:
+    """Keys that are another function of the user."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return hashlib.sha256(user.encode()).hexdigest().encode(), {"userId": user, "itemId": item}, None
+
+    sample = sample_of(make)
+    stray = [record._replace(partition=(record.partition + 1) % 4) for record in sample.records[:2]]
+    found = propose(sample._replace(records=[*sample.records, *stray]), Settings())
+
+    assert found.changes["check_key"] == "false"
+    assert not found.needs_rekey
+
+
+@pytest.mark.parametrize("partitioner", ["murmur2_random", "consistent_random", "fnv1a_random"])
+def test_few_keys_are_read_by_what_fits_them(partitioner: str) -> None:
+    """And it is said that they are few."""
+    sample = sample_of(usual, partitioner)
+    found = propose(sample._replace(records=sample.records[:6]), Settings())
+
+    assert found.after.used == 6
+    assert not found.needs_rekey
+    assert (found.few_keys == 6) == bool(found.changes)
+
+
+def test_few_keys_that_nothing_fits_are_too_few_to_tell() -> None:
+    """They are no reason to copy a topic."""
+    sample = sample_of(usual)
+    away = next(
+        [record._replace(partition=partition)]
+        for record in sample.records
+        for partition in range(N_PARTITIONS)
+        if all(partition != partition_of(record.key or b"", N_PARTITIONS, each) for each in PARTITIONERS)
+    )
+    found = propose(sample._replace(records=away), Settings())
+
+    assert found.few_keys == 1
+    assert found.changes == {}
+    assert not found.needs_rekey
+
+
 def test_records_from_before_the_topic_grew_are_explained() -> None:
     """The partitioner is right, and nothing has to be copied."""
     now = sample_of(usual, n_partitions=6)
@@ -100,7 +158,9 @@ def test_google_analytics_export_is_read() -> None:
     found = look_at(make)
 
     assert found.changes["user_field"] == "user_pseudo_id"
-    assert found.changes["item_field"] == "items.0.item_id"
+    assert found.changes["list_field"] == "items"
+    assert "item_field" not in found.changes
+    assert found.after.n_clicks == 2 * found.after.used
     assert found.changes["time_field"] == "event_timestamp"
     assert set(found.changes["events"].split(",")) == {"view_item:view", "add_to_cart:cart", "purchase"}
     assert found.after.rejected == 0
@@ -119,6 +179,52 @@ def test_events_without_an_item_are_passed_over_and_not_rejected() -> None:
     assert found.changes["events"] == "product_view:view"
     assert found.after.rejected == 0
     assert 0 < found.after.used < N_RECORDS
+
+
+@pytest.mark.parametrize("field", ["name", "eventName", "event"])
+def test_clicks_that_are_rare_among_other_events_are_found(field: str) -> None:
+    """What comes often and has few values is a kind, and no item."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        name = "product_click" if number % 60 == 0 else chance.choice(("page_ping", "scroll", "app_open", "web_vitals"))
+        props = {"product": item} if name == "product_click" else {"x": chance.random()}
+        return user.encode(), {"uid": user, "ts": time_ms, field: name, "props": props}, None
+
+    found = look_at(make)
+
+    assert found.changes == {
+        "user_field": "uid",
+        "item_field": "props.product",
+        "event_field": field,
+        "events": "product_click:view",
+        "time_field": "ts",
+    }
+    assert found.after.used == N_RECORDS // 60
+    assert found.after.rejected == 0
+
+
+def test_names_of_products_are_no_kinds() -> None:
+    """Some of them are words for what users do."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return user.encode(), {"user_id": user, "sku": item, "name": chance.choice(("Watch", "Lamp", "Star"))}, None
+
+    assert look_at(make).changes == {"item_field": "sku"}
+
+
+def test_a_field_that_is_the_key_is_no_id_of_an_event() -> None:
+    """Though it is called `id`; one that is of each event is no user, though the key is the same."""
+    found = look_at(
+        lambda number, user, item, time_ms, chance: (user.encode(), {"id": user, "product": {"id": item}}, None)
+    )
+    events = look_at(
+        lambda number, user, item, time_ms, chance: (b"e%d" % number, {"id": f"e{number}", "product": item}, None)
+    )
+
+    assert found.changes == {"user_field": "id", "item_field": "product.id"}
+    assert found.id_field == ""
+    assert events.changes == {}
+    assert events.missing == ("user",)
 
 
 def test_binary_cloudevents_are_known_by_their_headers() -> None:
@@ -170,6 +276,28 @@ def test_users_who_are_anonymous_at_first_are_found_by_the_key() -> None:
     assert found.changes == {"user_field": "userId|anonymousId", "item_field": "properties.product_id"}
 
 
+def test_two_schemas_in_one_topic_are_read_by_alternatives() -> None:
+    """Fields of the present settings are kept; what the events without a kind are is listed, too."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        if number % 2:
+            event = usual(number, user, item, time_ms, chance)[1] | {"event_type": chance.choice(("view", "cart"))}
+        else:
+            action = chance.choice(("product_view", "add_to_cart"))
+            event = {"visitor": {"id": user}, "product": {"sku": item}, "at": time_ms // 1000, "action": action}
+        return user.encode(), event, None
+
+    sample = sample_of(make)
+    found = propose(sample, Settings())
+
+    assert set(found.changes["user_field"].split("|")) == {"user_id", "visitor.id"}
+    assert set(found.changes["item_field"].split("|")) == {"item_id", "product.sku"}
+    assert found.changes["time_field"] == "timestamp_ms|at"
+    assert found.changes["event_field"] == "event_type|action"
+    assert set(found.changes["events"].split(",")) == {"view", "cart", "product_view:view", "add_to_cart:cart"}
+    assert found.after.used == N_RECORDS
+
+
 def test_a_key_that_is_another_function_of_the_user_is_not_checked() -> None:
     """Each user is in one partition all the same."""
 
@@ -208,6 +336,20 @@ def test_a_topic_that_is_keyed_by_item_has_to_be_copied() -> None:
     assert found.after.used == N_RECORDS
 
 
+def test_arrays_of_several_users_are_divided_by_the_copy() -> None:
+    """As they are, no setting can use them; what is counted is the records of the copy."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        events = [{"user": {"id": each}, "product": {"id": item}} for each in (user, f"v{chance.randrange(60)}")]
+        return b"batch-%d" % number, events, None
+
+    found = look_at(make)
+
+    assert found.is_after_rekey
+    assert found.changes == {"user_field": "user.id", "item_field": "product.id"}
+    assert found.after.used == 2 * N_RECORDS
+
+
 def test_a_few_records_without_a_key_do_not_hide_what_the_others_need() -> None:
     """The line for the topic as it is, and the copy for all of them."""
 
@@ -220,6 +362,33 @@ def test_a_few_records_without_a_key_do_not_hide_what_the_others_need() -> None:
     assert found.after.used == N_RECORDS * 9 // 10
     assert found.needs_rekey == "10% of the records have no key"
     assert not found.is_after_rekey
+
+
+@pytest.mark.parametrize("n_partitions", [1, N_PARTITIONS])
+def test_a_key_by_session_does_not_hide_who_the_user_is(n_partitions: int) -> None:
+    """Each user has several sessions, so a copy is needed, but in one partition."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        session = f"s-{user}-{chance.randrange(4)}"
+        return session.encode(), {"user_id": user, "session_id": session, "sku": item}, None
+
+    found = look_at(make, n_partitions=n_partitions)
+
+    assert "user_field" not in found.changes
+    assert found.is_after_rekey == (n_partitions > 1)
+    assert found.changes == {"item_field": "sku"} | ({"check_key": "false"} if n_partitions == 1 else {})
+    chosen = propose(sample_of(make), Settings(user_field="session_id"))
+    assert chosen.changes == {"item_field": "sku"}
+    assert not chosen.needs_rekey
+
+
+def test_views_that_often_have_no_item_stay_views() -> None:
+    """Clicks on buttons have the same name."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return user.encode(), {"user_id": user, "sku": item if number % 3 == 0 else None, "eventType": "click"}, None
+
+    assert look_at(make).changes == {"item_field": "sku"}
 
 
 def test_one_partition_needs_no_key() -> None:
@@ -269,6 +438,110 @@ def test_names_that_are_data_are_not_proposed() -> None:
         return user.encode(), {"user_id": user, "carts": {f"u{number % 12}": {"item_id": item}}}, None
 
     assert look_at(make).changes == {}
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+def test_no_user_is_named_where_there_are_few(has_key: bool) -> None:
+    """Each is in a third of the records; names of fields that are in all are no users, whoever is called so."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        user = ("ann", "bob", "item")[number % 3]
+        event = {"user": user, "carts": {user: {"user": user, "sku": item}}, "item": {"id": item}}
+        return user.encode() if has_key else None, event, None
+
+    sample = sample_of(make, n_partitions=1)
+
+    assert set(read_table(sample, "none", "").paths) == {"user", "item.id"}
+    assert propose(sample, Settings()).changes["item_field"] == "item.id"
+
+
+def test_each_element_of_a_list_is_an_event() -> None:
+    """What they lack, the user of an order, is around them; the first alone would lose the others."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        lines = [{"sku": f"{item}-{place}", "price": 1.5} for place in range(1 + number % 3)]
+        event = {"customer": {"id": user}, "order": {"number": number, "lines": lines}, "placed_at": time_ms}
+        return user.encode(), event, None
+
+    found = look_at(make)
+
+    assert found.changes == {
+        "list_field": "order.lines",
+        "user_field": "customer.id",
+        "item_field": "sku",
+        "time_field": "placed_at",
+    }
+    assert found.after.n_clicks == 2 * N_RECORDS
+    assert found.left_out == {}
+
+
+def test_batches_of_events_are_divided() -> None:
+    """Each event has all fields itself."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        event = {"userId": user, "event": "Product Viewed", "properties": {"product_id": item}, "timestamp": time_ms}
+        return user.encode(), {"batch": [event] * (1 + number % 2), "sentAt": time_ms + 5}, None
+
+    found = look_at(make)
+
+    assert found.changes["list_field"] == "batch"
+    assert found.changes["item_field"] == "properties.product_id"
+    assert found.changes["time_field"] == "timestamp"
+    assert found.after.used == N_RECORDS
+
+
+def test_elements_that_cannot_be_events_are_said_to_be_left_out() -> None:
+    """Half of the records have no list: with `list_field` these would be lost."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        items = {"products": [{"product_id": item}, {"product_id": "x"}]} if number % 2 else {"product_id": item}
+        return user.encode(), {"user_id": user, **items}, None
+
+    found = look_at(make)
+
+    assert found.changes == {"item_field": "products.0.product_id|product_id"}
+    assert found.left_out == {"products": N_RECORDS // 2}
+
+
+def test_a_list_that_other_events_lack_is_left_out_too() -> None:
+    """Pages without items are passed over; with `list_field` each of them would be rejected."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        event = {"user_id": user, "event_type": "purchase" if number % 2 else "scroll"}
+        return user.encode(), event | ({"items": [{"sku": item}, {"sku": "x"}]} if number % 2 else {}), None
+
+    found = look_at(make)
+
+    assert found.changes["item_field"] == "items.0.sku"
+    assert found.after.rejected == 0
+    assert found.left_out == {"items": N_RECORDS // 2}
+
+
+def test_what_takes_turns_is_not_looked_at_as_one_kind() -> None:
+    """Every other event of a large topic is a click, and every so many are looked at."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        event: dict[str, Any] = {"visitor": user, "event": "product_clicked" if number % 2 else "page_viewed"}
+        return user.encode(), event | ({"props": {"product_id": item}} if number % 2 else {}), None
+
+    sample = sample_of(make, n_partitions=1)
+    many = sample._replace(records=[record for _ in range(12) for record in sample.records])
+    found = propose(many, Settings())
+
+    assert found.changes["item_field"] == "props.product_id"
+    assert found.changes["events"] == "product_clicked:view"
+    assert found.after.used == len(many.records) // 2
+    assert found.after.rejected == 0
+
+
+def test_what_is_searched_is_bounded_in_bytes() -> None:
+    """Spread over the whole sample all the same."""
+    sample = sample_of(usual)
+    size = len(sample.records[0].value or b"")
+    few = sample.thinned(100, 40 * size)
+
+    assert 30 <= len(few.records) <= 41
+    assert {record.partition for record in few.records} == set(range(N_PARTITIONS))
 
 
 def test_names_that_could_write_to_a_terminal_are_passed_over() -> None:

@@ -125,6 +125,14 @@ def test_without_a_partitioner_that_fits_nothing_is_guessed() -> None:
     assert guess_partitioner(dict.fromkeys(keys, 0), 1) is None
 
 
+def test_a_stray_record_does_not_hide_the_partitioner() -> None:
+    """One producer of many that has another."""
+    keys = {b"user-%d" % number: partition_of(b"user-%d" % number, 4, "consistent_random") for number in range(100)}
+    keys[b"user-1"] = (keys[b"user-1"] + 1) % 4
+
+    assert guess_partitioner(keys, 4) == "consistent_random"
+
+
 def test_home_is_where_any_of_the_counts_puts_a_key() -> None:
     """A topic that has grown has clicks of both."""
     key = b"user-1"
