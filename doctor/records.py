@@ -37,7 +37,24 @@ def check_records(
             findings.append(_changes(proposal, given))
         if not _is_better(proposal) and before.used < (1 - _FEW) * n_records - _ignored(before):
             findings.append(_nothing_found(proposal))
-    return [*findings, *_notes(proposal, topic)]
+    return [*findings, *_left_out(proposal), *_notes(proposal, topic)]
+
+
+def _left_out(proposal: Proposal) -> list[Finding]:
+    """Say which elements of lists are lost because only the first is used."""
+    if not proposal.after.used:
+        return []
+    return [
+        Finding(
+            Level.WARNING,
+            _ABOUT,
+            f"the lists at {path} hold {plural(number, 'element')} behind the first in the records that were looked "
+            "through, and these are left out",
+            f"--set {shlex.quote(f'list_field={path}')} makes each element an event, with fields named from there; "
+            "then each record must have such a list, of objects and of one user",
+        )
+        for path, number in proposal.left_out.items()
+    ]
 
 
 def _notes(proposal: Proposal, topic: str) -> list[Finding]:
@@ -52,17 +69,6 @@ def _notes(proposal: Proposal, topic: str) -> list[Finding]:
                 "moved since",
                 "nothing where workers ran then, for `nextclick repartition` moved their states; a new application "
                 "rejects these records, and with --start latest passes over them",
-            )
-        )
-    for path, number in proposal.left_out.items() if proposal.after.used else ():
-        findings.append(
-            Finding(
-                Level.WARNING,
-                _ABOUT,
-                f"the lists at {path} hold {plural(number, 'element')} behind the first in the records that were "
-                "looked through, and these are left out",
-                f"--set {shlex.quote(f'list_field={path}')} makes each element an event, with fields named from there; "
-                "then each record must have such a list, of objects and of one user",
             )
         )
     if proposal.few_keys:
@@ -113,7 +119,8 @@ def _reasons(proposal: Proposal) -> list[Finding]:
         advice = verdict.usage.remedy(reason) if stays and isinstance(reason, RejectReason) else ""
         if reason is RejectReason.BAD_JSON and verdict.n_empty:
             detail += f"; {verdict.n_empty:,} have no value: they delete a key, as in a compacted topic (tombstones)"
-            advice = f"for those without a value nothing, for they hold no click{'; ' + advice if advice else ''}"
+            others = f"; {advice}" if advice and number > verdict.n_empty else ""
+            advice = f"for those without a value nothing, for they hold no click{others}"
         level = Level.WARNING if is_odd else Level.NOTE
         findings.append(Finding(level, _ABOUT, f"{number:,} {what} as {reason.value}{detail}", advice))
     return findings

@@ -291,6 +291,16 @@ def test_where_nothing_can_be_used_it_is_said_what_is_missing() -> None:
     assert not any("nextclick stream" in each.advice for each in findings)
 
 
+def test_what_stands_behind_the_first_of_a_list_is_said() -> None:
+    """Scalars cannot be events, and so are left out."""
+    settings = Settings(user_field="who", item_field="items.0")
+    findings = check_records(settings, propose(sample_of({"items": ["a", "b", "c"]}), settings), [])
+    [left_out] = [each for each in findings if "left out" in each.found]
+
+    assert "the lists at items hold 120 elements behind the first" in left_out.found
+    assert left_out.level is Level.WARNING
+
+
 def test_what_is_found_besides_does_not_hide_what_is_lost() -> None:
     """Half of the records hold clicks and a time, the others nothing."""
     settings = Settings(user_field="who", item_field="sku")
@@ -343,7 +353,7 @@ def test_what_a_mend_leaves_is_still_explained() -> None:
     [unnamed] = [each for each in findings if "missing_field" in each.found]
 
     assert "30 have no value" in empty.found
-    assert empty.advice.startswith("for those without a value nothing")
+    assert empty.advice == "for those without a value nothing, for they hold no click"
     assert unnamed.advice == ""
 
 
