@@ -93,7 +93,9 @@ def test_replay_without_times_sends_the_time_of_sending(place: list[str], tmp_pa
 def test_replay_names_what_a_worker_would_reject_and_sends_the_rest(place: list[str], tmp_path: Path) -> None:
     """With lines and reasons; a bad line ends it before anything is sent."""
     path = tmp_path / "clicks.csv"
-    path.write_text(f"user_id,item_id,timestamp\nu,{'x' * 300},1\nu,a,4070908800\nu,b,3\n,c,4\n")
+    path.write_text(
+        f"user_id,item_id,timestamp\nu,{'x' * 300},1764000001\nu,a,4070908800\nu,b,1764000003\n,c,1764000004\n"
+    )
 
     refused = _run("replay", str(path), *place)
     ended = _run("replay", str(path), "--skip-bad", *place)
