@@ -101,7 +101,7 @@ def why_most_are_misplaced(
     """Say which partitioner the keys of records seem to be placed by; None if most are where a worker expects them."""
     usage, n_misplaced = Usage(topic, n_partitions), 0
     for record in records:
-        if record.key is not None and not is_home(record.key, record.partition, partitioner, (n_partitions,)):
+        if not is_home(record.key, record.partition, partitioner, (n_partitions,)):
             usage.note_dropped(misplaced(partitioner, record.partition), record.key, record.partition, record.offset)
             n_misplaced += 1
     if 2 * n_misplaced <= len(records):

@@ -215,8 +215,6 @@ class ClickAgent:
         return states
 
     def _is_home(self, record: ClickRecord) -> bool:
-        if record.key is None:  # then no partition can be wrong
-            return True
         return is_home(record.key, int(record.partition), self._settings.partitioner, (self._n_partitions,))
 
     def _judge_rejects(self, read: ReadChunk) -> PermanentError | None:

@@ -100,7 +100,7 @@ def judge(sample: Sample, settings: Settings) -> Verdict:
     n_empty = 0
     for partition, offset, timestamp_ms, key, value, headers in sample.records:
         verdict = decode(key, value, headers, timestamp_ms, sample.now_ms)
-        is_placed = key is None or is_home(key, partition, settings.partitioner, sample.counts)
+        is_placed = is_home(key, partition, settings.partitioner, sample.counts)
         if isinstance(verdict, tuple) and not is_placed:
             verdict = misplaced(settings.partitioner, partition)
         if isinstance(verdict, Rejected | Ignored):

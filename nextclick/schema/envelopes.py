@@ -2,13 +2,10 @@
 
 import base64
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from nextclick.clicks import Ignored, IgnoreReason, Rejected, RejectReason
 from nextclick.schema.paths import Headers, header_text, parsed_text
-
-EnvelopeName = Literal["none", "cloudevents", "debezium", "connect"]
-ENVELOPES: tuple[str, ...] = get_args(EnvelopeName)
 
 _CE_HEADER = "ce_"
 _DELETE = Ignored(IgnoreReason.DELETE)

@@ -9,16 +9,20 @@ FITS = 0.95  # of the records: one stray producer's are not more, and a wrong pa
 MIN_SAMPLE = 20  # keys: with 2 partitions and any partitioner, 19 of them agree by chance once in 50,000
 
 
-def is_home(key: bytes, partition: int, partitioner: str, counts: Collection[int]) -> bool:
+def is_home(key: bytes | None, partition: int, partitioner: str, counts: Collection[int]) -> bool:
     """Tell whether a key belongs into a partition.
 
     Args:
-        key: the record's.
+        key: the record's; one without a key is nowhere wrong.
         partition: where the record is.
         partitioner: the setting; `none` puts every key everywhere.
         counts: how many partitions the topic has, or had when the record was written.
     """
-    return partitioner == "none" or any(partition_of(key, count, partitioner) == partition for count in counts)
+    return (
+        key is None
+        or partitioner == "none"
+        or any(partition_of(key, count, partitioner) == partition for count in counts)
+    )
 
 
 def misplaced(partitioner: str, partition: int) -> Rejected:

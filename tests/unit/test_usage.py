@@ -143,3 +143,4 @@ def test_home_is_where_any_of_the_counts_puts_a_key() -> None:
     assert is_home(key, home_6, "murmur2_random", {4, 6})
     assert not is_home(key, elsewhere, "murmur2_random", {4, 6})
     assert is_home(key, elsewhere, "none", {4})
+    assert is_home(None, elsewhere, "murmur2_random", {4})

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nextclick.errors import PermanentError
+
 AUTO = "auto"  # in place of a format: told from the file's beginning
 ALL_EVENTS = "all"
 
@@ -31,3 +33,22 @@ class ClickFile:
     path: Path
     file_format: str  # one of FORMATS
     choices: Choices = field(default_factory=Choices)
+
+
+def refuse_chosen_columns(file: ClickFile, mark: Mapping[str, str], what: str) -> None:
+    """Refuse columns or rows that are chosen in a file of a format without columns.
+
+    Args:
+        file: and what was chosen.
+        mark: rows that are to be marked.
+        what: begins the sentence: whose file it is, with "has" or "have".
+
+    Raises:
+        PermanentError: something was chosen.
+    """
+    choices = file.choices
+    if mark or choices.where or any((choices.user, choices.item, choices.time, choices.event)):
+        raise PermanentError(
+            f"{file.path.name}: {what} no columns to choose or to test; leave --user, --item, --time, --event, --where "
+            "and --test-where away"
+        )

@@ -11,9 +11,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from nextclick.errors import PermanentError
 from tools.click_files.blocks import Block, block_parses
-from tools.click_files.choices import ClickFile
+from tools.click_files.choices import ClickFile, refuse_chosen_columns
 from tools.click_files.layouts import Layout
 from tools.click_files.rows import TEXT, BadLine, Reading, Rows
 
@@ -45,12 +44,7 @@ def read_otto(file: ClickFile, mark: Mapping[str, str]) -> Reading:
     Raises:
         PermanentError: chosen columns or rows, or a damaged file.
     """
-    choices = file.choices
-    if mark or choices.where or any((choices.user, choices.item, choices.time, choices.event)):
-        raise PermanentError(
-            f"{file.path.name}: OTTO's JSON has no columns to choose or to test; leave --user, --item, --time, "
-            "--event, --where and --test-where away"
-        )
+    refuse_chosen_columns(file, mark, "OTTO's JSON has")
     return Reading(
         layout=_LAYOUT,
         place="line",

@@ -63,6 +63,6 @@ class RecordJudge:
         ]
 
     def _is_home(self, record: ReadRecord) -> bool:
-        if not isinstance(record.clicks, tuple) or not record.clicks or record.key is None:
+        if not isinstance(record.clicks, tuple) or not record.clicks:
             return True
         return is_home(record.key, record.partition, self._partitioner, self.counts)
