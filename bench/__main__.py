@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench import click_files, failover, hot_user, learning, measure, model_step, popularity
+from bench import click_files, failover, hot_user, learning, measure, model_step, pairs, popularity, shops
 from demo.local_kafka import LocalKafka
 from nextclick.settings import Settings
 
@@ -17,6 +17,7 @@ PARTS = (
     "throughput",
     "catalogue",
     "hot-user",
+    "shops",
     "step",
     "popularity",
     "steady",
@@ -25,19 +26,22 @@ PARTS = (
     "failover",
     "files",
 )
-WITHOUT_BROKER = {"step", "popularity", "learning", "files"}
+WITHOUT_BROKER = {"shops", "step", "popularity", "learning", "files"}
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Fewer events and rounds: a look, not a measurement.")
 @click.option("--only", "chosen", type=click.Choice(PARTS), multiple=True)
 @click.option("--broker", metavar="HOST:PORT", help="A running Kafka, else a local one is started.")
-def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
+@click.option("--against", metavar="COMMIT", help="Only this: the throughput of this tree and of a commit, in turn.")
+@click.option("--pairs", "n_pairs", default=7, show_default=True, help="How many such pairs.")
+def bench(quick: bool, chosen: tuple[str, ...], broker: str | None, against: str | None, n_pairs: int) -> None:
     """Benchmarks, side by side in one run, the programs in turn. Times on a shared machine are noisy: read ratios."""
     parts: dict[str, Callable[[str, bool], None]] = {
         "throughput": _throughput,
         "catalogue": _catalogue,
         "hot-user": _hot_user,
+        "shops": _shops,
         "step": _step,
         "popularity": _popularity,
         "steady": _steady,
@@ -46,6 +50,9 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None) -> None:
         "failover": _failover,
         "files": _files,
     }
+    if against is not None:
+        parts["against"] = lambda broker, quick: _against(broker, against, 50_000 if quick else 250_000, n_pairs)
+        chosen = ("against",)
     kafka = None if broker or WITHOUT_BROKER.issuperset(chosen or PARTS) else LocalKafka()
     if kafka is not None:
         kafka.start()
@@ -78,6 +85,19 @@ def _throughput(broker: str, quick: bool) -> None:
         )
 
 
+def _against(broker: str, commit: str, count: int, n_pairs: int) -> None:
+    click.echo(f"\nthroughput without a model, {count:,} clicks: this tree against {commit}, in turn")
+    speeds, costs = [], []
+    for here, there in pairs.runs(broker, commit, count, n_pairs):
+        speeds.append(here.events_per_s / there.events_per_s)
+        costs.append(here.cpu_us_per_event / there.cpu_us_per_event)
+        click.echo(
+            f"  {here.events_per_s:>9,.0f} and {there.events_per_s:>9,.0f} events/s, ratio {speeds[-1]:.3f}; "
+            f"{here.cpu_us_per_event:5.1f} and {there.cpu_us_per_event:5.1f} us CPU, ratio {costs[-1]:.3f}"
+        )
+    click.echo(f"  median ratio: {statistics.median(speeds):.3f} of events/s, {statistics.median(costs):.3f} of CPU")
+
+
 def _catalogue(broker: str, quick: bool) -> None:
     click.echo(f"\nworker with a model of width {Settings().hidden_size}, by catalogue")
     for n_items in (10_000, 50_000):
@@ -101,6 +121,18 @@ def _hot_user(broker: str, quick: bool) -> None:
     ):
         click.echo(f"  {name:30} p50 {waits.p50:>6,.0f} ms, p99 {waits.p99:>6,.0f} ms, max {waits.longest:>6,.0f} ms")
     click.echo(f"  the one user {result.updates_per_s:>9,.0f} updates/s {result.cpu_us:9.1f} us CPU")
+
+
+def _shops(broker: str, quick: bool) -> None:
+    click.echo(f"\na crawler with {shops.N_CRAWLED:,} clicks of a day beside {shops.N_PEOPLES_CLICKS:,} of people")
+    for n_items in (1, shops.LIST_LENGTH, shops.N_CRAWLED):
+        places = shops.crawled_places(n_items)
+        click.echo(f"  {n_items:>5,} crawled items: {places} of {shops.LIST_LENGTH} places in the list of new users")
+    sizes = list(shops.bundle_bytes(5 if quick else 50))
+    click.echo(
+        f"{len(sizes)} trainings, a fifth of {shops.N_ITEMS} items new each time: bundles of {sizes[0] / 1000:,.0f} kB "
+        f"after the first, {max(sizes) / 1000:,.0f} kB at most, {sizes[-1] / 1000:,.0f} kB after the last"
+    )
 
 
 def _step(broker: str, quick: bool) -> None:

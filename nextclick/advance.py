@@ -255,6 +255,6 @@ def _outcomes(clicks: Sequence[LoggedClick], steps: Sequence[tuple[_Course, int,
             outcomes.append(Skipped(sequence, state, ranked))
             continue
         before = course[_BEFORE]
-        hit = was_shown(before, logged.item_hash) if before.shown else None
+        hit = was_shown(before.shown, logged.item_hash) if before.shown else None
         outcomes.append(_advanced((sequence, state, ranked, hit, bool(before.flags & SHOWN_BY_NETWORK))))
     return outcomes

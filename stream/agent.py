@@ -6,14 +6,13 @@ a chunk that raises stops the process with nothing of it acknowledged, and is re
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
-from nextclick.advance import Advanced, Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
+from nextclick.advance import Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
 from nextclick.clicks import APPLIED_HEADER, Click, Ignored, Rejected
 from nextclick.errors import PermanentError
 from nextclick.hashing import item_hash
@@ -38,7 +37,7 @@ from stream.served_bundle import ServedBundle
 from tools.dead_letters import Origin, dead_letter
 from tools.schema_registry.decoder import RegistryDecoder
 
-_logged = quick(LoggedClick)
+_logged, _answered = quick(LoggedClick), quick(AnsweredClick)
 REJECT_SHARE_RECORDS = 1_000  # a share is judged over at least so many records
 
 
@@ -181,14 +180,14 @@ class ClickAgent:
         self, taken: list[LoggedClick], user: UserKey, record: ClickRecord, clicks: tuple[Click, ...], now_ms: int
     ) -> None:
         """Add a record's clicks to those that are applied. Called for nearly every record: no call too many."""
-        record_ms = record.timestamp
+        offset, record_ms = record.offset, record.timestamp
         if not SECONDS_BELOW <= record_ms < MILLISECONDS_BELOW:
             record_ms = record_time_ms(record_ms, now_ms)
         is_applied = bool(record.headers) and _is_applied(record)
         for place, click in enumerate(clicks):
-            item_id, time_ms = click.item_id, click.timestamp_ms
+            _, item_id, time_ms, _, _ = click
             self._popularity.add(user[1], item_id, time_ms if time_ms < now_ms else now_ms)
-            taken.append(_logged((user, record.offset, record_ms, click, item_hash(item_id), is_applied, place)))
+            taken.append(_logged((user, offset, record_ms, click, item_hash(item_id), is_applied, place)))
 
     def _pass_over(self, read: ReadChunk, record: ClickRecord, why: Rejected | Ignored) -> None:
         """Count a record that is not used; one that should have been is kept as a dead letter."""
@@ -242,48 +241,37 @@ class ClickAgent:
     def _write(self, read: ReadChunk, outcomes: Sequence[Outcome], bundle_id: str) -> None:
         """Turn outcomes into records, in the order of the clicks."""
         now_ms = int(time.time() * 1000)
-        newest: dict[UserKey, UserState] = {}
+        newest: dict[int, dict[bytes, UserState]] = {number: {} for number in read.results}
         for logged, outcome in zip(read.clicks, outcomes, strict=True):
-            (partition, key), state = logged.user, outcome.state
-            newest[logged.user] = state
-            update = encode_update(
-                logged.click.user_id,
-                outcome.ranked,
-                bundle_id,
-                outcome.sequence,
-                AnsweredClick(partition, logged.offset, logged.record_timestamp_ms),
-                now_ms,
-            )
+            ((partition, key), offset, record_ms, click, _, _, _), sequence = logged, outcome.sequence
+            newest[partition][key] = outcome.state
+            answered = _answered((partition, offset, record_ms))
+            update = encode_update(click.user_id, outcome.ranked, bundle_id, sequence, answered, now_ms)
             read.results[partition].updates.append((key, update, NO_HEADERS))
-        for (partition, key), state in newest.items():
-            read.results[partition].states[key] = encode_state(state)
+        for number, states in newest.items():
+            read.results[number].states.update((key, encode_state(state)) for key, state in states.items())
 
     def _measure(
         self, read: ReadChunk, outcomes: Sequence[Outcome], popular_before: RankedList, seconds: float
     ) -> None:
         metrics = self._metrics
         popular_items = set(memoryview(popular_before.shown).cast("I")) if popular_before.shown else set()
-        judged, hits, popularity_hits = Counter[str](), Counter[str](), Counter[str]()
+        tallies = {POPULAR: [0, 0, 0], RNN: [0, 0, 0]}  # clicks that are judged, hits, popularity's hits
         n_skipped = 0
         for logged, outcome in zip(read.clicks, outcomes, strict=True):
-            match outcome:
-                case Skipped():
-                    n_skipped += 1
-                case Advanced(hit=None):
-                    pass
-                case Advanced():
-                    strategy = RNN if outcome.hit_by_network else POPULAR
-                    judged[strategy] += 1
-                    hits[strategy] += bool(outcome.hit)
-                    popularity_hits[strategy] += (logged.item_hash & 0xFFFFFFFF) in popular_items
-                case _:
-                    assert_never(outcome)
+            if isinstance(outcome, Skipped):
+                n_skipped += 1
+            elif outcome.hit is not None:
+                tally = tallies[RNN if outcome.hit_by_network else POPULAR]
+                tally[0] += 1
+                tally[1] += outcome.hit
+                tally[2] += (logged.item_hash & 0xFFFFFFFF) in popular_items
         metrics.clicks.labels("applied").inc(len(outcomes) - n_skipped)
         metrics.clicks.labels("skipped").inc(n_skipped)
-        for strategy in judged:
-            metrics.judged.labels(strategy).inc(judged[strategy])
-            metrics.hits.labels(strategy).inc(hits[strategy])
-            metrics.popularity_hits.labels(strategy).inc(popularity_hits[strategy])
+        for strategy, (judged, hits, popularity_hits) in tallies.items():
+            metrics.judged.labels(strategy).inc(judged)
+            metrics.hits.labels(strategy).inc(hits)
+            metrics.popularity_hits.labels(strategy).inc(popularity_hits)
         metrics.chunk.observe(len(outcomes))
         metrics.advance.observe(seconds)
 

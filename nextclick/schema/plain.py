@@ -17,6 +17,7 @@ from nextclick.schema.times import DATES_FROM
 Decode = Callable[[bytes | None, bytes | None, Headers, int, int], Decoded]
 
 _click = quick(Click)
+_MAX_CHARACTERS = MAX_ID_BYTES // 4  # of 4 bytes at most
 _ANYTHING = str | int | float | None  # a value of another kind makes an exception, which costs more than a look
 
 
@@ -55,14 +56,9 @@ def plain_decoder(schema: ClickSchema, general: Decode) -> Decode:
             if type(user) is str and type(item) is str and type(time) is int:
                 code = codes.get(default if kind is None else kind)
                 is_now = MIN_TIMESTAMP_MS <= time < DATES_FROM and time <= now_ms + FUTURE_TOLERANCE_MS
-                if code is not None and is_now and key == user.encode() and _fit(user, item):
+                fit = 0 < len(user) <= _MAX_CHARACTERS and 0 < len(item) <= _MAX_CHARACTERS
+                if code is not None and is_now and key == user.encode() and fit and "\0" not in user + item:
                     return (_click((user, item, time, code, 0)),)
         return general(key, value, headers, record_timestamp_ms, now_ms)
 
     return decode
-
-
-def _fit(user: str, item: str) -> bool:
-    """Tell whether two ids are certainly neither empty nor too long nor with a NUL."""
-    most = MAX_ID_BYTES // 4  # characters, of 4 bytes at most
-    return 0 < len(user) <= most and 0 < len(item) <= most and "\0" not in user and "\0" not in item

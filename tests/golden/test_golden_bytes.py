@@ -84,8 +84,8 @@ def test_a_state_of_layout_1_still_loads() -> None:
         RecentClick(0xDFED6E7B19F6132E, 1, EVENT_TYPES.index("view")),
         RecentClick(0x872DB66D19D39BAB, 3_600, 255),
     ]
-    assert was_shown(state, 0x872DB66D19D39BAB)
-    assert not was_shown(state, 0xDFED6E7B19F6132E)
+    assert was_shown(state.shown, 0x872DB66D19D39BAB)
+    assert not was_shown(state.shown, 0xDFED6E7B19F6132E)
     assert state.flags == 1
 
 

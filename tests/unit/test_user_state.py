@@ -144,10 +144,19 @@ def test_shown_items_are_known_by_their_low_bits() -> None:
     """The state keeps 32 of 64 bits: enough to judge a list of 20."""
     state = NEW_USER._replace(shown=struct.pack("<2I", 0x11111111, 0x22222222))
 
-    assert was_shown(state, 0x11111111)
-    assert was_shown(state, 0xABCDEF0022222222)
-    assert not was_shown(state, 0x1111111122222223)
-    assert not was_shown(NEW_USER, 0)
+    assert was_shown(state.shown, 0x11111111)
+    assert was_shown(state.shown, 0xABCDEF0022222222)
+    assert not was_shown(state.shown, 0x1111111122222223)
+    assert not was_shown(b"", 0)
+
+
+def test_what_two_shown_items_have_between_them_was_not_shown() -> None:
+    """Bytes are searched: what begins in the middle of an item is none, and hides none that comes later."""
+    between = 0x22221111  # little endian: the end of the first one and the beginning of the second
+    shown = struct.pack("<2I", 0x11110000, 0x00002222)
+
+    assert not was_shown(shown, between)
+    assert was_shown(shown + struct.pack("<I", between), between)
 
 
 @pytest.mark.parametrize(

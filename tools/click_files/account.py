@@ -69,7 +69,7 @@ class Account:
             lines.append(f"{name}, {self._named(left)}: left out, as a worker would reject this: {reason}")
         if self._early.number:
             lines.append(
-                f"{name}, {self._named(self._early)}: the time is before 1995, which is hardly meant; correct it, or "
+                f"{name}, {self._named(self._early)}: the time is before 1990, which is hardly meant; correct it, or "
                 "name the column of times with --time"
             )
         for reason, number in self._filtered.items():

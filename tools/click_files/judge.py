@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nextclick.clicks import FORGET, FUTURE_TOLERANCE_MS, MAX_ID_BYTES
+from nextclick.clicks import FORGET, FUTURE_TOLERANCE_MS, MAX_ID_BYTES, MIN_TIMESTAMP_MS
 from tools.click_files.events import EventRule
 from tools.click_files.rows import REMEDY, TEXT, BadLine, Flags, Ints, Rows, text_of
 from tools.click_files.times import NO_TIME, times_ms
@@ -22,7 +22,6 @@ _WHOLE_FLOAT = r"^(-?(?:0|[1-9]\d*))\.0+$"  # as whole numbers are written by pr
 _SHOWN = 60  # characters of a value in a message
 _NAMED_EVENTS = 8  # types of one block that are counted by name
 _NAMED = 3  # lines of a kind that are named in a message
-_EARLY_MS = 788_918_400_000  # 1995; a number that was cut, a year or a spreadsheet's day is a time before
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ def judge(rows: Rows, rules: Rules) -> Judged:
 
 
 def _early(lines: Ints, time_ms: Ints | None) -> Left:
-    found = np.flatnonzero(time_ms < _EARLY_MS) if time_ms is not None else np.array([], dtype=np.int64)
+    found = np.flatnonzero(time_ms < MIN_TIMESTAMP_MS) if time_ms is not None else np.array([], dtype=np.int64)
     return Left(len(found), tuple(lines[found[:_NAMED]].tolist()))
 
 

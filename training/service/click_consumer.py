@@ -24,6 +24,7 @@ from tools.kafka import (
     is_partition_end,
     offset_ranges,
 )
+from tools.missing_topics import missing_topics
 from tools.presence import BrokerPresence
 from tools.records import is_unreadable, refuse_unreadable
 from training.service.click_log import ReadRecord
@@ -270,12 +271,9 @@ class ClickConsumer:
         except KafkaException as error:
             raise self._no_answer(error) from error
         self._cluster_id = metadata.cluster_id or ""
-        for name in (self._settings.clicks_topic, self._settings.models_topic):
-            if name not in metadata.topics:
-                raise PermanentError(
-                    f"expected the topic {name} at {self._settings.broker}, found none of that name; "
-                    "run `nextclick topics`"
-                )
+        needed = (self._settings.clicks_topic, self._settings.models_topic)
+        if missing := [name for name in needed if name not in metadata.topics]:
+            raise PermanentError(missing_topics(missing, metadata.topics, self._settings))
 
     def _explained(self, error: KafkaException) -> NextclickError:
         """Say what an error about the clicks topic means.
