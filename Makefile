@@ -7,10 +7,10 @@ TORCH_INDEX ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz check bench chaos clean
+.PHONY: help setup demo test test-all fuzz check bench chaos clean
 
 help: ## Say what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/done ## Install everything into .venv (TORCH_INDEX=URL takes torch from another index)
 
@@ -26,7 +26,10 @@ $(VENV)/done: pyproject.toml constraints.txt
 demo: setup ## See it all at work (ARGS="--seconds 90" ends by itself)
 	@$(BIN)/nextclick demo $(ARGS)
 
-test: setup ## Run all tests, several at once (ARGS="-k name" runs some)
+test: setup ## Run the tests, several at once, but for the longest (ARGS="-k name" runs some)
+	$(BIN)/pytest -n auto --dist loadgroup -m "not long" $(ARGS)
+
+test-all: setup ## Run all tests
 	$(BIN)/pytest -n auto --dist loadgroup $(ARGS)
 
 fuzz: setup ## Search longer for input that does harm: about ten minutes

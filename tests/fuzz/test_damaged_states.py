@@ -78,7 +78,7 @@ def judge(data: bytes, cell: str) -> None:
     assert state.offset >= -1
     assert 0 <= state.last_click_ms <= MAX_TIMESTAMP_MS
     assert len(recent_clicks(state)) <= min(state.sequence, 255)
-    assert not was_shown(state._replace(shown=b""), 0)
+    assert not was_shown(b"", 0)
     logged = LoggedClick(USER, 2**63 - 1, 0, Click("u", "a", 0, 255), item_hash("a"))
     try:
         (outcome,) = advance(MODELS[cell], POPULAR_LIST, {USER: state}, [logged], LIMITS)

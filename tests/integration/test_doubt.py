@@ -33,6 +33,7 @@ main()
 """
 
 
+@pytest.mark.long
 def test_a_broker_that_is_away_for_longer_than_the_session_is_waited_for(
     outage: Any, broker_to_stop: LocalKafka
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_stop_without_a_broker_is_quick(outage: Any, broker_to_stop: LocalKafk
     assert worker.exit_status == 0
 
 
+@pytest.mark.long
 def test_a_worker_that_wakes_up_after_its_eviction_writes_nothing_of_its_old_partitions(playground: Any) -> None:
     """Its batches are dropped with the lease, but for those that were on their way when it was stopped."""
     sleeper = playground.worker("sleeper", NEXTCLICK_MAX_CHUNK_RECORDS=str(CHUNK))
@@ -104,6 +106,7 @@ def test_a_worker_that_wakes_up_after_its_eviction_writes_nothing_of_its_old_par
     [(HANGING_WORKER, "stands still"), (BLOCKED_WORKER, "Timeout")],
     ids=["a chunk that hangs", "a blocked event loop"],
 )
+@pytest.mark.long
 def test_a_worker_that_hangs_ends_itself(playground: Any, program: str, said: str) -> None:
     """Guarantee 6: nothing of the hanging chunk is acknowledged, and a healthy worker answers it."""
     playground.send(simulated(100))

@@ -153,6 +153,7 @@ def test_partitions_move_between_workers_without_loss(playground: Any) -> None:
     playground.assert_no_error_logged("first", "second")
 
 
+@pytest.mark.long
 def test_partitions_move_while_a_model_is_at_work(playground: Any) -> None:
     """Chunks that are being scored when their partition is taken away are dropped, not published and not fatal."""
     clicks = simulated(2_000, seed=11)
@@ -236,6 +237,7 @@ def test_a_corrupt_bundle_is_refused_counted_and_logged_and_the_stream_goes_on(p
     assert 'nextclick_bundle_swaps_total{result="refused"} 1.0' in fetch(worker_port(playground), "/metrics")
 
 
+@pytest.mark.long
 def test_a_worker_starts_with_its_last_verified_copy_when_the_store_is_gone(playground: Any) -> None:
     """Guarantee 4: the local copy is served until something newer can be loaded."""
     store = playground.settings.bundle_dir
@@ -266,6 +268,7 @@ def test_start_latest_passes_over_what_was_there_before(playground: Any) -> None
     assert {update.user_id for update in updates} == {"new"}
 
 
+@pytest.mark.long
 def test_start_latest_begins_once_also_when_the_worker_is_killed_at_once(playground: Any) -> None:
     """Where the application begins is committed before any click is read: later clicks are not passed over."""
     latest = ("--start", "latest", "--set", "commit_interval_s=600")
@@ -292,6 +295,7 @@ def test_health_and_metrics_answer_over_http(playground: Any) -> None:
     assert 'nextclick_clicks_total{outcome="applied"} 1.0' in fetch(port, "/metrics")
 
 
+@pytest.mark.long
 def test_too_many_rejects_stop_the_worker_with_the_dead_letters_written(playground: Any) -> None:
     """`max_reject_share` is judged over at least 1,000 records. At every start what the message points to is there."""
     playground.send_raw((b"u", b"{broken") for _ in range(2_000))
@@ -321,6 +325,7 @@ def test_a_mistake_at_start_is_one_line_and_a_status(playground: Any, setting: s
     assert said in line
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_the_worker_with_one_line_and_loses_nothing(playground: Any) -> None:
     """Guarantee 6: exit non-zero, nothing unfinished acknowledged; with room again, every click is answered."""
     command = [sys.executable, "-c", "from cli.main import main; main()", "stream"]

@@ -57,6 +57,7 @@ def test_once_trains_from_nothing_and_announces_a_bundle_that_loads(playground: 
     assert log.count("recall@20 new") == 1
 
 
+@pytest.mark.long
 def test_a_second_run_reads_on_and_doubles_no_row(playground: Any) -> None:
     """The file names are the position; the second training goes on from the first bundle."""
     playground.send(structured_clicks(4_000))
@@ -88,6 +89,7 @@ def test_rejected_records_at_the_end_of_a_partition_are_not_read_again(playgroun
     assert logged_offsets(playground.settings.log_dir) == []
 
 
+@pytest.mark.long
 def test_sigterm_in_a_training_writes_the_log_and_leaves_at_once(playground: Any) -> None:
     """Exit status 0 within seconds, nothing announced, every click that was read in the log."""
     playground.send(structured_clicks(5_000))
@@ -104,6 +106,7 @@ def test_sigterm_in_a_training_writes_the_log_and_leaves_at_once(playground: Any
     assert announced(playground) == []
 
 
+@pytest.mark.long
 def test_it_trains_again_when_the_log_has_doubled_and_serves_its_metrics(playground: Any) -> None:
     """Two bundles while it runs; /metrics and /healthz tell of them."""
     port = free_port()
@@ -176,7 +179,7 @@ def test_start_latest_leaves_old_clicks_out_once(playground: Any) -> None:
     ("setting", "expected"),
     [
         ("broker=127.0.0.1:9", "expected a broker at 127.0.0.1:9"),
-        ("clicks_topic=no-such-topic", "run `nextclick topics`"),
+        ("clicks_topic=no-such-topic", "run `nextclick topics --broker"),
         ("log_dir=/proc/nothing", "expected to write the click log /proc/nothing"),
     ],
 )

@@ -249,6 +249,7 @@ def test_a_carriage_return_within_a_line_makes_no_second_line(tmp_path: Path) ->
         _read(path)
 
 
+@pytest.mark.long
 def test_a_quoted_comment_may_have_lines_of_its_own(tmp_path: Path) -> None:
     """In a column that is not needed; how many lines it takes is said, in case they are clicks."""
     rows = "".join(f'u{n},i{n},"fine,\nand ""cheap""",{n + 1}\n' for n in range(200_000))
