@@ -66,7 +66,7 @@ class LocalRegistry:
 
     def client(self) -> Any:
         """Give a client of Confluent's, as producers have it."""
-        return SchemaRegistryClient({"url": self.address, "basic.auth.user.info": f"{USER}:{PASSWORD}"})
+        return SchemaRegistryClient({"url": self.address, "timeout": 20, "basic.auth.user.info": f"{USER}:{PASSWORD}"})
 
     def __enter__(self) -> Self:
         self.start()
