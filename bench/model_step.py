@@ -13,7 +13,8 @@ import torch
 
 from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from nextclick.settings import Settings
 from nextclick.user_state import UserState, encode_state, with_recent
 from nextclick.vocabulary import Vocabulary
@@ -42,13 +43,14 @@ def step(n_items: int, rounds: int) -> Step:
     settings, rng = Settings(), np.random.default_rng(0)
     vocabulary = Vocabulary([f"item-{number}" for number in range(n_items)], np.ones(n_items))
     size = settings.hidden_size
-    plain = ServedModel("1".zfill(16), Network(NetworkConfig(n_items, size)), vocabulary)
+    plain_network = Network(NetworkConfig(n_items, size))
+    plain = ServedModel("1".zfill(16), plain_network.config, plain_network.arrays(), vocabulary)
     network = Network(NetworkConfig(n_items, size, skip=True, normalised=True, n_neighbours=settings.neighbours))
     assert network.mixture is not None
     network.mixture.neighbours.random_(n_items)
     network.mixture.shares.fill_(1.0 / (2 * settings.neighbours))
     network.mixture.support.fill_(1.0)
-    mixed = ServedModel("2".zfill(16), network, vocabulary)
+    mixed = ServedModel("2".zfill(16), network.config, network.arrays(), vocabulary)
     clicks = [[(int(index), 30, 0)] for index in rng.integers(n_items, size=USERS)]
     recent = [_recent(rng.integers(n_items, size=settings.recent_clicks)) for _ in range(USERS)]
     taken: dict[ServedModel, list[float]] = {plain: [], mixed: []}

@@ -1,5 +1,6 @@
 """The one command line. Each command is imported only when it is asked for, so that `--help` is instant."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -7,6 +8,9 @@ import click
 
 import nextclick
 from nextclick.errors import NextclickError
+
+# Read when numpy is imported. Its products are small here: threads would wait for one another most of the time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _stream() -> click.Command:

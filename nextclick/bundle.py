@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import safetensors
-import safetensors.torch
-import torch
+import safetensors.numpy
 
 from nextclick.errors import BundleError
 from nextclick.manifest import (
@@ -28,9 +30,14 @@ from nextclick.manifest import (
     encode_manifest,
 )
 from nextclick.model import ServedModel
-from nextclick.network import NEIGHBOURS, Network, NetworkConfig
+from nextclick.network_config import NEIGHBOURS, NetworkConfig
 from nextclick.vocabulary import MAX_FILE_BYTES as MAX_VOCABULARY_BYTES
 from nextclick.vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # torch is for training only
+    from nextclick.network import Network
+
+Weights = dict[str, npt.NDArray[Any]]
 
 MODEL_FILE = "model.safetensors"
 VOCABULARY_FILE = "vocabulary.parquet"
@@ -46,7 +53,7 @@ _MAX_BYTES = {MODEL_FILE: MAX_MODEL_BYTES, VOCABULARY_FILE: MAX_VOCABULARY_BYTES
 
 def save_bundle(
     store: Path,
-    network: Network,
+    network: "Network",
     vocabulary: Vocabulary,
     *,
     created_ms: int,
@@ -96,16 +103,28 @@ def load_bundle(folder: Path) -> tuple[Manifest, ServedModel]:
     Raises:
         BundleError: it is missing, incomplete or damaged.
     """
-    manifest, network, vocabulary = load_network(folder)
-    return manifest, ServedModel(manifest.bundle_id, network, vocabulary)
+    manifest, config, weights, vocabulary = _load(folder)
+    return manifest, ServedModel(manifest.bundle_id, config, weights, vocabulary)
 
 
-def load_network(folder: Path) -> tuple[Manifest, Network, Vocabulary]:
+def load_network(folder: Path) -> "tuple[Manifest, Network, Vocabulary]":
     """Verify a bundle and load its parts, for training on.
 
     Raises:
         BundleError: it is missing, incomplete or damaged.
     """
+    import torch
+
+    from nextclick.network import Network
+
+    manifest, config, weights, vocabulary = _load(folder)
+    network = Network(config)
+    tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+    network.load_state_dict(tensors, strict=not config.tied)
+    return manifest, network, vocabulary
+
+
+def _load(folder: Path) -> tuple[Manifest, NetworkConfig, Weights, Vocabulary]:
     manifest = verify_bundle(folder)
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
     try:
@@ -113,12 +132,10 @@ def load_network(folder: Path) -> tuple[Manifest, Network, Vocabulary]:
         if config.n_items != len(vocabulary):
             raise BundleError(f"expected {config.n_items} items in the vocabulary, found {len(vocabulary)}")
         weights = _read_weights(folder / MODEL_FILE, config)
-        network = Network(config)  # only now: the file has as many bytes as this allocates
-        network.load_state_dict(weights, strict=not config.tied)
     except (ValueError, TypeError, KeyError, RuntimeError, safetensors.SafetensorError, OSError) as error:
         raise BundleError(f"bundle {folder} does not fit its configuration: {error!s:.300}; train a new one") from error
-    _check_values(folder, network)
-    return manifest, network, vocabulary
+    _check_values(folder, config, weights)
+    return manifest, config, weights, vocabulary
 
 
 def verify_bundle(folder: Path) -> Manifest:
@@ -170,43 +187,36 @@ def copy_bundle(source: Path, destination: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _check_values(folder: Path, network: Network) -> None:
+def _check_values(folder: Path, config: NetworkConfig, weights: Weights) -> None:
     """Make sure that no score is NaN or infinite, no neighbour an item that there is not, and no share of no whole."""
-    at_most = {NEIGHBOURS: network.config.n_items - 1, SHARES: 1}
-    for name, weight in network.state_dict().items():
-        least, most = torch.aminmax(weight.detach())
+    at_most = {NEIGHBOURS: config.n_items - 1, SHARES: 1}
+    for name, weight in weights.items():
+        least, most = weight.min(), weight.max()
         low, high = 0 if name in _COUNTS else -MAX_WEIGHT, at_most.get(name, MAX_WEIGHT)
         if not (least >= low and most <= high):  # NaN neither
             raise BundleError(
                 f"bundle {folder}: expected weights between {low:g} and {high:g}, found NaN, infinity or others in "
                 f"{name}; train a new one"
             )
-    if network.mixture is not None and (total := float(network.mixture.shares.sum(1).max())) > 1 + _ROUNDING:
+    if config.n_neighbours and (total := float(weights[SHARES].sum(axis=1).max())) > 1 + _ROUNDING:
         raise BundleError(
             f"bundle {folder}: expected shares that add up to at most 1 per item, found {total:g} in {SHARES}; "
             "train a new one"
         )
 
 
-def _save_weights(network: Network, path: Path) -> None:
-    weights = {name: tensor.contiguous() for name, tensor in _own_weights(network).items()}
+def _save_weights(network: "Network", path: Path) -> None:
+    weights = {name: np.asarray(weight, order="C") for name, weight in network.arrays().items()}
     try:
-        safetensors.torch.save_file(weights, path)
+        safetensors.numpy.save_file(weights, path)
     except safetensors.SafetensorError as error:  # how it tells of a full disk
         raise OSError(f"{path} cannot be written: {error}") from error
 
 
-def _own_weights(network: Network) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = network.state_dict()
-    if network.config.tied:
-        del weights["output_embedding.weight"]
-    return weights
-
-
-def _read_weights(path: Path, config: NetworkConfig) -> dict[str, torch.Tensor]:
+def _read_weights(path: Path, config: NetworkConfig) -> Weights:
     """Read a network's weights; their names, types and shapes are judged before any is unpacked."""
     expected = config.weights()
-    with safetensors.safe_open(path, framework="pt") as file:
+    with safetensors.safe_open(path, framework="np") as file:
         names = set(file.keys())
         if names != set(expected):
             missing, unexpected = sorted(set(expected) - names), sorted(names - set(expected))

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-N_AGES = 8  # clicks that the terms look back on: more gains nothing (docs/model.md)
-N_TERMS = 1 + 2 * N_AGES  # the network, neighbours by age, re-clicks by age
-MAX_SESSION_CLICKS = 20  # a session's length is told apart up to here
-SESSION_GAP_S = 1_800  # a longer pause ends a session; the usual half hour of web analytics
+from nextclick.network_config import N_AGES, N_TERMS
+
 _NEVER = -1e9  # log weight of a term that is not there
 # A gate that has learnt nothing trusts the network most, and every click less than the next one.
 _FIRST_NEIGHBOURS, _FIRST_RECLICKS, _FADING = -1.0, -3.0, -0.36

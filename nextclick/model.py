@@ -1,21 +1,45 @@
-"""A bundle's network as the stream and the offline path use it: numpy in, numpy out, no gradient."""
+"""A bundle's network as the stream and the offline path use it: numpy in, numpy out, no gradient, no torch.
 
-from collections.abc import Sequence
+What is computed here is what `nextclick.network` and `nextclick.mixture` say, which training uses; tests hold both to
+each other. The way of a batch: `run` lets hidden states follow the clicks, `rank` makes queries of hidden states, lets
+the gate weigh the terms, and asks `nextclick.scoring` for the best items.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from nextclick.clicks import OTHER_EVENT
 from nextclick.errors import CorruptStateError
-from nextclick.mixture import MAX_SESSION_CLICKS, N_AGES, SESSION_GAP_S, Context
-from nextclick.network import Network
+from nextclick.network_config import (
+    INPUT_SCALE,
+    MAX_SESSION_CLICKS,
+    N_AGES,
+    N_EVENT_ROWS,
+    N_GAP_BINS,
+    NEIGHBOURS,
+    SESSION_GAP_S,
+    NetworkConfig,
+)
 from nextclick.recurrence import Recurrence
-from nextclick.updates import RNN, RankedList, Recommendation, ranked_list
-from nextclick.user_state import DAMAGE_REMEDY, RecentClick, iter_recent
+from nextclick.scoring.histories import Histories, Lookback, read_histories, rows_by_hash
+from nextclick.scoring.item_lists import item_texts, write_lists
+from nextclick.scoring.mixing import NO_COUNTS, Counts, Terms, best_items
+from nextclick.scoring.packed_items import pack_items
+from nextclick.updates import RNN, RankedList, written_list
+from nextclick.user_state import DAMAGE_REMEDY, RecentClick
 from nextclick.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Longs = npt.NDArray[np.int64]
 NetworkClick = tuple[int, int, int]  # item_index, gap_s, event_type
+
+_CELL = ("cell.weight_ih_l0", "cell.weight_hh_l0", "cell.bias_ih_l0", "cell.bias_hh_l0")
+_LOOKBACK = Lookback(N_AGES, SESSION_GAP_S, MAX_SESSION_CLICKS)
+_SHORTEST = 1e-12  # a vector that is brought to length 1 is divided by this at least, as torch does
 
 
 class ServedModel:
@@ -27,19 +51,37 @@ class ServedModel:
         vocabulary: the items that it knows.
     """
 
-    def __init__(self, bundle_id: str, network: Network, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, bundle_id: str, config: NetworkConfig, weights: Mapping[str, npt.NDArray[Any]], vocabulary: Vocabulary
+    ) -> None:
+        """Make a model.
+
+        Args:
+            bundle_id: names the bundle.
+            config: of the network.
+            weights: by name, with the shapes of `NetworkConfig.weights`.
+            vocabulary: of the same bundle.
+        """
         self.bundle_id = bundle_id
         self.bundle = int(bundle_id, 16)
         self.vocabulary = vocabulary
-        self._network = network.eval()
-        self._state_size = network.config.state_size
-        self._recurrence = Recurrence(network.config.cell, network.config.hidden_size, network.cell.all_weights[0])
+        self._config = config
+        self._recurrence = Recurrence(config.cell, config.hidden_size, [weights[name] for name in _CELL])
+        self._inputs = Inputs(config, weights)
+        self._skip: Floats | None = weights["skip"] if config.skip else None
+        self._scale = np.float32(weights["scale"]) if config.normalised else None
+        self._gate = Gate(weights) if config.n_neighbours else None
+        self._counts = Counts(weights[NEIGHBOURS], weights["mixture.shares"]) if config.n_neighbours else NO_COUNTS
+        output = "item_embedding.weight" if config.tied else "output_embedding.weight"
+        sharpness = float(weights["mixture.sharpness"]) if config.n_neighbours else 1.0
+        self._items = pack_items(weights[output], weights["item_bias"], sharpness)
+        self._texts = item_texts(vocabulary.item_ids)
+        self._rows = rows_by_hash(vocabulary.hashes)
 
     def index_of(self, item_hash: int) -> int | None:
         """Give the item_index of an item, or None if this bundle does not know it."""
         return self.vocabulary.index_of_hash.get(item_hash)
 
-    @torch.inference_mode()
     def run(self, hidden: Sequence[bytes], clicks: Sequence[Sequence[NetworkClick]]) -> list[bytes]:
         """Advance each user's hidden state by a sequence of clicks, in waves: every user's first click, then the
         second, and so on.
@@ -56,8 +98,7 @@ class ServedModel:
         """
         order = sorted(range(len(clicks)), key=lambda row: -len(clicks[row]))  # a wave is then the first few rows
         waves, n_active = _waves([clicks[row] for row in order])
-        item_index, gap_s, event_type = torch.tensor(waves, dtype=torch.int64).T  # each (clicks,)
-        inputs = self._network.inputs(item_index, event_type, gap_s).numpy()
+        inputs = self._inputs.of(np.array(waves, dtype=np.int64))
         after = self._recurrence.run(self._unpack([hidden[row] for row in order]), inputs, n_active)
         packed = [b""] * len(order)
         for row, state in zip(order, after, strict=True):
@@ -86,72 +127,55 @@ class ServedModel:
                 states[row] = state
         return states
 
-    @torch.inference_mode()
-    def probabilities(self, hidden: Sequence[bytes], recent: Sequence[bytes]) -> Floats:
-        """Give every item's probability to be each user's next click: float32 (batch, n_items).
+    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
+        """Give each user's k best items with their probabilities; exact.
 
         Args:
             hidden: float16 state per user, packed; empty for the zero state.
             recent: the clicks that the user's state remembers, packed, the newest one included.
+            k: how many items; there may be fewer.
 
         Raises:
             CorruptStateError: a state is not one of this network's.
         """
-        state = torch.from_numpy(self._unpack(hidden))
-        context, newest = self._context(recent)
-        features = self._network.features(self._network.hidden(state), self._inputs_of(newest))
-        return self._network.probabilities(features, context).numpy()
+        states = self._unpack(hidden)
+        histories = self.histories(recent)
+        queries = self._queries(states, histories)
+        best = best_items(self._items, queries, self._counts, self._terms(histories), min(k, self._config.n_items))
+        shown = self.vocabulary.low_hashes[best.items].astype("<u4")
+        lists = zip(write_lists(self._texts, best), shown, strict=True)
+        return [written_list(RNN, items_json, low_hashes.tobytes()) for items_json, low_hashes in lists]
 
-    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
-        """Give each user's k best items with their probabilities; exact. For the arguments see `probabilities`."""
-        probabilities = torch.from_numpy(self.probabilities(hidden, recent))
-        top = torch.topk(probabilities, min(k, probabilities.shape[1]), dim=1)
-        item_ids, low_hashes = self.vocabulary.item_ids, self.vocabulary.low_hashes
-        lists = []
-        for indices, row in zip(top.indices.numpy(), top.values.tolist(), strict=True):
-            items = [Recommendation(item_ids[index], score) for index, score in zip(indices, row, strict=True)]
-            lists.append(ranked_list(RNN, items, low_hashes[indices].tolist()))
-        return lists
+    def histories(self, recent: Sequence[bytes]) -> Histories:
+        """Read what users' states remember of clicks on items that this bundle knows."""
+        return read_histories(recent, self._rows, _LOOKBACK)
 
-    def _context(self, recent: Sequence[bytes]) -> tuple[Context, list[NetworkClick | None]]:
-        """Find the last clicks on known items, and of each user the newest of them."""
-        index_of = self.vocabulary.index_of_hash
-        item_index = np.full((len(recent), N_AGES), -1, dtype=np.int64)
-        age_s = np.zeros((len(recent), N_AGES), dtype=np.float32)
-        n_session = np.zeros(len(recent), dtype=np.float32)
-        newest: list[NetworkClick | None] = []
-        for row, packed in enumerate(recent):
-            n_known, n_running, since_s, is_running, first = 0, 0, 0, True, None
-            for item_hash, gap_s, event_type in reversed(list(iter_recent(packed))):
-                index = index_of.get(item_hash)
-                if index is not None:
-                    first = first or (index, gap_s, event_type)
-                    if n_known < N_AGES:
-                        item_index[row, n_known], age_s[row, n_known] = index, since_s
-                        n_known += 1
-                    n_running += is_running
-                since_s += gap_s
-                is_running = is_running and gap_s <= SESSION_GAP_S
-                if n_known == N_AGES and not is_running:
-                    break
-            n_session[row] = min(n_running, MAX_SESSION_CLICKS)
-            newest.append(first)
-        return Context(torch.from_numpy(item_index), torch.from_numpy(age_s), torch.from_numpy(n_session)), newest
+    def _queries(self, states: Floats, histories: Histories) -> Floats:
+        """Give what item vectors are multiplied with, float32 (users, hidden_size)."""
+        features = states[:, : self._config.hidden_size]
+        if self._skip is not None:
+            is_there = histories.newest[:, :1] >= 0
+            features = features + self._inputs.of(np.maximum(histories.newest, 0)) * is_there * self._skip
+        if self._scale is None:
+            return np.ascontiguousarray(features)
+        lengths = np.sqrt(np.einsum("ij,ij->i", features, features))
+        scaled: Floats = features * (self._scale / np.maximum(lengths, np.float32(_SHORTEST)))[:, None]
+        return scaled
 
-    def _inputs_of(self, clicks: Sequence[NetworkClick | None]) -> torch.Tensor:
-        """Give the input vectors of clicks, float32 (batch, hidden_size); zeros where there is none."""
-        item_index, gap_s, event_type = torch.tensor([click or (0, 0, 0) for click in clicks], dtype=torch.int64).T
-        is_there = torch.tensor([click is not None for click in clicks])
-        return self._network.inputs(item_index, event_type, gap_s) * is_there.unsqueeze(1)
+    def _terms(self, histories: Histories) -> Terms:
+        if self._gate is None:
+            n_users = len(histories.item_index)
+            return Terms(np.zeros((n_users, 0), np.int64), np.ones((n_users, 1)))
+        return Terms(histories.item_index, self._gate.weights(histories))
 
     def _unpack(self, hidden: Sequence[bytes]) -> Floats:
-        states = np.zeros((len(hidden), self._state_size), dtype=np.float32)
-        expected_bytes = 2 * self._state_size
-        for row, packed in enumerate(hidden):
-            if packed:
-                if len(packed) != expected_bytes:
-                    raise self._corrupt(f"{expected_bytes} bytes", f"{len(packed)}")
-                states[row] = np.frombuffer(packed, dtype="<f2")
+        width = 2 * self._config.state_size
+        lengths = {len(packed) for packed in hidden} - {0, width}
+        if lengths:
+            raise self._corrupt(f"{width} bytes", str(min(lengths)))
+        nothing = bytes(width)
+        joined = b"".join([packed or nothing for packed in hidden])
+        states = np.frombuffer(joined, dtype="<f2").reshape(len(hidden), -1).astype(np.float32)
         if not np.isfinite(states).all():  # no network that is served makes these (see `nextclick.bundle.MAX_WEIGHT`)
             raise self._corrupt("numbers", "NaN or infinity")
         return states
@@ -160,6 +184,53 @@ class ServedModel:
         return CorruptStateError(
             f"a user's hidden state under bundle {self.bundle_id} expected {expected}, found {found}; {DAMAGE_REMEDY}"
         )
+
+
+class Inputs:
+    """The input vectors of clicks; see `nextclick.network.Network.inputs`."""
+
+    def __init__(self, config: NetworkConfig, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+        self._items: Floats = weights["item_embedding.weight"]
+        self._events: Floats = weights["event_embedding.weight"]
+        self._gaps: Floats = weights["gap_embedding.weight"]
+        self._item_scale = np.float32(INPUT_SCALE if config.normalised else 1.0)
+
+    def of(self, clicks: Longs) -> Floats:
+        """Give the vectors, float32 (clicks, hidden_size), of `NetworkClick`s, int64 (clicks, 3)."""
+        item_index, gap_s, event_type = clicks.T
+        event_row = np.where(event_type == OTHER_EVENT, N_EVENT_ROWS - 1, np.minimum(event_type, N_EVENT_ROWS - 1))
+        gap_bin = np.minimum(np.log2(gap_s + 1.0).astype(np.int64), N_GAP_BINS - 1)
+        vectors: Floats = self._items[item_index]
+        vectors *= self._item_scale
+        vectors += self._events[event_row]
+        vectors += self._gaps[gap_bin]
+        return vectors
+
+
+class Gate:
+    """How much each term of the mixture counts; see `nextclick.mixture.Mixture.log_weights`."""
+
+    def __init__(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+        names = ("of_term", "of_length", "of_support", "of_newest_support", "of_age")
+        of_terms: list[Floats] = [weights[f"mixture.{name}"] for name in names]
+        self._of_term, self._of_length, self._of_support, self._of_newest_support, self._of_age = of_terms
+        self._support: Floats = weights["mixture.support"]
+
+    def weights(self, histories: Histories) -> Doubles:
+        """Give the terms' weights of each user, float64 (users, N_TERMS); they sum to 1."""
+        there = histories.item_index >= 0
+        support = np.where(there, self._support[histories.item_index], np.float32(0.0))
+        newest = support[:, :1]
+        log_age = np.log2(histories.age_s + np.float32(1.0)) / np.float32(10.0)
+        logits = self._of_term + self._of_length * (histories.n_session[:, None] / np.float32(10.0))
+        logits = logits + self._of_support * np.concatenate([newest, support, support], axis=1)
+        logits = logits + self._of_newest_support * newest
+        logits = logits + self._of_age * np.concatenate([np.zeros_like(newest), log_age, log_age], axis=1)
+        usable = np.concatenate([np.ones_like(there[:, :1]), there & (support > 0), there], axis=1)
+        wide = np.where(usable, logits.astype(np.float64), -np.inf)
+        exps = np.exp(wide - wide.max(axis=1, keepdims=True))
+        weights: Doubles = exps / exps.sum(axis=1, keepdims=True)
+        return weights
 
 
 def _waves(clicks: Sequence[Sequence[NetworkClick]]) -> tuple[list[NetworkClick], list[int]]:

@@ -6,88 +6,20 @@ Gupta et al. 2019, arXiv:1909.04276 (NISER).
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal
 
-import msgspec
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
-from nextclick.mixture import N_TERMS, Context, Mixture
-from nextclick.settings import MAX_HIDDEN_SIZE, MAX_NEIGHBOURS
+from nextclick.clicks import OTHER_EVENT
+from nextclick.mixture import Context, Mixture
+from nextclick.network_config import INPUT_SCALE, N_EVENT_ROWS, N_GAP_BINS, NetworkConfig
 
-N_GAP_BINS = 24  # powers of two of a second: the last bin is gaps of 97 days and more
-N_EVENT_ROWS = len(EVENT_TYPES) + 1  # the last row is every other event type
-
-NEIGHBOURS = "mixture.neighbours"  # the one weight that is whole numbers: rows of the item embedding
-INPUT_SCALE = 4.0  # of item vectors of length 1 as inputs: numbers of about 1/3 at width 128, as the gates like them
 _SCALE = 14.0  # of a cosine as a score; 12 to 20 are in use, NISER, arXiv:1909.04276
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
-_GATES = {"gru": 3, "lstm": 4, "rnn": 1}
-
-
-class NetworkConfig(msgspec.Struct, frozen=True):
-    """What makes two networks' weights interchangeable.
-
-    Attributes:
-        n_items: rows of the item embedding.
-        hidden_size: width of embeddings and hidden state.
-        cell: `gru`, `lstm` or `rnn` (tanh).
-        tied: items are scored with the input embedding, not with one of their own.
-        skip: the last click's input vector is added to what the cell says, element by element weighted.
-        normalised: item vectors and what they are compared with have length 1, so that popular items do not win by
-            the length of their vectors; a score is their cosine times `scale`.
-        n_neighbours: length of the neighbour lists that are mixed in (see `nextclick.mixture`); 0: the network alone.
-    """
-
-    n_items: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
-    hidden_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_HIDDEN_SIZE)] = 128
-    cell: Literal["gru", "lstm", "rnn"] = "gru"
-    tied: bool = True
-    # What bundles of older versions do not name, they do not have.
-    skip: bool = False
-    normalised: bool = False
-    n_neighbours: Annotated[int, msgspec.Meta(ge=0, le=MAX_NEIGHBOURS)] = 0
-
-    @property
-    def state_size(self) -> int:
-        """Numbers that the cell carries from click to click: h, or h and c for the LSTM."""
-        return self.hidden_size * (2 if self.cell == "lstm" else 1)
-
-    def weights(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Give type and shape of every weight that a bundle holds, by its name in `Network`; allocates nothing."""
-        size, gates, neighbours = self.hidden_size, _GATES[self.cell], (self.n_items, self.n_neighbours)
-        shapes: dict[str, tuple[int, ...]] = {
-            "item_embedding.weight": (self.n_items, size),
-            "item_bias": (self.n_items,),
-            "event_embedding.weight": (N_EVENT_ROWS, size),
-            "gap_embedding.weight": (N_GAP_BINS, size),
-            "cell.weight_ih_l0": (gates * size, size),
-            "cell.weight_hh_l0": (gates * size, size),
-            "cell.bias_ih_l0": (gates * size,),
-            "cell.bias_hh_l0": (gates * size,),
-        }
-        if not self.tied:  # else the output embedding is the input embedding and is saved once
-            shapes["output_embedding.weight"] = (self.n_items, size)
-        if self.skip:
-            shapes["skip"] = (size,)
-        if self.normalised:
-            shapes["scale"] = ()
-        if self.n_neighbours:
-            shapes |= {
-                "mixture.of_term": (N_TERMS,),
-                "mixture.of_length": (N_TERMS,),
-                "mixture.of_support": (N_TERMS,),
-                "mixture.of_newest_support": (N_TERMS,),
-                "mixture.of_age": (N_TERMS,),
-                NEIGHBOURS: neighbours,
-                "mixture.shares": neighbours,
-                "mixture.support": (self.n_items,),
-                "mixture.sharpness": (),
-            }
-        return {name: ("I32" if name == NEIGHBOURS else "F32", shape) for name, shape in shapes.items()}
 
 
 class Network(nn.Module):
@@ -126,6 +58,11 @@ class Network(nn.Module):
         ):
             nn.init.normal_(embedding.weight, std=spread)
         self.normalise()
+
+    def arrays(self) -> "dict[str, npt.NDArray[np.generic]]":
+        """Give the weights that a bundle holds, by name; they share the network's memory."""
+        weights = self.state_dict()
+        return {name: weights[name].detach().cpu().numpy() for name in self.config.weights()}
 
     @torch.no_grad()
     def normalise(self) -> None:

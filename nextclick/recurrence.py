@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -19,7 +18,7 @@ Halves = npt.NDArray[np.float16]
 class Recurrence:
     """One layer of a GRU, an LSTM or a tanh cell; weights are named and ordered as in `nextclick.network.Network`."""
 
-    def __init__(self, cell: str, hidden_size: int, weights: Sequence[torch.Tensor]) -> None:
+    def __init__(self, cell: str, hidden_size: int, weights: Sequence[Floats]) -> None:
         """Make a cell.
 
         Args:
@@ -27,9 +26,8 @@ class Recurrence:
             hidden_size: width of inputs and outputs.
             weights: of the input and of the state, float32 (gates * hidden_size, hidden_size), and the biases of both.
         """
-        of_input, of_state, self._input_bias, state_bias = (weight.detach().double() for weight in weights)
-        self._of_input, self._of_state = of_input.T.contiguous(), of_state.T.contiguous()
-        self._of_state_array, self._state_bias = self._of_state.numpy(), state_bias.numpy()  # the same memory
+        of_input, of_state, self._input_bias, self._state_bias = (weight.astype(np.float64) for weight in weights)
+        self._of_input, self._of_state = np.ascontiguousarray(of_input.T), np.ascontiguousarray(of_state.T)
         self._hidden_size = hidden_size
         self._advance: Callable[[Doubles, Doubles, Doubles], None] = {"gru": _gru, "lstm": _lstm, "rnn": _rnn}[cell]
 
@@ -44,25 +42,18 @@ class Recurrence:
         Returns:
             (users, state_size), after the last click of each.
         """
-        gates = torch.addmm(self._input_bias, torch.from_numpy(inputs).double(), self._of_input).numpy()
+        gates = inputs.astype(np.float64) @ self._of_input
+        gates += self._input_bias
         after = states.astype(np.float64)
         first = 0
         for n_users in n_active:
             state = after[:n_users]
-            of_state = self._gates_of(state[:, : self._hidden_size])
+            of_state = state[:, : self._hidden_size] @ self._of_state
             of_state += self._state_bias
             self._advance(state, gates[first : first + n_users], of_state)
             state[:] = state.astype(np.float16)
             first += n_users
         return after.astype(np.float16)
-
-    def _gates_of(self, outputs: Doubles) -> Doubles:
-        gates: Doubles
-        if len(outputs) == 1:  # thousands of clicks of one user: numpy's call costs half of torch's
-            gates = outputs @ self._of_state_array
-        else:
-            gates = torch.mm(torch.from_numpy(outputs), self._of_state).numpy()
-        return gates
 
 
 # The cells change the state, (users, state_size), in place, and overwrite what the gates add up from it. Both parts of

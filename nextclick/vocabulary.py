@@ -34,6 +34,7 @@ class Vocabulary:
         item_ids: item_index to item_id.
         popularity: float64 (n_items,), recency-weighted clicks per item when the vocabulary was made.
         index_of_hash: item hash to item_index.
+        hashes: uint64 (n_items,), the item hashes.
         low_hashes: uint32 (n_items,), the low bits of the item hashes.
     """
 
@@ -60,7 +61,8 @@ class Vocabulary:
                 f"a vocabulary expects each item once with its popularity, found {len(self.item_ids)} items, "
                 f"{len(self.index_of_hash)} different ones and {len(popularity)} popularities; train a new bundle"
             )
-        self.low_hashes = np.fromiter(self.index_of_hash, np.uint64, len(self.item_ids)).astype(np.uint32)
+        self.hashes = np.fromiter(self.index_of_hash, np.uint64, len(self.item_ids))
+        self.low_hashes = self.hashes.astype(np.uint32)
         if not np.all((popularity >= 0.0) & (popularity <= MAX_POPULARITY)):  # NaN neither
             raise BundleError(
                 f"a vocabulary has popularities that are not from 0 to {MAX_POPULARITY:g}; train a new bundle"

@@ -1,9 +1,16 @@
 """Networks for tests: every weight says something, those of the mixture too."""
 
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from nextclick.mixture import Mixture
-from nextclick.network import Network, NetworkConfig
+from nextclick.mixture import Context, Mixture
+from nextclick.model import ServedModel
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
+from nextclick.vocabulary import Vocabulary
 
 
 def random_network(config: NetworkConfig, seed: int) -> Network:
@@ -18,6 +25,31 @@ def random_network(config: NetworkConfig, seed: int) -> Network:
     if network.mixture is not None:
         fill(network.mixture)
     return network
+
+
+def served_model(bundle_id: str, network: Network, vocabulary: Vocabulary) -> ServedModel:
+    """Serve a network as a worker would."""
+    return ServedModel(bundle_id, network.config, network.arrays(), vocabulary)
+
+
+@torch.inference_mode()
+def probabilities(
+    model: ServedModel, network: Network, hidden: Sequence[bytes], recent: Sequence[bytes]
+) -> npt.NDArray[np.float32]:
+    """Give every item's probability to be each user's next click, (users, n_items), as training computes it: what the
+    served model is held to.
+    """
+    histories = model.histories(recent)
+    nothing = bytes(2 * network.config.state_size)
+    state = np.stack([np.frombuffer(packed or nothing, "<f2").astype(np.float32) for packed in hidden])
+    newest = torch.from_numpy(histories.newest)
+    item_index, gap_s, event_type = newest.clamp(min=0).T
+    inputs = network.inputs(item_index, event_type, gap_s) * (newest[:, :1] >= 0)
+    context = Context(*(torch.from_numpy(part) for part in histories[:3]))
+    found: npt.NDArray[np.float32] = network.probabilities(
+        network.features(network.hidden(torch.from_numpy(state)), inputs), context
+    ).numpy()
+    return found
 
 
 @torch.no_grad()

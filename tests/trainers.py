@@ -20,7 +20,8 @@ from nextclick.bundle import save_bundle
 from nextclick.errors import BundleError
 from nextclick.hashing import partition_of
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest, encode_manifest
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from nextclick.vocabulary import Vocabulary
 from tools.client_config import producer_config
 from training.learning.cancellation import Cancellation

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from training.learning.losses import binary_cross_entropy, multi_label_binary_cross_entropy
 from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user, padded_rows, training_windows
 

@@ -12,7 +12,8 @@ from nextclick.advance import Model
 from nextclick.bundle import MODEL_FILE, load_bundle, save_bundle
 from nextclick.errors import BundleError
 from nextclick.manifest import CHAMPION, Manifest, encode_manifest
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from nextclick.settings import Settings
 from nextclick.vocabulary import Vocabulary
 from tools.client_config import producer_config

@@ -16,7 +16,7 @@ from nextclick.clicks import MAX_TIMESTAMP_MS, Click
 from nextclick.errors import CorruptStateError
 from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
-from nextclick.network import NetworkConfig
+from nextclick.network_config import NetworkConfig
 from nextclick.updates import POPULAR, Recommendation, ranked_list
 from nextclick.user_state import (
     MAX_SEQUENCE,
@@ -29,7 +29,7 @@ from nextclick.user_state import (
     was_shown,
 )
 from nextclick.vocabulary import Vocabulary
-from tests.networks import random_network
+from tests.networks import random_network, served_model
 
 ITEMS = ("a", "b", "c", "d", "e")
 LIMITS = Limits(recent_clicks=5, list_length=3)
@@ -42,7 +42,7 @@ USER: UserKey = (3, b"u")
 def _model(cell: str) -> ServedModel:
     fields = {"n_items": len(ITEMS), "hidden_size": 4, "cell": cell, "skip": True, "n_neighbours": 3}
     network = random_network(msgspec.convert(fields, NetworkConfig), seed=4)
-    return ServedModel("00000000000000ff", network, Vocabulary(ITEMS, np.ones(len(ITEMS))))
+    return served_model("00000000000000ff", network, Vocabulary(ITEMS, np.ones(len(ITEMS))))
 
 
 MODELS = {cell: _model(cell) for cell in ("gru", "lstm", "rnn")}

@@ -37,7 +37,7 @@ from nextclick.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from nextclick.network import NetworkConfig
+from nextclick.network_config import NetworkConfig
 from nextclick.popularity import Popularity, prepare_seed
 from nextclick.updates import MAX_UPDATE_BYTES, RecommendationUpdate, decode_update
 from nextclick.user_state import with_recent

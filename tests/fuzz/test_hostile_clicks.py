@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from nextclick.advance import Limits, LoggedClick, UserKey, advance
 from nextclick.clicks import MAX_TIMESTAMP_MS, MAX_VALUE_BYTES, Click, Ignored, Rejected, RejectReason
 from nextclick.hashing import item_hash
-from nextclick.model import ServedModel
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from nextclick.popularity import Popularity
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
@@ -20,6 +20,7 @@ from nextclick.schema.encoder import encode_click
 from nextclick.updates import AnsweredClick, decode_update, encode_update
 from nextclick.user_state import MAX_SEQUENCE, NEW_USER, UserState, decode_state, encode_state
 from nextclick.vocabulary import Vocabulary
+from tests.networks import served_model
 from tools.dead_letters import Origin, dead_letter
 
 ITEMS = ("a", "b", "17", "x" * 256, "\x01" * 256)
@@ -38,7 +39,7 @@ LIMITS = Limits(recent_clicks=3, list_length=4)
 MAX_DETAIL_BYTES = 300  # it goes into a header and a log
 
 torch.manual_seed(3)
-MODEL = ServedModel(
+MODEL = served_model(
     "00000000000000ff", Network(NetworkConfig(len(ITEMS), hidden_size=4)), Vocabulary(ITEMS, np.ones(len(ITEMS)))
 )
 

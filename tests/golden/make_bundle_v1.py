@@ -12,7 +12,8 @@ import torch
 
 from nextclick.bundle import save_bundle
 from nextclick.manifest import TrainedFrom
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from nextclick.vocabulary import Vocabulary
 
 FOLDER = Path(__file__).parent / "bundle-v1"

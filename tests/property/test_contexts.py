@@ -8,18 +8,17 @@ from hypothesis import strategies as st
 from nextclick.advance import Limits, LoggedClick, UserKey, advance
 from nextclick.clicks import Click
 from nextclick.hashing import item_hash
-from nextclick.mixture import MAX_SESSION_CLICKS, SESSION_GAP_S, Context
-from nextclick.model import ServedModel
-from nextclick.network import NetworkConfig
+from nextclick.mixture import Context
+from nextclick.network_config import MAX_SESSION_CLICKS, SESSION_GAP_S, NetworkConfig
 from nextclick.updates import POPULAR, ranked_list
 from nextclick.user_state import UserState
 from nextclick.vocabulary import Vocabulary
-from tests.networks import random_network
+from tests.networks import random_network, served_model
 from training.learning.sequences import ClickColumns, group_by_user
 from training.learning.validation import Contexts
 
 KNOWN, UNKNOWN = "abcdef", "yz"
-MODEL = ServedModel(
+MODEL = served_model(
     "00000000000000ff",
     random_network(NetworkConfig(len(KNOWN), hidden_size=4, n_neighbours=3), 1),
     Vocabulary(KNOWN, np.ones(len(KNOWN))),
@@ -46,7 +45,7 @@ def served(log: list[tuple[str, str, int]], keep: int) -> list[Context]:
         logged = LoggedClick((0, user.encode()), offset, time_ms, click, item_hash(item))
         (outcome,) = advance(MODEL, ranked_list(POPULAR, [], []), states, [logged], Limits(keep, 1))
         states[logged.user] = outcome.state
-        contexts.append(MODEL._context([outcome.state.recent])[0])
+        contexts.append(Context(*(torch.from_numpy(part) for part in MODEL.histories([outcome.state.recent])[:3])))
     return contexts
 
 

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from nextclick.bundle import save_bundle, verify_bundle
 from nextclick.clicks import Click
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from nextclick.vocabulary import Vocabulary
 from tools.kafka import TopicIdentity
 from training.service import click_log

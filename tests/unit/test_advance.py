@@ -10,7 +10,8 @@ from nextclick.advance import MAX_GROUP_USERS, Advanced, Limits, LoggedClick, Ou
 from nextclick.clicks import Click
 from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from nextclick.updates import POPULAR, RNN, RankedList, Recommendation, ranked_list
 from nextclick.user_state import (
     LAYOUT,
@@ -25,6 +26,7 @@ from nextclick.user_state import (
     recent_clicks,
 )
 from nextclick.vocabulary import Vocabulary
+from tests.networks import served_model
 
 LIMITS = Limits(recent_clicks=4, list_length=2)
 POPULAR_LIST = ranked_list(POPULAR, [Recommendation("p", 0.5)], [item_hash("p") & 0xFFFFFFFF])
@@ -395,7 +397,7 @@ def _model(bundle_id: str = "aa", items: str = "abcde", seed: int = 1) -> Served
     with torch.no_grad():
         network.event_embedding.weight.normal_()
         network.gap_embedding.weight.normal_()
-    return ServedModel(bundle_id, network, Vocabulary(items, np.ones(len(items))))
+    return served_model(bundle_id, network, Vocabulary(items, np.ones(len(items))))
 
 
 def _click(user: str, item: str, offset: int, time_ms: int = 0, partition: int = 0, event_type: int = 0) -> LoggedClick:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from nextclick.mixture import SESSION_GAP_S
+from nextclick.network_config import SESSION_GAP_S
 from training.learning.associations import MAX_DISTANCE, AssociationCounts, session_starts
 from training.learning.sequences import ClickColumns, Sequences, group_by_user
 

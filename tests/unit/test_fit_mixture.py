@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nextclick.mixture import N_AGES
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import N_AGES, NetworkConfig
 from training.learning.associations import AssociationCounts
 from training.learning.cancellation import Cancellation, TrainingCancelled
 from training.learning.fit_mixture import _search, _searched, fit_mixture

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from nextclick.mixture import N_AGES, N_TERMS, Context, Mixture
+from nextclick.mixture import Context, Mixture
+from nextclick.network_config import N_AGES, N_TERMS
 from tests.networks import fill
 
 N_ITEMS, N_NEIGHBOURS = 7, 2

@@ -11,13 +11,13 @@ import torch
 from nextclick.bundle import MAX_WEIGHT
 from nextclick.errors import CorruptStateError
 from nextclick.hashing import item_hash
-from nextclick.mixture import N_AGES, SESSION_GAP_S
 from nextclick.model import ServedModel
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import N_AGES, SESSION_GAP_S, NetworkConfig
 from nextclick.updates import RNN, RankedList
 from nextclick.user_state import RecentClick, with_recent
 from nextclick.vocabulary import Vocabulary
-from tests.networks import random_network
+from tests.networks import probabilities, random_network, served_model
 
 CELLS = ("gru", "lstm", "rnn")
 N_ITEMS = 500
@@ -62,31 +62,18 @@ def test_users_in_a_batch_do_not_touch_each_other(cell: str) -> None:
 @BY_FORM
 def test_rank_is_exact_against_a_full_sort(form: Form) -> None:
     """The list is the head of the full order, and its scores are the probabilities."""
-    model, _ = _model("gru", form)
+    model, network = _model("gru", form)
     users = _some_users(model)
 
-    expected = model.probabilities(*users)
+    expected = probabilities(model, network, *users)
 
     for row, ranked in enumerate(model.rank(*users, 20)):
         order = np.argsort(-expected[row], kind="stable")[:20]
-        ids, probabilities = _items(ranked)
+        ids, scores = _items(ranked)
         assert ids == [f"i{index}" for index in order]
-        np.testing.assert_allclose(probabilities, expected[row, order], rtol=1e-4)
+        np.testing.assert_allclose(scores, expected[row, order], rtol=1e-5)
         assert ranked.strategy == RNN
         assert ranked.shown == model.vocabulary.low_hashes[order].astype("<u4").tobytes()
-
-
-@torch.inference_mode()
-def test_without_a_mixture_the_probabilities_are_the_softmax_of_the_scores() -> None:
-    """Over all items, of what the cell puts out."""
-    model, network = _model("gru")
-    users = _some_users(model)
-
-    found = model.probabilities(*users)
-
-    state = torch.from_numpy(np.stack([_floats(hidden or bytes(16)) for hidden in users[0]]))
-    scores = (state @ network.item_embedding.weight.T + network.item_bias).double()
-    np.testing.assert_allclose(found, scores.softmax(1), rtol=1e-4)
 
 
 def test_probabilities_of_all_items_sum_to_one() -> None:
@@ -94,21 +81,21 @@ def test_probabilities_of_all_items_sum_to_one() -> None:
     model, _ = _model("gru")
 
     for ranked in model.rank(*_some_users(model), N_ITEMS + 5):
-        ids, probabilities = _items(ranked)
+        ids, scores = _items(ranked)
         assert len(set(ids)) == N_ITEMS
-        assert sum(probabilities) == pytest.approx(1.0, abs=1e-4)
-        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(scores) == pytest.approx(1.0, abs=1e-4)
+        assert scores == sorted(scores, reverse=True)
 
 
 @BY_FORM
 def test_a_list_of_one_is_allowed(form: Form) -> None:
     """The best item alone."""
-    model, _ = _model("gru", form)
+    model, network = _model("gru", form)
     users = _some_users(model)
 
     best = [_items(ranked)[0] for ranked in model.rank(*users, 1)]
 
-    assert best == [[f"i{index}"] for index in model.probabilities(*users).argmax(axis=1)]
+    assert best == [[f"i{index}"] for index in probabilities(model, network, *users).argmax(axis=1)]
 
 
 def test_the_mixture_sees_the_last_clicks_on_known_items_and_how_long_ago_they_were() -> None:
@@ -116,12 +103,12 @@ def test_the_mixture_sees_the_last_clicks_on_known_items_and_how_long_ago_they_w
     model, _ = _model("gru", FULL)
     clicks = [("i1", 0, 0), ("unknown", 50, 0), ("i2", 7, 1), ("i1", 3, 0), ("unknown", 10, 2)]
 
-    context, (newest,) = model._context([_packed(clicks)])
+    histories = model.histories([_packed(clicks)])
 
-    assert context.item_index.tolist() == [[1, 2, 1] + [-1] * (N_AGES - 3)]
-    assert context.age_s.tolist() == [[10.0, 13.0, 70.0] + [0.0] * (N_AGES - 3)]
-    assert context.n_session.tolist() == [3.0]
-    assert newest == (1, 3, 0)
+    assert histories.item_index.tolist() == [[1, 2, 1] + [-1] * (N_AGES - 3)]
+    assert histories.age_s.tolist() == [[10.0, 13.0, 70.0] + [0.0] * (N_AGES - 3)]
+    assert histories.n_session.tolist() == [3.0]
+    assert histories.newest.tolist() == [[1, 3, 0]]
 
 
 @pytest.mark.parametrize(("gap_s", "n_session"), [(SESSION_GAP_S, 3), (SESSION_GAP_S + 1, 2)])
@@ -129,21 +116,21 @@ def test_a_session_ends_with_a_pause_of_more_than_half_an_hour(gap_s: int, n_ses
     """The click after the pause is the first of its session; older clicks are still seen."""
     model, _ = _model("gru", FULL)
 
-    context, _ = model._context([_packed([("i1", 0, 0), ("i2", gap_s, 0), ("i3", 1, 0)])])
+    histories = model.histories([_packed([("i1", 0, 0), ("i2", gap_s, 0), ("i3", 1, 0)])])
 
-    assert context.n_session.tolist() == [n_session]
-    assert context.item_index[0, :3].tolist() == [3, 2, 1]
+    assert histories.n_session.tolist() == [n_session]
+    assert histories.item_index[0, :3].tolist() == [3, 2, 1]
 
 
 def test_a_user_without_a_known_click_has_no_context() -> None:
     """The network answers alone, and nothing is counted for the item in row 0."""
     model, _ = _model("gru", FULL)
 
-    context, newest = model._context([b"", _packed([("unknown", 0, 0)])])
+    histories = model.histories([b"", _packed([("unknown", 0, 0)])])
 
-    assert (context.item_index == -1).all()
-    assert context.n_session.tolist() == [0.0, 0.0]
-    assert newest == [None, None]
+    assert (histories.item_index == -1).all()
+    assert histories.n_session.tolist() == [0.0, 0.0]
+    assert (histories.newest[:, 0] == -1).all()
 
 
 @torch.inference_mode()
@@ -152,12 +139,14 @@ def test_the_skip_takes_the_newest_known_click_with_its_own_gap_and_event() -> N
     model, network = _model("gru", {"skip": True})
     hidden = model.run([b""], [[(7, 65, 1)]])
 
-    (found,) = model.probabilities(hidden, [_packed([("i3", 0, 0), ("i7", 65, 1), ("unknown", 4, 2)])])
+    (ranked,) = model.rank(hidden, [_packed([("i3", 0, 0), ("i7", 65, 1), ("unknown", 4, 2)])], N_ITEMS)
 
     assert network.skip is not None
     inputs = network.inputs(torch.tensor([7]), torch.tensor([1]), torch.tensor([65]))
     features = torch.from_numpy(_floats(hidden[0])) + network.skip * inputs
-    np.testing.assert_allclose(found, network.scores(features).softmax(1)[0], rtol=1e-4)
+    ids, scores = _items(ranked)
+    expected = network.scores(features).softmax(1)[0, [int(item_id[1:]) for item_id in ids]]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -248,9 +237,10 @@ def test_the_largest_weights_that_a_bundle_may_have_give_numbers(cell: str, sign
         hidden = model.run(hidden, [[CLICKS[0]]])
 
     assert np.isfinite(np.frombuffer(hidden[0], "<f2")).all()
-    probabilities = model.probabilities(hidden, [_packed([("i3", 0, 0)] * 100)])
-    assert np.isfinite(probabilities).all()
-    assert 0.1 < probabilities.sum() < 1.0001
+    (ranked,) = model.rank(hidden, [_packed([("i3", 0, 0)] * 100)], N_ITEMS)
+    ids, scores = _items(ranked)
+    assert len(set(ids)) == N_ITEMS
+    assert 0.1 < sum(scores) < 1.0001
 
 
 def _model(cell: str, form: Form = PLAIN) -> tuple[ServedModel, Network]:
@@ -258,7 +248,7 @@ def _model(cell: str, form: Form = PLAIN) -> tuple[ServedModel, Network]:
         msgspec.convert({"n_items": N_ITEMS, "hidden_size": 8, "cell": cell} | form, NetworkConfig), 3
     )
     vocabulary = Vocabulary([f"i{index}" for index in range(N_ITEMS)], np.ones(N_ITEMS))
-    return ServedModel("00000000000000ff", network, vocabulary), network
+    return served_model("00000000000000ff", network, vocabulary), network
 
 
 def _some_users(model: ServedModel) -> tuple[list[bytes], list[bytes]]:

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from nextclick.clicks import EVENT_TYPES, OTHER_EVENT
-from nextclick.mixture import N_AGES, Context
-from nextclick.network import N_EVENT_ROWS, N_GAP_BINS, Network, NetworkConfig
+from nextclick.mixture import Context
+from nextclick.network import Network
+from nextclick.network_config import N_AGES, N_EVENT_ROWS, N_GAP_BINS, NetworkConfig
 from tests.networks import random_network
 
 CELLS = ("gru", "lstm", "rnn")

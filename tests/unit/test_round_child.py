@@ -10,7 +10,8 @@ import torch
 from nextclick.bundle import load_network, save_bundle
 from nextclick.clicks import Click
 from nextclick.errors import PermanentError
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from nextclick.settings import Settings
 from nextclick.vocabulary import Vocabulary
 from training.learning.cancellation import Cancellation

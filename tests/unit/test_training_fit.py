@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from nextclick.mixture import N_AGES, Context
-from nextclick.network import Network, NetworkConfig
+from nextclick.mixture import Context
+from nextclick.network import Network
+from nextclick.network_config import N_AGES, NetworkConfig
 from nextclick.ranking_metrics import recall_at
 from nextclick.settings import Settings
 from tests.networks import random_network

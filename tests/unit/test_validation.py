@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from nextclick.hashing import item_hash
-from nextclick.model import ServedModel
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from nextclick.popularity import MAX_HOURS
 from nextclick.ranking_metrics import ranks_of_targets
 from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
-from tests.networks import random_network
+from tests.networks import probabilities, random_network, served_model
 from training.learning.cancellation import Cancellation, TrainingCancelled
 from training.learning.sequences import ClickColumns, Sequences, group_by_user
 from training.learning.validation import (
@@ -107,7 +107,7 @@ def test_ranks_are_those_of_the_served_model_step_by_step(form: dict[str, Any]) 
 
 def _ranks_as_served(network: Network, sequences: Sequences, predictions: Predictions) -> list[int]:
     """Advance each user's state click by click, as the stream does, and rank before each click that is predicted."""
-    served = ServedModel("1" * 16, network, Vocabulary([f"i{i}" for i in range(N_ITEMS)], np.ones(N_ITEMS)))
+    served = served_model("1" * 16, network, Vocabulary([f"i{i}" for i in range(N_ITEMS)], np.ones(N_ITEMS)))
     ranks, user_first = [], sequences.first_row_of_user()
     state, recent, next_row, context_first = b"", b"", -1, -1
     for first, target in zip(predictions.context_first, predictions.target, strict=True):
@@ -127,7 +127,7 @@ def _ranks_as_served(network: Network, sequences: Sequences, predictions: Predic
         elif item_index[0] < 0:
             ranks.append(int(MISSED))
         else:
-            ranks.append(int(ranks_of_targets(served.probabilities([state], [recent]), item_index)[0]))
+            ranks.append(int(ranks_of_targets(probabilities(served, network, [state], [recent]), item_index)[0]))
     return ranks
 
 

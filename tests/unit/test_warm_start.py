@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from training.learning.associations import AssociationCounts
 from training.learning.fit import spectral_item_vectors, start_as_fading_average
 from training.learning.sequences import ClickColumns, group_by_user

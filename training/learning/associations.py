@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nextclick.mixture import SESSION_GAP_S
+from nextclick.network_config import SESSION_GAP_S
 from training.learning.sequences import Ints, Sequences
 
 Doubles = npt.NDArray[np.float64]

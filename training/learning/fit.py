@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextclick.network import Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NetworkConfig
 from nextclick.settings import Settings
 from training.learning.associations import AssociationCounts
 from training.learning.cancellation import Cancellation, progress_bar

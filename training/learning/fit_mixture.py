@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextclick.mixture import N_AGES, N_TERMS, Context, Mixture
+from nextclick.mixture import Context, Mixture
 from nextclick.network import Network
+from nextclick.network_config import N_AGES, N_TERMS
 from training.learning.associations import AssociationCounts
 from training.learning.cancellation import Cancellation
 from training.learning.sequences import Ints, Sequences

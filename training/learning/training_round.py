@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from nextclick.manifest import Manifest
-from nextclick.network import NEIGHBOURS, Network, NetworkConfig
+from nextclick.network import Network
+from nextclick.network_config import NEIGHBOURS, NetworkConfig
 from nextclick.ranking_metrics import Quality
 from nextclick.settings import Settings
 from nextclick.vocabulary import Vocabulary

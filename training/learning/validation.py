@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nextclick.mixture import MAX_SESSION_CLICKS, N_AGES, Context
+from nextclick.mixture import Context
 from nextclick.network import Network
+from nextclick.network_config import MAX_SESSION_CLICKS, N_AGES
 from nextclick.popularity import DAY_HOURS, HOUR_MS, MAX_HOURS
 from nextclick.ranking_metrics import Quality, Ranks, mrr_at, ndcg_at, ranks_of_targets, recall_at
 from training.learning.associations import session_starts

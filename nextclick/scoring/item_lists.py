@@ -1,0 +1,106 @@
+"""Writes ranked lists as JSON: the texts of the items are encoded once, when a bundle is loaded."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from nextclick.scoring.compiled import jit
+from nextclick.scoring.mixing import Best
+
+Bytes = npt.NDArray[np.uint8]
+
+_DIGITS = 7  # of a probability, as many as a float32 has
+_FULL = 10**_DIGITS
+_SMALL = -5  # powers of ten below this are written as such
+_SCORE_BYTES = 24  # more than any probability takes
+_COMMA, _POINT, _ZERO, _MINUS, _E, _OPEN, _CLOSE, _END = b",.0-e[]}"
+_LEAST = 1e-290  # what is less probable is written as 0
+
+
+class ItemTexts(NamedTuple):
+    """How each item begins in a list: `{"item_id":"lamp","score":`.
+
+    Attributes:
+        texts: uint8, one behind the other.
+        starts: int64 (n_items + 1,), where each begins.
+    """
+
+    texts: Bytes
+    starts: npt.NDArray[np.int64]
+
+
+def item_texts(item_ids: Sequence[str]) -> ItemTexts:
+    """Encode the items of a vocabulary, in its order."""
+    encode = msgspec.json.Encoder().encode
+    parts = [b'{"item_id":' + encode(item_id) + b',"score":' for item_id in item_ids]
+    starts = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=starts[1:])
+    return ItemTexts(np.frombuffer(b"".join(parts), dtype=np.uint8), starts)
+
+
+def write_lists(texts: ItemTexts, best: Best) -> list[bytes]:
+    """Give each user's list: a JSON array of objects with `item_id` and `score`, the best first."""
+    n_users, k = best.items.shape
+    lengths = texts.starts[1:] - texts.starts[:-1]
+    room = int(lengths[best.items].sum()) + n_users * (k * _SCORE_BYTES + 2)
+    written, ends = np.empty(room, dtype=np.uint8), np.zeros(n_users + 1, dtype=np.int64)
+    _write_lists(texts, best, written, ends)
+    whole, places = written[: ends[-1]].tobytes(), ends.tolist()
+    return [whole[begin:end] for begin, end in pairwise(places)]
+
+
+@jit
+def _write_lists(texts: Any, best: Any, written: Any, ends: Any) -> None:
+    at = 0
+    for user in range(best.items.shape[0]):
+        written[at] = _OPEN
+        at += 1
+        for place in range(best.items.shape[1]):
+            if place:
+                written[at] = _COMMA
+                at += 1
+            item = best.items[user, place]
+            begin, end = texts.starts[item], texts.starts[item + 1]
+            for number in range(begin, end):
+                written[at + number - begin] = texts.texts[number]
+            at = _write_probability(written, at + end - begin, best.probabilities[user, place])
+            written[at] = _END
+            at += 1
+        written[at] = _CLOSE
+        at += 1
+        ends[user + 1] = at
+
+
+@jit
+def _write_probability(written: Any, at: Any, probability: Any) -> Any:
+    """Write a number from 0 to 1 with seven digits: 0.01234567, or 1.234567e-06; gives where it ends."""
+    if not probability > _LEAST:
+        written[at], written[at + 1], written[at + 2] = _ZERO, _POINT, _ZERO
+        return at + 3
+    exponent = int(np.floor(np.log10(probability)))
+    digits = int(np.round(probability * 10.0 ** (_DIGITS - 1 - exponent)))
+    if digits >= _FULL:
+        digits, exponent = digits // 10, exponent + 1
+    is_small = exponent < _SMALL
+    leading_zeros = 0 if is_small or exponent >= 0 else -exponent
+    # As one number with a point behind its first digit.
+    n_digits = leading_zeros + _DIGITS
+    for place in range(n_digits - 1, -1, -1):
+        written[at + place + (place > 0)] = _ZERO + digits % 10
+        digits //= 10
+    written[at + 1] = _POINT
+    at += n_digits + 1
+    while written[at - 1] == _ZERO and written[at - 2] != _POINT:
+        at -= 1
+    if not is_small:
+        return at
+    written[at], written[at + 1], exponent = _E, _MINUS, -exponent
+    n_digits = 3 if exponent >= 100 else 2
+    for place in range(n_digits - 1, -1, -1):
+        written[at + 2 + place] = _ZERO + exponent % 10
+        exponent //= 10
+    return at + 2 + n_digits

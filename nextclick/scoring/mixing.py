@@ -1,0 +1,307 @@
+"""The exact best items of each user: the few that the pass over all items leaves, and those that counts speak for.
+
+What counts add to an item's probability is never negative and touches a few hundred items. So the k best of the sum
+are among the network's k best and these. Of these, again, most cannot come in: the network gives them less than its
+k-th best, and that bound and their counts are too little. Only the others' products are computed, in float64.
+
+The sum of all powers is right to a few hundred-thousandths. Where that could decide which of two items is the better,
+or where the pass left too many blocks to tell, all items are scored exactly.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nextclick.scoring.compiled import jit, jit_sums
+from nextclick.scoring.kernel import BLOCK, address, score_block
+from nextclick.scoring.packed_items import Floats, Ints, ItemVectors, error_of, quantised
+from nextclick.scoring.sweep import Swept, sweep
+
+Doubles = npt.NDArray[np.float64]
+Longs = npt.NDArray[np.int64]
+
+_SUM_ERROR = 1e-4  # of the sum of all powers, relative: twice the worst that was found in 10,000 lists
+_SAFE_POWER = 100.0  # above this, a sum of powers in float32 may have overflowed
+
+
+class Counts(NamedTuple):
+    """What counts say of items; see `nextclick.mixture`.
+
+    Attributes:
+        neighbours: int32 (n_items, n_neighbours).
+        shares: float32 (n_items, n_neighbours), falling in each row.
+    """
+
+    neighbours: Ints
+    shares: Floats
+
+
+class Terms(NamedTuple):
+    """How much each term of the mixture counts for each user.
+
+    Attributes:
+        clicked: int64 (users, ages), items, the newest first; -1 where there is none.
+        weights: float64 (users, 1 + 2 * ages): of the network, of neighbours by age, of re-clicks by age.
+    """
+
+    clicked: Longs
+    weights: Doubles
+
+
+class Best(NamedTuple):
+    """The best items of users.
+
+    Attributes:
+        items: int32 (users, k), the best first.
+        probabilities: float64 (users, k).
+    """
+
+    items: Ints
+    probabilities: Doubles
+
+
+class Users(NamedTuple):
+    """What is known of users.
+
+    Attributes:
+        queries: float32 (users, size).
+        errors: float32 (users,), by how much scores of the pass are wrong at most.
+        swept: what the pass left.
+    """
+
+    queries: Floats
+    errors: Floats
+    swept: Swept
+
+
+class Leading(NamedTuple):
+    """The best items so far, and one more, so that the last one's distance to it is known.
+
+    Attributes:
+        items: int32 (k + 1,).
+        probabilities: float64 (k + 1,), falling; -1 where there are fewer.
+        of_network: float64 (k + 1,), the network's part of them.
+    """
+
+    items: Ints
+    probabilities: Doubles
+    of_network: Doubles
+
+
+class Found(NamedTuple):
+    """Items that may be among the network's best, with their scores."""
+
+    items: Ints
+    scores: Doubles
+
+
+NO_COUNTS = Counts(np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32))
+
+
+def best_items(items: ItemVectors, queries: Floats, counts: Counts, terms: Terms, k: int) -> Best:
+    """Give each user's k best items, exactly.
+
+    Args:
+        items: all of them.
+        queries: float32 (users, size), what their vectors are multiplied with.
+        counts: of the items.
+        terms: of the users.
+        k: how many, at most as many as there are items.
+    """
+    pairs, scales = quantised(queries)
+    swept = sweep(items, pairs, scales, k)
+    errors = error_of(np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64)).astype(np.float32), items)
+    best = Best(np.zeros((len(queries), k), np.int32), np.zeros((len(queries), k)))
+    _rank(items, Users(queries, errors, swept), counts, terms, best)
+    return best
+
+
+@jit
+def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
+    k, kept = best.items.shape[1], users.swept.largest.shape[1]
+    of_counts = np.zeros(len(items.exact), np.float32)
+    # A weight can be too small to be told from 0: its item then stands there twice, so there is room for all.
+    touched = np.zeros(terms.clicked.shape[1] * (1 + counts.shares.shape[1]), np.int32)
+    found = Found(np.zeros(kept * BLOCK, np.int32), np.zeros(kept * BLOCK))
+    leading = Leading(np.zeros(k + 1, np.int32), np.zeros(k + 1), np.zeros(k + 1))
+    # What is in a tuple costs a count of references at each use; what a variable holds does not.
+    exact, biases, scale, queries = items.exact, items.biases, items.exact_scale, users.queries
+    found_items, found_scores, weights, clicked = found.items, found.scores, terms.weights, terms.clicked
+    neighbours, shares = counts.neighbours, counts.shares
+    for user in range(len(queries)):
+        n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], neighbours, shares)
+        n_found, bound = _network_best(items, users, user, k, found)
+        total = _total(items, users, user, n_found, found)
+        is_certain = total > 0.0
+        if is_certain:
+            log_total = users.swept.shifts[user] + np.log2(total)
+            _clear(leading)
+            for place in range(n_found):
+                item, of_network = found_items[place], weights[user, 0] * 2.0 ** (found_scores[place] - log_total)
+                _insert(leading, item, of_network + of_counts[item], of_network)
+                of_counts[item] = 0.0  # done
+            most = weights[user, 0] * 2.0 ** (bound - log_total)
+            for place in range(n_touched):
+                item = touched[place]
+                of_item = of_counts[item]
+                if of_item > 0.0 and (of_item + most) * (1.0 + _SUM_ERROR) >= leading.probabilities[k]:
+                    score = _product(exact, item, queries, user) * scale + biases[item]
+                    of_network = weights[user, 0] * 2.0 ** (score - log_total)
+                    _insert(leading, item, of_item + of_network, of_network)
+            is_certain = _is_certain(leading)
+        _forget(of_counts, touched, n_touched)
+        if not is_certain:
+            n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], neighbours, shares)
+            _rank_exactly(items, queries, user, weights[user, 0], of_counts, leading)
+            _forget(of_counts, touched, n_touched)
+        best.items[user] = leading.items[:k]
+        best.probabilities[user] = leading.probabilities[:k]
+
+
+@jit
+def _network_best(items: Any, users: Any, user: Any, k: Any, found: Any) -> Any:
+    """Find the items that can be among the network's k best, with their scores of the pass.
+
+    Returns:
+        How many they are, 0 if that cannot be told, and a score that no other item reaches.
+    """
+    n_blocks, n_pairs, block = items.packed.shape
+    error, n_items = users.errors[user], len(items.exact)
+    swept_queries, of_users, _, _, largest, blocks = users.swept
+    packed_items, scales, biases, _, _, _ = items
+    found_items, found_scores = found
+    kept = largest.shape[1]
+    least = largest[user, k - 1] - 2.0 * error
+    if n_blocks > kept and not largest[user, kept - 1] < least:
+        return 0, 0.0
+    scores, n_found = np.zeros(block, np.float32), 0
+    queries, packed = swept_queries.reshape(-1), packed_items.reshape(-1)
+    for place in range(kept):
+        number = blocks[user, place]
+        if number < 0 or largest[user, place] < least:
+            break
+        score_block(
+            address(queries, user * n_pairs),
+            address(packed, number * n_pairs * block),
+            n_pairs,
+            address(scales, number * block),
+            address(biases, number * block),
+            address(of_users, user),
+            address(scores, 0),
+        )
+        for lane in range(block):
+            if scores[lane] >= least and number * block + lane < n_items:
+                found_items[n_found], found_scores[n_found] = number * block + lane, scores[lane]
+                n_found += 1
+    if n_items <= k:  # all were found
+        return n_found, -np.inf
+    least = np.sort(found_scores[:n_found])[n_found - k] - 2.0 * error
+    n_left = 0
+    for place in range(n_found):
+        if found_scores[place] >= least:
+            found_items[n_left], found_scores[n_left] = found_items[place], found_scores[place]
+            n_left += 1
+    return n_left, least + error
+
+
+@jit
+def _total(items: Any, users: Any, user: Any, n_found: Any, found: Any) -> Any:
+    """Make the found items' scores exact, and the sum of all powers with them; 0.0 if that cannot be told."""
+    shift, total = np.float64(users.swept.shifts[user]), users.swept.totals[user]
+    exact, biases, scale, queries = items.exact, items.biases, items.exact_scale, users.queries
+    found_items, scores = found.items, found.scores
+    for place in range(n_found):
+        score = _product(exact, found_items[place], queries, user) * scale + biases[found_items[place]]
+        if not score - shift < _SAFE_POWER:
+            return 0.0
+        total += 2.0 ** (score - shift) - 2.0 ** (scores[place] - shift)
+        scores[place] = score
+    return total if n_found > 0 else 0.0
+
+
+@jit_sums
+def _product(vectors: Any, item: Any, queries: Any, user: Any) -> Any:
+    """Multiply an item's vector with a user's, in float64."""
+    vector, query, product = vectors[item], queries[user], 0.0
+    for place in range(len(query)):
+        product += np.float64(vector[place]) * np.float64(query[place])
+    return product
+
+
+@jit
+def _add_counts(of_counts: Any, touched: Any, clicked: Any, weights: Any, neighbours: Any, shares: Any) -> Any:
+    """Add what counts say of items, for one user; gives how many of `touched` are those that they speak of."""
+    n_touched, n_ages = 0, len(clicked)
+    for age in range(n_ages):
+        if clicked[age] < 0:
+            continue
+        item, of_reclick, of_neighbours = clicked[age], weights[1 + n_ages + age], weights[1 + age]
+        if of_counts[item] == 0.0:
+            touched[n_touched] = item
+            n_touched += 1
+        of_counts[item] += of_reclick
+        row_neighbours, row_shares = neighbours[item], shares[item]
+        for place in range(len(row_shares)):
+            if row_shares[place] > 0.0:
+                neighbour = row_neighbours[place]
+                before = of_counts[neighbour]
+                if before == 0.0:
+                    touched[n_touched] = neighbour
+                    n_touched += 1
+                of_counts[neighbour] = before + of_neighbours * row_shares[place]
+    return n_touched
+
+
+@jit
+def _forget(of_counts: Any, touched: Any, n_touched: Any) -> None:
+    for place in range(n_touched):
+        of_counts[touched[place]] = 0.0
+
+
+@jit
+def _rank_exactly(items: Any, queries: Any, user: Any, weight: Any, of_counts: Any, leading: Any) -> None:
+    """Score all items in float64: slow, and beyond doubt."""
+    exact, biases, scale = items.exact, items.biases, items.exact_scale
+    scores = np.empty(len(exact))
+    for item in range(len(scores)):
+        scores[item] = _product(exact, item, queries, user) * scale + biases[item]
+    powers = 2.0 ** (scores - scores.max())
+    total = powers.sum()
+    _clear(leading)
+    for item in range(len(powers)):
+        of_network = weight * powers[item] / total
+        _insert(leading, item, of_network + of_counts[item], of_network)
+
+
+@jit
+def _clear(leading: Any) -> None:
+    leading.items[:], leading.probabilities[:], leading.of_network[:] = -1, -1.0, 0.0
+
+
+@jit
+def _insert(leading: Any, item: Any, probability: Any, of_network: Any) -> None:
+    """Put an item into its place among the best so far; of equally probable ones the one of the lower row is better."""
+    items, probabilities, of_networks = leading
+    last = len(items) - 1
+    place = last + 1  # where it belongs
+    while place > 0 and (
+        probabilities[place - 1] < probability or (probabilities[place - 1] == probability and items[place - 1] > item)
+    ):
+        place -= 1
+    for other in range(last, place, -1):
+        items[other], probabilities[other] = items[other - 1], probabilities[other - 1]
+        of_networks[other] = of_networks[other - 1]
+    if place <= last:
+        items[place], probabilities[place], of_networks[place] = item, probability, of_network
+
+
+@jit
+def _is_certain(leading: Any) -> Any:
+    """Tell whether no error of the sum of all powers could change the order of the best items."""
+    probabilities, of_network = leading.probabilities, leading.of_network
+    for place in range(len(probabilities) - 1):
+        distance = probabilities[place] - probabilities[place + 1]
+        if probabilities[place + 1] >= 0.0 and distance <= _SUM_ERROR * abs(of_network[place] - of_network[place + 1]):
+            return False
+    return True

@@ -1,0 +1,106 @@
+"""Item vectors as the kernel reads them: numbers of 16 bits, block by block, and the float32 vectors beside them.
+
+A vector's largest number becomes 32,767, or its length 46,000, whichever comes first: then the sum of a product of two
+of them, and every part of it, stays below 2 to the power of 31 (Cauchy-Schwarz), and nothing overflows. A score is thus
+wrong by at most `ItemVectors.error` times the user's vector; what that could change is computed again in float32.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nextclick.scoring.kernel import BLOCK
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+
+LOG2_E = 1.4426950408889634
+_MOST, _LENGTH = 32_767.0, 46_000.0
+_NOTHING = -1e30  # the bias of the places behind the last item
+_ROWS_AT_ONCE = 65_536  # packed together: bounds the memory beside the result
+
+
+class ItemVectors(NamedTuple):
+    """The vectors of all items.
+
+    Attributes:
+        packed: int32 (n_blocks, n_pairs, BLOCK), pairs of int16.
+        scales: float32 (n_blocks * BLOCK,), what a product is multiplied with, the sharpness of scores included.
+        biases: float32 (n_blocks * BLOCK,), what is added then; both in units of log 2.
+        exact: float32 (n_items, size), the vectors as they are.
+        exact_scale: what an exact product is multiplied with.
+        longest: the length of the longest vector, times `exact_scale`.
+    """
+
+    packed: Ints
+    scales: Floats
+    biases: Floats
+    exact: Floats
+    exact_scale: float
+    longest: float
+
+
+def pack_items(vectors: Floats, biases: Floats, sharpness: float) -> ItemVectors:
+    """Pack item vectors.
+
+    Args:
+        vectors: float32 (n_items, size).
+        biases: float32 (n_items,).
+        sharpness: scores are multiplied with it.
+    """
+    n_items, size = vectors.shape
+    n_pairs, n_blocks = (size + 1) // 2, -(-n_items // BLOCK)
+    unit = sharpness * LOG2_E
+    packed = np.zeros((n_blocks, n_pairs, BLOCK), dtype=np.int32)
+    scales = np.zeros(n_blocks * BLOCK, dtype=np.float32)
+    all_biases = np.full(n_blocks * BLOCK, _NOTHING, dtype=np.float32)
+    all_biases[:n_items] = biases * unit
+    longest = 0.0
+    for first in range(0, n_items, _ROWS_AT_ONCE // BLOCK * BLOCK):
+        rows = vectors[first : first + _ROWS_AT_ONCE // BLOCK * BLOCK]
+        pairs, of_rows = quantised(rows)
+        blocks = -(-len(rows) // BLOCK)
+        padded = np.zeros((blocks * BLOCK, n_pairs), dtype=np.int32)
+        padded[: len(rows)] = pairs
+        packed[first // BLOCK :][:blocks] = padded.reshape(blocks, BLOCK, n_pairs).transpose(0, 2, 1)
+        scales[first : first + len(rows)] = of_rows * unit
+        longest = max(longest, float(np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max())))
+    return ItemVectors(packed, scales, all_biases, vectors, unit, longest * abs(unit))
+
+
+def quantised(vectors: Floats) -> tuple[Ints, Floats]:
+    """Make pairs of int16 of vectors.
+
+    Args:
+        vectors: float32 (n, size).
+
+    Returns:
+        int32 (n, n_pairs), each two numbers in one, and float32 (n,), with which their numbers are to be multiplied.
+    """
+    n, size = vectors.shape
+    wide = vectors.astype(np.float64)
+    largest, length = np.abs(wide).max(axis=1), np.sqrt((wide * wide).sum(axis=1))
+    with np.errstate(divide="ignore"):
+        factor = np.minimum(_MOST / largest, _LENGTH / length)
+    factor[~np.isfinite(factor)] = 1.0  # of a vector of zeros
+    numbers = np.zeros((n, size + size % 2), dtype=np.int16)
+    numbers[:, :size] = np.rint(wide * factor[:, None])
+    return numbers.view(np.int32), (1.0 / factor).astype(np.float32)
+
+
+def error_of(lengths: Floats, items: ItemVectors) -> Floats:
+    """Bound by how much scores are wrong.
+
+    Each number is rounded by a half at most: a product of two vectors is wrong by at most half of the sum of all their
+    numbers, which is at most the length times the root of how many there are; and float32 rounds scores.
+
+    Args:
+        lengths: float32 (n,), of the users' vectors.
+        items: what they are multiplied with.
+    """
+    size = items.exact.shape[1]
+    relative = np.sqrt(size) * (0.5 + 0.5) / min(_LENGTH, _MOST) + size * 0.25 / min(_LENGTH, _MOST) ** 2
+    largest_bias = float(np.abs(items.biases[: len(items.exact)]).max())
+    errors: Floats = lengths * np.float32(items.longest * (relative + 2**-20)) + np.float32(largest_bias * 2**-22)
+    return errors
