@@ -81,8 +81,10 @@ def _write_probability(written: Any, at: Any, probability: Any) -> Any:
     if not probability > _LEAST:
         written[at], written[at + 1], written[at + 2] = _ZERO, _POINT, _ZERO
         return at + 3
-    exponent = int(np.floor(np.log10(probability)))
-    digits = int(np.round(probability * 10.0 ** (_DIGITS - 1 - exponent)))
+    exponent, scaled = 0, probability
+    while scaled < 1.0:
+        scaled, exponent = (scaled * 1e4, exponent - 4) if scaled < 1e-4 else (scaled * 10.0, exponent - 1)
+    digits = int(scaled * (_FULL // 10) + 0.5)
     if digits >= _FULL:
         digits, exponent = digits // 10, exponent + 1
     is_small = exponent < _SMALL

@@ -35,6 +35,7 @@ _MADD = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd"}
 # 2 to the power of x, for |x| <= 0.5, within 2e-7: minimax coefficients, the lowest power first.
 _POWERS = (1.0, 0.693147182, 0.240226462, 0.0555032, 0.00961812, 0.00133335)
 _ROUND = 12582912.0  # 1.5 x 2^23: a float32 plus this has no fraction left, and its lowest bits are the whole part
+_LINE_BYTES = 64  # that memory is read by
 _LEAST = -126.0  # 2 to the power of less is not a normal float32
 
 _Pointers = types.CPointer(types.int32), types.CPointer(types.float32)
@@ -132,6 +133,25 @@ def address(typing_context: Any, array: Any, place: Any) -> Any:
     def write(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         data = arrayobj.make_array(array)(context, builder, arguments[0]).data
         return builder.gep(data, [arguments[1]])
+
+    return signature, write
+
+
+@intrinsic
+def fetch_soon(typing_context: Any, pointer: Any, n_bytes: Any) -> Any:
+    """Begin to bring memory into the cache that will be read in a moment; gives nothing, and waits for nothing."""
+    signature = types.void(pointer, types.intp)
+
+    def write(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        begin = builder.bitcast(arguments[0], ir.IntType(8).as_pointer())
+        how = [ir.Constant(_I32, number) for number in (0, 3, 1)]  # to read, to keep, data
+        kind = ir.FunctionType(ir.VoidType(), [begin.type, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        n_lines = builder.sdiv(arguments[1], ir.Constant(arguments[1].type, _LINE_BYTES))
+        with cgutils.for_range(builder, n_lines) as loop:
+            place = builder.mul(loop.index, ir.Constant(loop.index.type, _LINE_BYTES))
+            builder.call(function, [builder.gep(begin, [place]), *how])
+        return context.get_dummy_value()
 
     return signature, write
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nextclick.scoring.compiled import jit, jit_sums
-from nextclick.scoring.kernel import BLOCK, address, score_block
+from nextclick.scoring.kernel import BLOCK, address, fetch_soon
 from nextclick.scoring.packed_items import Floats, Ints, ItemVectors, error_of, quantised
 from nextclick.scoring.sweep import Swept, sweep
 
@@ -123,13 +123,17 @@ def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
     of_counts = np.zeros(len(items.exact), np.float32)
     # A weight can be too small to be told from 0: its item then stands there twice, so there is room for all.
     touched = np.zeros(terms.clicked.shape[1] * (1 + counts.shares.shape[1]), np.int32)
+    counted = np.zeros(len(touched), np.float32)
     found = Found(np.zeros(kept * BLOCK, np.int32), np.zeros(kept * BLOCK))
     leading = Leading(np.zeros(k + 1, np.int32), np.zeros(k + 1), np.zeros(k + 1))
     # What is in a tuple costs a count of references at each use; what a variable holds does not.
     exact, biases, scale, queries = items.exact, items.biases, items.exact_scale, users.queries
     found_items, found_scores, weights, clicked = found.items, found.scores, terms.weights, terms.clicked
     neighbours, shares = counts.neighbours, counts.shares
+    flat, size = exact.reshape(-1), exact.shape[1]
     for user in range(len(queries)):
+        if user + 1 < len(queries):
+            _fetch_counts_soon(clicked[user + 1], neighbours, shares)
         n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], neighbours, shares)
         n_found, bound = _network_best(items, users, user, k, found)
         total = _total(items, users, user, n_found, found)
@@ -138,19 +142,25 @@ def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
             log_total = users.swept.shifts[user] + np.log2(total)
             _clear(leading)
             for place in range(n_found):
-                item, of_network = found_items[place], weights[user, 0] * 2.0 ** (found_scores[place] - log_total)
+                item, of_network = found_items[place], weights[user, 0] * np.exp2(found_scores[place] - log_total)
                 _insert(leading, item, of_network + of_counts[item], of_network)
                 of_counts[item] = 0.0  # done
-            most = weights[user, 0] * 2.0 ** (bound - log_total)
-            for place in range(n_touched):
-                item = touched[place]
-                of_item = of_counts[item]
-                if of_item > 0.0 and (of_item + most) * (1.0 + _SUM_ERROR) >= leading.probabilities[k]:
+            most = weights[user, 0] * np.exp2(bound - log_total)
+            for place in range(n_touched):  # without a branch: these are many places, and few matter
+                counted[place] = of_counts[touched[place]]
+            _forget(of_counts, touched, n_touched)
+            n_left = _still_possible(touched, counted, n_touched, leading.probabilities, most)
+            for place in range(n_left):
+                fetch_soon(address(flat, size * touched[place]), 4 * size)
+            for place in range(n_left):
+                item, of_item = touched[place], counted[place]
+                if (of_item + most) * (1.0 + _SUM_ERROR) >= leading.probabilities[k]:
                     score = _product(exact, item, queries, user) * scale + biases[item]
-                    of_network = weights[user, 0] * 2.0 ** (score - log_total)
+                    of_network = weights[user, 0] * np.exp2(score - log_total)
                     _insert(leading, item, of_item + of_network, of_network)
             is_certain = _is_certain(leading)
-        _forget(of_counts, touched, n_touched)
+        else:
+            _forget(of_counts, touched, n_touched)
         if not is_certain:
             n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], neighbours, shares)
             _rank_exactly(items, queries, user, weights[user, 0], of_counts, leading)
@@ -166,43 +176,77 @@ def _network_best(items: Any, users: Any, user: Any, k: Any, found: Any) -> Any:
     Returns:
         How many they are, 0 if that cannot be told, and a score that no other item reaches.
     """
-    n_blocks, n_pairs, block = items.packed.shape
-    error, n_items = users.errors[user], len(items.exact)
-    swept_queries, of_users, _, _, largest, blocks = users.swept
-    packed_items, scales, biases, _, _, _ = items
+    (n_blocks, _, block), (n_items, size) = items.packed.shape, items.exact.shape
+    error, exact = users.errors[user], items.exact.reshape(-1)
+    _, _, _, _, largest, blocks, slots, scores = users.swept
     found_items, found_scores = found
     kept = largest.shape[1]
     least = largest[user, k - 1] - 2.0 * error
     if n_blocks > kept and not largest[user, kept - 1] < least:
         return 0, 0.0
-    scores, n_found = np.zeros(block, np.float32), 0
-    queries, packed = swept_queries.reshape(-1), packed_items.reshape(-1)
+    n_found = 0
     for place in range(kept):
         number = blocks[user, place]
         if number < 0 or largest[user, place] < least:
             break
-        score_block(
-            address(queries, user * n_pairs),
-            address(packed, number * n_pairs * block),
-            n_pairs,
-            address(scales, number * block),
-            address(biases, number * block),
-            address(of_users, user),
-            address(scores, 0),
-        )
+        of_block = scores[user, slots[user, place]]
         for lane in range(block):
-            if scores[lane] >= least and number * block + lane < n_items:
-                found_items[n_found], found_scores[n_found] = number * block + lane, scores[lane]
+            if of_block[lane] >= least and number * block + lane < n_items:
+                found_items[n_found], found_scores[n_found] = number * block + lane, of_block[lane]
                 n_found += 1
     if n_items <= k:  # all were found
         return n_found, -np.inf
-    least = np.sort(found_scores[:n_found])[n_found - k] - 2.0 * error
+    least = _kth_largest(found_scores, n_found, k) - 2.0 * error
     n_left = 0
     for place in range(n_found):
         if found_scores[place] >= least:
             found_items[n_left], found_scores[n_left] = found_items[place], found_scores[place]
+            fetch_soon(address(exact, size * found_items[n_left]), 4 * size)
             n_left += 1
     return n_left, least + error
+
+
+@jit
+def _still_possible(touched: Any, counted: Any, n_touched: Any, probabilities: Any, most: Any) -> Any:
+    """Keep the counted items that can come in, when the network gives them at most so much; gives how many they are.
+
+    At least so many items as are wanted will be as probable as the last of `at_least`: it begins with what the
+    network's best items have, and each item has what counts say of it.
+    """
+    last, n_left = len(probabilities) - 1, 0
+    at_least = probabilities.copy()
+    most *= 1.0 + _SUM_ERROR
+    for place in range(n_touched):
+        if counted[place] > 0.0 and counted[place] + most >= at_least[last] * (1.0 - _SUM_ERROR):
+            touched[n_left], counted[n_left] = touched[place], counted[place]
+            n_left += 1
+            if counted[place] > at_least[last]:
+                here = last
+                while here > 0 and at_least[here - 1] < counted[place]:
+                    at_least[here] = at_least[here - 1]
+                    here -= 1
+                at_least[here] = counted[place]
+    n_possible = 0
+    for place in range(n_left):
+        if counted[place] + most >= at_least[last] * (1.0 - _SUM_ERROR):
+            touched[n_possible], counted[n_possible] = touched[place], counted[place]
+            n_possible += 1
+    return n_possible
+
+
+@jit
+def _kth_largest(scores: Any, n: Any, k: Any) -> Any:
+    """Give the k-th largest of the first n scores: few, so that each is put into its place."""
+    largest = np.full(k, -np.inf)
+    for number in range(n):
+        place = k
+        while place > 0 and largest[place - 1] < scores[number]:
+            if place < k:
+                largest[place] = largest[place - 1]
+            place -= 1
+        if place < k:
+            largest[place] = scores[number]
+    return largest[k - 1]
 
 
 @jit
@@ -215,7 +259,7 @@ def _total(items: Any, users: Any, user: Any, n_found: Any, found: Any) -> Any:
         score = _product(exact, found_items[place], queries, user) * scale + biases[found_items[place]]
         if not score - shift < _SAFE_POWER:
             return 0.0
-        total += 2.0 ** (score - shift) - 2.0 ** (scores[place] - shift)
+        total += np.exp2(score - shift) - np.exp2(scores[place] - shift)
         scores[place] = score
     return total if n_found > 0 else 0.0
 
@@ -254,6 +298,15 @@ def _add_counts(of_counts: Any, touched: Any, clicked: Any, weights: Any, neighb
 
 
 @jit
+def _fetch_counts_soon(clicked: Any, neighbours: Any, shares: Any) -> None:
+    flat_neighbours, flat_shares, n_neighbours = neighbours.reshape(-1), shares.reshape(-1), shares.shape[1]
+    for age in range(len(clicked)):
+        if clicked[age] >= 0:
+            fetch_soon(address(flat_neighbours, clicked[age] * n_neighbours), 4 * n_neighbours)
+            fetch_soon(address(flat_shares, clicked[age] * n_neighbours), 4 * n_neighbours)
+
+
+@jit
 def _forget(of_counts: Any, touched: Any, n_touched: Any) -> None:
     for place in range(n_touched):
         of_counts[touched[place]] = 0.0
@@ -263,11 +316,13 @@ def _forget(of_counts: Any, touched: Any, n_touched: Any) -> None:
 def _rank_exactly(items: Any, queries: Any, user: Any, weight: Any, of_counts: Any, leading: Any) -> None:
     """Score all items in float64: slow, and beyond doubt."""
     exact, biases, scale = items.exact, items.biases, items.exact_scale
-    scores = np.empty(len(exact))
-    for item in range(len(scores)):
-        scores[item] = _product(exact, item, queries, user) * scale + biases[item]
-    powers = 2.0 ** (scores - scores.max())
-    total = powers.sum()
+    powers, largest, total = np.empty(len(exact)), -np.inf, 0.0
+    for item in range(len(powers)):
+        powers[item] = _product(exact, item, queries, user) * scale + biases[item]
+        largest = max(largest, powers[item])
+    for item in range(len(powers)):
+        powers[item] = np.exp2(powers[item] - largest)
+        total += powers[item]
     _clear(leading)
     for item in range(len(powers)):
         of_network = weight * powers[item] / total

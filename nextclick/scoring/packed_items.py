@@ -31,6 +31,7 @@ class ItemVectors(NamedTuple):
         exact: float32 (n_items, size), the vectors as they are.
         exact_scale: what an exact product is multiplied with.
         longest: the length of the longest vector, times `exact_scale`.
+        largest_bias: of all biases.
     """
 
     packed: Ints
@@ -39,6 +40,7 @@ class ItemVectors(NamedTuple):
     exact: Floats
     exact_scale: float
     longest: float
+    largest_bias: float
 
 
 def pack_items(vectors: Floats, biases: Floats, sharpness: float) -> ItemVectors:
@@ -66,7 +68,8 @@ def pack_items(vectors: Floats, biases: Floats, sharpness: float) -> ItemVectors
         packed[first // BLOCK :][:blocks] = padded.reshape(blocks, BLOCK, n_pairs).transpose(0, 2, 1)
         scales[first : first + len(rows)] = of_rows * unit
         longest = max(longest, float(np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max())))
-    return ItemVectors(packed, scales, all_biases, vectors, unit, longest * abs(unit))
+    largest_bias = float(np.abs(all_biases[:n_items]).max())
+    return ItemVectors(packed, scales, all_biases, vectors, unit, longest * abs(unit), largest_bias)
 
 
 def quantised(vectors: Floats) -> tuple[Ints, Floats]:
@@ -101,6 +104,5 @@ def error_of(lengths: Floats, items: ItemVectors) -> Floats:
     """
     size = items.exact.shape[1]
     relative = np.sqrt(size) * (0.5 + 0.5) / min(_LENGTH, _MOST) + size * 0.25 / min(_LENGTH, _MOST) ** 2
-    largest_bias = float(np.abs(items.biases[: len(items.exact)]).max())
-    errors: Floats = lengths * np.float32(items.longest * (relative + 2**-20)) + np.float32(largest_bias * 2**-22)
+    errors: Floats = lengths * np.float32(items.longest * (relative + 2**-20)) + np.float32(items.largest_bias * 2**-22)
     return errors

@@ -1,8 +1,8 @@
 """The one pass over all item vectors: of each user the blocks that hold the best scores, and the sum of all powers.
 
 Every further pass over users x items would cost as much as a product of matrices. So scores are thrown away when their
-block is done: what is kept of a block is its largest score. The k best items lie in the blocks whose largest score is
-among the k largest, or within twice the error of one; these few are scored again.
+block is done, unless its largest score is among the k largest so far: the k best items lie in the blocks whose largest
+score is among the k largest of all, or within twice the error of one.
 """
 
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nextclick.scoring.compiled import jit
-from nextclick.scoring.kernel import LANES, ROWS, address, fold_tile
+from nextclick.scoring.kernel import BLOCK, LANES, ROWS, address, fold_tile, score_block
 from nextclick.scoring.packed_items import Floats, Ints, ItemVectors
 
-SPARE_BLOCKS = 12  # kept beyond the k best: their largest scores may be too close to tell
+SPARE_BLOCKS = 4  # kept beyond the k best: their largest scores may be too close to tell
 _FLUSH_BLOCKS = 64  # sums of float32 are short: they go on as float64 after so many blocks
 _FIRST_BLOCKS = 4  # scored beforehand, to know about how large scores are
 _ABOVE_FIRST = 10.0  # powers are taken of scores below the largest of those by this; up to 100 above it they are safe
@@ -31,6 +31,8 @@ class Swept(NamedTuple):
         totals: float64 (users,), the sums of the powers.
         largest: float32 (users, kept), the largest scores of blocks, falling.
         blocks: int32 (users, kept), which blocks these are; -1 where there are fewer.
+        slots: int32 (users, kept), where their scores are.
+        scores: float32 (users, kept, BLOCK).
     """
 
     queries: Ints
@@ -39,6 +41,8 @@ class Swept(NamedTuple):
     totals: npt.NDArray[np.float64]
     largest: Floats
     blocks: Ints
+    slots: Ints
+    scores: Floats
 
 
 def sweep(items: ItemVectors, queries: Ints, of_users: Floats, k: int) -> Swept:
@@ -61,6 +65,8 @@ def sweep(items: ItemVectors, queries: Ints, of_users: Floats, k: int) -> Swept:
         np.zeros(padded),
         np.full((padded, kept), -np.inf, np.float32),
         np.full((padded, kept), -1, np.int32),
+        np.tile(np.arange(kept, dtype=np.int32), (padded, 1)),
+        np.zeros((padded, kept, BLOCK), np.float32),
     )
     _sweep(items.packed, items.scales, items.biases, *swept)
     return swept
@@ -77,16 +83,20 @@ def _sweep(  # noqa: PLR0913 - numba knows arrays
     totals: Any,
     largest: Any,
     blocks: Any,
+    slots: Any,
+    scores: Any,
 ) -> None:
     n_blocks, n_pairs, block = packed.shape
-    n_users = len(of_users)
+    n_users, kept = largest.shape
+    flat_scores = scores.reshape(-1)
     flat_items, flat_queries = packed.reshape(-1), queries.reshape(-1)
     sums, most = np.zeros(n_users * LANES, np.float32), np.zeros(n_users, np.float32)
     highest = np.full(n_users, -np.inf, np.float32)
     for number in range(-min(_FIRST_BLOCKS, n_blocks), n_blocks):
         place = number + min(_FIRST_BLOCKS, n_blocks) if number < 0 else number
         if number == 0:
-            shifts[:] = highest + np.float32(_ABOVE_FIRST)
+            for user in range(n_users):
+                shifts[user] = highest[user] + np.float32(_ABOVE_FIRST)
             sums[:] = 0.0
         for user in range(0, n_users, ROWS):
             fold_tile(
@@ -101,22 +111,34 @@ def _sweep(  # noqa: PLR0913 - numba knows arrays
                 address(most, user),
             )
         if number < 0:
-            highest = np.maximum(highest, most)
+            for user in range(n_users):
+                highest[user] = max(highest[user], most[user])
             continue
         for user in range(n_users):
-            if most[user] > largest[user, -1]:
-                _insert(largest[user], blocks[user], most[user], number)
+            if most[user] > largest[user, kept - 1]:
+                slot = slots[user, kept - 1]
+                score_block(
+                    address(flat_queries, user * n_pairs),
+                    address(flat_items, number * n_pairs * block),
+                    n_pairs,
+                    address(scales, number * block),
+                    address(biases, number * block),
+                    address(of_users, user),
+                    address(flat_scores, (user * kept + slot) * block),
+                )
+                _insert(largest[user], blocks[user], slots[user], most[user], number)
         if number % _FLUSH_BLOCKS == _FLUSH_BLOCKS - 1 or number == n_blocks - 1:
-            for user in range(n_users):
-                totals[user] += sums[user * LANES : (user + 1) * LANES].sum()
+            for lane in range(len(sums)):
+                totals[lane // LANES] += sums[lane]
             sums[:] = 0.0
 
 
 @jit
-def _insert(largest: Any, blocks: Any, score: Any, number: Any) -> None:
-    """Put a block into its place among those of the largest scores; the last one drops out."""
+def _insert(largest: Any, blocks: Any, slots: Any, score: Any, number: Any) -> None:
+    """Put a block into its place among those of the largest scores, with the slot of the last one, which drops out."""
     place = len(largest) - 1
+    slot = slots[place]
     while place > 0 and largest[place - 1] < score:
-        largest[place], blocks[place] = largest[place - 1], blocks[place - 1]
+        largest[place], blocks[place], slots[place] = largest[place - 1], blocks[place - 1], slots[place - 1]
         place -= 1
-    largest[place], blocks[place] = score, number
+    largest[place], blocks[place], slots[place] = score, number, slot
