@@ -110,8 +110,9 @@ def best_items(items: ItemVectors, queries: Floats, counts: Counts, terms: Terms
         k: how many, at most as many as there are items.
     """
     pairs, scales = quantised(queries)
-    swept = sweep(items, pairs, scales, k)
-    errors = error_of(np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64)).astype(np.float32), items)
+    lengths = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
+    errors = error_of(lengths.astype(np.float32), items)
+    swept = sweep(items, pairs, scales, errors, k)
     best = Best(np.zeros((len(queries), k), np.int32), np.zeros((len(queries), k)))
     _rank(items, Users(queries, errors, swept), counts, terms, best)
     return best
@@ -178,7 +179,7 @@ def _network_best(items: Any, users: Any, user: Any, k: Any, found: Any) -> Any:
     """
     (n_blocks, _, block), (n_items, size) = items.packed.shape, items.exact.shape
     error, exact = users.errors[user], items.exact.reshape(-1)
-    _, _, _, _, largest, blocks, slots, scores = users.swept
+    _, _, _, _, largest, blocks, scores = users.swept
     found_items, found_scores = found
     kept = largest.shape[1]
     least = largest[user, k - 1] - 2.0 * error
@@ -189,7 +190,7 @@ def _network_best(items: Any, users: Any, user: Any, k: Any, found: Any) -> Any:
         number = blocks[user, place]
         if number < 0 or largest[user, place] < least:
             break
-        of_block = scores[user, slots[user, place]]
+        of_block = scores[user, place]
         for lane in range(block):
             if of_block[lane] >= least and number * block + lane < n_items:
                 found_items[n_found], found_scores[n_found] = number * block + lane, of_block[lane]

@@ -145,7 +145,7 @@ def test_the_pass_sums_all_powers() -> None:
     biases = RNG.standard_normal(20_000).astype("f4")
     items, (pairs, scales) = pack_items(vectors, biases, 1.0), quantised(queries)
 
-    swept = sweep(items, pairs, scales, K)
+    swept = sweep(items, pairs, scales, np.zeros(9, "f4"), K)
 
     scores = (queries.astype("f8") @ vectors.T.astype("f8") + biases) * LOG2_E
     totals = np.exp2(scores - swept.shifts[:9, None].astype("f8")).sum(axis=1)
