@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench import click_files, failover, hot_user, learning, measure, model_step, pairs, popularity, shops
+from bench import click_files, exact_lists, failover, hot_user, learning, measure, model_step, pairs, popularity, shops
 from demo.local_kafka import LocalKafka
 from nextclick.settings import Settings
 
@@ -19,6 +19,8 @@ PARTS = (
     "hot-user",
     "shops",
     "step",
+    "sizes",
+    "exact",
     "popularity",
     "steady",
     "learning",
@@ -26,7 +28,7 @@ PARTS = (
     "failover",
     "files",
 )
-WITHOUT_BROKER = {"shops", "step", "popularity", "learning", "files"}
+WITHOUT_BROKER = {"shops", "step", "sizes", "exact", "popularity", "learning", "files"}
 
 
 @click.command()
@@ -43,6 +45,8 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None, against: str
         "hot-user": _hot_user,
         "shops": _shops,
         "step": _step,
+        "sizes": _sizes,
+        "exact": _exact,
         "popularity": _popularity,
         "steady": _steady,
         "learning": _learning,
@@ -136,13 +140,35 @@ def _shops(broker: str, quick: bool) -> None:
 
 
 def _step(broker: str, quick: bool) -> None:
-    click.echo(f"\na step of {model_step.USERS} users on one thread, plain network and default model in turn")
+    click.echo("\na step of 256 users on one thread; the product of their and all items' vectors in float32")
     for n_items in (10_000, 50_000):
-        took = model_step.step(n_items, 10 if quick else 50)
+        took = model_step.Bench(n_items).step(256, 10 if quick else 50)
         click.echo(
-            f"  {n_items:>7,} items: {took.plain_ms:6.1f} and {took.mixed_ms:6.1f} ms, "
-            f"ratio {took.mixed_ms / took.plain_ms:.2f}; a user's state takes {took.state_bytes} bytes"
+            f"  {n_items:>9,} items: step {took.step_ms:6.1f} ms, product {took.product_ms:6.1f} ms, ratio "
+            f"{took.step_ms / took.product_ms:.2f}; a user's state takes {took.state_bytes} bytes"
         )
+
+
+def _sizes(broker: str, quick: bool) -> None:
+    click.echo("\na step by catalogue and users, on one thread: ms per user, and the product alone in float32")
+    for n_items in (10_000, 100_000) if quick else (10_000, 100_000, 1_000_000):
+        bench = model_step.Bench(n_items)
+        for n_users in (1, 16, 256):
+            took = bench.step(n_users, 5)
+            click.echo(
+                f"  {n_items:>9,} items, {n_users:>3} users: {took.step_ms / n_users:7.3f} ms per user, product "
+                f"{took.product_ms / n_users:7.3f} ms; {took.model_bytes / 1e6:,.0f} MB"
+            )
+
+
+def _exact(broker: str, quick: bool) -> None:
+    found = exact_lists.compare(10_000 if quick else 40_000, 1_000 if quick else 10_000)
+    click.echo(f"\n{found.n_lists:,} lists of a trained model against a full sort of all probabilities in float32")
+    click.echo(
+        f"  {found.n_same:,} are the same, {found.n_ties:,} differ by ties below its resolution, "
+        f"{found.n_lists - found.n_same - found.n_ties:,} otherwise; probabilities differ by {found.sum_error:.1e} at "
+        "most, relative"
+    )
 
 
 def _popularity(broker: str, quick: bool) -> None:

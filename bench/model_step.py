@@ -1,14 +1,16 @@
-"""Times one step of serving, a click per user: the state advanced, every item scored, the best ones listed.
+"""Times steps of serving, a click per user: the state advanced, every item scored, the best ones listed.
 
-The plain network and the one with everything that is mixed in take turns in one process, on one thread as the worker
-does it. The ratio is what counts.
+In turn with the product of all users' and all items' vectors in float32, in one process and on one thread: every step
+that scores all items has at least that to do, if it does it in float32. The ratio is what counts.
 """
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from nextclick.hashing import item_hash
@@ -19,52 +21,75 @@ from nextclick.settings import Settings
 from nextclick.user_state import UserState, encode_state, with_recent
 from nextclick.vocabulary import Vocabulary
 
-USERS = 256  # a wave of a full chunk
-_LIST_LENGTH = 20
+LIST_LENGTH = 20
 
 
 class Step(NamedTuple):
     """What a step takes.
 
     Attributes:
-        plain_ms: with the network alone, as first published (GRU4Rec).
-        mixed_ms: with the default model.
-        state_bytes: of a user under the default model.
+        product_ms: the product alone, in float32.
+        step_ms: all of the step, with the default model.
+        state_bytes: of a user.
+        model_bytes: of the vectors, neighbours and texts that a step can read.
     """
 
-    plain_ms: float
-    mixed_ms: float
+    product_ms: float
+    step_ms: float
     state_bytes: int
+    model_bytes: int
 
 
-def step(n_items: int, rounds: int) -> Step:
-    """Time both networks on a batch of users; medians of alternating rounds."""
-    torch.set_num_threads(1)
-    settings, rng = Settings(), np.random.default_rng(0)
-    vocabulary = Vocabulary([f"item-{number}" for number in range(n_items)], np.ones(n_items))
-    size = settings.hidden_size
-    plain_network = Network(NetworkConfig(n_items, size))
-    plain = ServedModel("1".zfill(16), plain_network.config, plain_network.arrays(), vocabulary)
-    network = Network(NetworkConfig(n_items, size, skip=True, normalised=True, n_neighbours=settings.neighbours))
-    assert network.mixture is not None
-    network.mixture.neighbours.random_(n_items)
-    network.mixture.shares.fill_(1.0 / (2 * settings.neighbours))
-    network.mixture.support.fill_(1.0)
-    mixed = ServedModel("2".zfill(16), network.config, network.arrays(), vocabulary)
-    clicks = [[(int(index), 30, 0)] for index in rng.integers(n_items, size=USERS)]
-    recent = [_recent(rng.integers(n_items, size=settings.recent_clicks)) for _ in range(USERS)]
-    taken: dict[ServedModel, list[float]] = {plain: [], mixed: []}
-    for _ in range(rounds):
-        for model, times_ms in taken.items():
+class Bench:
+    """A model of some size, with as much work as a trained one."""
+
+    def __init__(self, n_items: int) -> None:
+        torch.set_num_threads(1)
+        self._settings, self._rng = Settings(), np.random.default_rng(0)
+        vocabulary = Vocabulary([f"item-{number}" for number in range(n_items)], np.ones(n_items))
+        size, n_neighbours = self._settings.hidden_size, self._settings.neighbours
+        network = Network(NetworkConfig(n_items, size, skip=True, normalised=True, n_neighbours=n_neighbours))
+        assert network.mixture is not None
+        network.mixture.neighbours.random_(n_items)
+        falling = 1.0 / torch.arange(1.0, n_neighbours + 1)
+        network.mixture.shares.copy_(0.9 * falling / falling.sum())
+        network.mixture.support.fill_(1.0)
+        self._n_items = n_items
+        self._vectors = network.item_embedding.weight.detach()
+        self._model = ServedModel("1".zfill(16), network.config, network.arrays(), vocabulary)
+
+    def step(self, n_users: int, rounds: int) -> Step:
+        """Time steps of so many users; medians of alternating rounds."""
+        clicks = [[(int(index), 30, 0)] for index in self._rng.integers(self._n_items, size=n_users)]
+        length = self._settings.recent_clicks
+        recent = [_recent(self._rng.integers(self._n_items, size=length)) for _ in range(n_users)]
+        hidden = self._model.run([b""] * n_users, clicks)
+        queries, scores = torch.randn(n_users, self._settings.hidden_size), torch.empty(n_users, self._n_items)
+
+        def product() -> None:
+            torch.mm(queries, self._vectors.T, out=scores)
+
+        def step() -> None:
+            self._model.rank(self._model.run(hidden, clicks), recent, LIST_LENGTH)
+
+        product_ms, step_ms = _in_turn(rounds, product, step)
+        state = UserState(1, 100, 0, 100, 1, hidden[0], recent[0], bytes(4 * LIST_LENGTH), 1)
+        return Step(product_ms, step_ms, len(encode_state(state)), self._model.n_bytes)
+
+
+def _in_turn(rounds: int, *works: Callable[[], None]) -> list[float]:
+    """Give the median time of each work in ms."""
+    taken: list[list[float]] = [[] for _ in works]
+    for number in range(rounds + 1):
+        for work, times_ms in zip(works, taken, strict=True):
             began_s = time.perf_counter()
-            hidden = model.run([b""] * USERS, clicks)
-            model.rank(hidden, recent, _LIST_LENGTH)
-            times_ms.append((time.perf_counter() - began_s) * 1000.0)
-    state = UserState(1, 100, 0, 100, 1, hidden[0], recent[0], bytes(4 * _LIST_LENGTH), 1)
-    return Step(statistics.median(taken[plain]), statistics.median(taken[mixed]), len(encode_state(state)))
+            work()
+            if number:  # the first time compiles, and touches memory
+                times_ms.append((time.perf_counter() - began_s) * 1000.0)
+    return [statistics.median(times_ms) for times_ms in taken]
 
 
-def _recent(items: "np.typing.NDArray[np.int64]") -> bytes:
+def _recent(items: npt.NDArray[np.int64]) -> bytes:
     recent = b""
     for index in items.tolist():
         recent = with_recent(recent, item_hash(f"item-{index}"), 30, 0, len(items))

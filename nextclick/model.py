@@ -26,7 +26,7 @@ from nextclick.network_config import (
 from nextclick.recurrence import Recurrence
 from nextclick.scoring.histories import Histories, Lookback, read_histories, rows_by_hash
 from nextclick.scoring.item_lists import item_texts, write_lists
-from nextclick.scoring.mixing import NO_COUNTS, Counts, Terms, best_items
+from nextclick.scoring.mixing import NO_COUNTS, Best, Counts, Terms, best_items
 from nextclick.scoring.packed_items import pack_items
 from nextclick.updates import RNN, RankedList, written_list
 from nextclick.user_state import DAMAGE_REMEDY, RecentClick
@@ -138,13 +138,22 @@ class ServedModel:
         Raises:
             CorruptStateError: a state is not one of this network's.
         """
-        states = self._unpack(hidden)
-        histories = self.histories(recent)
-        queries = self._queries(states, histories)
-        best = best_items(self._items, queries, self._counts, self._terms(histories), min(k, self._config.n_items))
+        best = self.best(hidden, recent, k)
         shown = self.vocabulary.low_hashes[best.items].astype("<u4")
         lists = zip(write_lists(self._texts, best), shown, strict=True)
         return [written_list(RNN, items_json, low_hashes.tobytes()) for items_json, low_hashes in lists]
+
+    def best(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> Best:
+        """Give each user's k best items as rows of the vocabulary; for the arguments see `rank`."""
+        states, histories = self._unpack(hidden), self.histories(recent)
+        queries = self._queries(states, histories)
+        return best_items(self._items, queries, self._counts, self._terms(histories), min(k, self._config.n_items))
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of what ranking can read: item vectors, neighbours, texts and the table of hashes."""
+        arrays = [*self._items, *self._counts, *self._texts, *self._rows]
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
 
     def histories(self, recent: Sequence[bytes]) -> Histories:
         """Read what users' states remember of clicks on items that this bundle knows."""
