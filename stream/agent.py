@@ -1,19 +1,25 @@
-"""What the worker does with a chunk of clicks, from arrival to publication.
+"""What the worker does with a chunk of clicks, from arrival to publication, in three steps.
 
-Reads inputs, calls the pure function `nextclick.advance.advance`, hands its outcome on. Errors are not handled here:
-a chunk that raises stops the process with nothing of it acknowledged, and is read again.
+1. Its records are decoded (`process`).
+2. The pure function `nextclick.advance.advance` computes the states and lists that follow, with the states that the
+   chunk before has left (`_compute`).
+3. They become records and are handed on (`_hand_on`).
+
+Each step takes one chunk at a time, in the order of arrival; while one is computed, outside of the interpreter's lock
+for the most part, the next is decoded and the one before is handed on. Errors are not handled here: a chunk that raises
+stops the process with nothing of it acknowledged, and is read again.
 """
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 from nextclick.advance import Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
-from nextclick.clicks import APPLIED_HEADER, Click, Ignored, Rejected
+from nextclick.clicks import APPLIED_HEADER, Click, Decoded, Ignored, Rejected
 from nextclick.errors import PermanentError
 from nextclick.hashing import item_hash
 from nextclick.popularity import Popularity
@@ -27,7 +33,7 @@ from nextclick.settings import Settings
 from nextclick.updates import POPULAR, RNN, AnsweredClick, RankedList, encode_update
 from nextclick.user_state import UserState, decode_state, encode_state
 from stream.metrics import WorkerMetrics
-from stream.protocol.assignment import Partition, Superseded
+from stream.protocol.assignment import Assignment, Partition, Superseded
 from stream.protocol.port import ClickRecord, Dropped, StateStore
 from stream.protocol.publisher import NO_HEADERS, Publisher, RunResults
 from stream.protocol.reader import Chunk
@@ -59,11 +65,26 @@ class Serving(NamedTuple):
     registry: RegistryDecoder | None = None
 
 
+class DecodedRun(NamedTuple):
+    """A run of records, and what they say.
+
+    Attributes:
+        records: of one partition, in order.
+        decoded: of each its clicks, or why it has none.
+        users: the keys of their users' states; empty where a record has no clicks.
+    """
+
+    records: Sequence[ClickRecord]
+    decoded: Sequence[Decoded]
+    users: Sequence[bytes]
+
+
 @dataclass(slots=True)
 class ReadChunk:
     """A chunk, sorted into what can be used and what cannot.
 
     Attributes:
+        read_ms: when its records were decoded.
         clicks: that can be used, in order.
         states: of their users, as they were before; without those that have none.
         results: by partition, so far with the records that cannot be used.
@@ -71,6 +92,7 @@ class ReadChunk:
         n_used: how many records can be used.
     """
 
+    read_ms: int
     clicks: list[LoggedClick] = field(default_factory=list)
     states: dict[UserKey, UserState] = field(default_factory=dict)
     results: dict[int, RunResults] = field(default_factory=dict)
@@ -111,59 +133,110 @@ class ClickAgent:
         self._limits = Limits(settings.recent_clicks, settings.list_length)
         self._inference = ThreadPoolExecutor(1, "inference")
         self._seen_records = self._rejected_records = 0
+        self._computing, self._handing_on = asyncio.Lock(), asyncio.Lock()
+        self._unfinished: set[asyncio.Task[None]] = set()
+        self._has_failed = False
 
     async def process(self, chunk: Chunk) -> None:
-        """Compute what a chunk leads to, and hand it on; acknowledged in the background.
+        """Decode a chunk, and return when it begins to be computed; what follows is done in the background.
 
         Partitions can be taken away at every await. What is computed then is dropped with its assignment, and whoever
         has the partitions reads the clicks again.
-
-        Raises:
-            PermanentError: too many clicks cannot be used, or the topic has grown.
         """
         assignment = chunk.assignment
         assignment.chunk_taken()
-        if not assignment.serves:
+        if not assignment.serves or self._has_failed:
             return
         if self._schemas is not None:
             await self._schemas.load(chunk)
             if not assignment.serves:
                 return
+        read_ms = int(time.time() * 1000)
+        runs = {number: self._decoded(run.records, read_ms) for number, run in chunk.runs.items()}
+        await self._computing.acquire()  # until the chunk before has left its states
+        task = asyncio.create_task(self._finish(chunk, runs, ReadChunk(read_ms)))
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+
+    async def _finish(self, chunk: Chunk, runs: Mapping[int, DecodedRun], read: ReadChunk) -> None:
+        """Compute and hand on. The next chunk is computed as soon as this one stands first to be handed on."""
+        assignment = chunk.assignment
+        try:
+            try:
+                hand_on = await self._compute(chunk, runs, read)
+                await self._handing_on.acquire()
+            finally:
+                self._computing.release()
+            try:
+                if not self._has_failed:  # the chunk before, whose states this one was computed with
+                    await hand_on()
+            finally:
+                self._handing_on.release()
+        except Exception as error:
+            if assignment.serves or not isinstance(error, (Superseded, Dropped)):
+                self._has_failed = True
+                self._publisher.fail(error)
+
+    async def _compute(
+        self, chunk: Chunk, runs: Mapping[int, DecodedRun], read: ReadChunk
+    ) -> Callable[[], Awaitable[None]]:
+        """Compute what a chunk leads to; gives what hands it on.
+
+        Raises:
+            Superseded: the assignment has ended, or is being given back.
+            PermanentError: the topic has grown.
+        """
+        assignment = chunk.assignment
+        if not assignment.serves or self._has_failed:
+            raise Superseded
         started = time.perf_counter()
         model = self._served.current
         popular_before = self._popularity.ranked(self._limits.list_length)
-        read = self._read(chunk)
+        self._read(chunk, runs, read)
         if read.n_misplaced:  # does the topic still have as many partitions?
             await self._topic_check.wait()
         popular = self._popularity.ranked(self._limits.list_length)
         outcomes = await self._advance(model, popular, read)
-        self._write(read, outcomes, model.bundle_id if model is not None else "")
-        self._measure(read, outcomes, popular_before, time.perf_counter() - started)
-        oldest_ms = min((logged.record_timestamp_ms for logged in read.clicks), default=None)
-        try:
-            await self._publisher.publish(
-                assignment, list(read.results.values()), partial(self._measure_durable, outcomes, oldest_ms)
-            )
-            if (error := self._judge_rejects(read)) is not None:
-                await self._publisher.drain(assignment)  # the dead letters, which the error points to
-                assignment.check()
-                raise error
-        except (Superseded, Dropped):
-            if assignment.serves:
-                raise
+        self._leave_states(assignment, read, outcomes)
+        bundle_id, seconds = model.bundle_id if model is not None else "", time.perf_counter() - started
+        self._measure(read, outcomes, popular_before, seconds)
+        return partial(self._hand_on, assignment, read, outcomes, bundle_id)
 
-    def _read(self, chunk: Chunk) -> ReadChunk:
-        """Decode the records, load the users' states, and sort out what cannot be used."""
-        read, now_ms = ReadChunk(), int(time.time() * 1000)
-        decode, partitioner = self._decode, self._settings.partitioner
+    async def _hand_on(
+        self, assignment: Assignment, read: ReadChunk, outcomes: Sequence[Outcome], bundle_id: str
+    ) -> None:
+        """Publish; acknowledged in the background.
+
+        Raises:
+            Superseded, Dropped: the assignment has ended, or is being given back.
+            PermanentError: too many clicks cannot be used.
+        """
+        self._write(read, outcomes, bundle_id)
+        oldest_ms = min((logged.record_timestamp_ms for logged in read.clicks), default=None)
+        await self._publisher.publish(
+            assignment, list(read.results.values()), partial(self._measure_durable, outcomes, oldest_ms)
+        )
+        if (error := self._judge_rejects(read)) is not None:
+            await self._publisher.drain(assignment)  # the dead letters, which the error points to
+            assignment.check()
+            raise error
+
+    def _decoded(self, records: Sequence[ClickRecord], now_ms: int) -> DecodedRun:
+        decode = self._decode
+        decoded = [decode(each.key, each.value, each.headers, each.timestamp, now_ms) for each in records]
+        users = [clicks[0].user_id.encode() if type(clicks) is tuple else b"" for clicks in decoded]
+        return DecodedRun(records, decoded, users)
+
+    def _read(self, chunk: Chunk, runs: Mapping[int, DecodedRun], read: ReadChunk) -> None:
+        """Load the users' states, and sort out what cannot be used."""
+        partitioner, now_ms = self._settings.partitioner, read.read_ms
         for number, run in chunk.runs.items():
             read.results[number] = RunResults(number, run.first, run.end)
-            decoded = [decode(each.key, each.value, each.headers, each.timestamp, now_ms) for each in run.records]
-            users = [clicks[0].user_id.encode() if type(clicks) is tuple else b"" for clicks in decoded]
+            records, decoded, users = runs[number]
             states = self._states(number, chunk.assignment.partitions[number], {user for user in users if user})
             read.states.update(((number, user), state) for user, state in states.items())
             n_used = 0
-            for record, clicks, user in zip(run.records, decoded, users, strict=True):
+            for record, clicks, user in zip(records, decoded, users, strict=True):
                 if not isinstance(clicks, tuple):
                     self._pass_over(read, record, clicks)
                 elif user in states or self._is_home(record):
@@ -174,7 +247,6 @@ class ClickAgent:
                     self._pass_over(read, record, misplaced(partitioner, number))
             self._usage.note_used(n_used)
             read.n_used += n_used
-        return read
 
     def _take(
         self, taken: list[LoggedClick], user: UserKey, record: ClickRecord, clicks: tuple[Click, ...], now_ms: int
@@ -238,18 +310,25 @@ class ClickAgent:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._inference, work)
 
-    def _write(self, read: ReadChunk, outcomes: Sequence[Outcome], bundle_id: str) -> None:
-        """Turn outcomes into records, in the order of the clicks."""
-        now_ms = int(time.time() * 1000)
+    def _leave_states(self, assignment: Assignment, read: ReadChunk, outcomes: Sequence[Outcome]) -> None:
+        """Leave the newest states to the next chunk."""
         newest: dict[int, dict[bytes, UserState]] = {number: {} for number in read.results}
         for logged, outcome in zip(read.clicks, outcomes, strict=True):
-            ((partition, key), offset, record_ms, click, _, _, _), sequence = logged, outcome.sequence
+            partition, key = logged.user
             newest[partition][key] = outcome.state
+        for number, states in newest.items():
+            encoded = {key: encode_state(state) for key, state in states.items()}
+            read.results[number].states.update(encoded)
+            assignment.partitions[number].pending.update(encoded)
+
+    def _write(self, read: ReadChunk, outcomes: Sequence[Outcome], bundle_id: str) -> None:
+        """Turn outcomes into updates, in the order of the clicks."""
+        now_ms = int(time.time() * 1000)
+        for logged, outcome in zip(read.clicks, outcomes, strict=True):
+            ((partition, key), offset, record_ms, click, _, _, _), sequence = logged, outcome.sequence
             answered = _answered((partition, offset, record_ms))
             update = encode_update(click.user_id, outcome.ranked, bundle_id, sequence, answered, now_ms)
             read.results[partition].updates.append((key, update, NO_HEADERS))
-        for number, states in newest.items():
-            read.results[number].states.update((key, encode_state(state)) for key, state in states.items())
 
     def _measure(
         self, read: ReadChunk, outcomes: Sequence[Outcome], popular_before: RankedList, seconds: float

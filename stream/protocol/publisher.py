@@ -2,9 +2,11 @@
 
 For the run of clicks of a partition, in log order:
 
-1. The agent computes states, updates and dead letters from the clicks. Nothing outside the process has changed.
-2. The states are kept in `Partition.pending`, so that the next chunk computes with them, and go to the changelog; the
-   updates and the dead letters go to their topics. The order in each topic and partition is that of the clicks.
+1. The agent computes states, updates and dead letters from the clicks. Nothing outside the process has changed. It
+   keeps the states in `Partition.pending`, so that the next chunk computes with them; should this one not be published,
+   no later one of the assignment is either.
+2. The states go to the changelog; the updates and the dead letters go to their topics. The order in each topic and
+   partition is that of the clicks.
 3. The broker has acknowledged all of them, and all that belongs to earlier runs is past step 5.
 4. The states are written to the local store, with the changelog offset up to which it is complete, in one atomic batch.
    So the local store never knows more than the changelog.
@@ -94,7 +96,6 @@ class Publisher:
                     raise Superseded
                 for result in results:
                     assignment.check()
-                    assignment.partitions[result.partition].pending.update(result.states)
                     deliveries.append(await self._send(assignment, result))
             except BaseException:
                 assignment.room.release()
