@@ -155,7 +155,7 @@ class Settings:
     )
     gather_ms: float = _setting(
         15.0,
-        "while clicks keep coming, the broker gathers them so long: saves CPU, costs latency",
+        "while the worker is busy with clicks, the broker gathers the next ones, for so long at most",
         unit="ms",
         at_least=0,
         at_most=10_000,

@@ -161,6 +161,7 @@ class ClickAgent:
     async def _finish(self, chunk: Chunk, runs: Mapping[int, DecodedRun], read: ReadChunk) -> None:
         """Compute and hand on. The next chunk is computed as soon as this one stands first to be handed on."""
         assignment = chunk.assignment
+        started = time.perf_counter()
         try:
             try:
                 hand_on = await self._compute(chunk, runs, read)
@@ -172,6 +173,7 @@ class ClickAgent:
                     await hand_on()
             finally:
                 self._handing_on.release()
+            assignment.chunk_took(time.perf_counter() - started)
         except Exception as error:
             if assignment.serves or not isinstance(error, (Superseded, Dropped)):
                 self._has_failed = True

@@ -33,8 +33,7 @@ faust_log = logging.getLogger("faust")  # services log their life under it, at t
 
 _Result = TypeVar("_Result")
 
-IDLE_WAIT_S = 1.0  # without traffic a fetch waits so long for its first record
-QUIET_S = 0.2  # without a record for so long there is no traffic
+IDLE_WAIT_S = 1.0  # a fetch waits so long for its first record
 ENDS_S = 5.0  # for an answer to the question where the partitions end
 RETRY_S = 0.5  # between two questions that no broker answered
 GROUP_CHECK_S = 1.0  # how soon it is noticed that the group does not take this worker
@@ -72,7 +71,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         super().__init__(*args, **options)
         self._sought_for: Assignment | None = None
         self._positions: dict[TopicPartition, int] = {}  # where the last fetch ended, or what was sought since
-        self._has_traffic = False
+        self._gathering: asyncio.TimerHandle | None = None
         self._n_takes = 0
         self._record_bytes = FIRST_RECORD_BYTES
         self._cut_short: dict[TopicPartition, int] = {}  # by partition, the last take that left some of it
@@ -161,11 +160,10 @@ class ClientThread(driver.AIOKafkaConsumerThread):
 
     async def _fetch(self, assignment: Assignment) -> Mapping[int, Run]:
         consumer = self._ensure_consumer()
-        wait_s = QUIET_S if self._has_traffic else IDLE_WAIT_S
         if not assignment.active:
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(IDLE_WAIT_S)
             return {}
-        end_s = self.thread_loop.time() + wait_s
+        end_s = self.thread_loop.time() + IDLE_WAIT_S
         runs: Mapping[int, Run] = {}
         while not runs and (left_s := end_s - self.thread_loop.time()) > 0:
             if assignment.is_over or self._sought_for is not assignment:
@@ -179,7 +177,8 @@ class ClientThread(driver.AIOKafkaConsumerThread):
                     waiter.result()  # raises what the client cannot go on with
                 else:
                     waiter.cancel()
-        self._gather(has_traffic=any(run.records for run in runs.values()))
+        if any(run.records for run in runs.values()):
+            self._gather(min(assignment.chunk_s, self.gather_ms / 1000))
         return runs
 
     async def _drain(self, consumer: Any, assignment: Assignment) -> Mapping[int, Run]:
@@ -319,16 +318,21 @@ class ClientThread(driver.AIOKafkaConsumerThread):
     def _partitions(self, assignment: Assignment) -> list[TopicPartition]:
         return [TopicPartition(self.clicks_topic, number) for number in assignment.active]
 
-    def _gather(self, *, has_traffic: bool) -> None:
-        """Say how the broker shall answer the next fetches.
+    def _gather(self, seconds: float) -> None:
+        """Let the broker gather clicks while the worker is busy with those that have just been fetched.
 
-        While clicks keep coming it gathers them for `gather_ms`, because every fetch costs the same whether it brings
-        one click or fifty. Without traffic it answers with the first one: the click after a silence never waits.
+        Every fetch costs the same whether it brings one click or fifty, and nobody could take them sooner. Afterwards
+        the broker answers with the first one again: a click that finds the worker idle never waits.
         """
-        self._has_traffic = has_traffic
+        if self._gathering is not None:
+            self._gathering.cancel()
+        self._answer(GATHER_BYTES, seconds)
+        self._gathering = self.thread_loop.call_later(seconds, self._answer, 1, IDLE_WAIT_S)
+
+    def _answer(self, n_bytes: int, seconds: float) -> None:
+        """Say when the broker shall answer the fetches that are sent from now on: with so much, or after so long."""
         fetcher = self._ensure_consumer()._fetcher
-        fetcher._fetch_min_bytes = GATHER_BYTES if has_traffic else 1
-        fetcher._fetch_max_wait_ms = int(self.gather_ms if has_traffic else IDLE_WAIT_S * 1000)
+        fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = n_bytes, int(seconds * 1000)
 
     def _doubt_topic(self, update_metadata: Callable[[], Any]) -> Any:
         """aiokafka asks for metadata out of turn when a partition is not where it was or is gone, among others."""
