@@ -296,6 +296,19 @@ def test_a_bad_line_of_json_is_named(tmp_path: Path, line: str, message: str) ->
     assert len(_rows(path, Choices(skip_bad=True))) == 2
 
 
+@pytest.mark.parametrize("write", [lambda each: [json.dumps(each)], lambda each: json.dumps([each])])
+def test_json_that_is_written_as_text_is_looked_into(tmp_path: Path, write: Callable[[Any], Any]) -> None:
+    """As in the stream: a line, and what is in its array."""
+    documents = [{"user_id": "ann", "item_id": "lamp", "timestamp": 1_764_000_000}] * 2
+    path = _file(tmp_path, "".join(json.dumps(write(each)) + "\n" for each in documents).encode())
+
+    said: list[str] = []
+    clicks = read_clicks(recognise(path, "jsonl", Choices()), say=said.append)
+
+    assert list(clicks.between(0, 2)) == [("ann", "lamp", 1_764_000_000_000, "view")] * 2
+    assert said[0] == "clicks: jsonl, user from user_id, item from item_id, time from timestamp"
+
+
 def test_json_rows_are_chosen_by_paths(tmp_path: Path) -> None:
     """As --where compares columns."""
     documents = [{"user_id": "u", "item_id": item, "shop": {"open": item == "a", "n": 3}} for item in "ab"]

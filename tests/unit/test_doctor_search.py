@@ -475,6 +475,37 @@ def test_each_element_of_a_list_is_an_event() -> None:
     assert found.left_out == {}
 
 
+def test_a_list_that_is_written_as_text_is_seen_as_a_list() -> None:
+    """As Debezium gives a column of JSON; the others behind its first element are no less there."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        lines = json.dumps([{"item_id": item}, {"item_id": "x"}])
+        return user.encode(), {"op": "c", "after": {"user_id": user, "lines": lines, "ts": time_ms}}, None
+
+    def make_few(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        lines = {"lines": json.dumps([{"item_id": item}, {"item_id": "x"}])} if number % 2 else {"item_id": item}
+        return user.encode(), {"user_id": user, **lines}, None
+
+    divided, first = look_at(make), look_at(make_few)
+
+    assert divided.changes["list_field"] == "lines"
+    assert divided.after.n_clicks == 2 * N_RECORDS
+    assert first.left_out == {"lines": N_RECORDS // 2}
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_an_envelope_is_known_around_an_event_that_is_text(as_array: bool) -> None:
+    """As an element of an array, or as the payload of Connect."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        change = {"op": "c", "after": {"user_id": user, "sku": item}, "ts_ms": time_ms}
+        if as_array:
+            return user.encode(), [json.dumps(change)], None
+        return user.encode(), {"schema": None, "payload": f" {json.dumps(change)}"}, None
+
+    assert look_at(make).changes == {"envelope": "debezium", "item_field": "sku"}
+
+
 def test_batches_of_events_are_divided() -> None:
     """Each event has all fields itself."""
 

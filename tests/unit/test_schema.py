@@ -302,6 +302,16 @@ def test_an_event_is_taken_out_of_its_envelope(settings: str, value: object, hea
             {"user_id": "ann", "order": {"items": [{"sku": "lamp"}, {"sku": 7}]}},
             ["lamp", "7"],
         ),
+        ("list_field=batch", {"batch": json.dumps([CLICK, CLICK | {"item_id": "bulb"}])}, ["lamp", "bulb"]),
+        ("list_field=batch", {"batch": [json.dumps(CLICK), CLICK | {"item_id": "bulb"}]}, ["lamp", "bulb"]),
+        (
+            "list_field=items envelope=debezium",
+            {"op": "c", "after": {"user_id": "ann", "items": json.dumps([{"item_id": "lamp"}, {"item_id": "bulb"}])}},
+            ["lamp", "bulb"],
+        ),
+        ("", [json.dumps(CLICK), json.dumps(CLICK | {"item_id": "bulb"})], ["lamp", "bulb"]),
+        ("envelope=cloudevents", [json.dumps(CE | {"data": CLICK})], ["lamp"]),
+        ("envelope=cloudevents", CE | {"data": [json.dumps(CLICK), CLICK]}, ["lamp", "lamp"]),
     ],
 )
 def test_events_are_found_wherever_a_record_has_them(settings: str, value: object, items: list[str]) -> None:
