@@ -7,7 +7,6 @@ import msgspec
 
 from nextclick.schema.ids import read_id
 
-
 UserNames = tuple[str, ...]  # no Sequence: a single text would pass for one, as its letters
 
 
