@@ -221,7 +221,7 @@ class _Decoder:
                 "nanoseconds since 1970, or ISO 8601",
             )
         if timestamp_ms < MIN_TIMESTAMP_MS and timestamp_ms != record_ms:
-            found = f"expected a time at {self._schema.time.text!r:.60}, found one before 1990"
+            found = f"expected a time at {self._schema.time.text!r:.60}, found one before 1995"
             return Rejected(RejectReason.BAD_FIELD, found)
         if timestamp_ms > min(now_ms + FUTURE_TOLERANCE_MS, MAX_TIMESTAMP_MS):
             found = "expected a time at most a day after this machine's clock, found a later one"

@@ -496,7 +496,7 @@ def _said(path: Path, choices: Choices = USUAL) -> list[str]:
     said: list[str] = []
     read_clicks(ClickFile(path=path, file_format="csv", choices=choices), say=said.append)
     # The first says which columns are taken.
-    return [line for line in said[1:] if ": times from" not in line and "the time is before 1990" not in line]
+    return [line for line in said[1:] if ": times from" not in line]
 
 
 def _rows(clicks: RecordedClicks) -> list[tuple[str, str, int | None]]:
