@@ -373,7 +373,12 @@ def test_json_rows_are_chosen_by_paths(tmp_path: Path) -> None:
     assert _rows(path, Choices(where={"shop.open": "true", "shop.n": "3"})) == [("u", "a", None)]
 
 
-@pytest.mark.parametrize("write", [parquet.write_table, lambda table, path: feather.write_feather(table, str(path))])
+WRITTEN = pytest.mark.parametrize(
+    "write", [parquet.write_table, lambda table, path: feather.write_feather(table, str(path))]
+)
+
+
+@WRITTEN
 def test_tables_of_columns_are_read(
     tmp_path: Path, write: Callable[[pa.Table, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +401,38 @@ def test_tables_of_columns_are_read(
     assert rows == [("1", "7", 1_764_000_000_000), ("2", "8", 1_764_000_060_000)]
     with pytest.raises(PermanentError, match="row 3: expected the user, found an empty value"):
         _rows(path, Choices(**columns))  # type: ignore[arg-type]
+
+
+@WRITTEN
+@pytest.mark.parametrize(
+    ("columns", "user"),
+    [
+        ({"user": [{"x.y": "ann"}]}, "user.x.y"),
+        ({"user.x": [{"y": "ann"}]}, "user.x.y"),
+        ({"user": ["bob"], "user.x": [{"y": "ann"}]}, "user.x.y"),
+        ({"user": [{"y": "bob"}], "user.x": [{"y": "ann"}]}, "user.x.y"),
+        ({"user": [{"x": {"y.z": {"id": "ann"}, "y": "bob"}}]}, "user.x.y.z.id"),
+        ({"user": [{"x": "bob"}], "user.x.y": ["ann"]}, "user.x.y"),
+    ],
+)
+def test_names_in_structures_may_have_dots(
+    tmp_path: Path, write: Callable[[pa.Table, Path], None], columns: dict[str, list[Any]], user: str
+) -> None:
+    """As paths of the stream; a column beside the structure may be called like its beginning."""
+    write(pa.table({**columns, "item_id": ["lamp"]}), tmp_path / "clicks")
+
+    assert _rows(tmp_path / "clicks", Choices(user=user)) == [("ann", "lamp", None)]
+
+
+@WRITTEN
+def test_two_columns_of_one_name_are_not_told_apart(tmp_path: Path, write: Callable[[pa.Table, Path], None]) -> None:
+    """One of a name with a dot, and one inside a structure."""
+    write(pa.table({"user": [{"id": "ann"}], "user.id": ["bob"], "item_id": ["lamp"]}), tmp_path / "clicks")
+
+    with pytest.raises(
+        PermanentError, match=r"expected one column 'user.id', found 'user.id' \(1\) and 'user.id' \(2\)"
+    ):
+        _rows(tmp_path / "clicks", Choices(user="user.id"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Reads files that hold columns: Parquet, and Arrow's own (Feather)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -31,17 +31,21 @@ def column_names(path: Path) -> list[str]:
     with damage_as_one_line(path):
         try:
             schema = parquet.read_schema(path) if table_kind(path) == PARQUET else _arrow_reader(path).schema
-            return [name for field in schema for name in _leaves(field, "")]
+            return [name for name, _ in _leaves(schema)]
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise damaged(path, error) from None
 
 
-def _leaves(field: pa.Field, prefix: str) -> Iterator[str]:
-    if pa.types.is_struct(field.type):
-        for inner in field.type:
-            yield from _leaves(inner, f"{prefix}{field.name}.")
-    else:
-        yield prefix + field.name
+def _leaves(
+    fields: Iterable[pa.Field], prefix: str = "", at: tuple[int, ...] = ()
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Give the name of each column that holds values, and its place in each structure that it is in, from outside."""
+    for place, field in enumerate(fields):
+        name = prefix + field.name
+        if pa.types.is_struct(field.type):
+            yield from _leaves(field.type, f"{name}.", (*at, place))
+        else:
+            yield name, (*at, place)
 
 
 def read_table(file: ClickFile, mark: Mapping[str, str]) -> Reading:
@@ -127,10 +131,9 @@ def _can_be_time(kind: pa.DataType) -> bool:
 
 
 def _leaf(batch: pa.RecordBatch, name: str) -> pa.Array:
-    if name in batch.schema.names:
-        return batch.column(name)
-    top = next(top for top in batch.schema.names if name.startswith(f"{top}."))
-    return pc.struct_field(batch.column(top), name.removeprefix(f"{top}.").split("."))
+    """Give a column by its name, which does not say where a structure begins: names may have dots themselves."""
+    top, *inside = next(places for each, places in _leaves(batch.schema) if each == name)
+    return pc.struct_field(batch.column(top), inside) if inside else batch.column(top)
 
 
 def _broken(values: pa.Array) -> Flags:
