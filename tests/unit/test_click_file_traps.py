@@ -270,6 +270,22 @@ def test_a_word_for_nothing_is_no_user(tmp_path: Path, word: str) -> None:
         assert _rows(_read(path, Choices(skip_bad=True))[0]) == [("NULLA", "desk", None)]
 
 
+@pytest.mark.parametrize("word", ["NULL", r"\N", "nan", "  "])
+def test_a_word_for_nothing_is_no_event_type(tmp_path: Path, word: str) -> None:
+    """Such a click is a view; of two columns the other counts."""
+    text = _file(tmp_path, f"user_id,item_id,event_type,action\nann,lamp,{word},buy\nbob,desk,view,\n")
+    quoted = _file(tmp_path, f'user_id,item_id,event_type,action\nann,"la""mp","{word}",buy\nbob,desk,view,\n', "q.csv")
+    coded = pa.array([word, "view"]).dictionary_encode()
+    table = tmp_path / "clicks.parquet"
+    columns = {"user_id": ["ann", "bob"], "item_id": ["lamp", "desk"], "event_type": coded, "action": ["buy", ""]}
+    parquet.write_table(pa.table(columns), table)
+
+    for path in (text, quoted, table):
+        assert _events(_read(path)[0]) == ["view", "view"]
+        assert _events(_read(path, Choices(events="view"))[0]) == ["view", "view"]
+        assert _events(_read(path, Choices(event="event_type|action"))[0]) == ["buy", "view"]
+
+
 def test_a_word_for_nothing_is_passed_over_for_the_next_column(tmp_path: Path) -> None:
     """As what is empty."""
     header = "event_time,event_type,product_id,category_id,user_id,user_session\n"

@@ -107,7 +107,7 @@ def _parse(path: Path, batch: pa.RecordBatch, first_row: int, names: list[str], 
                 values = pc.if_else(pa.array(_broken(values)), None, values)
             is_text = id_of or len(places) > 1 or not _can_be_time(values.type)
             values = _fit(path, names[place], values) if is_text else values
-            found.append(without_nothing(values) if id_of in ("user", "item") else values)
+            found.append(without_nothing(values) if id_of else values)
         return first_filled(found) if found else None
 
     rows = Rows(
