@@ -183,7 +183,7 @@ def _n_spoken_of(line: str) -> int:
         words = part.replace(",", "").split()
         if "skipped" in words:
             total += 1 if words[-1] == "it" else int(words[words.index("skipped") + 1])
-        elif "inside" in words:
+        elif "lines are inside" in part:
             total += int(words[words.index("lines") - 1])
         elif "left out as a worker" in " ".join(words):
             named = part.partition(": left out")[0]

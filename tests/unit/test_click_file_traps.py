@@ -401,6 +401,19 @@ def test_a_long_text_in_quotes_is_no_wrong_quote(tmp_path: Path) -> None:
     assert _rows(_read(path)[0]) == [("ann", "lamp", None)]
 
 
+@pytest.mark.parametrize("line", ["ann,la\rmp,1", 'ann,"la\rmp",1', '"ann",la\rmp,1', "ann,lamp\r,1"])
+def test_a_carriage_return_inside_a_value_is_said_as_what_it_is(tmp_path: Path, line: str) -> None:
+    """It is no wrong quote, and quotes as letters are no remedy."""
+    path = _file(tmp_path, f"user_id,item_id,n\nbob,desk,2\n{line}\nbob,bed,3\n")
+
+    with pytest.raises(
+        PermanentError,
+        match=r"line 3: expected .*, found a carriage return inside a value; write the ends of lines as \\n or \\r\\n",
+    ):
+        _read(path)
+    assert _rows(_read(path, Choices(skip_bad=True))[0]) == [("bob", "desk", None), ("bob", "bed", None)]
+
+
 def test_quotes_may_be_letters_in_a_data_set_without_a_header(tmp_path: Path) -> None:
     """As the message about a wrong quote says."""
     line = '2,2014-04-07T13:56:37.614Z,214662742,"S\n'
