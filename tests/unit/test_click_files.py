@@ -314,7 +314,7 @@ def test_views_can_be_listed_where_all_clicks_are_views(tmp_path: Path) -> None:
 
 def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     """A row that is neither a click nor counted as anything else is a defect, and ends the reading."""
-    account = Account("clicks.csv", "line", skip_bad=False)
+    account = Account("clicks.csv", "line", "line", skip_bad=False)
     file = ClickFile(path=_file(tmp_path, "user_id,item_id\nu,a\nu,b\n"), file_format="csv")
     (parse,) = read_delimited(file, {}).parses
     judged = judge(parse(), Rules(now_ms=0))

@@ -15,9 +15,10 @@ _NAMED = 3  # lines of a kind that are named
 class Account:
     """What became of the rows so far."""
 
-    def __init__(self, file_name: str, place: str, skip_bad: bool) -> None:
+    def __init__(self, file_name: str, place: str, counted: str, skip_bad: bool) -> None:
         self._file_name = file_name
         self._place = place
+        self._counted = counted
         self._skip_bad = skip_bad
         self._filtered: Counter[str] = Counter()
         self._left: dict[str, Left] = {}
@@ -67,7 +68,7 @@ class Account:
         for reason, left in self._left.items():
             lines.append(f"{name}, {self._named(left)}: left out, as a worker would reject this: {reason}")
         for reason, number in self._filtered.items():
-            lines.append(f"{name}: left out {number:,} {self._place}{'s' if number > 1 else ''} for {reason}")
+            lines.append(f"{name}: left out {number:,} {self._counted}{'s' if number > 1 else ''} for {reason}")
         if self._n_inside:
             lines.append(
                 f"{name}: {self._n_inside:,} lines are inside quoted values that go on over several lines; give "

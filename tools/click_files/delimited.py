@@ -52,6 +52,7 @@ def read_delimited(file: ClickFile, mark: Mapping[str, str]) -> Reading:
     return Reading(
         layout=head.layout,
         place="line",
+        counted="line",
         found=columns.described(head.names),
         has_times=bool(columns.time),
         has_events=bool(columns.event),

@@ -32,6 +32,7 @@ def read_json_lines(file: ClickFile, mark: Mapping[str, str]) -> Reading:
     return Reading(
         layout=ADRESSA_LAYOUT if file.file_format == ADRESSA else JSON_LAYOUT,
         place="line",
+        counted="event",
         found=paths.described(),
         has_times=paths.time is not None,
         has_events=paths.event is not None,

@@ -59,7 +59,7 @@ def read_clicks(
         now_ms=int(time.time() * 1000),
         earliest_ms=earliest_ms,
     )
-    account = Account(file.path.name, reading.place, choices.skip_bad)
+    account = Account(file.path.name, reading.place, reading.counted, choices.skip_bad)
     with Collected(file.path.name) as collected:
         for judged in in_order(partial(_judged, parse, rules) for parse in reading.parses):
             account.add(judged)

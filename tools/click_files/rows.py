@@ -60,7 +60,8 @@ class Reading:
 
     Attributes:
         layout: of its format.
-        place: what a row is called in messages: line, row.
+        place: what a place in the file is called in messages: line, row.
+        counted: what a row is called where it is counted: as the place, or event where a place can hold several.
         found: which columns are taken, for the user to see.
         has_times: whether rows have a time.
         has_events: whether rows have an event type.
@@ -70,6 +71,7 @@ class Reading:
 
     layout: Layout
     place: str
+    counted: str
     found: str
     has_times: bool
     has_events: bool

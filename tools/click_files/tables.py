@@ -62,6 +62,7 @@ def read_table(file: ClickFile, mark: Mapping[str, str]) -> Reading:
     return Reading(
         layout=layouts[0],
         place="row",
+        counted="row",
         found=columns.described(names),
         has_times=bool(columns.time),
         has_events=bool(columns.event),
