@@ -247,6 +247,13 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         r"expected one file in the archive, found a\.csv, b\.csv; unpack it",
     ),
     "empty zip": (_zipped()(b""), "expected one file in the archive, found nothing"),
+    **{
+        f"zip with {what}": (content, "expected an archive and nothing else, found more bytes; unpack it")
+        for what, content in {
+            "text behind it": _zipped("clicks.csv")(TEXT.encode()) + b"u1,i1,1764000000\n" * 500,
+            "another behind it": _zipped("clicks.csv")(TEXT.encode()) * 2,
+        }.items()
+    },
     "gzip in zip": (
         _zipped("clicks.csv.gz")(gzip.compress(b"x")),
         "inside a file that is packed with zip; unpack it once",

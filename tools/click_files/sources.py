@@ -8,6 +8,7 @@ import codecs
 import gzip
 import io
 import lzma
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ ARROW = b"ARROW1"
 _TAR_MAGIC_AT = 257
 _N_LOOKED_AT = 1024  # bytes
 _BYTES_PER_NUL = 20  # in a text there are at most single ones
+_ZIP_END, _ZIP_END_BYTES = b"PK\x05\x06", 22  # APPNOTE, section 4.3.16; a comment follows
 _XZ_PADDING = 4  # zeros, section 2.2 of the .xz format; bzip2 has none
 _N_AT_ONCE = 1 << 20  # bytes that are converted to UTF-8 in one step
 
@@ -95,12 +97,22 @@ def _zip(path: Path) -> BinaryIO:
         raise PermanentError(f"{path.name}: expected one file in the archive, found {found}; unpack it and give one")
     if archive.getinfo(names[0]).flag_bits & 1:
         raise PermanentError(f"{path.name}: the archive needs a password; unpack it")
+    if not _is_alone(path, archive):
+        raise PermanentError(f"{path.name}: expected an archive and nothing else, found more bytes; unpack it")
     try:
         return cast(BinaryIO, archive.open(names[0]))
     except NotImplementedError as error:
         raise PermanentError(
             f"{path.name}: expected an archive in the usual way of zip, found another ({error}); unpack it"
         ) from None
+
+
+def _is_alone(path: Path, archive: zipfile.ZipFile) -> bool:
+    """Tell whether a zip archive is all of its file: Python's reader passes over what stands before and behind it."""
+    with path.open("rb") as file:
+        file.seek(-_ZIP_END_BYTES - len(archive.comment), os.SEEK_END)
+        is_last = file.read(len(_ZIP_END)) == _ZIP_END
+    return is_last and min(each.header_offset for each in archive.infolist()) == 0
 
 
 _UNPACKED: Mapping[bytes, tuple[str, Callable[[Path], BinaryIO]]] = {
@@ -112,7 +124,7 @@ _UNPACKED: Mapping[bytes, tuple[str, Callable[[Path], BinaryIO]]] = {
     **{bytes((number, 0x2A, 0x4D, 0x18)): ("zstd", _zstd) for number in range(0x50, 0x60)},
     b"\x04\x22\x4d\x18": ("lz4", _lz4),
     b"PK\x03\x04": ("zip", _zip),
-    b"PK\x05\x06": ("zip", _zip),
+    _ZIP_END: ("zip", _zip),
 }
 
 
