@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from nextclick.clicks import MIN_TIMESTAMP_MS
 from nextclick.errors import PermanentError
 from nextclick.setting_values import Given
 from nextclick.settings import Settings
@@ -142,7 +143,7 @@ def replay(
     from tools.click_files.read import read_clicks
 
     producer = ClickProducer(settings)  # before the file is read: a wrong address shows at once
-    clicks = read_clicks(click_file)
+    clicks = read_clicks(click_file, earliest_ms=MIN_TIMESTAMP_MS)
     clicks = clicks if limit is None else clicks.first(limit)
     with _stop_on_signals() as stop:
         started_s = time.monotonic()

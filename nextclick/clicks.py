@@ -10,7 +10,9 @@ from typing import NamedTuple
 MAX_VALUE_BYTES = 256 * 1024  # an event of a shop has some KB, and a record can hold several; more is a mistake
 MAX_EVENTS = 1_000  # in one record: they are applied together, and others wait
 MAX_ID_BYTES = 256
-MIN_TIMESTAMP_MS = 631_152_000_000  # 1990: nobody clicked before; broken clocks, and seconds since a load, say so
+# 1995: nobody clicked before; broken clocks, and seconds since a load, say so. The ticks of .NET, which pass for
+# nanoseconds, stay below it until the year 2500. MovieLens, the oldest data set that is read, begins a week later.
+MIN_TIMESTAMP_MS = 788_918_400_000
 MAX_TIMESTAMP_MS = 253_402_300_799_999  # the end of the year 9999
 FUTURE_TOLERANCE_MS = 24 * 3600 * 1000  # beyond the reader's own clock a click's time is a mistake
 

@@ -6,6 +6,7 @@ from typing import Any
 from doctor.search.table import Table
 from doctor.search.words import Role, id_role, is_event_id, time_score
 from nextclick.clicks import FUTURE_TOLERANCE_MS
+from nextclick.schema.paths import parsed_text
 from nextclick.schema.times import read_time_ms, record_time_ms
 from nextclick.settings import Settings
 
@@ -91,8 +92,9 @@ def left_out(table: Table, paths: Collection[str]) -> dict[str, int]:
         parts = path.split(".")
         for place, part in enumerate(parts):
             if part == "0" and place:
-                held = table.column(".".join(parts[:place]))
-                counts[".".join(parts[:place])] = sum(len(each) - 1 for each in held if isinstance(each, list) and each)
+                list_path = ".".join(parts[:place])
+                held = map(parsed_text, table.column(list_path))
+                counts[list_path] = sum(len(each) - 1 for each in held if isinstance(each, list) and each)
     return {path: number for path, number in counts.items() if number}
 
 

@@ -49,7 +49,8 @@ def find_keying(table: Table, sample: Sample, settings: Settings, user: UserFiel
     why = f"{keyless:.0%} of the records have no key" if keyless > FEW else ""
     if keyless == 1:
         return Keying({}, why)
-    if user.key_format is None and is_together is False:
+    # A key of several fields can name the user and put them in several partitions all the same.
+    if (user.key_format is None or user.has_several_keys) and is_together is False:
         return Keying(
             {}, why or f"{_spread(homes.values()):.0%} of the users who came back have records in several partitions"
         )

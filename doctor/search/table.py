@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import msgspec
-
 from doctor.search.sample import Sample, SampledRecord
 from doctor.search.words import Role, id_role
 from nextclick.clicks import MAX_ID_BYTES, Rejected
@@ -17,7 +15,7 @@ from nextclick.schema.decoder import read_document
 from nextclick.schema.envelopes import Event, unwrapper
 from nextclick.schema.events import events_of
 from nextclick.schema.ids import read_id
-from nextclick.schema.paths import HEADER, FieldPath, Headers
+from nextclick.schema.paths import HEADER, FieldPath, Headers, parsed_text
 
 MAX_DEPTH = 6
 MAX_FIELDS = 300  # of one event, and in all: more is a table in a record
@@ -158,8 +156,7 @@ def _paths_of(event: SampledEvent) -> list[str]:
 
 def _leaves(node: Any, parts: tuple[str, ...], without: set[str]) -> Iterator[str]:
     """Give the paths of what holds a value; of a list those of its first element."""
-    if isinstance(node, str) and node[:1] in ("{", "["):  # an object that somebody wrote as text
-        node = _object_in(node)
+    node = parsed_text(node)
     if isinstance(node, Mapping) and len(parts) < MAX_DEPTH:
         for name, inner in node.items():
             if name not in without:
@@ -169,13 +166,6 @@ def _leaves(node: Any, parts: tuple[str, ...], without: set[str]) -> Iterator[st
             yield from _leaves(node[0], (*parts, "0"), without)
     elif parts and node is not None and node != "" and (path := _text_of(parts)) is not None:
         yield path
-
-
-def _object_in(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return text
 
 
 @functools.lru_cache(10_000)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from doctor.search.sample import SampledRecord
 from doctor.search.table import Table
 from doctor.search.words import Role, id_role, is_event_id
-from nextclick.schema.keys import id_of, read_key
+from nextclick.schema.keys import UserNames, id_of, read_key, user_names
 from nextclick.schema.placement import MIN_SAMPLE
 from nextclick.schema.registry import Registry, Undecodable
 from nextclick.settings import Settings
@@ -33,12 +33,14 @@ class UserField(NamedTuple):
         key_format: under which the key names the same user; None: under none.
         matches: the share of the keys that do.
         coverage: the share of the events that have a user there.
+        has_several_keys: whether a user's records have different keys that all name the user, and something else.
     """
 
     path: str
     key_format: str | None
     matches: float
     coverage: float
+    has_several_keys: bool = False
 
 
 def find_user(table: Table, settings: Settings, registry: Registry | None) -> UserField | None:
@@ -75,38 +77,49 @@ class _Keys:
         self._n_keys = sum(record.key is not None for record in self._records)
         known = KEY_FORMATS if registry is not None else KEY_FORMATS[1:]
         self._formats = [each for each in dict.fromkeys((settings.key_format, *known)) if each in known]
-        self._texts: dict[tuple[str, str], Sequence[str | None]] = {}
+        self._texts: dict[tuple[str, UserNames], Sequence[str | None]] = {}
 
     def judged(self, path: str, ids: Sequence[str | None]) -> UserField:
         """Say how well a place fits the keys."""
         coverage = sum(each is not None for each in ids) / max(1, len(ids))
         key_format, matches = self.best_format(path, ids)
-        return UserField(path, key_format if matches >= MATCHES else None, matches, coverage)
+        if matches < MATCHES:
+            return UserField(path, None, matches, coverage)
+        return UserField(path, key_format, matches, coverage, self._are_several(path, ids, key_format))
+
+    def _are_several(self, path: str, ids: Sequence[str | None], key_format: str) -> bool:
+        """Tell whether different keys name the same user."""
+        texts = self._text(key_format, user_names(path))
+        own = {
+            (each, record.key)
+            for each, text, record in zip(ids, texts, self._records, strict=True)
+            if text is not None and text == each
+        }
+        return len(own) > len({each for each, _ in own})
 
     def best_format(self, path: str, ids: Sequence[str | None]) -> tuple[str, float]:
         """Give the format under which most keys equal the ids, and the share of the keys that do."""
         best, most = self._formats[0], 0
         for key_format in self._formats:
-            texts = self._text(key_format, path.split("|")[0].rpartition(".")[2])
+            texts = self._text(key_format, user_names(path))
             equal = sum(text is not None and text == each for text, each in zip(texts, ids, strict=True))
             if equal > most:
                 best, most = key_format, equal
         return best, most / max(1, self._n_keys)
 
-    def _text(self, key_format: str, user_name: str) -> Sequence[str | None]:
-        if (key_format, user_name) not in self._texts:
-            texts = [self._read(key_format, record, user_name) for record in self._records]
-            self._texts[key_format, user_name] = texts
-        return self._texts[key_format, user_name]
+    def _text(self, key_format: str, names: UserNames) -> Sequence[str | None]:
+        if (key_format, names) not in self._texts:
+            self._texts[key_format, names] = [self._read(key_format, record, names) for record in self._records]
+        return self._texts[key_format, names]
 
-    def _read(self, key_format: str, record: SampledRecord, user_name: str) -> str | None:
+    def _read(self, key_format: str, record: SampledRecord, names: UserNames) -> str | None:
         if record.key is None:
             return None
         try:
             if key_format != "registry":
-                return read_key(key_format, record.key, user_name)
+                return read_key(key_format, record.key, names)
             assert self._registry is not None  # or it is no format that is tried
-            return id_of(self._registry.decode(record.key, record.headers, is_key=True), user_name)
+            return id_of(self._registry.decode(record.key, record.headers, is_key=True), names)
         except (ValueError, Undecodable):
             return None
 

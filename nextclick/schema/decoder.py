@@ -26,7 +26,7 @@ from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.envelopes import Event, unwrapper
 from nextclick.schema.events import Found, events_of
 from nextclick.schema.ids import read_id
-from nextclick.schema.keys import id_of, read_key
+from nextclick.schema.keys import id_of, read_key, user_names
 from nextclick.schema.paths import FieldPath, Headers, parsed_text
 from nextclick.schema.plain import Decode, is_plain, plain_decoder
 from nextclick.schema.registry import Registry, Undecodable
@@ -82,7 +82,7 @@ class _Decoder:
         self._registry = registry
         self._unwrap = unwrapper(schema.envelope)
         self._is_single = schema.envelope == "none" and schema.list is None
-        self._user_names = [each.strip().rpartition(".")[2] for each in schema.user.text.split("|")]
+        self._user_names = user_names(schema.user.text)
 
     def decode(
         self, key: bytes | None, value: bytes | None, headers: Headers, record_timestamp_ms: int, now_ms: int
@@ -221,7 +221,7 @@ class _Decoder:
                 "nanoseconds since 1970, or ISO 8601",
             )
         if timestamp_ms < MIN_TIMESTAMP_MS and timestamp_ms != record_ms:
-            found = f"expected a time at {self._schema.time.text!r:.60}, found one before 1990"
+            found = f"expected a time at {self._schema.time.text!r:.60}, found one before 1995"
             return Rejected(RejectReason.BAD_FIELD, found)
         if timestamp_ms > min(now_ms + FUTURE_TOLERANCE_MS, MAX_TIMESTAMP_MS):
             found = "expected a time at most a day after this machine's clock, found a later one"

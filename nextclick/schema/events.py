@@ -1,11 +1,14 @@
-"""Which events a record holds: one, or several of one user in an array, in an envelope or in an object's list."""
+"""Which events a record holds: one, or several of one user in an array, in an envelope or in an object's list.
+
+A list, or an event in it, may have been written as text: databases give columns of JSON like this.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from nextclick.clicks import MAX_EVENTS, Ignored, Rejected, RejectReason
 from nextclick.schema.envelopes import Event, Unwrap, unexpected
-from nextclick.schema.paths import FieldPath, Headers
+from nextclick.schema.paths import FieldPath, Headers, parsed_text
 
 Found = Event | Ignored | Rejected
 
@@ -21,7 +24,7 @@ def events_of(document: Any, headers: Headers, unwrap: Unwrap, list_path: FieldP
     """
     found: list[Found] = []
     for each in document if isinstance(document, list) else (document,):
-        event = unwrap(each, headers)
+        event = unwrap(parsed_text(each), headers)
         found += _spread(event, list_path) if isinstance(event, Event) else (event,)
         if len(found) > MAX_EVENTS:
             return (Rejected(RejectReason.TOO_LARGE, f"expected at most {MAX_EVENTS} events in a record, found more"),)
@@ -32,7 +35,8 @@ def _spread(event: Event, list_path: FieldPath | None) -> Sequence[Found]:
     """Give the events that an unwrapped document holds: an array's elements, or those of its list."""
     data, *around = event.documents
     if isinstance(data, list):
-        return [part for each in data for part in _listed(event._replace(documents=(each, *around)), list_path)]
+        events = [event._replace(documents=(parsed_text(each), *around)) for each in data]
+        return [part for each in events for part in _listed(each, list_path)]
     return _listed(event, list_path)
 
 
@@ -42,10 +46,10 @@ def _listed(event: Event, list_path: FieldPath | None) -> Sequence[Found]:
         return (unexpected("a JSON object, or an array of them", data),)
     if list_path is None:
         return (event,)
-    elements = list_path.read((data,), None)
+    elements = parsed_text(list_path.read((data,), None))
     if not isinstance(elements, list):
         return (unexpected(f"a list of events at {list_path.text!r:.60}", elements),)
     return [
         event._replace(documents=(each, *event.documents)) if isinstance(each, dict) else unexpected("an object", each)
-        for each in elements
+        for each in map(parsed_text, elements)
     ]

@@ -1,21 +1,27 @@
 """How a record's key says whose click it is."""
 
 import struct
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from nextclick.schema.ids import read_id
 
+UserNames = tuple[str, ...]  # no Sequence: a single text would pass for one, as its letters
 
-def read_key(key_format: str, key: bytes, user_names: Sequence[str]) -> str:
+
+def user_names(user_field: str) -> UserNames:
+    """Give the last name of each of the user's paths: by these an object of several fields names the user."""
+    return tuple(each.strip().rpartition(".")[2] for each in user_field.split("|"))
+
+
+def read_key(key_format: str, key: bytes, names: UserNames) -> str:
     """Give the user that a key names.
 
     Args:
         key_format: `text`, `json`, `int`, `long` or `connect`.
         key: the record's.
-        user_names: the last names in the paths of the user, for keys that are objects of several fields.
+        names: of the user, see `user_names`.
 
     Raises:
         ValueError: it is not of this format; the message says what was expected.
@@ -33,10 +39,10 @@ def read_key(key_format: str, key: bytes, user_names: Sequence[str]) -> str:
                 document = msgspec.json.decode(key)
             except (msgspec.DecodeError, UnicodeError, RecursionError):
                 raise ValueError("expected a key of JSON, found other bytes") from None
-            return id_of(document, user_names, is_connect=key_format == "connect")
+            return id_of(document, names, is_connect=key_format == "connect")
 
 
-def id_of(document: Any, user_names: Sequence[str], *, is_connect: bool = False) -> str:
+def id_of(document: Any, names: UserNames, *, is_connect: bool = False) -> str:
     """Give the id in a key that is parsed already: the value itself, or an object's only field, or its user's.
 
     Raises:
@@ -46,10 +52,10 @@ def id_of(document: Any, user_names: Sequence[str], *, is_connect: bool = False)
         document = document["payload"]
     if isinstance(document, dict):
         values = list(document.values())
-        named = (document[name] for name in user_names if document.get(name) is not None)
+        named = (document[name] for name in names if document.get(name) is not None)
         document = values[0] if len(values) == 1 else next(named, None)
         if document is None:
-            raise ValueError(f"expected an object with one field, or with {' or '.join(user_names)}; found another")
+            raise ValueError(f"expected an object with one field, or with {' or '.join(names)}; found another")
     return read_id(document)
 
 

@@ -95,6 +95,7 @@ def test_replay_names_what_a_worker_would_reject_and_sends_the_rest(place: list[
     path = tmp_path / "clicks.csv"
     path.write_text(
         f"user_id,item_id,timestamp\nu,{'x' * 300},1764000001\nu,a,4070908800\nu,b,1764000003\n,c,1764000004\n"
+        "u,d,638990000000000000\n"
     )
 
     refused = _run("replay", str(path), *place)
@@ -109,6 +110,7 @@ def test_replay_names_what_a_worker_would_reject_and_sends_the_rest(place: list[
     for said in (
         "line 2: left out",
         "line 3: left out",
+        "line 6: left out",
         "line 5: expected the user, found an empty value or a word for none like NULL; skipped it",
     ):
         assert said in ended.stderr

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nextclick.errors import PermanentError
@@ -136,6 +136,7 @@ def test_every_line_is_a_click_or_is_spoken_of(tmp_path_factory: pytest.TempPath
         try:
             n_clicks = len(read_clicks(file, say=said.append))
         except PermanentError as nothing:
+            assume("is a file of bytes that are no text" not in str(nothing))  # which is said of all of it
             n_clicks, said = 0, [str(nothing)]
         assert n_clicks + sum(map(_n_spoken_of, said)) == n_filled
 
@@ -182,7 +183,7 @@ def _n_spoken_of(line: str) -> int:
         words = part.replace(",", "").split()
         if "skipped" in words:
             total += 1 if words[-1] == "it" else int(words[words.index("skipped") + 1])
-        elif "inside" in words:
+        elif "lines are inside" in part:
             total += int(words[words.index("lines") - 1])
         elif "left out as a worker" in " ".join(words):
             named = part.partition(": left out")[0]

@@ -9,6 +9,7 @@ import lzma
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,15 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "gzip in two parts": lambda content: gzip.compress(content[:30]) + gzip.compress(content[30:]),
     "bzip2": bz2.compress,
+    "bzip2 in two parts": lambda content: bz2.compress(content[:30]) + bz2.compress(content[30:]),
     "xz": lzma.compress,
+    "xz in two parts": lambda content: lzma.compress(content[:30]) + bytes(8) + lzma.compress(content[30:]) + bytes(4),
     "zstd": _packed("zstd"),
+    "zstd in parts, as pzstd writes it": lambda content: b"".join(
+        b"\x50\x2a\x4d\x18" + bytes((4, 0, 0, 0)) + bytes(4) + _packed("zstd")(part)
+        for part in (content[:30], content[30:])
+    ),
+    "zstd behind another frame": lambda content: b"\x5f\x2a\x4d\x18\x01\0\0\0x" + _packed("zstd")(content),
     "lz4": _packed("lz4"),
     "zip": _zipped("clicks.csv"),
     "zip of a Mac": _zipped("clicks.csv", "__MACOSX/._clicks.csv"),
@@ -90,6 +98,36 @@ def test_a_packed_file_that_is_cut_is_refused(tmp_path: Path, how: str) -> None:
 
     with pytest.raises(PermanentError, match=r"the file is damaged .*; get it again"):
         _rows(_file(tmp_path, whole[: len(whole) * 2 // 3]))
+
+
+@pytest.mark.parametrize("how", ["gzip", "bzip2", "xz", "zstd", "lz4"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda part: b"u1,i1,1764000000\n" * 500,
+        lambda part: b"\x07" + part[1:],
+        lambda part: part[: len(part) // 2],
+        lambda part: part + b"\x07",
+        lambda part: part[:2],
+    ],
+)
+def test_what_stands_behind_a_packed_part_is_not_passed_over(
+    tmp_path: Path, how: str, damage: Callable[[bytes], bytes]
+) -> None:
+    """Text that was put behind the file, and a second part with wrong bytes or without its end."""
+    part = PACKED[how](TEXT.encode())
+
+    with pytest.raises(PermanentError, match=r"the file is damaged .*; get it again"):
+        _rows(_file(tmp_path, part + damage(part)))
+
+
+@pytest.mark.parametrize(("how", "n_zeros"), [("bzip2", 4), ("xz", 3)])
+def test_zeros_behind_a_packed_part_are_damage_where_its_format_has_none(
+    tmp_path: Path, how: str, n_zeros: int
+) -> None:
+    """A download that broke off can leave them where clicks should be."""
+    with pytest.raises(PermanentError, match=r"the file is damaged .*; get it again"):
+        _rows(_file(tmp_path, PACKED[how](TEXT.encode()) + bytes(n_zeros)))
 
 
 ENCODINGS: dict[str, bytes] = {
@@ -134,6 +172,14 @@ def test_separators_are_told(tmp_path: Path, separator: str, quoted: bool) -> No
     text = "".join(f'"{line}"\n' for line in text.splitlines()) if quoted else text
 
     assert _rows(_file(tmp_path, text.encode())) == CLICKS
+
+
+@pytest.mark.parametrize("separator", ["\x01", "^"])
+def test_a_first_column_of_one_letter_is_not_taken_for_zlib(tmp_path: Path, separator: str) -> None:
+    """An x and one of these separators are what files of zlib begin with."""
+    rows = TEXT.replace("user_id", "x").replace(",", separator)
+
+    assert _rows(_file(tmp_path, rows.encode()), Choices(user="x")) == CLICKS
 
 
 @pytest.mark.parametrize("separator", ["~~", "~", "\u00a7"])
@@ -201,6 +247,13 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         r"expected one file in the archive, found a\.csv, b\.csv; unpack it",
     ),
     "empty zip": (_zipped()(b""), "expected one file in the archive, found nothing"),
+    **{
+        f"zip with {what}": (content, "expected an archive and nothing else, found more bytes; unpack it")
+        for what, content in {
+            "text behind it": _zipped("clicks.csv")(TEXT.encode()) + b"u1,i1,1764000000\n" * 500,
+            "another behind it": _zipped("clicks.csv")(TEXT.encode()) * 2,
+        }.items()
+    },
     "gzip in zip": (
         _zipped("clicks.csv.gz")(gzip.compress(b"x")),
         "inside a file that is packed with zip; unpack it once",
@@ -211,6 +264,15 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     ),
     "tar": (_tar(TEXT.encode()), "is a tar archive; unpack it"),
     "tar.gz": (gzip.compress(_tar(TEXT.encode())), "is a tar archive; unpack it"),
+    "lz4 of old": (b"\x02\x21\x4c\x18" + b"\x10\0\0\0" + TEXT.encode(), "is packed with lz4 .*; unpack it"),
+    "lzma": (lzma.compress(TEXT.encode(), lzma.FORMAT_ALONE), "is packed with lzma .*; unpack it"),
+    "lzip": (b"LZIP\x01" + b"\x8c" * 100, "is packed with lzip; unpack it"),
+    "lzop": (b"\x89LZO\x00\r\n\x1a\n" + b"\x8c" * 100, "is packed with lzop; unpack it"),
+    **{
+        f"zlib, level {level}": (zlib.compress(TEXT.encode(), level), "is packed with zlib; unpack it")
+        for level in (0, 1, 3, 6, 9)
+    },
+    "zlib in gzip": (gzip.compress(zlib.compress(TEXT.encode())), "is packed with zlib; unpack it"),
     "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(100), "is a 7z archive; unpack it"),
     "SQLite": (b"SQLite format 3\0" + bytes(600), "is an SQLite database; export the table"),
     "Avro": (b"Obj\x01" + bytes(100), "is an Avro file; write it as"),
@@ -296,6 +358,19 @@ def test_a_bad_line_of_json_is_named(tmp_path: Path, line: str, message: str) ->
     assert len(_rows(path, Choices(skip_bad=True))) == 2
 
 
+@pytest.mark.parametrize("write", [lambda each: [json.dumps(each)], lambda each: json.dumps([each])])
+def test_json_that_is_written_as_text_is_looked_into(tmp_path: Path, write: Callable[[Any], Any]) -> None:
+    """As in the stream: a line, and what is in its array."""
+    documents = [{"user_id": "ann", "item_id": "lamp", "timestamp": 1_764_000_000}] * 2
+    path = _file(tmp_path, "".join(json.dumps(write(each)) + "\n" for each in documents).encode())
+
+    said: list[str] = []
+    clicks = read_clicks(recognise(path, "jsonl", Choices()), say=said.append)
+
+    assert list(clicks.between(0, 2)) == [("ann", "lamp", 1_764_000_000_000, "view")] * 2
+    assert said[0] == "clicks: jsonl, user from user_id, item from item_id, time from timestamp"
+
+
 def test_json_rows_are_chosen_by_paths(tmp_path: Path) -> None:
     """As --where compares columns."""
     documents = [{"user_id": "u", "item_id": item, "shop": {"open": item == "a", "n": 3}} for item in "ab"]
@@ -305,7 +380,12 @@ def test_json_rows_are_chosen_by_paths(tmp_path: Path) -> None:
     assert _rows(path, Choices(where={"shop.open": "true", "shop.n": "3"})) == [("u", "a", None)]
 
 
-@pytest.mark.parametrize("write", [parquet.write_table, lambda table, path: feather.write_feather(table, str(path))])
+WRITTEN = pytest.mark.parametrize(
+    "write", [parquet.write_table, lambda table, path: feather.write_feather(table, str(path))]
+)
+
+
+@WRITTEN
 def test_tables_of_columns_are_read(
     tmp_path: Path, write: Callable[[pa.Table, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,6 +408,38 @@ def test_tables_of_columns_are_read(
     assert rows == [("1", "7", 1_764_000_000_000), ("2", "8", 1_764_000_060_000)]
     with pytest.raises(PermanentError, match="row 3: expected the user, found an empty value"):
         _rows(path, Choices(**columns))  # type: ignore[arg-type]
+
+
+@WRITTEN
+@pytest.mark.parametrize(
+    ("columns", "user"),
+    [
+        ({"user": [{"x.y": "ann"}]}, "user.x.y"),
+        ({"user.x": [{"y": "ann"}]}, "user.x.y"),
+        ({"user": ["bob"], "user.x": [{"y": "ann"}]}, "user.x.y"),
+        ({"user": [{"y": "bob"}], "user.x": [{"y": "ann"}]}, "user.x.y"),
+        ({"user": [{"x": {"y.z": {"id": "ann"}, "y": "bob"}}]}, "user.x.y.z.id"),
+        ({"user": [{"x": "bob"}], "user.x.y": ["ann"]}, "user.x.y"),
+    ],
+)
+def test_names_in_structures_may_have_dots(
+    tmp_path: Path, write: Callable[[pa.Table, Path], None], columns: dict[str, list[Any]], user: str
+) -> None:
+    """As paths of the stream; a column beside the structure may be called like its beginning."""
+    write(pa.table({**columns, "item_id": ["lamp"]}), tmp_path / "clicks")
+
+    assert _rows(tmp_path / "clicks", Choices(user=user)) == [("ann", "lamp", None)]
+
+
+@WRITTEN
+def test_two_columns_of_one_name_are_not_told_apart(tmp_path: Path, write: Callable[[pa.Table, Path], None]) -> None:
+    """One of a name with a dot, and one inside a structure."""
+    write(pa.table({"user": [{"id": "ann"}], "user.id": ["bob"], "item_id": ["lamp"]}), tmp_path / "clicks")
+
+    with pytest.raises(
+        PermanentError, match=r"expected one column 'user.id', found 'user.id' \(1\) and 'user.id' \(2\)"
+    ):
+        _rows(tmp_path / "clicks", Choices(user="user.id"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from nextclick.clicks import MIN_TIMESTAMP_MS
 from nextclick.errors import PermanentError
 from tools.click_files.choices import AUTO, Choices
 from tools.click_files.read import read_clicks
@@ -269,6 +270,22 @@ def test_a_word_for_nothing_is_no_user(tmp_path: Path, word: str) -> None:
         assert _rows(_read(path, Choices(skip_bad=True))[0]) == [("NULLA", "desk", None)]
 
 
+@pytest.mark.parametrize("word", ["NULL", r"\N", "nan", "  "])
+def test_a_word_for_nothing_is_no_event_type(tmp_path: Path, word: str) -> None:
+    """Such a click is a view; of two columns the other counts."""
+    text = _file(tmp_path, f"user_id,item_id,event_type,action\nann,lamp,{word},buy\nbob,desk,view,\n")
+    quoted = _file(tmp_path, f'user_id,item_id,event_type,action\nann,"la""mp","{word}",buy\nbob,desk,view,\n', "q.csv")
+    coded = pa.array([word, "view"]).dictionary_encode()
+    table = tmp_path / "clicks.parquet"
+    columns = {"user_id": ["ann", "bob"], "item_id": ["lamp", "desk"], "event_type": coded, "action": ["buy", ""]}
+    parquet.write_table(pa.table(columns), table)
+
+    for path in (text, quoted, table):
+        assert _events(_read(path)[0]) == ["view", "view"]
+        assert _events(_read(path, Choices(events="view"))[0]) == ["view", "view"]
+        assert _events(_read(path, Choices(event="event_type|action"))[0]) == ["buy", "view"]
+
+
 def test_a_word_for_nothing_is_passed_over_for_the_next_column(tmp_path: Path) -> None:
     """As what is empty."""
     header = "event_time,event_type,product_id,category_id,user_id,user_session\n"
@@ -277,18 +294,31 @@ def test_a_word_for_nothing_is_passed_over_for_the_next_column(tmp_path: Path) -
     assert _rows(_read(_file(tmp_path, header + line))[0]) == [("ann", "lamp", 1_569_888_000_000)]
 
 
-@pytest.mark.parametrize("time", ["17640", "2025", "45985.5"])
-def test_a_time_before_there_were_clicks_is_said(tmp_path: Path, time: str) -> None:
-    """A line that was cut, a year, the day of a spreadsheet; and from when to when the clicks are."""
+@pytest.mark.parametrize("time", ["17640", "2025", "45985.5", "638990000000000000", "1994-12-31"])
+def test_a_time_before_there_were_clicks_is_said_or_left_out(tmp_path: Path, time: str) -> None:
+    """A line that was cut, a year, the day of a spreadsheet, .NET's ticks: a worker would reject what is sent."""
     path = _file(tmp_path, f"user_id,item_id,timestamp\nann,lamp,1764000000\nbob,desk,{time}\n")
 
-    clicks, said = _read(path)
+    kept, said = _read(path)
+    sent, left = _read(path, earliest_ms=MIN_TIMESTAMP_MS)
 
-    assert len(clicks) == 2
-    assert said[1].startswith("clicks.csv: times from 1970-01-01T")
-    assert said[1].endswith(" to 2025-11-24T16:00:00Z")
-    assert said[2].startswith("clicks.csv, line 3: the time is before 1990")
-    assert not any("1990" in line for line in _read(_file(tmp_path, "user_id,item_id,ts\nann,lamp,1764000000\n"))[1])
+    assert len(kept) == 2
+    assert " to 2025-11-24T16:00:00Z; a time before 1995 is hardly meant, and a worker rejects it" in said[1]
+    assert _rows(sent) == [("ann", "lamp", T1)]
+    assert left[1] == "clicks.csv: times from 2025-11-24T16:00:00Z to 2025-11-24T16:00:00Z"
+    assert left[2].startswith(
+        "clicks.csv, line 3: left out, as a worker would reject this: the time is before 1995; correct it, or name"
+    )
+
+
+def test_an_array_with_a_time_before_there_were_clicks_is_left_out_whole(tmp_path: Path) -> None:
+    """As a worker rejects its record."""
+    array = [{"user_id": "ann", "item_id": "bed", "ts": time} for time in (1_764_000_000, 7_000)]
+    lines = [json.dumps(each) + "\n" for each in (array, array[:1])]
+
+    clicks, _ = _read(_file(tmp_path, "".join(lines)), earliest_ms=MIN_TIMESTAMP_MS)
+
+    assert _rows(clicks) == [("ann", "bed", T1)]
 
 
 def test_a_time_that_was_named_is_known(tmp_path: Path) -> None:
@@ -371,6 +401,19 @@ def test_a_long_text_in_quotes_is_no_wrong_quote(tmp_path: Path) -> None:
     assert _rows(_read(path)[0]) == [("ann", "lamp", None)]
 
 
+@pytest.mark.parametrize("line", ["ann,la\rmp,1", 'ann,"la\rmp",1', '"ann",la\rmp,1', "ann,lamp\r,1"])
+def test_a_carriage_return_inside_a_value_is_said_as_what_it_is(tmp_path: Path, line: str) -> None:
+    """It is no wrong quote, and quotes as letters are no remedy."""
+    path = _file(tmp_path, f"user_id,item_id,n\nbob,desk,2\n{line}\nbob,bed,3\n")
+
+    with pytest.raises(
+        PermanentError,
+        match=r"line 3: expected .*, found a carriage return inside a value; write the ends of lines as \\n or \\r\\n",
+    ):
+        _read(path)
+    assert _rows(_read(path, Choices(skip_bad=True))[0]) == [("bob", "desk", None), ("bob", "bed", None)]
+
+
 def test_quotes_may_be_letters_in_a_data_set_without_a_header(tmp_path: Path) -> None:
     """As the message about a wrong quote says."""
     line = '2,2014-04-07T13:56:37.614Z,214662742,"S\n'
@@ -389,10 +432,10 @@ def _file(folder: Path, content: str, name: str = "clicks.csv") -> Path:
     return path
 
 
-def _read(path: Path, choices: Choices = USUAL) -> tuple[RecordedClicks, list[str]]:
+def _read(path: Path, choices: Choices = USUAL, earliest_ms: int = 0) -> tuple[RecordedClicks, list[str]]:
     """Read a file whose format is told by its beginning; gives also what is said."""
     said: list[str] = []
-    return read_clicks(recognise(path, AUTO, choices), say=said.append), said
+    return read_clicks(recognise(path, AUTO, choices), say=said.append, earliest_ms=earliest_ms), said
 
 
 def _rows(clicks: RecordedClicks) -> list[tuple[str, str, int | None]]:

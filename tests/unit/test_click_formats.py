@@ -257,9 +257,25 @@ def test_what_a_data_set_has_beside_clicks_is_counted(tmp_path: Path) -> None:
 
     left = [line.partition(": ")[2] for line in said if "left out" in line]
     assert left == [
-        "left out 2 lines for no click by the format",
-        "left out 1 line for no click by the format",
+        "left out 2 events for no click by the format",
+        "left out 1 event for no click by the format",
         "left out 1 line for the event type 'remove_from_cart'",
+    ]
+
+
+def test_what_is_left_out_of_a_line_with_several_clicks_is_no_line(tmp_path: Path) -> None:
+    """A session of OTTO, and an array of JSON: what is counted is in them."""
+    event = '{"aid": 2, "ts": 1661200010000, "type": "carts"}'
+    otto = '{"session": 1, "events": [' + f"{event}, {event}]}}"
+    array = '[{"user_id": "u", "item_id": "a"}, {"user_id": "u", "item_id": "b", "event": "cart"}]'
+    click = '{"session": 3, "events": [{"aid": 2, "ts": 1661200010000, "type": "clicks"}]}'
+    said: list[str] = []
+    for content in (f"{otto}\n{click}\n", f"{array}\n"):
+        read_clicks(recognise(_file(tmp_path, content), AUTO, Choices(events="view")), say=said.append)
+
+    assert [line.partition(": ")[2] for line in said if "left out" in line] == [
+        "left out 2 events for the event type 'carts'",
+        "left out 1 event for the event type 'cart'",
     ]
 
 

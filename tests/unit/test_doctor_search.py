@@ -310,6 +310,37 @@ def test_a_key_that_is_another_function_of_the_user_is_not_checked() -> None:
     assert found.after.used == N_RECORDS
 
 
+@pytest.mark.parametrize("tenants", ["x", "xyz"])
+def test_a_key_of_several_fields_names_the_user(tenants: str) -> None:
+    """With what is the same for all; where it differs for a user, the user is in several partitions."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        key = json.dumps({"user_id": user, "tenant": chance.choice(tenants)}).encode()
+        return key, {"user_id": user, "sku": item}, None
+
+    found, alone = look_at(make), look_at(make, n_partitions=1)
+
+    is_alike = len(tenants) == 1
+    assert ("in several partitions" in found.needs_rekey) == found.is_after_rekey == (not is_alike)
+    assert found.changes == {"item_field": "sku"} | ({"key_format": "json"} if is_alike else {})
+    assert found.after.used == N_RECORDS
+    assert alone.changes == {"item_field": "sku", "key_format": "json"}
+
+
+def test_a_key_of_several_fields_names_the_user_by_an_alternative() -> None:
+    """As the decoder reads it: by the last name of each."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        name = "userId" if int(user[1:]) % 2 else "anonymousId"
+        return json.dumps({name: user, "v": 1}).encode(), {"ids": {name: user}, "sku": item}, None
+
+    found = look_at(make)
+
+    assert set(found.changes["user_field"].split("|")) == {"ids.userId", "ids.anonymousId"}
+    assert found.changes["key_format"] == "json"
+    assert found.after.used == N_RECORDS
+
+
 def test_a_key_by_country_is_not_taken_for_the_user() -> None:
     """It equals a field of the event, as a user's key would."""
 
@@ -473,6 +504,37 @@ def test_each_element_of_a_list_is_an_event() -> None:
     }
     assert found.after.n_clicks == 2 * N_RECORDS
     assert found.left_out == {}
+
+
+def test_a_list_that_is_written_as_text_is_seen_as_a_list() -> None:
+    """As Debezium gives a column of JSON; the others behind its first element are no less there."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        lines = json.dumps([{"item_id": item}, {"item_id": "x"}])
+        return user.encode(), {"op": "c", "after": {"user_id": user, "lines": lines, "ts": time_ms}}, None
+
+    def make_few(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        lines = {"lines": json.dumps([{"item_id": item}, {"item_id": "x"}])} if number % 2 else {"item_id": item}
+        return user.encode(), {"user_id": user, **lines}, None
+
+    divided, first = look_at(make), look_at(make_few)
+
+    assert divided.changes["list_field"] == "lines"
+    assert divided.after.n_clicks == 2 * N_RECORDS
+    assert first.left_out == {"lines": N_RECORDS // 2}
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_an_envelope_is_known_around_an_event_that_is_text(as_array: bool) -> None:
+    """As an element of an array, or as the payload of Connect."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        change = {"op": "c", "after": {"user_id": user, "sku": item}, "ts_ms": time_ms}
+        if as_array:
+            return user.encode(), [json.dumps(change)], None
+        return user.encode(), {"schema": None, "payload": f" {json.dumps(change)}"}, None
+
+    assert look_at(make).changes == {"envelope": "debezium", "item_field": "sku"}
 
 
 def test_batches_of_events_are_divided() -> None:

@@ -40,6 +40,18 @@ def test_sessions_that_end_in_the_last_hours_are_the_test(tmp_path: Path) -> Non
     assert data.test.gap_s.tolist() == [0, 8 * 3600, 0, 9 * 3600]
 
 
+def test_times_may_count_from_the_first_click(tmp_path: Path) -> None:
+    """A data set can hide when its clicks were; nothing of it is sent."""
+    path = tmp_path / "clicks.csv"
+    rows = [("a", "x", 1), ("a", "y", 60), ("b", "x", 7_200), ("b", "y", 7_260)]
+    path.write_text("user_id,item_id,time\n" + "".join(f"{user},{item},{at}\n" for user, item, at in rows))
+    source = DataSource(file=recognise(path, AUTO, Choices()), rule=SplitRule(test_hours=1))
+
+    data = read_offline_data(source)
+
+    assert (data.train_ms.tolist(), data.test_ms.tolist()) == ([1_000, 60_000], [7_200_000, 7_260_000])
+
+
 def test_a_share_takes_the_sessions_that_end_last() -> None:
     """With and without times; without, the order of the file is that of time and gaps are 0."""
     rows = [("a", "x", 0), ("b", "x", 1), ("c", "y", 2), ("b", "y", 3), ("d", "x", 4), ("a", "y", 5)]

@@ -131,6 +131,18 @@ def test_what_is_no_time_is_said(time: object) -> None:
     assert reason(decode({"user_id": "ann", "item_id": "lamp", "timestamp_ms": time})) == "bad_field"
 
 
+@pytest.mark.parametrize(
+    "time", [638_990_000_000_000_000, 788_000_000_000_000_000, 134_083_000_000_000_000, 788_918_399]
+)
+def test_what_counts_from_another_year_is_no_time_of_a_click(time: int) -> None:
+    """The ticks of .NET, of 100 ns since the year 1, and of Windows, since 1601, would be years before 1995."""
+    rejected = decode({"user_id": "ann", "item_id": "lamp", "timestamp_ms": time})
+
+    assert isinstance(rejected, Rejected)
+    assert rejected.detail == "expected a time at 'timestamp_ms', found one before 1995"
+    assert isinstance(decode({"user_id": "ann", "item_id": "lamp", "timestamp_ms": 788_918_400}), tuple)
+
+
 @given(st.integers(10**11, 4 * 10**12), st.sampled_from([1, 1_000, 1_000_000]))
 def test_a_time_means_the_same_in_every_unit(time_ms: int, factor: int) -> None:
     """As whole numbers and as text."""
@@ -302,6 +314,16 @@ def test_an_event_is_taken_out_of_its_envelope(settings: str, value: object, hea
             {"user_id": "ann", "order": {"items": [{"sku": "lamp"}, {"sku": 7}]}},
             ["lamp", "7"],
         ),
+        ("list_field=batch", {"batch": json.dumps([CLICK, CLICK | {"item_id": "bulb"}])}, ["lamp", "bulb"]),
+        ("list_field=batch", {"batch": [json.dumps(CLICK), CLICK | {"item_id": "bulb"}]}, ["lamp", "bulb"]),
+        (
+            "list_field=items envelope=debezium",
+            {"op": "c", "after": {"user_id": "ann", "items": json.dumps([{"item_id": "lamp"}, {"item_id": "bulb"}])}},
+            ["lamp", "bulb"],
+        ),
+        ("", [json.dumps(CLICK), json.dumps(CLICK | {"item_id": "bulb"})], ["lamp", "bulb"]),
+        ("envelope=cloudevents", [json.dumps(CE | {"data": CLICK})], ["lamp"]),
+        ("envelope=cloudevents", CE | {"data": [json.dumps(CLICK), CLICK]}, ["lamp", "lamp"]),
     ],
 )
 def test_events_are_found_wherever_a_record_has_them(settings: str, value: object, items: list[str]) -> None:

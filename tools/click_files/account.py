@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 
+from nextclick.clicks import MIN_TIMESTAMP_MS
 from nextclick.errors import PermanentError
 from tools.click_files.judge import Judged, Left
 from tools.click_files.rows import BadLine
@@ -14,13 +15,13 @@ _NAMED = 3  # lines of a kind that are named
 class Account:
     """What became of the rows so far."""
 
-    def __init__(self, file_name: str, place: str, skip_bad: bool) -> None:
+    def __init__(self, file_name: str, place: str, counted: str, skip_bad: bool) -> None:
         self._file_name = file_name
         self._place = place
+        self._counted = counted
         self._skip_bad = skip_bad
         self._filtered: Counter[str] = Counter()
         self._left: dict[str, Left] = {}
-        self._early = Left(0, ())
         self._times_ms: list[int] = []  # first and last of some rows each
         self._n_rows = self._n_clicks = self._n_bad = self._n_inside = 0
         self._first_bad: BadLine | None = None
@@ -41,7 +42,6 @@ class Account:
         self._filtered.update(judged.filtered)
         for reason, left in judged.left.items():
             self._left[reason] = _both(self._left.get(reason, Left(0, ())), left)
-        self._early = _both(self._early, judged.early)
         if judged.time_ms is not None and len(judged.time_ms):
             self._times_ms += [int(judged.time_ms.min()), int(judged.time_ms.max())]
 
@@ -67,13 +67,8 @@ class Account:
             lines.append(f"{name}, {self._place} {first.line}: {first.problem}; skipped {bad}")
         for reason, left in self._left.items():
             lines.append(f"{name}, {self._named(left)}: left out, as a worker would reject this: {reason}")
-        if self._early.number:
-            lines.append(
-                f"{name}, {self._named(self._early)}: the time is before 1990, which is hardly meant; correct it, or "
-                "name the column of times with --time"
-            )
         for reason, number in self._filtered.items():
-            lines.append(f"{name}: left out {number:,} {self._place}{'s' if number > 1 else ''} for {reason}")
+            lines.append(f"{name}: left out {number:,} {self._counted}{'s' if number > 1 else ''} for {reason}")
         if self._n_inside:
             lines.append(
                 f"{name}: {self._n_inside:,} lines are inside quoted values that go on over several lines; give "
@@ -82,11 +77,17 @@ class Account:
         return lines
 
     def times(self) -> list[str]:
-        """Say from when to when the clicks are, if they have times."""
+        """Say from when to when the clicks are, if they have times, and whether some are hardly meant."""
         if not self._times_ms:
             return []
         first, last = (f"{np.datetime64(find(self._times_ms), 'ms').astype('datetime64[s]')}Z" for find in (min, max))
-        return [f"{self._file_name}: times from {first} to {last}"]
+        line = f"{self._file_name}: times from {first} to {last}"
+        if min(self._times_ms) < MIN_TIMESTAMP_MS:
+            line += (
+                "; a time before 1995 is hardly meant, and a worker rejects it: correct it, or name the column of "
+                "times with --time"
+            )
+        return [line]
 
     def _named(self, left: Left) -> str:
         named = ", ".join(f"{self._place} {line}" for line in left.lines)

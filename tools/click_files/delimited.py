@@ -52,6 +52,7 @@ def read_delimited(file: ClickFile, mark: Mapping[str, str]) -> Reading:
     return Reading(
         layout=head.layout,
         place="line",
+        counted="line",
         found=columns.described(head.names),
         has_times=bool(columns.time),
         has_events=bool(columns.event),
@@ -101,17 +102,17 @@ def _parse(block: Block, table: Table) -> Rows:
     def column(places: Places) -> pa.Array | None:
         return first_filled([cells[place] for place in places]) if places else None
 
-    def ids(places: Places) -> pa.Array:
-        return first_filled([without_nothing(cells[place]) for place in places])
+    def names(places: Places) -> pa.Array | None:
+        return first_filled([without_nothing(cells[place]) for place in places]) if places else None
 
     columns = table.columns
     return Rows(
         lines=lines,
-        user=ids(columns.user),
-        item=ids(columns.item),
+        user=names(columns.user),
+        item=names(columns.item),
         time=column(columns.time),
         offset_ms=column(columns.offset_ms),
-        event=column(columns.event),
+        event=names(columns.event),
         conditions=tuple(column(places) for places in columns.conditions),
         marks=tuple(column(places) for places in columns.marks),
         bad=bad,

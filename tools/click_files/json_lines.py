@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from nextclick.clicks import MAX_TIMESTAMP_MS
 from nextclick.schema.ids import read_id
-from nextclick.schema.paths import FieldPath
+from nextclick.schema.paths import FieldPath, parsed_text
 from nextclick.schema.times import read_time_ms
 from tools.click_files.blocks import Block, block_parses
 from tools.click_files.choices import ClickFile
@@ -32,6 +32,7 @@ def read_json_lines(file: ClickFile, mark: Mapping[str, str]) -> Reading:
     return Reading(
         layout=ADRESSA_LAYOUT if file.file_format == ADRESSA else JSON_LAYOUT,
         place="line",
+        counted="event",
         found=paths.described(),
         has_times=paths.time is not None,
         has_events=paths.event is not None,
@@ -63,7 +64,7 @@ def _documents(paths: JsonPaths, block: Block) -> Rows:
         if not line or line.isspace():
             continue
         try:
-            document = decode(line)
+            document = parsed_text(decode(line))
             found = _array(paths, document) if isinstance(document, list) else [_values(paths, document)]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             bad.append(BadLine(number, f"expected a JSON object, found what is none ({error})"))
@@ -106,7 +107,7 @@ def _array(paths: JsonPaths, documents: list[Any]) -> list[_Values | None]:
     if not documents:
         raise ValueError("expected events, found an empty array")
     found = []
-    for place, document in enumerate(documents, start=1):
+    for place, document in enumerate(map(parsed_text, documents), start=1):
         try:
             found.append(_values(paths, document))
         except ValueError as error:

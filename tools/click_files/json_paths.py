@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from nextclick.schema.paths import FieldPath
+from nextclick.schema.paths import FieldPath, parsed_text
 from tools.click_files.choices import ClickFile
 from tools.click_files.heads import first_lines
 from tools.click_files.layouts import ADRESSA, USUAL_EVENT, USUAL_ITEM, USUAL_TIME, USUAL_USER, Layout
@@ -99,7 +99,7 @@ def _first_documents(file: ClickFile) -> Iterator[Any]:
     """Give the documents of the first lines, of which the last may be cut."""
     for line in first_lines(file.path, _LOOKED_AT):
         try:
-            document = msgspec.json.decode(line)
+            document = parsed_text(msgspec.json.decode(line))
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             continue
-        yield from document if isinstance(document, list) else [document]
+        yield from map(parsed_text, document) if isinstance(document, list) else [document]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nextclick.clicks import FORGET, FUTURE_TOLERANCE_MS, MAX_ID_BYTES, MIN_TIMESTAMP_MS
+from nextclick.clicks import FORGET, FUTURE_TOLERANCE_MS, MAX_ID_BYTES
 from tools.click_files.events import EventRule
 from tools.click_files.rows import REMEDY, TEXT, BadLine, Flags, Ints, Rows, text_of
 from tools.click_files.times import NO_TIME, times_ms
@@ -22,6 +22,7 @@ _WHOLE_FLOAT = r"^(-?(?:0|[1-9]\d*))\.0+$"  # as whole numbers are written by pr
 _SHOWN = 60  # characters of a value in a message
 _NAMED_EVENTS = 8  # types of one block that are counted by name
 _NAMED = 3  # lines of a kind that are named in a message
+_EARLY = "the time is before 1995; correct it, or name the column of times with --time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,11 @@ class Rules:
     header: tuple[str, ...] = ()  # the names of the columns: a row of them is no click
     events: EventRule = field(default_factory=EventRule)
     now_ms: int
+    earliest_ms: int = 0  # clicks before it are left out
 
 
 class Left(NamedTuple):
-    """Clicks of which something is said: how many, and the lines of the first."""
+    """Clicks that a worker would reject: how many, and the lines of the first."""
 
     number: int
     lines: tuple[int, ...]
@@ -65,7 +67,6 @@ class Judged:
     n_bad: int
     first_bad: BadLine | None
     left: Mapping[str, Left]  # reason to clicks that a worker would reject
-    early: Left  # clicks that are taken, of a time before there were any
 
 
 def judge(rows: Rows, rules: Rules) -> Judged:
@@ -78,7 +79,7 @@ def judge(rows: Rows, rules: Rules) -> Judged:
         verdict.filter("--where", _equals(column, value))
     event = None if rows.event is None else _event(verdict, rows.event, rules.events)
     user, item = _id(verdict, "user", rows.user), _id(verdict, "item", rows.item)
-    time_ms = None if rows.time is None else _time(verdict, rows.time, rows.offset_ms, rules.now_ms)
+    time_ms = None if rows.time is None else _time(verdict, rows.time, rows.offset_ms, rules)
     if rows.lines_are_records:
         verdict.leave_whole_records()
     chosen = verdict.chosen()
@@ -86,12 +87,10 @@ def judge(rows: Rows, rules: Rules) -> Judged:
     if rules.marks:
         marks = [_equals(column, value) for column, value in zip(rows.marks, rules.marks, strict=True)]
         is_marked = np.logical_and.reduce(marks)
-    if chosen is not None and time_ms is not None:
-        time_ms = time_ms[chosen]
     return Judged(
         user=_of_rows(user, chosen),
         item=_of_rows(item, chosen),
-        time_ms=time_ms,
+        time_ms=time_ms if chosen is None or time_ms is None else time_ms[chosen],
         event=None if event is None else _of_rows(event, chosen),
         is_marked=is_marked if chosen is None or is_marked is None else is_marked[chosen],
         n_rows=len(rows) + len(rows.bad) + rows.n_other,
@@ -100,13 +99,7 @@ def judge(rows: Rows, rules: Rules) -> Judged:
         n_bad=verdict.n_bad + len(rows.bad),
         first_bad=verdict.first_bad(),
         left=verdict.left,
-        early=_early(rows.lines if chosen is None else rows.lines[chosen], time_ms),
     )
-
-
-def _early(lines: Ints, time_ms: Ints | None) -> Left:
-    found = np.flatnonzero(time_ms < MIN_TIMESTAMP_MS) if time_ms is not None else np.array([], dtype=np.int64)
-    return Left(len(found), tuple(lines[found[:_NAMED]].tolist()))
 
 
 class _Verdict:
@@ -233,7 +226,7 @@ def _id(verdict: _Verdict, what: str, column: pa.Array) -> Encoded:
     return Encoded(values, encoded.index)
 
 
-def _time(verdict: _Verdict, column: pa.Array, offset_ms: pa.Array | None, now_ms: int) -> Ints:
+def _time(verdict: _Verdict, column: pa.Array, offset_ms: pa.Array | None, rules: Rules) -> Ints:
     times = times_ms(column)
     verdict.refuse(
         times < 0,
@@ -252,7 +245,8 @@ def _time(verdict: _Verdict, column: pa.Array, offset_ms: pa.Array | None, now_m
         )
         offsets = pc.if_else(is_number, texts, "0").cast(pa.int64()).to_numpy(zero_copy_only=False)
         times = times + offsets
-    verdict.leave("the time is more than a day after this machine's clock", times > now_ms + FUTURE_TOLERANCE_MS)
+    verdict.leave(_EARLY, times < rules.earliest_ms)
+    verdict.leave("the time is more than a day after this machine's clock", times > rules.now_ms + FUTURE_TOLERANCE_MS)
     return times
 
 

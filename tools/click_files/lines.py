@@ -16,6 +16,8 @@ JOINT = "\x1f"  # stands for a separator of several letters: parsers take only o
 MOST_LINES = 100  # of a quoted value
 csv.field_size_limit(1 << 30)  # letters; else a long text, as of a page, is taken for a wrong quote
 _NO_QUOTES = "correct the line, or give --no-quotes if quotes are letters like others in this file"
+_CARRIAGE_RETURN = "expected a value that ends in its line, found a carriage return inside a value"
+_ENDS_OF_LINES = r"write the ends of lines as \n or \r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +58,11 @@ class _Found:
         if len(cells) != n_columns:
             return BadLine(line, f"expected {n_columns} values, found {len(cells)}")
         needed = [cells[place] for place in self.format.needed]
-        if any("\n" in value or "\r" in value for value in needed):
+        if any("\n" in value for value in needed):
             problem = "expected a value that ends in its line, found a quote that ends in a later one"
             return BadLine(line, problem, _NO_QUOTES)
+        if any("\r" in value for value in needed):
+            return BadLine(line, _CARRIAGE_RETURN, _ENDS_OF_LINES)
         if any("\udc80" <= letter <= "\udcff" for value in needed if not value.isascii() for letter in value):
             remedy = "write the file as UTF-8, for example with iconv -f latin1 -t utf-8"
             return BadLine(line, "expected UTF-8 text, found other bytes", remedy)
@@ -109,6 +113,9 @@ def _is_like_a_row(line: str, line_format: LineFormat) -> bool:
 def _take_quoted(found: _Found, number: int, lines: list[str]) -> int:
     """Note the row that begins in the first of these lines, or that there is none; gives how many more it takes."""
     cells, n_more = _with_quotes(lines, found.format)
+    if cells is None and "\r" in lines[0].removesuffix("\r"):  # outside quotes, where it makes the parser stop
+        found.bad.append(BadLine(number, _CARRIAGE_RETURN, _ENDS_OF_LINES))
+        return 0
     inside = lines[1 : 1 + n_more]
     like_rows = [line for line, text in enumerate(inside, start=number + 1) if _is_like_a_row(text, found.format)]
     if like_rows:

@@ -30,6 +30,7 @@ def read_mind(file: ClickFile, mark: Mapping[str, str]) -> Reading:
     return Reading(
         layout=_LAYOUT,
         place="line",
+        counted="event",
         found="user from the second value, time from the third, item from the news that were clicked",
         has_times=True,
         has_events=False,

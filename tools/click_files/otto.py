@@ -48,6 +48,7 @@ def read_otto(file: ClickFile, mark: Mapping[str, str]) -> Reading:
     return Reading(
         layout=_LAYOUT,
         place="line",
+        counted="event",
         found="user from session, item from aid, time from ts, event type from type",
         has_times=True,
         has_events=True,

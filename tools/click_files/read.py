@@ -31,13 +31,17 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def read_clicks(file: ClickFile, mark: Mapping[str, str] | None = None, say: Say = _say) -> RecordedClicks:
+def read_clicks(
+    file: ClickFile, mark: Mapping[str, str] | None = None, say: Say = _say, earliest_ms: int = 0
+) -> RecordedClicks:
     """Read all clicks of a file and sort them by time; the sort is stable.
 
     Args:
         file: what to read.
         mark: column to value; rows that have all of these values are marked, the others are not.
         say: told in a sentence which columns are taken, and what is left out; by default standard error.
+        earliest_ms: clicks before it are left out; for those that are sent, what a worker takes. Where nothing is
+            sent, times may count from the first click.
 
     Raises:
         PermanentError: a missing column, a line that cannot be read, a damaged file, or no click that is taken.
@@ -53,8 +57,9 @@ def read_clicks(file: ClickFile, mark: Mapping[str, str] | None = None, say: Say
         header=reading.header,
         events=_event_rule(file, reading),
         now_ms=int(time.time() * 1000),
+        earliest_ms=earliest_ms,
     )
-    account = Account(file.path.name, reading.place, choices.skip_bad)
+    account = Account(file.path.name, reading.place, reading.counted, choices.skip_bad)
     with Collected(file.path.name) as collected:
         for judged in in_order(partial(_judged, parse, rules) for parse in reading.parses):
             account.add(judged)

@@ -60,7 +60,8 @@ class Reading:
 
     Attributes:
         layout: of its format.
-        place: what a row is called in messages: line, row.
+        place: what a place in the file is called in messages: line, row.
+        counted: what a row is called where it is counted: as the place, or event where a place can hold several.
         found: which columns are taken, for the user to see.
         has_times: whether rows have a time.
         has_events: whether rows have an event type.
@@ -70,6 +71,7 @@ class Reading:
 
     layout: Layout
     place: str
+    counted: str
     found: str
     has_times: bool
     has_events: bool
@@ -77,14 +79,18 @@ class Reading:
     parses: Iterator[Parse]
 
 
-def without_nothing(ids: pa.Array) -> pa.Array:
-    """Make texts empty that stand for nothing: else all who have none are one user, and a very busy one."""
-    if pa.types.is_dictionary(ids.type):
-        return pa.DictionaryArray.from_arrays(ids.indices, without_nothing(ids.dictionary))
-    if not pa.types.is_string(ids.type):
-        return ids
-    is_nothing = pc.or_(pc.is_in(ids, pa.array(NOTHING, TEXT)), pc.equal(pc.utf8_trim_whitespace(ids), ""))
-    return pc.if_else(is_nothing, "", ids) if pc.any(is_nothing).as_py() else ids
+def without_nothing(names: pa.Array) -> pa.Array:
+    """Make texts empty that stand for nothing: else all who have none are one user, and a very busy one.
+
+    Args:
+        names: of users, items or event types.
+    """
+    if pa.types.is_dictionary(names.type):
+        return pa.DictionaryArray.from_arrays(names.indices, without_nothing(names.dictionary))
+    if not pa.types.is_string(names.type):
+        return names
+    is_nothing = pc.or_(pc.is_in(names, pa.array(NOTHING, TEXT)), pc.equal(pc.utf8_trim_whitespace(names), ""))
+    return pc.if_else(is_nothing, "", names) if pc.any(is_nothing).as_py() else names
 
 
 def first_filled(columns: list[pa.Array]) -> pa.Array:

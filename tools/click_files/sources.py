@@ -6,23 +6,29 @@ What a file is, is told from its first bytes, never from its name.
 import bz2
 import codecs
 import gzip
+import io
 import lzma
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import pyarrow as pa
 
 from nextclick.errors import PermanentError
+from tools.click_files.packed_streams import PackedStreams
 
 PARQUET = b"PAR1"
 ARROW = b"ARROW1"
 _TAR_MAGIC_AT = 257
 _N_LOOKED_AT = 1024  # bytes
 _BYTES_PER_NUL = 20  # in a text there are at most single ones
+_ZIP_END, _ZIP_END_BYTES = b"PK\x05\x06", 22  # APPNOTE, section 4.3.16; a comment follows
+_XZ_PADDING = 4  # zeros, section 2.2 of the .xz format; bzip2 has none
 _N_AT_ONCE = 1 << 20  # bytes that are converted to UTF-8 in one step
 
 # What people take for a file of clicks, and what to do with it.
@@ -32,6 +38,10 @@ _REFUSED: Mapping[bytes, str] = {
     b"Rar!": "a RAR archive; unpack it",
     b"\xff\x06\x00\x00sNaPpY": "packed with snappy; unpack it",
     b"\x1f\x9d": "packed with compress; unpack it",
+    b"\x02\x21\x4c\x18": "packed with lz4 in its old format; unpack it",
+    b"\x5d\x00\x00": "packed with lzma in its old format; unpack it",
+    b"LZIP\x01": "packed with lzip; unpack it",
+    b"\x89LZO": "packed with lzop; unpack it",
     b"Obj\x01": "an Avro file; write it as JSON lines or Parquet",
     b"ORC": "an ORC file; write it as Parquet or CSV",
     b"SQLite format 3": "an SQLite database; export the table of clicks as CSV",
@@ -47,6 +57,7 @@ _REFUSED: Mapping[bytes, str] = {
     b"<html": "a web page, probably of a login; download the data itself",
     b"version https://git-lfs": "a pointer of Git LFS; get the data itself with git lfs pull",
 }
+_ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # RFC 1950, section 2.2, by level
 _ENCODINGS: Mapping[bytes, str] = {  # the longer mark first: one begins like the other
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -60,11 +71,11 @@ def _gzip(path: Path) -> BinaryIO:
 
 
 def _bzip2(path: Path) -> BinaryIO:
-    return cast(BinaryIO, bz2.BZ2File(path))
+    return io.BufferedReader(PackedStreams(path, bz2.BZ2Decompressor))
 
 
 def _xz(path: Path) -> BinaryIO:
-    return cast(BinaryIO, lzma.LZMAFile(path))
+    return io.BufferedReader(PackedStreams(path, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ), _XZ_PADDING))
 
 
 def _zstd(path: Path) -> BinaryIO:
@@ -86,6 +97,8 @@ def _zip(path: Path) -> BinaryIO:
         raise PermanentError(f"{path.name}: expected one file in the archive, found {found}; unpack it and give one")
     if archive.getinfo(names[0]).flag_bits & 1:
         raise PermanentError(f"{path.name}: the archive needs a password; unpack it")
+    if not _is_alone(path, archive):
+        raise PermanentError(f"{path.name}: expected an archive and nothing else, found more bytes; unpack it")
     try:
         return cast(BinaryIO, archive.open(names[0]))
     except NotImplementedError as error:
@@ -94,14 +107,24 @@ def _zip(path: Path) -> BinaryIO:
         ) from None
 
 
+def _is_alone(path: Path, archive: zipfile.ZipFile) -> bool:
+    """Tell whether a zip archive is all of its file: Python's reader passes over what stands before and behind it."""
+    with path.open("rb") as file:
+        file.seek(-_ZIP_END_BYTES - len(archive.comment), os.SEEK_END)
+        is_last = file.read(len(_ZIP_END)) == _ZIP_END
+    return is_last and min(each.header_offset for each in archive.infolist()) == 0
+
+
 _UNPACKED: Mapping[bytes, tuple[str, Callable[[Path], BinaryIO]]] = {
     b"\x1f\x8b": ("gzip", _gzip),
     b"BZh": ("bzip2", _bzip2),
     b"\xfd7zXZ\x00": ("xz", _xz),
     b"\x28\xb5\x2f\xfd": ("zstd", _zstd),
+    # Frames to be skipped, RFC 8878, section 3.1.2: each part of pzstd's files begins with one.
+    **{bytes((number, 0x2A, 0x4D, 0x18)): ("zstd", _zstd) for number in range(0x50, 0x60)},
     b"\x04\x22\x4d\x18": ("lz4", _lz4),
     b"PK\x03\x04": ("zip", _zip),
-    b"PK\x05\x06": ("zip", _zip),
+    _ZIP_END: ("zip", _zip),
 }
 
 
@@ -163,6 +186,8 @@ def damaged(path: Path, error: Exception) -> PermanentError:
 def _refuse(path: Path, start: bytes, is_packed_as: str | None = None) -> None:
     """Say what a file is that cannot be read as text."""
     what = next((what for magic, what in _REFUSED.items() if start.startswith(magic)), None)
+    if _is_zlib(start):
+        what = "packed with zlib; unpack it"
     if start[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
         what = "a tar archive; unpack it and give the file in it"
     if is_packed_as is not None and start.startswith((*_UNPACKED, PARQUET, ARROW)):
@@ -174,6 +199,14 @@ def _refuse(path: Path, start: bytes, is_packed_as: str | None = None) -> None:
         what = "a file of bytes that are no text; write the clicks as CSV, JSON lines or Parquet"
     if what is not None:
         raise PermanentError(f"{path.name} is {what}")
+
+
+def _is_zlib(start: bytes) -> bool:
+    """Tell zlib's data from a text that begins alike: a column x, and one of the separators \\x01 and ^."""
+    try:
+        return start.startswith(_ZLIB) and bool(zlib.decompressobj().decompress(start, _N_LOOKED_AT))
+    except zlib.error:
+        return False
 
 
 def _encoding_of(start: bytes) -> str | None:

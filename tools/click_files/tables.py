@@ -1,6 +1,6 @@
 """Reads files that hold columns: Parquet, and Arrow's own (Feather)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -31,17 +31,21 @@ def column_names(path: Path) -> list[str]:
     with damage_as_one_line(path):
         try:
             schema = parquet.read_schema(path) if table_kind(path) == PARQUET else _arrow_reader(path).schema
-            return [name for field in schema for name in _leaves(field, "")]
+            return [name for name, _ in _leaves(schema)]
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise damaged(path, error) from None
 
 
-def _leaves(field: pa.Field, prefix: str) -> Iterator[str]:
-    if pa.types.is_struct(field.type):
-        for inner in field.type:
-            yield from _leaves(inner, f"{prefix}{field.name}.")
-    else:
-        yield prefix + field.name
+def _leaves(
+    fields: Iterable[pa.Field], prefix: str = "", at: tuple[int, ...] = ()
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Give the name of each column that holds values, and its place in each structure that it is in, from outside."""
+    for place, field in enumerate(fields):
+        name = prefix + field.name
+        if pa.types.is_struct(field.type):
+            yield from _leaves(field.type, f"{name}.", (*at, place))
+        else:
+            yield name, (*at, place)
 
 
 def read_table(file: ClickFile, mark: Mapping[str, str]) -> Reading:
@@ -58,6 +62,7 @@ def read_table(file: ClickFile, mark: Mapping[str, str]) -> Reading:
     return Reading(
         layout=layouts[0],
         place="row",
+        counted="row",
         found=columns.described(names),
         has_times=bool(columns.time),
         has_events=bool(columns.event),
@@ -103,7 +108,7 @@ def _parse(path: Path, batch: pa.RecordBatch, first_row: int, names: list[str], 
                 values = pc.if_else(pa.array(_broken(values)), None, values)
             is_text = id_of or len(places) > 1 or not _can_be_time(values.type)
             values = _fit(path, names[place], values) if is_text else values
-            found.append(without_nothing(values) if id_of in ("user", "item") else values)
+            found.append(without_nothing(values) if id_of else values)
         return first_filled(found) if found else None
 
     rows = Rows(
@@ -127,10 +132,9 @@ def _can_be_time(kind: pa.DataType) -> bool:
 
 
 def _leaf(batch: pa.RecordBatch, name: str) -> pa.Array:
-    if name in batch.schema.names:
-        return batch.column(name)
-    top = next(top for top in batch.schema.names if name.startswith(f"{top}."))
-    return pc.struct_field(batch.column(top), name.removeprefix(f"{top}.").split("."))
+    """Give a column by its name, which does not say where a structure begins: names may have dots themselves."""
+    top, *inside = next(places for each, places in _leaves(batch.schema) if each == name)
+    return pc.struct_field(batch.column(top), inside) if inside else batch.column(top)
 
 
 def _broken(values: pa.Array) -> Flags:
