@@ -62,7 +62,7 @@ def test_replay_sends_every_click_in_order(place: list[str], tmp_path: Path) -> 
 def test_replay_keeps_the_gaps_at_a_speed(place: list[str], tmp_path: Path) -> None:
     """Two minutes at 60x take two seconds."""
     path = tmp_path / "clicks.csv"
-    path.write_text("user_id,item_id,timestamp\nu,a,1000\nu,b,1060\nu,c,1120\n")
+    path.write_text("user_id,item_id,timestamp\nu,a,1700000000\nu,b,1700000060\nu,c,1700000120\n")
 
     ended = _run("replay", str(path), "--format", "csv", "--speed", "60x", *place)
 
@@ -134,7 +134,7 @@ def test_a_dump_of_a_topic_is_replayed(place: list[str], tmp_path: Path) -> None
 def test_an_interrupted_replay_says_how_much_arrived(place: list[str], tmp_path: Path) -> None:
     """Ctrl-C delivers what was handed over, counts it, and ends with 130."""
     path = tmp_path / "clicks.csv"
-    path.write_text("user_id,item_id,timestamp\nu,a,1\nu,b,2\nu,c,100000\n")
+    path.write_text("user_id,item_id,timestamp\nu,a,1700000001\nu,b,1700000002\nu,c,1700100000\n")
     with _running("replay", str(path), "--format", "csv", "--speed", "1x", *place) as process:
         _read(place, 2)
 
@@ -149,7 +149,7 @@ def test_an_interrupted_replay_says_how_much_arrived(place: list[str], tmp_path:
 def test_a_terminal_shows_the_progress_in_place(place: list[str], tmp_path: Path, command: str) -> None:
     """One line is drawn again and again, and the last one stays."""
     path = tmp_path / "clicks.csv"
-    path.write_text("user_id,item_id,timestamp\nu,a,1\nu,b,4\n")
+    path.write_text("user_id,item_id,timestamp\nu,a,1700000001\nu,b,1700000004\n")
     arguments = {
         "simulate": ["--rate", "100", "--clicks", "300"],
         "replay": [str(path), "--format", "csv", "--speed", "1x"],

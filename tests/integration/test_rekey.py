@@ -106,6 +106,7 @@ class Lab:
         producer.begin_transaction()
         for partition in range(N_SOURCE):
             producer.produce(self.source, json.dumps({"visitor": {"id": "undone"}, "sku": "x"}), partition=partition)
+        producer.flush(30)  # what is on its way while a transaction ends can make the broker refuse the end
         producer.abort_transaction(30)
 
     def read(self, topic: str) -> Iterator[Message]:
