@@ -143,6 +143,10 @@ class ServedModel:
         lists = zip(write_lists(self._texts, best), shown, strict=True)
         return [written_list(RNN, items_json, low_hashes.tobytes()) for items_json, low_hashes in lists]
 
+    def warm_up(self) -> None:
+        """Take a step for nobody: what is compiled at first use is compiled, and nobody has to wait for it later."""
+        self.rank(self.run([b""], [[(0, 0, 0)]]), [b""], 1)
+
     def best(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> Best:
         """Give each user's k best items as rows of the vocabulary; for the arguments see `rank`."""
         states, histories = self._unpack(hidden), self.histories(recent)

@@ -109,4 +109,5 @@ def _load(folder: Path) -> "tuple[Manifest, ServedModel, Weights]":
     from nextclick.bundle import load_bundle
 
     manifest, model = load_bundle(folder)
+    model.warm_up()
     return manifest, model, prepare_seed(model.vocabulary.item_ids, model.vocabulary.popularity)

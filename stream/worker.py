@@ -45,6 +45,9 @@ COMPLAINT_S = 10.0  # between two lines about a broker that is away: it logs hun
 # Chunks make many small tuples that live for milliseconds: with Python's threshold of 700 the collector would look at
 # all of them over and over.
 GC_THRESHOLD = 100_000
+# A thread that wants to run asks the one that runs to stop after so long; Python's 5 ms would be the latency of a click
+# whose chunk is ready while the next one is computed.
+SWITCH_S = 0.0005
 # What the libraries log as errors and is none.
 _NOISE = (
     "Crashed reason=",  # each of Faust's services, with a stack trace, when one fails: the worker says it once
@@ -67,6 +70,7 @@ def run_worker(settings: Settings) -> NoReturn:
     topics = Topics(settings).check()
     data_dir.claim_changelog(settings.changelog_topic, topics.changelog_id)
     gc.set_threshold(GC_THRESHOLD, 20, 50)
+    sys.setswitchinterval(SWITCH_S)
     worker = _Worker(settings, topics.clicks, data_dir.instance_id())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(worker.run())
