@@ -37,7 +37,10 @@ WITHOUT_BROKER = {"shops", "step", "sizes", "exact", "popularity", "learning", "
 @click.option("--broker", metavar="HOST:PORT", help="A running Kafka, else a local one is started.")
 @click.option("--against", metavar="COMMIT", help="Only this: the throughput of this tree and of a commit, in turn.")
 @click.option("--pairs", "n_pairs", default=7, show_default=True, help="How many such pairs.")
-def bench(quick: bool, chosen: tuple[str, ...], broker: str | None, against: str | None, n_pairs: int) -> None:
+@click.option("--items", "n_items", default=0, show_default=True, help="Of the model in such pairs; 0: without one.")
+def bench(
+    quick: bool, chosen: tuple[str, ...], broker: str | None, against: str | None, n_pairs: int, n_items: int
+) -> None:
     """Benchmarks, side by side in one run, the programs in turn. Times on a shared machine are noisy: read ratios."""
     parts: dict[str, Callable[[str, bool], None]] = {
         "throughput": _throughput,
@@ -55,7 +58,8 @@ def bench(quick: bool, chosen: tuple[str, ...], broker: str | None, against: str
         "files": _files,
     }
     if against is not None:
-        parts["against"] = lambda broker, quick: _against(broker, against, 50_000 if quick else 250_000, n_pairs)
+        work = pairs.Work((20_000 if n_items else 250_000) // (5 if quick else 1), n_items)
+        parts["against"] = lambda broker, _: _against(broker, against, work, n_pairs)
         chosen = ("against",)
     kafka = None if broker or WITHOUT_BROKER.issuperset(chosen or PARTS) else LocalKafka()
     if kafka is not None:
@@ -89,10 +93,11 @@ def _throughput(broker: str, quick: bool) -> None:
         )
 
 
-def _against(broker: str, commit: str, count: int, n_pairs: int) -> None:
-    click.echo(f"\nthroughput without a model, {count:,} clicks: this tree against {commit}, in turn")
+def _against(broker: str, commit: str, work: pairs.Work, n_pairs: int) -> None:
+    model = f"with {work.n_items:,} items" if work.n_items else "without a model"
+    click.echo(f"\nthroughput {model}, {work.n_clicks:,} clicks: this tree against {commit}, in turn")
     speeds, costs = [], []
-    for here, there in pairs.runs(broker, commit, count, n_pairs):
+    for here, there in pairs.runs(broker, commit, work, n_pairs):
         speeds.append(here.events_per_s / there.events_per_s)
         costs.append(here.cpu_us_per_event / there.cpu_us_per_event)
         click.echo(

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.measure import Throughput
 
@@ -20,19 +21,33 @@ ONE_RUN = """
 import json, sys
 from bench import measure
 with measure.own_topics(sys.argv[1]) as settings:
+    if int(sys.argv[3]):
+        settings = measure.with_bundle(settings, int(sys.argv[3]))
     print(json.dumps(measure.throughput(settings, int(sys.argv[2]), *measure.WORKER)))
 """
 
 
-def runs(broker: str, commit: str, count: int, n_pairs: int) -> Iterator[tuple[Throughput, Throughput]]:
-    """Run pairs of workers on a backlog of so many clicks each; gives this tree's and the other's figures.
+class Work(NamedTuple):
+    """What both workers do.
+
+    Attributes:
+        n_clicks: of a backlog.
+        n_items: of the model; 0: without one.
+    """
+
+    n_clicks: int
+    n_items: int
+
+
+def runs(broker: str, commit: str, work: Work, n_pairs: int) -> Iterator[tuple[Throughput, Throughput]]:
+    """Run pairs of workers; gives this tree's and the other's figures.
 
     Each tree measures itself, so that settings and topics are those that it knows. Which one goes first alternates.
     """
     with _checked_out(commit) as other:
         for number in range(n_pairs):
             trees = (HERE, other) if number % 2 else (other, HERE)
-            results = {tree: _run(tree, broker, count) for tree in trees}
+            results = {tree: _run(tree, broker, work) for tree in trees}
             yield results[HERE], results[other]
 
 
@@ -47,8 +62,8 @@ def _checked_out(commit: str) -> Iterator[Path]:
             subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=HERE, check=True)
 
 
-def _run(tree: Path, broker: str, count: int) -> Throughput:
+def _run(tree: Path, broker: str, work: Work) -> Throughput:
     environment = os.environ | {"PYTHONPATH": str(tree)}
-    command = [sys.executable, "-c", ONE_RUN, broker, str(count)]
+    command = [sys.executable, "-c", ONE_RUN, broker, str(work.n_clicks), str(work.n_items)]
     printed = subprocess.run(command, cwd=tree, env=environment, check=True, stdout=subprocess.PIPE).stdout
     return Throughput(*json.loads(printed.splitlines()[-1]))

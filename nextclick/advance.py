@@ -6,7 +6,9 @@ repeats the user's current list; so does one that came before under the same id 
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from nextclick.clicks import Click
@@ -27,7 +29,8 @@ from nextclick.user_state import (
     with_recent,
 )
 
-# Users that are scored together: bounds the score matrix (50,000 items in float32: 51 MB).
+# Users that are scored together, in one thread: enough that item vectors are read from memory once for many, and few
+# enough that a chunk has a group for each of several threads.
 MAX_GROUP_USERS = 256
 
 ALL_PLACES = sys.maxsize  # after every click of a record
@@ -57,6 +60,7 @@ class Model(Protocol):
 
 T = TypeVar("T")
 
+Each = Callable[[Callable[[Any], None], Sequence[Any]], Iterable[None]]  # as `map`, or an executor's
 UserKey = tuple[int, bytes]  # partition and record key: a state belongs to the partition of its clicks
 
 
@@ -130,6 +134,7 @@ def advance(
     states: Mapping[UserKey, UserState],
     clicks: Sequence[LoggedClick],
     limits: Limits,
+    each: Each = map,
 ) -> list[Outcome]:
     """Apply clicks to users' states.
 
@@ -139,6 +144,7 @@ def advance(
         states: the states before; a user without one is new. Not changed.
         clicks: in log order per partition.
         limits: how much to keep and to show.
+        each: applies a function to each group of users, as `map` does; it may do so in several threads.
 
     Returns:
         An outcome per click, in the same order; those of one user share the state and the list after the batch.
@@ -166,8 +172,8 @@ def advance(
             else:
                 course[_CLICKS].append(network_click)
     every = list(courses.values())
-    for first in range(0, len(every), MAX_GROUP_USERS):
-        _end(model, popular, every[first : first + MAX_GROUP_USERS], limits.list_length)
+    groups = [every[first : first + MAX_GROUP_USERS] for first in range(0, len(every), MAX_GROUP_USERS)]
+    deque(each(partial(_end, model, popular, limits.list_length), groups), maxlen=0)  # all of them, or what they raise
     return _outcomes(clicks, steps)
 
 
@@ -211,7 +217,7 @@ def _after(before: _Fields, last_place: int, logged: LoggedClick, keep: int) -> 
     return (bundle, sequence, partition, offset, now_ms, hidden, recent, shown, flags, events), gap_s
 
 
-def _end(model: Model | None, popular: RankedList, courses: Sequence[_Course], k: int) -> None:
+def _end(model: Model | None, popular: RankedList, k: int, courses: Sequence[_Course]) -> None:
     """Let the network follow the users' clicks, and rank each user once."""
     hidden = _hidden_after(model, courses) if model is not None else [b""] * len(courses)
     lists = [popular] * len(courses)

@@ -153,6 +153,13 @@ class Settings:
         at_least=1,
         at_most=100_000,
     )
+    inference_threads: int = _setting(
+        0,
+        "threads that compute the lists of a large batch; 0: one for each core but one",
+        unit="threads",
+        at_least=0,
+        at_most=256,
+    )
     gather_ms: float = _setting(
         15.0,
         "while the worker is busy with clicks, the broker gathers the next ones, for so long at most",

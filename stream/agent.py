@@ -11,6 +11,7 @@ stops the process with nothing of it acknowledged, and is read again.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +133,8 @@ class ClickAgent:
         self._schemas = SchemaLoader(registry, settings) if registry is not None else None
         self._limits = Limits(settings.recent_clicks, settings.list_length)
         self._inference = ThreadPoolExecutor(1, "inference")
+        n_threads = inference_threads(settings.inference_threads)
+        self._groups = ThreadPoolExecutor(n_threads, "inference-group") if n_threads > 1 else None
         self._seen_records = self._rejected_records = 0
         self._computing, self._handing_on = asyncio.Lock(), asyncio.Lock()
         self._unfinished: set[asyncio.Task[None]] = set()
@@ -307,7 +310,8 @@ class ClickAgent:
         )
 
     async def _advance(self, model: Model | None, popular: RankedList, read: ReadChunk) -> list[Outcome]:
-        work = partial(advance, model, popular, read.states, read.clicks, self._limits)
+        each = self._groups.map if self._groups is not None else map
+        work = partial(advance, model, popular, read.states, read.clicks, self._limits, each)
         if model is None:  # microseconds per click: a thread would only add its hand-over
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._inference, work)
@@ -362,6 +366,11 @@ class ClickAgent:
         self._metrics.updates.labels(POPULAR).inc(len(outcomes) - n_network)
         if oldest_ms is not None:
             self._metrics.latency.observe(max(0.0, time.time() - oldest_ms / 1000))
+
+
+def inference_threads(wanted: int) -> int:
+    """Give how many threads compute a chunk; of 0 wanted one for each core but one, which the event loop needs."""
+    return wanted or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def _is_applied(record: ClickRecord) -> bool:
