@@ -1,6 +1,7 @@
 """The pure heart: order, fence, retries, groups, rebuilding, fallback, and what is said about hits."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from nextclick.advance import MAX_GROUP_USERS, Advanced, Limits, LoggedClick, Outcome, Skipped, UserKey, advance
 from nextclick.clicks import Click
+from nextclick.errors import CorruptStateError
 from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
 from nextclick.network import Network
@@ -97,6 +99,19 @@ def test_more_users_than_a_group_holds_are_all_answered() -> None:
     for n in (0, MAX_GROUP_USERS - 1, MAX_GROUP_USERS, n_users - 1):
         (*_, expected) = _one_by_one(model, [clicks[n], clicks[n_users + n]])
         assert outcomes[n_users + n].state == expected.state
+
+
+def test_groups_may_be_computed_in_several_threads() -> None:
+    """The outcomes are those of one thread, and what a thread raises is raised."""
+    model, n_users = _model(), 5 * MAX_GROUP_USERS
+    clicks = [_click(f"u{n}", "abcde"[n % 5], n) for n in range(n_users)]
+    corrupt = {clicks[-1].user: NEW_USER._replace(bundle=model.bundle, sequence=1, hidden=b"odd")}
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = advance(model, POPULAR_LIST, {}, clicks, LIMITS, pool.map)
+        with pytest.raises(CorruptStateError):
+            advance(model, POPULAR_LIST, corrupt, clicks, LIMITS, pool.map)
+
+    assert outcomes == _advance(model, {}, clicks)
 
 
 @pytest.mark.parametrize("offset", [0, 6, 7])
