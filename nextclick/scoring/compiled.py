@@ -6,13 +6,16 @@ a change of the function's own file only.
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 _DIGEST = hashlib.blake2b(b"".join(path.read_bytes() for path in _SOURCES), digest_size=8).hexdigest()
-_CACHE = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(_CACHE) / "nextclick" / "compiled" / _DIGEST))  # read by the import
+with suppress(RuntimeError):  # a user without a home
+    _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    # Read by the import below.
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(_CACHE / "nextclick" / "compiled" / _DIGEST))
 
 from numba import njit  # noqa: E402
 
