@@ -71,7 +71,10 @@ class ServedModel:
         self._skip: Floats | None = weights["skip"] if config.skip else None
         self._scale = np.float32(weights["scale"]) if config.normalised else None
         self._gate = Gate(weights) if config.n_neighbours else None
-        self._counts = Counts(weights[NEIGHBOURS], weights["mixture.shares"]) if config.n_neighbours else NO_COUNTS
+        self._counts = NO_COUNTS
+        if config.n_neighbours:
+            neighbours = np.ascontiguousarray(weights[NEIGHBOURS], np.int32)
+            self._counts = Counts(neighbours, np.ascontiguousarray(weights["mixture.shares"], np.float32))
         output = "item_embedding.weight" if config.tied else "output_embedding.weight"
         sharpness = float(weights["mixture.sharpness"]) if config.n_neighbours else 1.0
         self._items = pack_items(weights[output], weights["item_bias"], sharpness)

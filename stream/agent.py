@@ -138,7 +138,6 @@ class ClickAgent:
         self._seen_records = self._rejected_records = 0
         self._computing, self._handing_on = asyncio.Lock(), asyncio.Lock()
         self._unfinished: set[asyncio.Task[None]] = set()
-        self._has_failed = False
 
     async def process(self, chunk: Chunk) -> None:
         """Decode a chunk, and return when it begins to be computed; what follows is done in the background.
@@ -148,7 +147,7 @@ class ClickAgent:
         """
         assignment = chunk.assignment
         assignment.chunk_taken()
-        if not assignment.serves or self._has_failed:
+        if not assignment.serves or self._publisher.has_failed:
             return
         if self._schemas is not None:
             await self._schemas.load(chunk)
@@ -172,14 +171,13 @@ class ClickAgent:
             finally:
                 self._computing.release()
             try:
-                if not self._has_failed:  # the chunk before, whose states this one was computed with
+                if not self._publisher.has_failed:  # the chunk before, whose states this one was computed with
                     await hand_on()
             finally:
                 self._handing_on.release()
             assignment.chunk_took(time.perf_counter() - started)
         except Exception as error:
             if assignment.serves or not isinstance(error, (Superseded, Dropped)):
-                self._has_failed = True
                 self._publisher.fail(error)
 
     async def _compute(
@@ -192,7 +190,7 @@ class ClickAgent:
             PermanentError: the topic has grown.
         """
         assignment = chunk.assignment
-        if not assignment.serves or self._has_failed:
+        if not assignment.serves or self._publisher.has_failed:
             raise Superseded
         started = time.perf_counter()
         model = self._served.current

@@ -1,7 +1,8 @@
 """How functions of scoring are compiled: at first use, and kept on disk for the next start.
 
 Machine code is kept in a folder that is named by what it was made from, all files of this package: numba would notice
-a change of the function's own file only.
+a change of the function's own file only. Where it cannot be kept, or what is kept is damaged, functions are compiled:
+a disk decides how long a start takes, not whether there is one.
 """
 
 import hashlib
@@ -10,14 +11,31 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_SOURCES = sorted(Path(__file__).parent.glob("*.py"))
-_DIGEST = hashlib.blake2b(b"".join(path.read_bytes() for path in _SOURCES), digest_size=8).hexdigest()
-with suppress(RuntimeError):  # a user without a home
-    _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    # Read by the import below.
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(_CACHE / "nextclick" / "compiled" / _DIGEST))
+from numba import njit
+from numba.core import config
 
-from numba import njit  # noqa: E402
+_SOURCES = sorted(Path(__file__).parent.glob("*.py"))
+
+
+def _folder() -> Path | None:
+    """Give the folder for machine code; None where there is none that can be written."""
+    digest = hashlib.blake2b(b"".join(path.read_bytes() for path in _SOURCES), digest_size=8).hexdigest()
+    try:
+        if config.CACHE_DIR:  # NUMBA_CACHE_DIR
+            folder = Path(config.CACHE_DIR) / digest
+        else:
+            folder = (
+                Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nextclick" / "compiled" / digest
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # nothing can be written there; a user without a home
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+_FOLDER = _folder()
+if _FOLDER is not None:
+    config.CACHE_DIR = str(_FOLDER)
 
 
 def jit(function: Any) -> Any:
@@ -31,8 +49,30 @@ def jit_sums(function: Any) -> Any:
 
 
 def _compiled(function: Any, fastmath: Any) -> Any:
-    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that can be written: it is compiled at every start
-        return njit(**options)(function)
+    compiled = njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
+    if _FOLDER is not None:
+        compiled.enable_caching()
+        compiled._cache = _ForgivingCache(compiled._cache)
+    return compiled
+
+
+class _ForgivingCache:
+    """numba's cache of a function, but for what it raises: a damaged file, or a disk that is full."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return self._cache.load_overload(*arguments)
+        except Exception:  # of whatever was in the file: it is unpickled
+            with suppress(Exception):
+                self._cache.flush()
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        with suppress(Exception):
+            self._cache.save_overload(*arguments)

@@ -122,13 +122,14 @@ def best_items(items: ItemVectors, queries: Floats, counts: Counts, terms: Terms
 def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
     k, kept = best.items.shape[1], users.swept.largest.shape[1]
     of_counts = np.zeros(len(items.exact), np.float32)
-    # A weight can be too small to be told from 0: its item then stands there twice, so there is room for all.
     touched = np.zeros(terms.clicked.shape[1] * (1 + counts.shares.shape[1]), np.int32)
     counted = np.zeros(len(touched), np.float32)
+    # Of items that counts speak of: the probability, and the network's part of it.
+    weighed, of_weighed = np.zeros(len(touched) + kept * BLOCK), np.zeros(len(touched) + kept * BLOCK)
     found = Found(np.zeros(kept * BLOCK, np.int32), np.zeros(kept * BLOCK))
     leading = Leading(np.zeros(k + 1, np.int32), np.zeros(k + 1), np.zeros(k + 1))
     # What is in a tuple costs a count of references at each use; what a variable holds does not.
-    exact, biases, scale, queries = items.exact, items.biases, items.exact_scale, users.queries
+    exact, biases, scale, queries = items.exact, items.exact_biases, items.exact_scale, users.queries
     found_items, found_scores, weights, clicked = found.items, found.scores, terms.weights, terms.clicked
     neighbours, shares = counts.neighbours, counts.shares
     flat, size = exact.reshape(-1), exact.shape[1]
@@ -140,12 +141,15 @@ def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
         total = _total(items, users, user, n_found, found)
         is_certain = total > 0.0
         if is_certain:
-            log_total = users.swept.shifts[user] + np.log2(total)
+            log_total, n_weighed = users.swept.shifts[user] + np.log2(total), 0
             _clear(leading)
             for place in range(n_found):
                 item, of_network = found_items[place], weights[user, 0] * np.exp2(found_scores[place] - log_total)
                 _insert(leading, item, of_network + of_counts[item], of_network)
-                of_counts[item] = 0.0  # done
+                if of_counts[item] > 0.0:
+                    weighed[n_weighed], of_weighed[n_weighed] = of_network + of_counts[item], of_network
+                    n_weighed += 1
+                    of_counts[item] = 0.0  # done
             most = weights[user, 0] * np.exp2(bound - log_total)
             for place in range(n_touched):  # without a branch: these are many places, and few matter
                 counted[place] = of_counts[touched[place]]
@@ -159,7 +163,9 @@ def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
                     score = _product(exact, item, queries, user) * scale + biases[item]
                     of_network = weights[user, 0] * np.exp2(score - log_total)
                     _insert(leading, item, of_item + of_network, of_network)
-            is_certain = _is_certain(leading)
+                    weighed[n_weighed], of_weighed[n_weighed] = of_item + of_network, of_network
+                    n_weighed += 1
+            is_certain = _is_certain(leading, weighed, of_weighed, n_weighed)
         else:
             _forget(of_counts, touched, n_touched)
         if not is_certain:
@@ -254,7 +260,7 @@ def _kth_largest(scores: Any, n: Any, k: Any) -> Any:
 def _total(items: Any, users: Any, user: Any, n_found: Any, found: Any) -> Any:
     """Make the found items' scores exact, and the sum of all powers with them; 0.0 if that cannot be told."""
     shift, total = np.float64(users.swept.shifts[user]), users.swept.totals[user]
-    exact, biases, scale, queries = items.exact, items.biases, items.exact_scale, users.queries
+    exact, biases, scale, queries = items.exact, items.exact_biases, items.exact_scale, users.queries
     found_items, scores = found.items, found.scores
     for place in range(n_found):
         score = _product(exact, found_items[place], queries, user) * scale + biases[found_items[place]]
@@ -281,20 +287,22 @@ def _add_counts(of_counts: Any, touched: Any, clicked: Any, weights: Any, neighb
     for age in range(n_ages):
         if clicked[age] < 0:
             continue
-        item, of_reclick, of_neighbours = clicked[age], weights[1 + n_ages + age], weights[1 + age]
-        if of_counts[item] == 0.0:
-            touched[n_touched] = item
-            n_touched += 1
-        of_counts[item] += of_reclick
+        item, of_reclick, of_neighbours = clicked[age], np.float32(weights[1 + n_ages + age]), weights[1 + age]
+        if of_reclick > 0.0:
+            if of_counts[item] == 0.0:
+                touched[n_touched] = item
+                n_touched += 1
+            of_counts[item] += of_reclick
         row_neighbours, row_shares = neighbours[item], shares[item]
         for place in range(len(row_shares)):
-            if row_shares[place] > 0.0:
+            share = np.float32(of_neighbours * row_shares[place])
+            if share > 0.0:
                 neighbour = row_neighbours[place]
                 before = of_counts[neighbour]
                 if before == 0.0:
                     touched[n_touched] = neighbour
                     n_touched += 1
-                of_counts[neighbour] = before + of_neighbours * row_shares[place]
+                of_counts[neighbour] = before + share
     return n_touched
 
 
@@ -316,7 +324,7 @@ def _forget(of_counts: Any, touched: Any, n_touched: Any) -> None:
 @jit
 def _rank_exactly(items: Any, queries: Any, user: Any, weight: Any, of_counts: Any, leading: Any) -> None:
     """Score all items in float64: slow, and beyond doubt."""
-    exact, biases, scale = items.exact, items.biases, items.exact_scale
+    exact, biases, scale = items.exact, items.exact_biases, items.exact_scale
     powers, largest, total = np.empty(len(exact)), -np.inf, 0.0
     for item in range(len(powers)):
         powers[item] = _product(exact, item, queries, user) * scale + biases[item]
@@ -353,9 +361,17 @@ def _insert(leading: Any, item: Any, probability: Any, of_network: Any) -> None:
 
 
 @jit
-def _is_certain(leading: Any) -> Any:
-    """Tell whether no error of the sum of all powers could change the order of the best items."""
+def _is_certain(leading: Any, weighed: Any, of_weighed: Any, n_weighed: Any) -> Any:
+    """Tell whether no error of the sum of all powers could change the order of the best items.
+
+    Nor which they are: each item that counts speak of is compared with the last of them. Others are compared by the
+    network alone, which knows no sum.
+    """
     probabilities, of_network = leading.probabilities, leading.of_network
+    last, of_last = probabilities[len(probabilities) - 2], of_network[len(probabilities) - 2]
+    for place in range(n_weighed):
+        if 0.0 < last - weighed[place] <= _SUM_ERROR * abs(of_last - of_weighed[place]):
+            return False
     for place in range(len(probabilities) - 1):
         distance = probabilities[place] - probabilities[place + 1]
         if probabilities[place + 1] >= 0.0 and distance <= _SUM_ERROR * abs(of_network[place] - of_network[place + 1]):

@@ -29,6 +29,7 @@ class ItemVectors(NamedTuple):
         scales: float32 (n_blocks * BLOCK,), what a product is multiplied with, the sharpness of scores included.
         biases: float32 (n_blocks * BLOCK,), what is added then; both in units of log 2.
         exact: float32 (n_items, size), the vectors as they are.
+        exact_biases: float64 (n_items,), in units of log 2.
         exact_scale: what an exact product is multiplied with.
         longest: the length of the longest vector, times `exact_scale`.
         largest_bias: of all biases.
@@ -38,6 +39,7 @@ class ItemVectors(NamedTuple):
     scales: Floats
     biases: Floats
     exact: Floats
+    exact_biases: npt.NDArray[np.float64]
     exact_scale: float
     longest: float
     largest_bias: float
@@ -51,13 +53,15 @@ def pack_items(vectors: Floats, biases: Floats, sharpness: float) -> ItemVectors
         biases: float32 (n_items,).
         sharpness: scores are multiplied with it.
     """
+    vectors = np.ascontiguousarray(vectors, np.float32)  # the kernel takes addresses
     n_items, size = vectors.shape
     n_pairs, n_blocks = (size + 1) // 2, -(-n_items // BLOCK)
     unit = sharpness * LOG2_E
     packed = np.zeros((n_blocks, n_pairs, BLOCK), dtype=np.int32)
     scales = np.zeros(n_blocks * BLOCK, dtype=np.float32)
     all_biases = np.full(n_blocks * BLOCK, _NOTHING, dtype=np.float32)
-    all_biases[:n_items] = biases * unit
+    exact_biases = biases.astype(np.float64) * unit
+    all_biases[:n_items] = exact_biases
     longest = 0.0
     for first in range(0, n_items, _ROWS_AT_ONCE // BLOCK * BLOCK):
         rows = vectors[first : first + _ROWS_AT_ONCE // BLOCK * BLOCK]
@@ -69,7 +73,7 @@ def pack_items(vectors: Floats, biases: Floats, sharpness: float) -> ItemVectors
         scales[first : first + len(rows)] = of_rows * unit
         longest = max(longest, float(np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max())))
     largest_bias = float(np.abs(all_biases[:n_items]).max())
-    return ItemVectors(packed, scales, all_biases, vectors, unit, longest * abs(unit), largest_bias)
+    return ItemVectors(packed, scales, all_biases, vectors, exact_biases, unit, longest * abs(unit), largest_bias)
 
 
 def quantised(vectors: Floats) -> tuple[Ints, Floats]:

@@ -174,8 +174,11 @@ class Assignment:
         self._news.set()
 
     def chunk_took(self, seconds: float) -> None:
-        """Note how long a chunk took, from the beginning of its computation until it was handed on."""
-        self.chunk_s += NEWEST_CHUNK * (seconds - self.chunk_s)
+        """Note how long a chunk took, from the beginning of its computation until it was handed on.
+
+        After a backlog clicks must not go on being gathered as if there were one: what is quicker is believed at once.
+        """
+        self.chunk_s = min(seconds, self.chunk_s + NEWEST_CHUNK * (seconds - self.chunk_s))
 
     def moved(self, now_s: float) -> None:
         """Something happened that the present phase waits for: its deadline begins anew."""

@@ -73,6 +73,11 @@ class Publisher:
         self._on_failure = on_failure
         self._failed = False
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the worker is being stopped, for whatever reason: nothing may be begun any more."""
+        return self._failed
+
     async def publish(
         self, assignment: Assignment, results: Sequence[RunResults], on_durable: Callable[[], None]
     ) -> None:

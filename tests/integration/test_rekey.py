@@ -139,7 +139,8 @@ class Lab:
 
     def wait_until_copied(self) -> None:
         """Wait until as many events are in the destination as were sent."""
-        self.playground.wait_for(lambda: len(self.copied()) >= len(self.events), f"{len(self.events)} events copied")
+        what = f"{len(self.events)} events copied"
+        self.playground.wait_for(lambda: len(self.copied()) >= len(self.events), what, deadline_s=150.0)
 
     def assert_exactly_once(self) -> None:
         """Each event is there once, at its user's home, in the order of its partition; so is each dead letter."""

@@ -125,6 +125,31 @@ def test_where_the_sum_of_all_powers_decides_it_is_exact() -> None:
         assert found.items[0].tolist() == ([other, best] if factor > 1 else [best, other])
 
 
+def test_an_item_that_is_left_out_is_compared_with_the_last_one_of_the_list() -> None:
+    """Two items of the network that are nearly the same, and a third for its counts, as probable to the fifth digit.
+
+    The third one has no place beside them, and the sum of all powers decides whether it should.
+    """
+    n_items, size = 500, 16
+    for _ in range(40):
+        vectors, query = unit_vectors(n_items, size), unit_vectors(1, size, 6.0)
+        best = int((vectors @ query[0]).argmax())
+        twin = (best + 1) % n_items
+        vectors[twin] = vectors[best]
+        vectors[twin, 0] = np.nextafter(vectors[best, 0], np.float32(0))
+        scores = (query.astype("f8") @ vectors.T.astype("f8")) * LOG2_E
+        other = int(scores.argmin())
+        powers = np.exp2(scores[0] - scores.max()) / np.exp2(scores[0] - scores.max()).sum()
+        items, counts = pack_items(vectors, np.zeros(n_items, "f4"), 1.0), some_counts(n_items, 1)
+        for factor in (1 - 1e-5, 1 - 3e-6, 1 + 3e-6, 1 + 1e-5):
+            share = 0.5 * (powers.max() * factor - powers[other])
+            terms = Terms(np.array([[other]]), np.array([[0.5, 0.0, share]]))
+
+            found = best_items(items, query, counts, terms, 1)
+
+            assert (found.items[0, 0] == other) == (factor > 1)
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e6, 1e9])
 def test_scores_of_any_size_are_ranked(scale: float) -> None:
     """All equal, or one of them alone: nothing overflows and nothing is no number."""
@@ -194,6 +219,30 @@ def test_lists_are_json_of_any_id() -> None:
     found = [item["score"] for part in lists for item in part]
     np.testing.assert_allclose(found, probabilities, rtol=1e-6)
     assert all(isinstance(score, float) for score in found)
+
+
+def test_machine_code_that_cannot_be_kept_is_made_again(tmp_path: Path) -> None:
+    """A damaged folder, one that cannot be written, and a user without a home cost time, not the start."""
+    program = """
+import numpy as np
+from nextclick.scoring.item_lists import item_texts, write_lists
+from nextclick.scoring.mixing import Best
+print(write_lists(item_texts(["lamp"]), Best(np.zeros((1, 1), np.int32), np.ones((1, 1)))))
+"""
+    kept = {"XDG_CACHE_HOME": str(tmp_path)}
+    environments = [kept, kept, {"XDG_CACHE_HOME": "/proc/nothing"}, {"NUMBA_CACHE_DIR": "/proc/nothing"}]
+    for number, environment in enumerate(environments):
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        if number == 1:
+            assert files
+            for path in files:
+                path.write_bytes(b"")
+        command, whole = [sys.executable, "-c", program], os.environ | {"PYTHONPATH": str(ROOT)} | environment
+
+        done = subprocess.run(command, env=whole, capture_output=True, text=True, check=False)
+
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == str([b'[{"item_id":"lamp","score":1.0}]']) + "\n"
 
 
 def test_histories_are_read_as_they_were_packed() -> None:
