@@ -155,7 +155,7 @@ class Settings:
     )
     inference_threads: int = _setting(
         0,
-        "threads that compute the lists of a large batch; 0: one for each core but one",
+        "threads that compute the lists of a large batch; 0: one for each core",
         unit="threads",
         at_least=0,
         at_most=256,
