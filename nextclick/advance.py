@@ -173,7 +173,9 @@ def advance(
                 course[_CLICKS].append(network_click)
     every = list(courses.values())
     groups = [every[first : first + MAX_GROUP_USERS] for first in range(0, len(every), MAX_GROUP_USERS)]
-    deque(each(partial(_end, model, popular, limits.list_length), groups), maxlen=0)  # all of them, or what they raise
+    side_by_side = each if len(groups) > 1 else map  # alone it would only wait for another thread
+    end = partial(_end, model, popular, limits.list_length)
+    deque(side_by_side(end, groups), maxlen=0)  # all of them, or what they raise
     return _outcomes(clicks, steps)
 
 
