@@ -8,11 +8,11 @@ import torch
 
 from demo.simulator import Law, Simulator
 from nextclick.hashing import item_hash
-from nextclick.mixture import Context
 from nextclick.model import ServedModel
 from nextclick.network import Network
 from nextclick.settings import Settings
 from nextclick.user_state import with_recent
+from tests.networks import probabilities
 from training.learning.cancellation import Cancellation
 from training.learning.sequences import ClickColumns
 from training.learning.training_data import TrainingData
@@ -81,18 +81,11 @@ def _training_data(clicks: list[tuple[str, str, int]]) -> TrainingData:
     )
 
 
-@torch.inference_mode()
 def _compare(model: ServedModel, network: Network, hidden: list[bytes], recent: list[bytes]) -> Compared:
     best = model.best(hidden, recent, _LIST_LENGTH)
-    histories = model.histories(recent)
-    state = torch.from_numpy(np.stack([np.frombuffer(packed, "<f2").astype(np.float32) for packed in hidden]))
-    newest = torch.from_numpy(histories.newest)
-    item_index, gap_s, event_type = newest.clamp(min=0).T
-    inputs = network.inputs(item_index, event_type, gap_s) * (newest[:, :1] >= 0)
-    context = Context(*(torch.from_numpy(part) for part in histories[:3]))
-    everything = network.probabilities(network.features(network.hidden(state), inputs), context).double()
-    top = torch.topk(everything, _LIST_LENGTH, dim=1)
-    of_found = np.take_along_axis(everything.numpy(), best.items.astype(np.int64), axis=1)
+    everything = probabilities(model, network, hidden, recent).astype(np.float64)
+    top = torch.topk(torch.from_numpy(everything), _LIST_LENGTH, dim=1)
+    of_found = np.take_along_axis(everything, best.items.astype(np.int64), axis=1)
     is_same = (top.indices.numpy() == best.items).all(axis=1)
     is_tie = (np.abs(of_found / top.values.numpy() - 1.0) <= _RESOLUTION).all(axis=1) & ~is_same
     error = float(np.abs(best.probabilities / of_found - 1.0).max())

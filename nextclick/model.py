@@ -8,6 +8,7 @@ the gate weigh the terms, and asks `nextclick.scoring` for the best items.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -28,7 +29,7 @@ from nextclick.scoring.histories import Histories, Lookback, read_histories, row
 from nextclick.scoring.item_lists import item_texts, write_lists
 from nextclick.scoring.mixing import NO_COUNTS, Best, Counts, Terms, best_items
 from nextclick.scoring.packed_items import pack_items
-from nextclick.updates import RNN, RankedList, written_list
+from nextclick.updates import RNN, RankedList
 from nextclick.user_state import DAMAGE_REMEDY, RecentClick
 from nextclick.vocabulary import Vocabulary
 
@@ -144,7 +145,7 @@ class ServedModel:
         best = self.best(hidden, recent, k)
         shown = self.vocabulary.low_hashes[best.items].astype("<u4")
         lists = zip(write_lists(self._texts, best), shown, strict=True)
-        return [written_list(RNN, items_json, low_hashes.tobytes()) for items_json, low_hashes in lists]
+        return [RankedList(RNN, msgspec.Raw(items_json), low_hashes.tobytes()) for items_json, low_hashes in lists]
 
     def warm_up(self) -> None:
         """Take a step for nobody: what is compiled at first use is compiled, and nobody has to wait for it later."""

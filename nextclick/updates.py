@@ -98,11 +98,6 @@ def ranked_list(strategy: str, items: Sequence[Recommendation], low_hashes: Sequ
     return RankedList(strategy, msgspec.Raw(_encoder.encode(items)), shown)
 
 
-def written_list(strategy: str, items_json: bytes, shown: bytes) -> RankedList:
-    """Make a list of what is written already; for the arguments see `RankedList`."""
-    return RankedList(strategy, msgspec.Raw(items_json), shown)
-
-
 def encode_update(
     user_id: str, ranked: RankedList, bundle_id: str, sequence: int, answered: AnsweredClick, produced_at_ms: int
 ) -> bytes:

@@ -30,7 +30,7 @@ class Counts(NamedTuple):
 
     Attributes:
         neighbours: int32 (n_items, n_neighbours).
-        shares: float32 (n_items, n_neighbours), falling in each row.
+        shares: float32 (n_items, n_neighbours), not negative; 0 where there are fewer.
     """
 
     neighbours: Ints
