@@ -345,13 +345,14 @@ def _clear(leading: Any) -> None:
 
 @jit
 def _insert(leading: Any, item: Any, probability: Any, of_network: Any) -> None:
-    """Put an item into its place among the best so far; of equally probable ones the one of the lower row is better."""
+    """Put an item into its place among the best so far, behind those that are as probable.
+
+    Where two are, nothing is certain, and all are ranked exactly, in the order of their rows: the lower one is better.
+    """
     items, probabilities, of_networks = leading
     last = len(items) - 1
     place = last + 1  # where it belongs
-    while place > 0 and (
-        probabilities[place - 1] < probability or (probabilities[place - 1] == probability and items[place - 1] > item)
-    ):
+    while place > 0 and probabilities[place - 1] < probability:
         place -= 1
     for other in range(last, place, -1):
         items[other], probabilities[other] = items[other - 1], probabilities[other - 1]
