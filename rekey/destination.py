@@ -26,7 +26,9 @@ def holds_records(settings: Settings, admin: AdminClient, topic: TopicIdentity, 
         KafkaException: the broker refuses to say which offsets there are.
         Stopped: the job is to end.
     """
-    ranges = pulse.until_answered(lambda: offset_ranges(admin, topic.topic, range(topic.partitions)))
+    ranges = pulse.until_answered(
+        lambda: offset_ranges(admin, topic.topic, range(topic.partitions)), f"does not say what {topic.topic} holds"
+    )
     if any(found.first > 0 for found in ranges.values()):
         return True
     unread = {partition for partition, found in ranges.items() if found.end > 0}

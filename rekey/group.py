@@ -13,13 +13,15 @@ from nextclick.settings import Settings
 from rekey.destination import holds_records
 from rekey.pulse import Pulse
 from rekey.topics import Route
-from tools.client_config import librdkafka_config
-from tools.kafka import ANSWER_S, Failure, OffsetRange, describe_topic, failure_of, offset_ranges
+from tools.client_config import consumer_config, librdkafka_config
+from tools.group_member import close_aside
+from tools.kafka import ANSWER_S, Failure, OffsetRange, TopicIdentity, describe_topic, failure_of, offset_ranges
 
 _log = logging.getLogger(__name__)
 
 GONE_AFTER_S = 10.0  # a broker that has just started knows no topic for a moment
 COMMITTED_S = 2.0  # for one answer; one that another instance's open transaction holds back is asked for again
+ANOTHER_S = 10.0  # a client that has not got an answer by then may have lost the request, and is replaced
 _Answer = TypeVar("_Answer")
 
 
@@ -35,15 +37,12 @@ class Group:
             were copied.
     """
 
-    def __init__(
-        self, settings: Settings, route: Route, consumer: Consumer, pulse: Pulse, on_lost: Callable[[int], None]
-    ) -> None:
+    def __init__(self, settings: Settings, route: Route, pulse: Pulse, on_lost: Callable[[int], None]) -> None:
         """Ask where a new job begins.
 
         Args:
             settings: of the job.
             route: of the job.
-            consumer: a client of the group.
             pulse: looked at while the broker is waited for.
             on_lost: told how many offsets retention has removed before they were copied.
         """
@@ -51,10 +50,10 @@ class Group:
         self._settings = settings
         self._topic, self._route = route.source, route
         self.note = f"{route.destination.topic} {route.destination.topic_id}"
-        self._consumer = consumer
         self._pulse = pulse
         self._on_lost = on_lost
         self._gone_since_s: float | None = None
+        self._asking = self._new_client()
         self._admin = AdminClient(librdkafka_config(settings) | {"error_cb": pulse.presence.on_error})
         # Partitions of a job that has begun are read from their first record, whenever they were added.
         numbers = range(self._topic.partitions)
@@ -67,7 +66,10 @@ class Group:
         wanted = list(partitions)
         if not wanted:
             return {}
-        return self._answer(lambda: offset_ranges(self._admin, self._topic.topic, wanted, ANSWER_S))
+        return self._answer(
+            lambda: offset_ranges(self._admin, self._topic.topic, wanted, ANSWER_S),
+            f"does not say what {self._topic.topic} holds",
+        )
 
     def _is_new(self) -> bool:
         return all(offset is None for offset in self.committed(range(self._topic.partitions)).values())
@@ -101,19 +103,28 @@ class Group:
         if not asked:
             return {}
 
+        began_s = replaced_s = time.monotonic()
+
         def ask() -> dict[int, int | None]:
-            places = self._consumer.committed(asked, COMMITTED_S)
+            nonlocal replaced_s
+            if time.monotonic() > replaced_s + ANOTHER_S:
+                close_aside(self._asking)
+                self._asking, replaced_s = self._new_client(), time.monotonic()
+            places = self._asking.committed(asked, COMMITTED_S)
             for place in places:
                 if place.error is not None:
                     raise KafkaException(place.error)
                 self._refuse_other_destination(place)
             return {place.partition: place.offset if place.offset >= 0 else None for place in places}
 
-        began_s = time.monotonic()
-        found = self._answer(ask)
+        found = self._answer(ask, f"does not say what the group {self.name} has committed of {self._topic.topic}")
         if (waited_s := time.monotonic() - began_s) > COMMITTED_S:
             _log.info("waited %.0f s until it was certain what is committed", waited_s)
         return found
+
+    def _new_client(self) -> Consumer:
+        """Give a client that asks for the group and is no member: it can be replaced at any time."""
+        return Consumer(consumer_config(self._settings, self.name) | {"error_cb": self._pulse.presence.on_error})
 
     def _refuse_other_destination(self, place: TopicPartition) -> None:
         # Offsets that somebody has set by hand have no note.
@@ -163,8 +174,7 @@ class Group:
         """Make sure that both topics are still those of the start."""
         source, destination = self._route.source, self._route.destination
         try:
-            read = self._pulse.until_answered(lambda: describe_topic(self._admin, source.topic))
-            written = self._pulse.until_answered(lambda: describe_topic(self._admin, destination.topic))
+            read, written = self._described(source.topic), self._described(destination.topic)
         except KafkaException as error:
             self._gone_since_s = self._gone_since_s or time.monotonic()
             if failure_of(error.args[0]) is Failure.GONE and time.monotonic() < self._gone_since_s + GONE_AFTER_S:
@@ -182,13 +192,22 @@ class Group:
                 "with --set app=NAME, which copies what is there from the beginning"
             )
 
-    def _answer(self, ask: Callable[[], _Answer]) -> _Answer:
+    def close(self) -> None:
+        """Disconnect."""
+        self._asking.close()
+
+    def _described(self, topic: str) -> TopicIdentity:
+        return self._pulse.until_answered(
+            lambda: describe_topic(self._admin, topic), f"does not describe the topic {topic}"
+        )
+
+    def _answer(self, ask: Callable[[], _Answer], what: str) -> _Answer:
         def asked() -> _Answer:
             self._admin.poll(0)  # lets the client say that the broker is away
             return ask()
 
         try:
-            return self._pulse.until_answered(asked)
+            return self._pulse.until_answered(asked, what)
         except KafkaException as error:
             raise self.refused(error.args[0]) from error
 

@@ -12,6 +12,7 @@ from rekey.group import Group
 from rekey.pulse import Pulse, Stopped
 from rekey.topics import Route
 from tools.client_config import consumer_config
+from tools.group_member import GroupWatch, close_aside
 from tools.kafka import Failure, OffsetRange, failure_of, is_partition_end
 from tools.records import refuse_unreadable
 
@@ -66,7 +67,7 @@ class Source:
         self._failure: NextclickError | Stopped | None = None  # that a callback of the client has met
         self.has_joined = self._is_closing = False
         session_ms = int(settings.session_timeout_s * 1000)
-        config = consumer_config(settings, f"{settings.app}-rekey") | {
+        self._config = consumer_config(settings, f"{settings.app}-rekey") | {
             "auto.offset.reset": "error",  # records that are gone must be noticed, not jumped over
             "enable.partition.eof": True,
             "partition.assignment.strategy": "cooperative-sticky",
@@ -77,10 +78,22 @@ class Source:
             "fetch.queue.backoff.ms": FULL_MS,
             "error_cb": pulse.presence.on_error,
         }
-        self._consumer = Consumer(config)
+        self.group = Group(settings, route, pulse, on_lost)
+        self._join()
+
+    def _join(self) -> None:
+        self._watch = GroupWatch()
+        self._consumer = Consumer(self._config | self._watch.config)
         self._no_membership: bytes = self._consumer.consumer_group_metadata()
-        self.group = Group(settings, route, self._consumer, pulse, on_lost)
         self._consumer.subscribe([self._topic], on_assign=self._given, on_revoke=self._taken, on_lost=self._taken)
+
+    def _join_anew(self) -> None:
+        """Be another member, with nothing: what was read and not committed is read again by whoever gets it."""
+        lost = self._consumer
+        self._positions.clear()
+        self._uncommitted.clear()
+        self._join()  # first: what the lost one still says is nobody's then
+        close_aside(lost)
 
     @property
     def n_partitions(self) -> int:
@@ -98,6 +111,9 @@ class Source:
         messages = self._consumer.consume(MAX_RECORDS, POLL_S)
         if self._failure is not None:
             raise self._failure
+        if self._watch.is_lost(self._consumer):
+            self._join_anew()
+            return Batch([], set(), {})
         if self._was_taken:  # which of them are still to be copied here? Those that are read again.
             self.go_back({message.partition() for message in messages})
             messages = []
@@ -207,11 +223,13 @@ class Source:
         """Leave the group, so that others get the partitions at once. Blocks while the broker is away."""
         self._is_closing = True
         self._consumer.close()
+        self.group.close()
 
-    def _given(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _given(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # Whatever goes wrong, the client gets its answer: without one it fetches from places of its own choice.
-        if self._is_closing:  # to ask for what is committed could take longer than there is time to leave
-            self._consumer.incremental_assign([])
+        # While it closes, to ask for what is committed could take longer than there is time to leave.
+        if self._is_closing or consumer is not self._consumer:
+            consumer.incremental_assign([])
             return
         try:
             self._take([place.partition for place in partitions])
@@ -230,7 +248,9 @@ class Source:
         self._consumer.incremental_assign(self.places({number: self._positions[number] for number in numbers}))
         self.has_joined = True
 
-    def _taken(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
         self._was_taken = True
         for place in partitions:
             self._positions.pop(place.partition, None)

@@ -5,21 +5,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from queue import Empty, SimpleQueue
-from threading import Thread
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.settings import Settings
-from rekey.pulse import Pulse, Stopped
+from rekey.pulse import Patience, Pulse, Stopped
 from tools.client_config import producer_config
 from tools.kafka import Failure, failure_of
 from tools.records import Header
+from tools.transactions import Unanswered, is_to_be_asked_again, send_offsets
 
 _log = logging.getLogger(__name__)
 
 WAIT_S = 1.0  # for one answer; it is asked again, and a stop is seen
+LOST_S = 30.0  # a producer without an answer by then may have lost the request: the slowest takes a few seconds
 BATCH_BYTES = 128 * 1024  # so that a topic that takes short requests only is not refused one of many records
 MAX_RECORD_BYTES = 16 * 1024 * 1024  # what is too long is the broker's to say
 # The transaction came to nothing, and the next one may well not.
@@ -40,10 +40,6 @@ _AGAIN = frozenset(
 _CONSEQUENCES = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # of another failure
 
 
-class _Unanswered(Exception):
-    """The broker did not answer, and the client does not say whether it goes on asking."""
-
-
 class Aborted(Exception):
     """A transaction came to nothing, or nobody knows: go on from what the group has committed."""
 
@@ -51,8 +47,11 @@ class Aborted(Exception):
 class Writer:
     """A transactional producer; used by one thread.
 
+    A producer that does not answer is given up for another one of the same name. When that one has begun, the broker
+    has ended what the first had left open, and takes nothing of it any more.
+
     Attributes:
-        name: its transactional id, which no other writer has or had. What is a zombie's work is told by the
+        name: its transactional id, which no other writer has or had. What is another instance's work is told by the
             membership that the offsets are committed with, not by this name.
     """
 
@@ -66,10 +65,14 @@ class Writer:
         self._settings = settings
         self._pulse = pulse
         self._transaction_s = settings.session_timeout_s  # one that is left open is over when its partitions are
+        self.name = self._new_name()
         self._open()
 
+    def _new_name(self) -> str:
+        return f"{self._settings.app}-rekey-{uuid.uuid4().hex[:12]}"
+
     def _open(self) -> None:
-        self.name = f"{self._settings.app}-rekey-{uuid.uuid4().hex[:12]}"
+        """Begin with a producer; one that does not begin may have lost its request, and is replaced."""
         config = producer_config(self._settings) | {
             "transactional.id": self.name,
             "transaction.timeout.ms": int(self._transaction_s * 1000),
@@ -79,14 +82,21 @@ class Writer:
             "on_delivery": self._note_failure,
         }
         self._failure: tuple[KafkaError, str] | None = None
-        self._producer = Producer(config)
-        try:
-            self._until_answered(self._producer.init_transactions)
-        except KafkaException as error:
-            raise PermanentError(
-                f"the broker at {self._settings.broker} does not open transactions as {self.name}: "
-                f"{error.args[0].str()}; the user needs the right to the transactional ids {self._settings.app}-rekey-*"
-            ) from error
+        while True:
+            self._producer = Producer(config)
+            try:
+                return self._until_answered(self._producer.init_transactions, "lets no transaction begin")
+            except Unanswered:
+                # Whenever the broker hears of the given-up one, it must not shut out its successor. What was open
+                # under the old name is over when its time is, and until then nobody is told what is committed.
+                self.name = self._new_name()
+                config["transactional.id"] = self.name
+            except KafkaException as error:
+                raise PermanentError(
+                    f"the broker at {self._settings.broker} does not open transactions as {self.name}: "
+                    f"{error.args[0].str()}; the user needs the right to the transactional ids "
+                    f"{self._settings.app}-rekey-*"
+                ) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -102,13 +112,13 @@ class Writer:
         try:
             self._producer.begin_transaction()
             yield
-            self._until_answered(self._producer.commit_transaction)
+            self._until_answered(self._producer.commit_transaction, "commits no transaction")
             self._pulse.presence.answered()
         except KafkaException as error:
             self._end(error.args[0], began_s)
-        except _Unanswered as error:  # its transaction is over when its time is
+        except Unanswered as error:
             self._open()
-            raise Aborted("the broker did not take the offsets in time") from error
+            raise Aborted(str(error)) from error
         except Aborted:
             self._abort(began_s)
             raise
@@ -152,46 +162,34 @@ class Writer:
 
         Raises:
             KafkaException: it has failed, or the partitions are another's.
+            Unanswered: nobody knows.
             Stopped: the job is to end.
         """
-        # Not asked twice, and in a thread of its own: without a broker the client can keep this call for ever, and the
-        # one after a failure even when the broker is back (librdkafka 2.16).
-        producer, answers = self._producer, SimpleQueue[KafkaException | None]()
-
-        def ask() -> None:
-            try:
-                producer.send_offsets_to_transaction(places, membership, WAIT_S)
-            except KafkaException as error:
-                answers.put(error)
-            else:
-                answers.put(None)
-
-        Thread(target=ask, name="offsets", daemon=True).start()
         end_s = time.monotonic() + self._transaction_s
-        while time.monotonic() < end_s:
-            try:
-                error = answers.get(timeout=WAIT_S)
-            except Empty:
-                producer.poll(0)  # lets the client say that the broker is away
-                self._pulse.wait()
-                continue
-            if error is None:
-                return
-            if not _is_to_be_asked_again(error.args[0]):
-                raise error
-            break
-        raise _Unanswered
+        send_offsets(self._producer, places, membership, step_s=WAIT_S, end_s=end_s, wait=self._pulse.wait)
 
-    def _until_answered(self, ask: Callable[[float], None]) -> None:
-        """Ask again while the client says that this is what it wants."""
-        while True:
+    def _until_answered(self, ask: Callable[[float], None], what: str) -> None:
+        """Ask again while the client says that this is what it wants.
+
+        Args:
+            ask: the broker, for so many seconds.
+            what: the broker does not do meanwhile.
+
+        Raises:
+            Unanswered: there was no answer in time.
+            KafkaException, Stopped: as everywhere here.
+        """
+        patience, end_s = Patience(what), time.monotonic() + LOST_S
+        while time.monotonic() < end_s:
             try:
                 return ask(WAIT_S)
             except KafkaException as error:
-                if not _is_to_be_asked_again(error.args[0]):
+                if not is_to_be_asked_again(error):
                     raise
+                patience.note(error)
             self._producer.poll(0)  # lets the client say that the broker is away
             self._pulse.wait()
+        raise Unanswered(f"the broker {what}")
 
     def _end(self, failure: KafkaError, began_s: float) -> None:
         """Abort after a failure.
@@ -210,12 +208,14 @@ class Writer:
 
     def _abort(self, began_s: float) -> None:
         try:
-            self._until_answered(self._producer.abort_transaction)
+            self._until_answered(self._producer.abort_transaction, "aborts no transaction")
+        except Unanswered:
+            self._open()
         except KafkaException as error:
             self._begin_anew(error.args[0], began_s)
 
     def _begin_anew(self, failure: KafkaError, began_s: float) -> None:
-        """Take another name when the broker has ended a transaction that took too long: this process slept, say.
+        """Take another producer when the broker has ended a transaction that took too long: this process slept, say.
 
         Raises:
             TemporaryError: it was ended for another reason.
@@ -243,8 +243,3 @@ class Writer:
     def _note_failure(self, failure: KafkaError | None, message: Message) -> None:
         if failure is not None and self._failure is None and failure.code() not in _CONSEQUENCES:
             self._failure = (failure, message.topic() or "")
-
-
-def _is_to_be_asked_again(failure: KafkaError) -> bool:
-    """Tell whether a call has only not been answered yet."""
-    return failure.retriable() and not failure.fatal() and not failure.txn_requires_abort()

@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from nextclick.errors import BundleError, TemporaryError
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest, encode_manifest
@@ -23,6 +23,7 @@ from nextclick.settings import Settings
 from tools.client_config import consumer_config, producer_config
 from tools.kafka import is_partition_end
 from tools.records import refuse_unreadable
+from tools.transactions import Unanswered, send_offsets
 from training.learning.cancellation import Cancellation
 from training.service.metrics import TrainerMetrics
 from training.service.trainer_role import TrainerRole
@@ -137,8 +138,11 @@ class ModelsTopic:
         producer.begin_transaction()
         try:
             producer.produce(self._settings.models_topic, encode_manifest(manifest), CHAMPION)
-            self._repeat(lambda wait_s: producer.send_offsets_to_transaction(offset, membership, wait_s), end_s)
+            check = self._cancellation.check
+            send_offsets(producer, offset, membership, step_s=_POLL_S, end_s=end_s, wait=check)
             self._repeat(producer.commit_transaction, end_s)
+        except Unanswered as error:  # the next producer takes back what this one began
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, str(error))) from error
         except KafkaException:
             with contextlib.suppress(KafkaException):  # one that is being committed already is not taken back
                 producer.abort_transaction(_POLL_S)

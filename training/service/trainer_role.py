@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
 from tools.client_config import consumer_config
+from tools.group_member import GroupWatch, close_aside
 from tools.kafka import Failure, failure_of, is_partition_end
 from tools.presence import BrokerPresence
 from tools.records import is_unreadable
@@ -43,18 +44,21 @@ class TrainerRole:
         self._asked_s = time.monotonic()
         self._unknown_since_s: float | None = None
         session_ms = int(settings.session_timeout_s * 1000)
-        config = consumer_config(settings, f"{settings.app}-trainer") | {
+        self._config = consumer_config(settings, f"{settings.app}-trainer") | {
             # The eager assignors would give the role to whoever comes first in the alphabet.
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": session_ms,
             "heartbeat.interval.ms": session_ms // 4,
             "error_cb": presence.on_error,
         }
-        self._consumer = Consumer(config)
+        self._join()
+
+    def _join(self) -> None:
+        self._watch = GroupWatch()
+        self._consumer = Consumer(self._config | self._watch.config)
         self._no_membership: bytes = self._consumer.consumer_group_metadata()
-        self._consumer.subscribe(
-            [settings.models_topic], on_assign=self._given, on_revoke=self._taken, on_lost=self._taken
-        )
+        topics = [self._settings.models_topic]
+        self._consumer.subscribe(topics, on_assign=self._given, on_revoke=self._taken, on_lost=self._taken)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the role for a while, and say what there is to wait for.
@@ -104,6 +108,11 @@ class TrainerRole:
 
     def _poll(self, timeout_s: float) -> None:
         message = self._consumer.poll(timeout_s)
+        if self._watch.is_lost(self._consumer):
+            lost, self._held = self._consumer, False
+            self._join()
+            close_aside(lost)
+            return
         error = message.error() if message is not None else None
         if error is None or is_partition_end(error) or is_unreadable(error):  # what the topic holds matters elsewhere
             return
@@ -113,10 +122,13 @@ class TrainerRole:
                 f"{error.str()}; correct the rights of the trainer's user, or session_timeout_s"
             )
 
-    def _given(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._held = self._held or bool(partitions)
+    def _given(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is self._consumer:  # and not one that was given up
+            self._held = self._held or bool(partitions)
 
-    def _taken(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
         self._held = self._held and not partitions
         self._asked_s = time.monotonic()
 
