@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -609,6 +609,31 @@ def test_a_job_that_ends_before_it_has_taken_its_partitions_leaves_at_once(
 
     assert has_left
     assert took_s < COMMITTED_S
+
+
+def test_a_job_that_waits_says_what_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here for another instance's transaction, which could still change what is committed."""
+    monkeypatch.setattr("rekey.pulse.SAY_AFTER_S", 0.1)
+    settings, stop, group = lab.playground.settings, Event(), f"{lab.playground.settings.app}-rekey"
+    other = Producer(librdkafka_config(settings) | {"transactional.id": f"{lab.source}-other"})
+    member = Consumer(librdkafka_config(settings) | {"group.id": group})
+    other.init_transactions(30)
+    other.begin_transaction()
+    other.send_offsets_to_transaction([TopicPartition(lab.source, 0, 1)], member.consumer_group_metadata(), 30)
+    job = RekeyJob(settings, checked_route(settings, lab.source, settings.clicks_topic), stop)
+    running = Thread(target=job.run, kwargs={"once": False})
+    running.start()
+    try:
+        what = f"the broker does not say what the group {group} has committed of {lab.source}"
+        lab.playground.wait_for(lambda: what in caplog.text, "a line about what is waited for")
+        other.abort_transaction(30)
+    finally:
+        stop.set()
+        running.join(30)
+        member.close()
+        assert job.close()
 
 
 def member_has_partitions(lab: Lab, group: str) -> bool:
