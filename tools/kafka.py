@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
 
 ANSWER_S = 6.0  # for one answer of the broker
 _RETRY_S = 0.05
@@ -137,10 +137,21 @@ def offset_ranges(
     def offsets(which: OffsetSpec) -> dict[int, int]:
         wanted = {TopicPartition(topic, partition): which for partition in partitions}
         uncommitted = IsolationLevel.READ_UNCOMMITTED
-        found = answers(
-            lambda: client.list_offsets(wanted, isolation_level=uncommitted, request_timeout=answer_s), answer_s
-        )
-        return {place.partition: answer.offset for place, answer in found.items()}
+        is_again = False
+
+        def ask() -> "dict[TopicPartition, Future[ListOffsetsResultInfo]]":
+            nonlocal is_again
+            if is_again:
+                # The client asks with what it knows of leaders, and keeps that for minutes, also when the broker says
+                # that another leads now (librdkafka 2.16).
+                client.list_topics(topic, timeout=answer_s)
+            is_again = True
+            found: dict[TopicPartition, Future[ListOffsetsResultInfo]] = client.list_offsets(
+                wanted, isolation_level=uncommitted, request_timeout=answer_s
+            )
+            return found
+
+        return {place.partition: answer.offset for place, answer in answers(ask, answer_s).items()}
 
     firsts, ends = offsets(OffsetSpec.earliest()), offsets(OffsetSpec.latest())
     return {partition: OffsetRange(firsts[partition], ends[partition]) for partition in partitions}
