@@ -20,15 +20,14 @@ from nextclick.network_config import (
     N_AGES,
     N_EVENT_ROWS,
     N_GAP_BINS,
-    NEIGHBOURS,
     SESSION_GAP_S,
     NetworkConfig,
 )
 from nextclick.recurrence import Recurrence
-from nextclick.scoring.histories import Histories, Lookback, read_histories, rows_by_hash
-from nextclick.scoring.item_lists import item_texts, write_lists
-from nextclick.scoring.mixing import NO_COUNTS, Best, Counts, Terms, best_items
-from nextclick.scoring.packed_items import pack_items
+from nextclick.scoring.histories import Histories, Lookback, read_histories, row_finder
+from nextclick.scoring.item_lists import write_lists
+from nextclick.scoring.mixing import Best, Terms, best_items
+from nextclick.served_form import INPUTS, ItemIds, ServedForm, arrays_of, served_form
 from nextclick.updates import RNN, RankedList
 from nextclick.user_state import DAMAGE_REMEDY, RecentClick
 from nextclick.vocabulary import Vocabulary
@@ -44,18 +43,19 @@ _SHORTEST = 1e-12  # a vector that is brought to length 1 is divided by this at 
 
 
 class ServedModel:
-    """A network with its vocabulary and the bundle that both came from.
+    """A bundle at work: its network, the items that it knows, and how popular they were.
 
     Attributes:
         bundle_id: 16 hexadecimal digits.
         bundle: the same as a number, as states name it.
-        vocabulary: the items that it knows.
+        item_ids: the items, in the order of their rows.
+        popularity: float64 (n_items,), recency-weighted clicks per item when the bundle was made.
     """
 
     def __init__(
         self, bundle_id: str, config: NetworkConfig, weights: Mapping[str, npt.NDArray[Any]], vocabulary: Vocabulary
     ) -> None:
-        """Make a model.
+        """Make a model of a network that is in memory.
 
         Args:
             bundle_id: names the bundle.
@@ -63,28 +63,31 @@ class ServedModel:
             weights: by name, with the shapes of `NetworkConfig.weights`.
             vocabulary: of the same bundle.
         """
+        self._serve(bundle_id, config, served_form(config, weights, vocabulary))
+
+    @classmethod
+    def of_form(cls, bundle_id: str, config: NetworkConfig, form: ServedForm) -> "ServedModel":
+        """Make a model of what is packed already."""
+        model = cls.__new__(cls)
+        model._serve(bundle_id, config, form)
+        return model
+
+    def _serve(self, bundle_id: str, config: NetworkConfig, form: ServedForm) -> None:
         self.bundle_id = bundle_id
         self.bundle = int(bundle_id, 16)
-        self.vocabulary = vocabulary
-        self._config = config
+        self.item_ids = ItemIds(form.texts)
+        self.popularity = form.popularity
+        self._config, self._form, weights = config, form, form.weights
         self._recurrence = Recurrence(config.cell, config.hidden_size, [weights[name] for name in _CELL])
-        self._inputs = Inputs(config, weights)
+        self._inputs = Inputs(config, form.items.exact if config.tied else weights[INPUTS], weights)
         self._skip: Floats | None = weights["skip"] if config.skip else None
         self._scale = np.float32(weights["scale"]) if config.normalised else None
         self._gate = Gate(weights) if config.n_neighbours else None
-        self._counts = NO_COUNTS
-        if config.n_neighbours:
-            neighbours = np.ascontiguousarray(weights[NEIGHBOURS], np.int32)
-            self._counts = Counts(neighbours, np.ascontiguousarray(weights["mixture.shares"], np.float32))
-        output = "item_embedding.weight" if config.tied else "output_embedding.weight"
-        sharpness = float(weights["mixture.sharpness"]) if config.n_neighbours else 1.0
-        self._items = pack_items(weights[output], weights["item_bias"], sharpness)
-        self._texts = item_texts(vocabulary.item_ids)
-        self._rows = rows_by_hash(vocabulary.hashes)
+        self._find_row = row_finder(form.rows)
 
     def index_of(self, item_hash: int) -> int | None:
         """Give the item_index of an item, or None if this bundle does not know it."""
-        return self.vocabulary.index_of_hash.get(item_hash)
+        return self._find_row(item_hash)
 
     def run(self, hidden: Sequence[bytes], clicks: Sequence[Sequence[NetworkClick]]) -> list[bytes]:
         """Advance each user's hidden state by a sequence of clicks, in waves: every user's first click, then the
@@ -143,8 +146,8 @@ class ServedModel:
             CorruptStateError: a state is not one of this network's.
         """
         best = self.best(hidden, recent, k)
-        shown = self.vocabulary.low_hashes[best.items].astype("<u4")
-        lists = zip(write_lists(self._texts, best), shown, strict=True)
+        shown = self._form.low_hashes[best.items].astype("<u4")
+        lists = zip(write_lists(self._form.texts, best), shown, strict=True)
         return [RankedList(RNN, msgspec.Raw(items_json), low_hashes.tobytes()) for items_json, low_hashes in lists]
 
     def warm_up(self) -> None:
@@ -154,18 +157,17 @@ class ServedModel:
     def best(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> Best:
         """Give each user's k best items as rows of the vocabulary; for the arguments see `rank`."""
         states, histories = self._unpack(hidden), self.histories(recent)
-        queries = self._queries(states, histories)
-        return best_items(self._items, queries, self._counts, self._terms(histories), min(k, self._config.n_items))
+        queries, form = self._queries(states, histories), self._form
+        return best_items(form.items, queries, form.counts, self._terms(histories), min(k, self._config.n_items))
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of what ranking can read: item vectors, neighbours, texts and the table of hashes."""
-        arrays = [*self._items, *self._counts, *self._texts, *self._rows]
-        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+        """Bytes of what serving can read: item vectors, neighbours, texts, the table of hashes, all weights."""
+        return sum(array.nbytes for array in arrays_of(self._form).values())
 
     def histories(self, recent: Sequence[bytes]) -> Histories:
         """Read what users' states remember of clicks on items that this bundle knows."""
-        return read_histories(recent, self._rows, _LOOKBACK)
+        return read_histories(recent, self._form.rows, _LOOKBACK)
 
     def _queries(self, states: Floats, histories: Histories) -> Floats:
         """Give what item vectors are multiplied with, float32 (users, hidden_size)."""
@@ -206,8 +208,8 @@ class ServedModel:
 class Inputs:
     """The input vectors of clicks; see `nextclick.network.Network.inputs`."""
 
-    def __init__(self, config: NetworkConfig, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-        self._items: Floats = weights["item_embedding.weight"]
+    def __init__(self, config: NetworkConfig, items: Floats, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+        self._items = items
         self._events: Floats = weights["event_embedding.weight"]
         self._gaps: Floats = weights["gap_embedding.weight"]
         self._item_scale = np.float32(INPUT_SCALE if config.normalised else 1.0)

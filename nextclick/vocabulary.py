@@ -33,9 +33,7 @@ class Vocabulary:
     Attributes:
         item_ids: item_index to item_id.
         popularity: float64 (n_items,), recency-weighted clicks per item when the vocabulary was made.
-        index_of_hash: item hash to item_index.
         hashes: uint64 (n_items,), the item hashes.
-        low_hashes: uint32 (n_items,), the low bits of the item hashes.
     """
 
     def __init__(self, item_ids: Sequence[str], popularity: npt.NDArray[np.float64]) -> None:
@@ -55,14 +53,13 @@ class Vocabulary:
             )
         self.item_ids = tuple(item_ids)
         self.popularity = popularity
-        self.index_of_hash = {item_hash(item_id): index for index, item_id in enumerate(self.item_ids)}
-        if not len(self.index_of_hash) == len(self.item_ids) == len(popularity):
+        self.hashes = np.fromiter(map(item_hash, self.item_ids), np.uint64, len(self.item_ids))
+        n_different = len(np.unique(self.hashes))
+        if not n_different == len(self.item_ids) == len(popularity):
             raise BundleError(
                 f"a vocabulary expects each item once with its popularity, found {len(self.item_ids)} items, "
-                f"{len(self.index_of_hash)} different ones and {len(popularity)} popularities; train a new bundle"
+                f"{n_different} different ones and {len(popularity)} popularities; train a new bundle"
             )
-        self.hashes = np.fromiter(self.index_of_hash, np.uint64, len(self.item_ids))
-        self.low_hashes = self.hashes.astype(np.uint32)
         if not np.all((popularity >= 0.0) & (popularity <= MAX_POPULARITY)):  # NaN neither
             raise BundleError(
                 f"a vocabulary has popularities that are not from 0 to {MAX_POPULARITY:g}; train a new bundle"

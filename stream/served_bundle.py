@@ -95,7 +95,7 @@ class ServedBundle:
         self._metrics.bundle.info({"bundle": manifest.bundle_id, "cell": str(manifest.network.get("cell", ""))})
         self._metrics.bundle_created.set(manifest.created_ms / 1000)
         self._metrics.swaps.labels("swapped").inc()
-        fields = {"bundle": manifest.bundle_id, "items": len(model.vocabulary)}
+        fields = {"bundle": manifest.bundle_id, "items": len(model.item_ids)}
         _log.info("serving a new bundle", extra={"fields": fields})
 
     def _refuse(self, bundle_id: str, error: BundleError) -> None:
@@ -110,4 +110,4 @@ def _load(folder: Path) -> "tuple[Manifest, ServedModel, Weights]":
 
     manifest, model = load_bundle(folder)
     model.warm_up()
-    return manifest, model, prepare_seed(model.vocabulary.item_ids, model.vocabulary.popularity)
+    return manifest, model, prepare_seed(model.item_ids, model.popularity)

@@ -18,11 +18,12 @@ _FULL = 10**_DIGITS
 _SMALL = -5  # powers of ten below this are written as such
 _SCORE_BYTES = 24  # more than any probability takes
 _COMMA, _POINT, _ZERO, _MINUS, _E, _OPEN, _CLOSE, _END = b",.0-e[]}"
+_BEFORE_ID, _BEHIND_ID = b'{"item_id":', b',"score":'
 _LEAST = 1e-290  # what is less probable is written as 0
 
 
 class ItemTexts(NamedTuple):
-    """How each item begins in a list: `{"item_id":"lamp","score":`.
+    """How each item begins in a list: `{"item_id":"lamp","score":`; all that is kept of its id.
 
     Attributes:
         texts: uint8, one behind the other.
@@ -36,10 +37,16 @@ class ItemTexts(NamedTuple):
 def item_texts(item_ids: Sequence[str]) -> ItemTexts:
     """Encode the items of a vocabulary, in its order."""
     encode = msgspec.json.Encoder().encode
-    parts = [b'{"item_id":' + encode(item_id) + b',"score":' for item_id in item_ids]
+    parts = [_BEFORE_ID + encode(item_id) + _BEHIND_ID for item_id in item_ids]
     starts = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in parts], out=starts[1:])
     return ItemTexts(np.frombuffer(b"".join(parts), dtype=np.uint8), starts)
+
+
+def id_in(texts: ItemTexts, item: int) -> str:
+    """Give the id of an item."""
+    begin, end = int(texts.starts[item]) + len(_BEFORE_ID), int(texts.starts[item + 1]) - len(_BEHIND_ID)
+    return msgspec.json.decode(texts.texts[begin:end].tobytes(), type=str)
 
 
 def write_lists(texts: ItemTexts, best: Best) -> list[bytes]:

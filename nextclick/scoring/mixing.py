@@ -26,15 +26,19 @@ _SAFE_POWER = 100.0  # above this, a sum of powers in float32 may have overflowe
 
 
 class Counts(NamedTuple):
-    """What counts say of items; see `nextclick.mixture`.
+    """What counts say of items, one item behind the other; see `nextclick.mixture`.
 
     Attributes:
-        neighbours: int32 (n_items, n_neighbours).
-        shares: float32 (n_items, n_neighbours), not negative; 0 where there are fewer.
+        starts: int64 (n_items + 1,), where each item's neighbours begin.
+        neighbours: int32 (n,).
+        shares: float32 (n,), each more than 0.
+        most: how many neighbours an item has at most.
     """
 
+    starts: Longs
     neighbours: Ints
     shares: Floats
+    most: int
 
 
 class Terms(NamedTuple):
@@ -96,7 +100,21 @@ class Found(NamedTuple):
     scores: Doubles
 
 
-NO_COUNTS = Counts(np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32))
+NO_COUNTS = Counts(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), 0)
+
+
+def pack_counts(neighbours: Ints, shares: Floats) -> Counts:
+    """Leave out what has no share: most items of a large catalogue are clicked too rarely to have all neighbours.
+
+    Args:
+        neighbours: int32 (n_items, n_neighbours).
+        shares: float32 (n_items, n_neighbours), not negative; 0 where there are fewer.
+    """
+    is_there = shares > 0.0
+    n_of_items = is_there.sum(axis=1)
+    starts = np.zeros(len(shares) + 1, np.int64)
+    np.cumsum(n_of_items, out=starts[1:])
+    return Counts(starts, neighbours[is_there].astype(np.int32), shares[is_there], int(n_of_items.max()))
 
 
 def best_items(items: ItemVectors, queries: Floats, counts: Counts, terms: Terms, k: int) -> Best:
@@ -122,7 +140,7 @@ def best_items(items: ItemVectors, queries: Floats, counts: Counts, terms: Terms
 def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
     k, kept = best.items.shape[1], users.swept.largest.shape[1]
     of_counts = np.zeros(len(items.exact), np.float32)
-    touched = np.zeros(terms.clicked.shape[1] * (1 + counts.shares.shape[1]), np.int32)
+    touched = np.zeros(terms.clicked.shape[1] * (1 + counts.most), np.int32)
     counted = np.zeros(len(touched), np.float32)
     # Of items that counts speak of: the probability, and the network's part of it.
     weighed, of_weighed = np.zeros(len(touched) + kept * BLOCK), np.zeros(len(touched) + kept * BLOCK)
@@ -131,12 +149,12 @@ def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
     # What is in a tuple costs a count of references at each use; what a variable holds does not.
     exact, biases, scale, queries = items.exact, items.exact_biases, items.exact_scale, users.queries
     found_items, found_scores, weights, clicked = found.items, found.scores, terms.weights, terms.clicked
-    neighbours, shares = counts.neighbours, counts.shares
+    starts, neighbours, shares = counts.starts, counts.neighbours, counts.shares
     flat, size = exact.reshape(-1), exact.shape[1]
     for user in range(len(queries)):
         if user + 1 < len(queries):
-            _fetch_counts_soon(clicked[user + 1], neighbours, shares)
-        n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], neighbours, shares)
+            _fetch_counts_soon(clicked[user + 1], starts, neighbours, shares)
+        n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], counts)
         n_found, bound = _network_best(items, users, user, k, found)
         total = _total(items, users, user, n_found, found)
         is_certain = total > 0.0
@@ -169,7 +187,7 @@ def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
         else:
             _forget(of_counts, touched, n_touched)
         if not is_certain:
-            n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], neighbours, shares)
+            n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], counts)
             _rank_exactly(items, queries, user, weights[user, 0], of_counts, leading)
             _forget(of_counts, touched, n_touched)
         best.items[user] = leading.items[:k]
@@ -281,9 +299,10 @@ def _product(vectors: Any, item: Any, queries: Any, user: Any) -> Any:
 
 
 @jit
-def _add_counts(of_counts: Any, touched: Any, clicked: Any, weights: Any, neighbours: Any, shares: Any) -> Any:
+def _add_counts(of_counts: Any, touched: Any, clicked: Any, weights: Any, counts: Any) -> Any:
     """Add what counts say of items, for one user; gives how many of `touched` are those that they speak of."""
     n_touched, n_ages = 0, len(clicked)
+    starts, neighbours, shares, _ = counts
     for age in range(n_ages):
         if clicked[age] < 0:
             continue
@@ -293,11 +312,10 @@ def _add_counts(of_counts: Any, touched: Any, clicked: Any, weights: Any, neighb
                 touched[n_touched] = item
                 n_touched += 1
             of_counts[item] += of_reclick
-        row_neighbours, row_shares = neighbours[item], shares[item]
-        for place in range(len(row_shares)):
-            share = np.float32(of_neighbours * row_shares[place])
+        for place in range(starts[item], starts[item + 1]):
+            share = np.float32(of_neighbours * shares[place])
             if share > 0.0:
-                neighbour = row_neighbours[place]
+                neighbour = neighbours[place]
                 before = of_counts[neighbour]
                 if before == 0.0:
                     touched[n_touched] = neighbour
@@ -307,12 +325,12 @@ def _add_counts(of_counts: Any, touched: Any, clicked: Any, weights: Any, neighb
 
 
 @jit
-def _fetch_counts_soon(clicked: Any, neighbours: Any, shares: Any) -> None:
-    flat_neighbours, flat_shares, n_neighbours = neighbours.reshape(-1), shares.reshape(-1), shares.shape[1]
+def _fetch_counts_soon(clicked: Any, starts: Any, neighbours: Any, shares: Any) -> None:
     for age in range(len(clicked)):
         if clicked[age] >= 0:
-            fetch_soon(address(flat_neighbours, clicked[age] * n_neighbours), 4 * n_neighbours)
-            fetch_soon(address(flat_shares, clicked[age] * n_neighbours), 4 * n_neighbours)
+            begin, end = starts[clicked[age]], starts[clicked[age] + 1]
+            fetch_soon(address(neighbours, begin), 4 * (end - begin))
+            fetch_soon(address(shares, begin), 4 * (end - begin))
 
 
 @jit

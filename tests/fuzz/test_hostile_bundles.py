@@ -111,13 +111,13 @@ def judge(original: Path, place: Path, *changes: Change) -> bool:
     assert decode_manifest(encode_manifest(manifest)) == manifest
     assert math.isfinite(manifest.created_ms / 1000)
     popularity = Popularity(half_life_s=1.0)
-    popularity.seed(prepare_seed(model.vocabulary.item_ids, model.vocabulary.popularity))
+    popularity.seed(prepare_seed(model.item_ids, model.popularity))
     popularity.add("u", "new", 0)
     hidden = [b""]
     recent = b""
     for _ in range(3):
         hidden = model.run(hidden, [[(0, 2**32 - 1, 255)]])
-        recent = with_recent(recent, item_hash(model.vocabulary.item_ids[0]), 2**32 - 1, 255, keep=3)
+        recent = with_recent(recent, item_hash(model.item_ids[0]), 2**32 - 1, 255, keep=3)
     for ranked in (*model.rank([b"", *hidden], [b"", recent], 9), popularity.ranked(9)):
         items = json.loads(bytes(ranked.items_json))
         assert items

@@ -56,8 +56,8 @@ def test_a_bundle_of_format_1_still_loads() -> None:
     assert manifest.network == {"n_items": 5, "hidden_size": 4, "cell": "gru", "tied": True}
     assert (manifest.parent, manifest.log_range) == ("00000000000000aa", {"0": (0, 99)})
     assert model.bundle == 0x80017EB691437708
-    assert model.vocabulary.item_ids == ITEMS
-    assert model.vocabulary.popularity.tolist() == [5, 4, 3, 2, 1]
+    assert tuple(model.item_ids) == ITEMS
+    assert model.popularity.tolist() == [5, 4, 3, 2, 1]
 
 
 def test_fixed_weights_give_fixed_scores() -> None:

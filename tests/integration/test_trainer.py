@@ -50,7 +50,7 @@ def test_once_trains_from_nothing_and_announces_a_bundle_that_loads(playground: 
     [manifest] = announced(playground)
     loaded, model = load_bundle(playground.settings.bundle_dir / manifest.bundle_id)
     assert loaded == manifest
-    assert model.vocabulary.popularity.min() > 0
+    assert model.popularity.min() > 0
     assert manifest.metrics["recall@20"] > manifest.metrics["popularity_recall@20"]
     assert manifest.metrics["recall@20"] > 0.8
     assert "current_recall@20" not in manifest.metrics

@@ -223,7 +223,7 @@ def test_a_list_is_sorted_and_unique(users: list[tuple[list[float], bytes]], k: 
         assert scores == sorted(scores, reverse=True)
         assert all(0 < score <= 1 for score in scores)
         assert sum(scores) <= 1 + 1e-5
-        found = [expected[row][model.vocabulary.index_of[item_id]] for item_id in ids]
+        found = [expected[row][model.index_of(item_hash(item_id))] for item_id in ids]
         np.testing.assert_allclose(found, best, rtol=1e-6)
 
 

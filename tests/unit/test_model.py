@@ -73,7 +73,7 @@ def test_rank_is_exact_against_a_full_sort(form: Form) -> None:
         assert ids == [f"i{index}" for index in order]
         np.testing.assert_allclose(scores, expected[row, order], rtol=1e-5)
         assert ranked.strategy == RNN
-        assert ranked.shown == model.vocabulary.low_hashes[order].astype("<u4").tobytes()
+        assert ranked.shown == np.array([item_hash(model.item_ids[row]) for row in order], "u8").astype("<u4").tobytes()
 
 
 def test_probabilities_of_all_items_sum_to_one() -> None:

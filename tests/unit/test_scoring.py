@@ -13,7 +13,7 @@ import pytest
 from nextclick.hashing import item_hash
 from nextclick.scoring.histories import Lookback, read_histories, rows_by_hash
 from nextclick.scoring.item_lists import item_texts, write_lists
-from nextclick.scoring.mixing import NO_COUNTS, Best, Counts, Terms, best_items
+from nextclick.scoring.mixing import NO_COUNTS, Best, Counts, Terms, best_items, pack_counts
 from nextclick.scoring.packed_items import LOG2_E, pack_items, quantised
 from nextclick.scoring.sweep import sweep
 from nextclick.user_state import iter_recent, with_recent
@@ -36,7 +36,7 @@ def some_counts(n_items: int, n_neighbours: int) -> Counts:
     shares = np.sort(RNG.random((n_items, n_neighbours)) ** 4, axis=1)[:, ::-1] / n_neighbours
     shares[::3] = 0.0
     neighbours = RNG.integers(n_items, size=(n_items, n_neighbours)).astype(np.int32)
-    return Counts(neighbours, shares.astype(np.float32))
+    return pack_counts(neighbours, shares.astype(np.float32))
 
 
 def some_terms(n_users: int, n_items: int) -> Terms:
@@ -54,8 +54,9 @@ def by_full_sort(scores: Doubles, counts: Counts, terms: Terms) -> Doubles:
     for user, clicked in enumerate(terms.clicked):
         for age, item in enumerate(clicked):
             if item >= 0:
-                shares = terms.weights[user, 1 + age] * counts.shares[item]
-                np.add.at(mixed[user], counts.neighbours[item], shares)
+                of_item = slice(*counts.starts[item : item + 2])
+                shares = terms.weights[user, 1 + age] * counts.shares[of_item]
+                np.add.at(mixed[user], counts.neighbours[of_item], shares)
                 mixed[user, item] += terms.weights[user, 1 + n_ages + age]
     return mixed
 
@@ -112,6 +113,7 @@ def test_where_the_sum_of_all_powers_decides_it_is_exact() -> None:
     """Two items, one for its score and one for its counts, as probable to the seventh digit."""
     n_items, size = 2_000, 16
     vectors, query = unit_vectors(n_items, size), unit_vectors(1, size, 6.0)
+    no_counts = pack_counts(np.zeros((n_items, 1), "i4"), np.zeros((n_items, 1), "f4"))
     scores = (query.astype("f8") @ vectors.T.astype("f8")) * LOG2_E
     powers = np.exp2(scores[0] - scores.max())
     best, other = int(powers.argmax()), int(powers.argmin())
@@ -120,7 +122,7 @@ def test_where_the_sum_of_all_powers_decides_it_is_exact() -> None:
         terms = Terms(np.array([[other]]), np.array([[0.5, 0.0, share]]))
         items = pack_items(vectors, np.zeros(n_items, "f4"), 1.0)
 
-        found = best_items(items, query, Counts(np.zeros((n_items, 1), "i4"), np.zeros((n_items, 1), "f4")), terms, 2)
+        found = best_items(items, query, no_counts, terms, 2)
 
         assert found.items[0].tolist() == ([other, best] if factor > 1 else [best, other])
 
