@@ -229,6 +229,7 @@ def _demo_settings(settings: Settings, folder: Path, own_broker: bool) -> Settin
     settings = replace(
         settings,
         data_dir=folder / "worker",
+        served_dir=folder / "served",
         log_dir=folder / "click-log",
         bundle_dir=folder / "bundles",
         **chosen,  # type: ignore[arg-type]

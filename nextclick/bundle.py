@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -31,6 +31,7 @@ from nextclick.manifest import (
 )
 from nextclick.model import ServedModel
 from nextclick.network_config import NEIGHBOURS, NetworkConfig
+from nextclick.served_form import ServedForm, served_form
 from nextclick.vocabulary import MAX_FILE_BYTES as MAX_VOCABULARY_BYTES
 from nextclick.vocabulary import Vocabulary
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # torch is for training only
     from nextclick.network import Network
 
 Weights = dict[str, npt.NDArray[Any]]
+FormOf = Callable[[str, Callable[[], ServedForm]], ServedForm]
 
 MODEL_FILE = "model.safetensors"
 VOCABULARY_FILE = "vocabulary.parquet"
@@ -97,14 +99,32 @@ def save_bundle(
     return manifest
 
 
-def load_bundle(folder: Path) -> tuple[Manifest, ServedModel]:
-    """Verify a bundle and load it for serving.
+def _in_own_memory(bundle_id: str, prepare: Callable[[], ServedForm]) -> ServedForm:
+    return prepare()
+
+
+def load_bundle(folder: Path, form_of: FormOf = _in_own_memory) -> tuple[Manifest, ServedModel]:
+    """Load a bundle for serving.
+
+    Args:
+        folder: of the bundle.
+        form_of: gives the form of a bundle by its id; is told how to prepare it, which verifies and reads all files.
+            The id vouches for a form that was prepared before.
 
     Raises:
-        BundleError: it is missing, incomplete or damaged.
+        BundleError: the bundle is missing, incomplete or damaged.
     """
-    manifest, config, weights, vocabulary = _load(folder)
-    return manifest, ServedModel(manifest.bundle_id, config, weights, vocabulary)
+
+    manifest = read_manifest(folder)
+    config = _config_of(folder, manifest)
+
+    def prepare() -> ServedForm:
+        found, _, weights, vocabulary = _load(folder)
+        if found != manifest:  # what is prepared is kept under the id that was read first
+            raise BundleError(f"bundle {folder} was replaced while it was read; load it again")
+        return served_form(config, weights, vocabulary)
+
+    return manifest, ServedModel.of_form(manifest.bundle_id, config, form_of(manifest.bundle_id, prepare))
 
 
 def load_network(folder: Path) -> "tuple[Manifest, Network, Vocabulary]":
@@ -127,24 +147,35 @@ def load_network(folder: Path) -> "tuple[Manifest, Network, Vocabulary]":
 def _load(folder: Path) -> tuple[Manifest, NetworkConfig, Weights, Vocabulary]:
     manifest = verify_bundle(folder)
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
+    config = _config_of(folder, manifest)
     try:
-        config = msgspec.convert(manifest.network, NetworkConfig)
         if config.n_items != len(vocabulary):
             raise BundleError(f"expected {config.n_items} items in the vocabulary, found {len(vocabulary)}")
         weights = _read_weights(folder / MODEL_FILE, config)
     except (ValueError, TypeError, KeyError, RuntimeError, safetensors.SafetensorError, OSError) as error:
-        raise BundleError(f"bundle {folder} does not fit its configuration: {error!s:.300}; train a new one") from error
+        raise _unfit(folder, error) from error
     _check_values(folder, config, weights)
     return manifest, config, weights, vocabulary
 
 
-def verify_bundle(folder: Path) -> Manifest:
-    """Check that a bundle is complete and is what its manifest says.
+def _config_of(folder: Path, manifest: Manifest) -> NetworkConfig:
+    try:
+        return msgspec.convert(manifest.network, NetworkConfig)
+    except msgspec.ValidationError as error:
+        raise _unfit(folder, error) from error
+
+
+def _unfit(folder: Path, error: Exception) -> BundleError:
+    return BundleError(f"bundle {folder} does not fit its configuration: {error!s:.300}; train a new one")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a bundle's manifest, whose parts vouch for each other; the files are not looked at.
 
     Raises:
-        BundleError: it is not.
+        BundleError: it is missing, or is none.
     """
-    try:
+    with _read_errors(folder):
         with _open_plain(folder / MANIFEST_FILE) as file:
             manifest = decode_manifest(file.read(MAX_MANIFEST_BYTES + 1))
         expected_id = bundle_id_of(manifest.files, manifest.network, manifest.created_ms)
@@ -153,15 +184,32 @@ def verify_bundle(folder: Path) -> Manifest:
                 f"bundle {folder}: expected the id {expected_id}, which its content gives, "
                 f"found {manifest.bundle_id}; publish it again"
             )
+    return manifest
+
+
+def verify_bundle(folder: Path) -> Manifest:
+    """Check that a bundle is complete and is what its manifest says.
+
+    Raises:
+        BundleError: it is not.
+    """
+    manifest = read_manifest(folder)
+    with _read_errors(folder):
         if sorted(file.name for file in manifest.files) != sorted(_MAX_BYTES):
             raise BundleError(f"bundle {folder}: expected files {MODEL_FILE} and {VOCABULARY_FILE} in the manifest")
         for expected in manifest.files:
             if _describe(folder / expected.name, expected.name, expected.size_bytes) != expected:
                 raise BundleError(f"bundle {folder}: {expected.name} is not what the manifest says; fetch it again")
+    return manifest
+
+
+@contextmanager
+def _read_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:  # ValueError: a path with NUL
         reason = getattr(error, "strerror", None) or error
         raise BundleError(f"bundle {folder} cannot be read: {reason}; check it") from error
-    return manifest
 
 
 def copy_bundle(source: Path, destination: Path) -> None:

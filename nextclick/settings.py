@@ -127,6 +127,11 @@ class Settings:
 
     # The stream worker.
     data_dir: Path = _setting(Path("data/worker"), "local copy of the user states; one folder per worker", unit="path")
+    served_dir: Path = _setting(
+        Path("data/served"),
+        "bundles as they are served, which workers of one machine share in memory: one folder of a disk of the machine",
+        unit="path",
+    )
     bundle: str = _setting(
         "", "folder of a bundle to serve until a newer one is announced; refused at start if unusable", unit="path"
     )

@@ -19,7 +19,7 @@ from nextclick.settings import Settings
 from stream.metrics import WorkerMetrics
 from tools.files import write_whole
 
-if TYPE_CHECKING:  # torch takes seconds to load: only when there is a bundle
+if TYPE_CHECKING:  # numba takes a second to load: only when there is a bundle
     from nextclick.model import ServedModel
 
 _log = logging.getLogger(__name__)
@@ -49,12 +49,12 @@ class ServedBundle:
             BundleError: the bundle that the settings name cannot be used.
         """
         if self._settings.bundle:
-            self._swap(*_load(Path(self._settings.bundle)))
+            self._swap(*self._load(Path(self._settings.bundle)))
             return
         with contextlib.suppress(FileNotFoundError):
             bundle_id = self._champion_file.read_text(errors="replace").strip()
             try:
-                self._swap(*_load(self._copies / bundle_id))
+                self._swap(*self._load(self._copies / bundle_id))
             except BundleError as error:
                 self._refuse(bundle_id, error)
 
@@ -80,7 +80,7 @@ class ServedBundle:
             raise BundleError(f"bundle {source} is not the one that was announced; publish it again")
         copy = self._copies / announced.bundle_id
         copy_bundle(source, copy)
-        loaded = _load(copy)
+        loaded = self._load(copy)
         write_whole(self._champion_file, announced.bundle_id.encode())
         copies = sorted(
             (path for path in self._copies.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
@@ -88,6 +88,15 @@ class ServedBundle:
         for old in [copy for copy in copies[:-KEPT_COPIES] if copy.name != announced.bundle_id]:
             shutil.rmtree(old, ignore_errors=True)
         return loaded
+
+    def _load(self, folder: Path) -> "tuple[Manifest, ServedModel, Weights]":
+        """Load all of a bundle that a swap needs; takes seconds, so that it runs in a thread once clicks are served."""
+        from nextclick.bundle import load_bundle
+        from stream.shared_forms import SharedForms
+
+        manifest, model = load_bundle(folder, SharedForms(self._settings.served_dir).form_of)
+        model.warm_up()
+        return manifest, model, prepare_seed(model.item_ids, model.popularity)
 
     def _swap(self, manifest: Manifest, model: "ServedModel", popularity: Weights) -> None:
         self._on_swap(popularity)
@@ -102,12 +111,3 @@ class ServedBundle:
         self._metrics.swaps.labels("refused").inc()
         served = self.current.bundle_id if self.current is not None else ""
         _log.error("bundle refused: %s", error, extra={"fields": {"bundle": bundle_id, "still_served": served}})
-
-
-def _load(folder: Path) -> "tuple[Manifest, ServedModel, Weights]":
-    """Load all of a bundle that a swap needs; takes seconds, so that it runs in a thread once clicks are served."""
-    from nextclick.bundle import load_bundle
-
-    manifest, model = load_bundle(folder)
-    model.warm_up()
-    return manifest, model, prepare_seed(model.item_ids, model.popularity)

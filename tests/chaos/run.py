@@ -301,6 +301,7 @@ def _settings(broker: str, folder: Path) -> Settings:
         broker=broker,
         app="chaos",
         partitions=PARTITIONS,
+        served_dir=folder / "served",
         bundle_dir=folder / "bundles",
         log_dir=folder / LOG_DIR,
         worker_port=0,

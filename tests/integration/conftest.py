@@ -199,6 +199,7 @@ def make_playground(
         rejected_topic=f"{name}-clicks-rejected",
         models_topic=f"{name}-models",
         data_dir=folder / "worker",
+        served_dir=folder / "served",
         log_dir=folder / "click-log",
         bundle_dir=folder / "bundles",
         worker_port=0,

@@ -157,6 +157,7 @@ def damaged(broker_to_stop: LocalKafka, tmp_path_factory: pytest.TempPathFactory
         models_topic=f"{name}-models",
         partitions=len(BREAKS),
         data_dir=folder / "worker",
+        served_dir=folder / "served",
         log_dir=folder / "log",
         bundle_dir=folder / "bundles",
         worker_port=0,

@@ -1,0 +1,104 @@
+"""The served forms of bundles, in files that all workers of a machine map, so that they have them in memory once.
+
+The first worker that needs a form prepares it; the others wait for it, and so does a worker that starts again. A file
+appears whole, by its last name, and is never changed: one that is cut while it is mapped would end its readers. Each
+reader holds a shared lock on its file for as long as it maps it, and what nobody holds is removed when the next form is
+prepared. A folder that cannot be written, a full disk, or a file that is damaged cost memory or time, not the bundle.
+"""
+
+import contextlib
+import fcntl
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nextclick.array_file import DamagedFile, map_arrays, write_arrays
+from nextclick.served_form import LAYOUT, ServedForm, arrays_of, form_of
+from tools.files import HIDDEN_PREFIX, make_folder, whole_file
+
+_log = logging.getLogger(__name__)
+
+SUFFIX = ".form"
+_LOCK_FILE = "lock"
+WAIT_S = 120.0  # for another worker: twice as long as a bundle of 4 million items takes
+_LOOK_EVERY_S = 0.05
+
+
+class SharedForms:
+    """The forms below one folder, which belongs on a disk of the machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def form_of(self, bundle_id: str, prepare: Callable[[], ServedForm]) -> ServedForm:
+        """Give the form of a bundle, mapped if that can be; blocks for as long as it takes to prepare it.
+
+        Args:
+            bundle_id: names one content for ever.
+            prepare: makes the form, when there is none yet.
+
+        Raises:
+            BundleError: from `prepare`.
+        """
+        path = self._folder / f"{bundle_id}-{LAYOUT}{SUFFIX}"
+        prepared = None
+        try:
+            with self._turn():
+                form = _mapped(path)
+                if form is None:
+                    prepared = prepare()
+                    self._remove_unused()
+                    with whole_file(path) as file:
+                        write_arrays(file, path.stem, arrays_of(prepared))
+                    form = _mapped(path)
+                if form is not None:
+                    return form
+        except OSError as error:
+            _log.warning(
+                "served_dir %s cannot be used (%s): this worker has the bundle in memory of its own",
+                self._folder,
+                error.strerror or error,
+            )
+        return prepared if prepared is not None else prepare()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one worker of the machine after the other prepare forms; one that hangs does not hold up the others."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a folder that is only to be read may have what is needed
+                make_folder(self._folder)
+                lock = stack.enter_context((self._folder / _LOCK_FILE).open("ab"))
+                end_s = time.monotonic() + WAIT_S
+                while not _locked(lock.fileno(), fcntl.LOCK_EX) and time.monotonic() < end_s:
+                    time.sleep(_LOOK_EVERY_S)
+            yield
+
+    def _remove_unused(self) -> None:
+        """Remove the forms that nobody maps, and what was left half written by a process that was killed."""
+        for path in self._folder.glob(f"{HIDDEN_PREFIX}*{SUFFIX}.*"):
+            path.unlink(missing_ok=True)
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                if _locked(file.fileno(), fcntl.LOCK_EX):
+                    path.unlink()
+
+
+def _mapped(path: Path) -> ServedForm | None:
+    """Map a form; None if there is none that can be used."""
+    try:
+        with path.open("rb") as file:  # the mapping keeps the lock when the file is closed
+            return form_of(map_arrays(file, path.stem)) if _locked(file.fileno(), fcntl.LOCK_SH) else None
+    except FileNotFoundError:
+        return None
+    except (DamagedFile, KeyError) as error:
+        _log.warning("%s is damaged and is made again: %s", path, error)
+        return None
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
