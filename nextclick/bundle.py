@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.numpy
 
 from nextclick.errors import BundleError
 from nextclick.manifest import (
@@ -73,11 +71,13 @@ def save_bundle(
         BundleError: it is larger than a bundle may be.
         OSError: the store cannot be written.
     """
+    from nextclick.vocabulary_file import save_vocabulary
+
     draft = store / f".draft-{created_ms}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        vocabulary.save(draft / VOCABULARY_FILE)
+        save_vocabulary(vocabulary, draft / VOCABULARY_FILE)
         _save_weights(network, draft / MODEL_FILE)
         # safetensors makes a file that only its owner may read; trainer and worker may be different users.
         (draft / MODEL_FILE).chmod((draft / VOCABULARY_FILE).stat().st_mode)
@@ -145,8 +145,12 @@ def load_network(folder: Path) -> "tuple[Manifest, Network, Vocabulary]":
 
 
 def _load(folder: Path) -> tuple[Manifest, NetworkConfig, Weights, Vocabulary]:
+    import safetensors
+
+    from nextclick.vocabulary_file import load_vocabulary
+
     manifest = verify_bundle(folder)
-    vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
+    vocabulary = load_vocabulary(folder / VOCABULARY_FILE)
     config = _config_of(folder, manifest)
     try:
         if config.n_items != len(vocabulary):
@@ -254,6 +258,8 @@ def _check_values(folder: Path, config: NetworkConfig, weights: Weights) -> None
 
 
 def _save_weights(network: "Network", path: Path) -> None:
+    import safetensors.numpy
+
     weights = {name: np.asarray(weight, order="C") for name, weight in network.arrays().items()}
     try:
         safetensors.numpy.save_file(weights, path)
@@ -263,6 +269,8 @@ def _save_weights(network: "Network", path: Path) -> None:
 
 def _read_weights(path: Path, config: NetworkConfig) -> Weights:
     """Read a network's weights; their names, types and shapes are judged before any is unpacked."""
+    import safetensors
+
     expected = config.weights()
     with safetensors.safe_open(path, framework="np") as file:
         names = set(file.keys())

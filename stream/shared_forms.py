@@ -7,6 +7,7 @@ prepared. A folder that cannot be written, a full disk, or a file that is damage
 """
 
 import contextlib
+import ctypes
 import fcntl
 import logging
 import time
@@ -53,6 +54,8 @@ class SharedForms:
                         write_arrays(file, path.stem, arrays_of(prepared))
                     form = _mapped(path)
                 if form is not None:
+                    prepared = None
+                    _give_back_memory()
                     return form
         except OSError as error:
             _log.warning(
@@ -94,6 +97,12 @@ def _mapped(path: Path) -> ServedForm | None:
     except (DamagedFile, KeyError) as error:
         _log.warning("%s is damaged and is made again: %s", path, error)
         return None
+
+
+def _give_back_memory() -> None:
+    """Let the system have what many small objects took while a form was prepared: glibc keeps it otherwise."""
+    with contextlib.suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _locked(descriptor: int, kind: int) -> bool:

@@ -440,16 +440,17 @@ def test_a_full_disk_leaves_nothing_of_a_new_bundle(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
-    """Whatever interrupts it, here after the weights were written."""
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever interrupts it, here in the middle of a file."""
 
-    class Interrupted(Vocabulary):
-        def save(self, path: Path) -> None:
-            path.write_bytes(b"half")
-            raise KeyboardInterrupt
+    def interrupted(vocabulary: Vocabulary, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nextclick.vocabulary_file.save_vocabulary", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
-        save_bundle(tmp_path, _network(), Interrupted(ITEMS, np.ones(5)), created_ms=1, metrics={})
+        save_bundle(tmp_path, _network(), Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={})
 
     assert list(tmp_path.iterdir()) == []
 

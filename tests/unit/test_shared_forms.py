@@ -279,3 +279,23 @@ def test_a_worker_that_hangs_holds_up_nobody_for_ever(
     monkeypatch.setattr("stream.shared_forms.WAIT_S", 0.2)
 
     assert is_mapped(SharedForms(tmp_path / "served").form_of("1", form))
+
+
+def test_a_worker_that_maps_a_form_loads_no_library_that_only_preparing_needs(tmp_path: Path) -> None:
+    """Arrow and safetensors take 40 MB; torch, pandas and SciPy are for training."""
+    manifest = save_bundle(tmp_path, random_network(CONFIG, 3), Vocabulary(IDS, np.ones(40)), created_ms=1, metrics={})
+    folder = tmp_path / manifest.bundle_id
+    load_bundle(folder, SharedForms(tmp_path / "served").form_of)
+    program = f"""
+import sys
+from pathlib import Path
+from stream.worker import run_worker
+from nextclick.bundle import load_bundle
+from stream.shared_forms import SharedForms
+load_bundle(Path({str(folder)!r}), SharedForms(Path({str(tmp_path / "served")!r})).form_of)[1].warm_up()
+print(*({{"torch", "pandas", "scipy", "pyarrow", "safetensors"}} & set(sys.modules)))
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "\n"

@@ -10,6 +10,7 @@ import pytest
 from nextclick.errors import BundleError
 from nextclick.hashing import item_hash
 from nextclick.vocabulary import Vocabulary
+from nextclick.vocabulary_file import load_vocabulary, save_vocabulary
 
 ITEMS = ("b", "a", "é 名\n", "x" * 256)
 
@@ -28,9 +29,9 @@ def test_ids_rows_and_hashes_belong_together() -> None:
 def test_a_saved_vocabulary_is_read_back(tmp_path: Path) -> None:
     """The order of the rows is the order of the weights."""
     path = tmp_path / "vocabulary.parquet"
-    Vocabulary(ITEMS, np.array([0.0, 1e-300, 0.1, 1e300])).save(path)
+    save_vocabulary(Vocabulary(ITEMS, np.array([0.0, 1e-300, 0.1, 1e300])), path)
 
-    loaded = Vocabulary.load(path)
+    loaded = load_vocabulary(path)
 
     assert loaded.item_ids == ITEMS
     assert loaded.popularity.tolist() == [0.0, 1e-300, 0.1, 1e300]
@@ -61,7 +62,7 @@ def test_a_parquet_file_of_something_else_is_refused(tmp_path: Path, table: pa.T
     pq.write_table(table, path)
 
     with pytest.raises(BundleError):
-        Vocabulary.load(path)
+        load_vocabulary(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not parquet at all", b"PAR1"])
@@ -71,7 +72,7 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, content: bytes) ->
     path.write_bytes(content)
 
     with pytest.raises(BundleError, match=r"vocabulary\.parquet expects columns"):
-        Vocabulary.load(path)
+        load_vocabulary(path)
 
 
 @pytest.mark.parametrize("popularity", [-1.0, np.nan, np.inf, 1.7e308])
@@ -91,7 +92,7 @@ def test_an_id_that_no_click_can_have_is_refused(tmp_path: Path, item_id: bytes)
     )
 
     with pytest.raises(BundleError, match=r"vocabulary\.parquet expects columns"):
-        Vocabulary.load(path)
+        load_vocabulary(path)
 
 
 def test_a_small_file_of_a_huge_vocabulary_is_refused_at_small_cost(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_small_file_of_a_huge_vocabulary_is_refused_at_small_cost(tmp_path: Pa
     before_bytes = pa.default_memory_pool().max_memory()
 
     with pytest.raises(BundleError, match="an item twice"):
-        Vocabulary.load(path)
+        load_vocabulary(path)
 
     assert path.stat().st_size < 100_000
     assert pa.default_memory_pool().max_memory() - before_bytes < 200e6
@@ -113,11 +114,12 @@ def test_more_items_than_can_be_ranked_are_refused(tmp_path: Path, monkeypatch: 
     """Before they are read, and by the trainer before they are published."""
     path = tmp_path / "vocabulary.parquet"
     vocabulary = Vocabulary(ITEMS, np.ones(4))
-    vocabulary.save(path)
-    monkeypatch.setattr("nextclick.vocabulary.MAX_ITEMS", 3)
+    save_vocabulary(vocabulary, path)
+    for module in ("vocabulary", "vocabulary_file"):
+        monkeypatch.setattr(f"nextclick.{module}.MAX_ITEMS", 3)
 
     with pytest.raises(BundleError, match="4 rows"):
-        Vocabulary.load(path)
+        load_vocabulary(path)
     with pytest.raises(BundleError, match="at most 3 items, and this one 4"):
         Vocabulary(ITEMS, np.ones(4))
 
@@ -129,4 +131,4 @@ def test_a_compression_without_a_bound_is_refused(tmp_path: Path, compression: s
     pq.write_table(pa.table({"item_id": ["a"], "popularity": [1.0]}), path, compression=compression)
 
     with pytest.raises(BundleError, match=f"compression {compression.upper()}"):
-        Vocabulary.load(path)
+        load_vocabulary(path)
