@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xxhash
 
 from nextclick.array_file import DamagedFile, map_arrays, write_arrays
 
@@ -73,9 +74,8 @@ def test_a_file_about_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_a_whole_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     """One that a later version writes, with a digest that is right."""
-    import xxhash
-
-    for content in (b"another kind of file, which is long enough", b"nxtarr1\n" + bytes([9, *[0] * 7]) + b"no JSON. "):
+    whole = written(tmp_path / "file").read_bytes()[:-16]
+    for content in (b"nxtarr2\n" + whole[8:], whole[:16] + b"no JSON" + whole[23:]):
         (tmp_path / "file").write_bytes(content + xxhash.xxh3_128_digest(content))
         with pytest.raises(DamagedFile):
             mapped(tmp_path / "file")

@@ -6,7 +6,7 @@ import os
 import resource
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from nextclick.manifest import (
 )
 from nextclick.network import Network
 from nextclick.network_config import NetworkConfig
+from nextclick.served_form import ServedForm
 from nextclick.vocabulary import Vocabulary
 from tests.networks import random_network
 
@@ -440,6 +441,19 @@ def test_a_full_disk_leaves_nothing_of_a_new_bundle(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_prepared_is_what_was_asked_for(tmp_path: Path) -> None:
+    """A form is kept under the id that was read first: it may not be that of a bundle that took the folder since."""
+    folder, other = _saved(tmp_path / "a"), _saved(tmp_path / "b", seed=2)
+
+    def replaced(bundle_id: str, prepare: Callable[[], ServedForm]) -> ServedForm:
+        for name in FILES:
+            shutil.copy(other / name, folder / name)
+        return prepare()
+
+    with pytest.raises(BundleError, match="was replaced while it was read"):
+        load_bundle(folder, replaced)
+
+
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever interrupts it, here in the middle of a file."""
 
@@ -528,8 +542,8 @@ def _network(cell: str = "gru", tied: bool = True, seed: int = 5, more: dict[str
     return random_network(msgspec.convert(fields | (more or {}), NetworkConfig), seed)
 
 
-def _saved(store: Path) -> Path:
-    manifest = save_bundle(store, _network(), Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={"m": 0.5})
+def _saved(store: Path, seed: int = 5) -> Path:
+    manifest = save_bundle(store, _network(seed=seed), Vocabulary(ITEMS, np.ones(5)), created_ms=1, metrics={"m": 0.5})
     return store / manifest.bundle_id
 
 
