@@ -5,14 +5,29 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
-from bench import click_files, exact_lists, failover, hot_user, learning, measure, model_step, pairs, popularity, shops
+from bench import (
+    click_files,
+    exact_lists,
+    failover,
+    hot_user,
+    learning,
+    measure,
+    model_step,
+    pairs,
+    popularity,
+    shops,
+    steady,
+)
+from bench.programs import python
 from demo.local_kafka import LocalKafka
 from nextclick.settings import Settings
 
-RATE = 1_000
+RATES = (1_000, 3_000)
+STEADY_ITEMS = 10_000
 PARTS = (
     "throughput",
     "catalogue",
@@ -31,6 +46,18 @@ PARTS = (
 WITHOUT_BROKER = {"shops", "step", "sizes", "exact", "popularity", "learning", "files"}
 
 
+class Options(NamedTuple):
+    """What the command line says; see its help."""
+
+    quick: bool
+    chosen: tuple[str, ...]
+    broker: str | None
+    against: str | None
+    n_pairs: int
+    n_items: int
+    rates: tuple[int, ...]
+
+
 @click.command()
 @click.option("--quick", is_flag=True, help="Fewer events and rounds: a look, not a measurement.")
 @click.option("--only", "chosen", type=click.Choice(PARTS), multiple=True)
@@ -38,10 +65,11 @@ WITHOUT_BROKER = {"shops", "step", "sizes", "exact", "popularity", "learning", "
 @click.option("--against", metavar="COMMIT", help="Only this: the throughput of this tree and of a commit, in turn.")
 @click.option("--pairs", "n_pairs", default=7, show_default=True, help="How many such pairs.")
 @click.option("--items", "n_items", default=0, show_default=True, help="Of the model in such pairs; 0: without one.")
-def bench(
-    quick: bool, chosen: tuple[str, ...], broker: str | None, against: str | None, n_pairs: int, n_items: int
-) -> None:
+@click.option("--rate", "rates", metavar="N", type=int, multiple=True, help="Clicks/s of the part `steady`.")
+def bench(**given: Any) -> None:
     """Benchmarks, side by side in one run, the programs in turn. Times on a shared machine are noisy: read ratios."""
+    options = Options(**given)
+    broker, quick, chosen, against = options.broker, options.quick, options.chosen, options.against
     parts: dict[str, Callable[[str, bool], None]] = {
         "throughput": _throughput,
         "catalogue": _catalogue,
@@ -51,15 +79,15 @@ def bench(
         "sizes": _sizes,
         "exact": _exact,
         "popularity": _popularity,
-        "steady": _steady,
+        "steady": lambda broker, quick: _steady(broker, options.rates or RATES, quick),
         "learning": _learning,
         "trainer": _trainer,
         "failover": _failover,
         "files": _files,
     }
     if against is not None:
-        work = pairs.Work((20_000 if n_items else 250_000) // (5 if quick else 1), n_items)
-        parts["against"] = lambda broker, _: _against(broker, against, work, n_pairs)
+        work = pairs.Work((20_000 if options.n_items else 250_000) // (5 if quick else 1), options.n_items)
+        parts["against"] = lambda broker, _: _against(broker, against, work, options.n_pairs)
         chosen = ("against",)
     kafka = None if broker or WITHOUT_BROKER.issuperset(chosen or PARTS) else LocalKafka()
     if kafka is not None:
@@ -187,15 +215,31 @@ def _popularity(broker: str, quick: bool) -> None:
         )
 
 
-def _steady(broker: str, quick: bool) -> None:
-    with measure.own_topics(broker) as settings:
-        result = measure.steady(settings, RATE, 10 if quick else 30)
-    click.echo(f"\nworker without a model at {RATE:,} events/s")
-    click.echo(f"  latency, click record to update record: p50 {result.p50_ms:.0f} ms, p99 {result.p99_ms:.0f} ms")
-    click.echo(f"  {result.cores:.3f} cores")
+def _steady(broker: str, rates: tuple[int, ...], quick: bool) -> None:
+    click.echo("\nworker at a rate: latency from click record to update record, after the first 5 s")
+    for n_items in (0, STEADY_ITEMS):
+        click.echo(f"  with a model of {n_items:,} items" if n_items else "  without a model")
+        for events_per_s in rates:
+            with measure.own_topics(broker) as settings:
+                served = measure.with_bundle(settings, n_items) if n_items else settings
+                rate = steady.Rate(events_per_s, 10 if quick else 30, n_items or measure.N_ITEMS)
+                result = steady.steady(served, rate, python(*measure.WORKER))
+            click.echo(_steady_line(result))
     with measure.own_topics(broker) as settings:
         cores = measure.idle_cores(settings, 10 if quick else 30)
-    click.echo(f"  {cores:.3f} cores when idle")
+    click.echo(f"  idle: {cores:.3f} cores")
+
+
+def _steady_line(result: steady.Steady) -> str:
+    latency, load = result.latency, result.load
+    return (
+        f"    {result.events_per_s:>6,.0f} clicks/s: p50 {latency.p50_ms:3.0f} ms, p99 {latency.p99_ms:4.0f} ms, "
+        f"max {latency.max_ms:4.0f} ms; {result.cores:.3f} cores, {result.max_rss_bytes / 1e6:,.0f} MB; "
+        f"machine {result.machine_cores:.2f} cores\n"
+        f"           load: {load.cores:.3f} cores, bursts late by p99 {load.late_p99_ms:.1f} ms, max "
+        f"{load.late_max_ms:.0f} ms; broker had clicks after p50 {load.broker_p50_ms:.1f} ms, p99 "
+        f"{load.broker_p99_ms:.1f} ms"
+    )
 
 
 def _learning(broker: str, quick: bool) -> None:

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from confluent_kafka import Producer
 
 from bench import measure
+from bench.programs import python, running
 from nextclick.hashing import partition_of
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from nextclick.updates import decode_update
 from tools.client_config import producer_config
-from tools.processes import cpu_s
 
 N_ITEMS = 10_000
 PEOPLE = 40  # each clicks once a second
@@ -53,19 +53,19 @@ class HotUser(NamedTuple):
 def run(settings: Settings, n_clicks: int) -> HotUser:
     """Measure a worker with so many clicks of the crawler."""
     settings = measure.with_bundle(settings, N_ITEMS)
-    with measure.running(settings, *measure.WORKER) as pid:
+    with running(settings, python(*measure.WORKER)) as program:
         reader = measure.UpdateReader(settings)
         clicks = _Clicks(settings)
         clicks.people(PEOPLE, 0.0)  # a first update of each shows that the worker is ready
         _read(reader, PEOPLE)
-        started_s = cpu_s(pid)
+        started_s = program.cpu_s()
         n_alone = clicks.people(int(PEOPLE * SECONDS), SECONDS)
         alone = _read(reader, n_alone)
-        alone_s = cpu_s(pid) - started_s
+        alone_s = program.cpu_s() - started_s
         clicks.crawler(n_clicks)
         n_beside = clicks.people(int(PEOPLE * SECONDS), SECONDS)
         beside = _read(reader, n_beside + n_clicks)
-        crawler_s = cpu_s(pid) - started_s - 2 * alone_s
+        crawler_s = program.cpu_s() - started_s - 2 * alone_s
         reader.close()
     home = _partition(settings, CRAWLER)
     crawled = [at_ms for user, _, at_ms in beside if user == CRAWLER]
