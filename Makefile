@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What the benchmarks compare with.
+BENCH_VENV := .venv-bench
+WHERE := import site; print(site.getsitepackages()[0])
 # Where torch comes from, if not from the usual index: the address of PyTorch's small CPU build, for example.
 TORCH_INDEX ?=
 ARGS ?=
@@ -41,11 +44,19 @@ check: setup ## Lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## Print the benchmarks (ARGS="--quick" for a short run)
+# Beside $(VENV), whose packages it sees behind its own: Quix Streams needs an older confluent-kafka.
+$(BENCH_VENV)/done: $(VENV)/done
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BIN)/python -c '$(WHERE)' > "$$($(BENCH_VENV)/bin/python -c '$(WHERE)')/behind.pth"
+	sed 's/^confluent-kafka==.*/confluent-kafka==2.12.2/' constraints.txt > $(BENCH_VENV)/constraints.txt
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check -c $(BENCH_VENV)/constraints.txt -e '.[bench]'
+	@touch $@
+
+bench: setup $(BENCH_VENV)/done ## Print the benchmarks (ARGS="--quick" for a short run)
 	$(BIN)/python -m bench $(ARGS)
 
 chaos: setup ## Kill, pause and starve workers and broker, and look for lost clicks (ARGS="--help" lists options)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean: ## Remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
+	rm -rf $(VENV) $(BENCH_VENV) bench/kafka_streams/target .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
