@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from bench.measure import DEADLINE_S, WORKER
+from bench.backlog import DEADLINE_S
+from bench.measure import WORKER
 from nextclick.hashing import partition_of
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.encoder import encode_click

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from confluent_kafka import Producer
 
 from bench import measure
+from bench.backlog import DEADLINE_S
 from bench.programs import python, running
 from nextclick.hashing import partition_of
 from nextclick.schema.click_schema import ClickSchema
@@ -109,7 +110,7 @@ class _Clicks:
 def _read(reader: measure.UpdateReader, count: int) -> list[tuple[str, float, int]]:
     """Give of so many updates the user, the wait in ms and the time in ms."""
     found: list[tuple[str, float, int]] = []
-    end_s = time.monotonic() + measure.DEADLINE_S
+    end_s = time.monotonic() + DEADLINE_S
     while len(found) < count and time.monotonic() < end_s:
         for at_ms, value in reader.read():
             update = decode_update(value)

@@ -30,6 +30,7 @@ from tools.processes import dying_with_parent
 N_USERS = 20_000
 BURST_S = 0.002
 _WATCHED_EVERY = 10  # of so many clicks one is followed until the broker has it: following costs more than sending
+_PREPARED_CLICKS = 200_000  # then they begin again: all clicks of a long run would not fit into memory
 _FLUSH_S = 30.0
 
 
@@ -123,8 +124,8 @@ def encoded_clicks(settings: Settings, count: int, n_items: int) -> list[tuple[b
     return clicks
 
 
-def send(settings: Settings, clicks: list[tuple[bytes, bytes]], events_per_s: float) -> LoadReport:
-    """Send clicks at a rate."""
+def send(settings: Settings, clicks: list[tuple[bytes, bytes]], count: int, events_per_s: float) -> LoadReport:
+    """Send so many clicks at a rate, these in turn."""
     producer = Producer(producer_config(settings) | {"linger.ms": 0, "queue.buffering.max.messages": 1_000_000})
     producer.list_topics(settings.clicks_topic, 10)  # connected before the first burst
     topic, produce = settings.clicks_topic, producer.produce
@@ -136,13 +137,13 @@ def send(settings: Settings, clicks: list[tuple[bytes, bytes]], events_per_s: fl
             watched_s.append(message.latency())
 
     cpu_s, began_s = time.process_time(), time.monotonic()
-    for at_s, first, end in bursts(len(clicks), events_per_s):
+    for at_s, first, end in bursts(count, events_per_s):
         wait_s = began_s + at_s - time.monotonic()
         if wait_s > 0.0:
             time.sleep(wait_s)
         late_s.append(time.monotonic() - began_s - at_s)
         for number in range(first, end):
-            key, value = clicks[number]
+            key, value = clicks[number % len(clicks)]
             if number % _WATCHED_EVERY:
                 produce(topic, value, key)
             else:
@@ -150,7 +151,7 @@ def send(settings: Settings, clicks: list[tuple[bytes, bytes]], events_per_s: fl
         producer.poll(0)
     seconds = time.monotonic() - began_s
     cores = (time.process_time() - cpu_s) / seconds
-    n_sent = len(clicks) - int(producer.flush(_FLUSH_S))
+    n_sent = count - int(producer.flush(_FLUSH_S))
     late, watched = sorted(late_s), sorted(watched_s)
     return LoadReport(
         n_sent,
@@ -167,11 +168,11 @@ def main() -> None:
     """Run the process of a load."""
     count, events_per_s, n_items = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     settings = Settings.load(os.environ)
-    clicks = encoded_clicks(settings, count, n_items)
+    clicks = encoded_clicks(settings, min(count, _PREPARED_CLICKS), n_items)
     gc.disable()  # a collection would go over all clicks, and a burst would be late
     print("ready", flush=True)
     sys.stdin.readline()
-    print(msgspec.json.encode(send(settings, clicks, events_per_s)).decode(), flush=True)
+    print(msgspec.json.encode(send(settings, clicks, count, events_per_s)).decode(), flush=True)
 
 
 if __name__ == "__main__":

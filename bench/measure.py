@@ -1,4 +1,4 @@
-"""Runs a program on a topic of clicks and measures it from outside: its updates' timestamps and its CPU time."""
+"""What several benchmarks need: topics of their own, a bundle to serve, a reader of updates."""
 
 import tempfile
 import time
@@ -7,39 +7,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from bench.load import encoded_clicks
-from bench.programs import ProgramStuckError, python, running
+from bench.backlog import Throughput, work_off
+from bench.programs import python, running
 from demo.simulator import Law, Simulator
 from nextclick.manifest import MANIFEST_FILE, decode_manifest
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from stream.topics.topics import Topics
-from tools.client_config import consumer_config, producer_config
+from tools.client_config import consumer_config, librdkafka_config, producer_config
 
 DEADLINE_S = 180.0
-N_ITEMS = 2_000
 
 WORKER = ("-c", "from cli.main import main; main()", "stream")
 TRAINER_ONCE = ("-c", "from cli.main import main; main()", "train", "--once")
-NAIVE_FAUST = ("-m", "bench.naive_faust", "worker", "--without-web")
-PLAIN_LOOP = ("-m", "bench.plain_loop")
-
-
-class Throughput(NamedTuple):
-    """How fast a program went through a backlog."""
-
-    events_per_s: float
-    cpu_us_per_event: float
 
 
 @contextmanager
-def own_topics(broker: str) -> Iterator[Settings]:
-    """Give settings with topics and folders of their own."""
+def own_topics(broker: str, *, stamped_by_broker: bool = False) -> Iterator[Settings]:
+    """Give settings with topics and folders of their own.
+
+    Args:
+        broker: that has the topics.
+        stamped_by_broker: an update's timestamp is when the broker got it. Programs choose theirs in different ways:
+            some give an update its click's.
+    """
     name = f"bench-{uuid.uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory(prefix="nextclick-bench-") as folder:
         settings = Settings(
@@ -56,48 +52,22 @@ def own_topics(broker: str) -> Iterator[Settings]:
             trainer_port=0,
         )
         Topics(settings).create()
+        if stamped_by_broker:
+            _stamp_by_broker(settings)
         yield settings
 
 
-def send_backlog(settings: Settings, count: int, n_items: int = N_ITEMS) -> None:
-    """Send random clicks (users uniform, items Zipf-like), as fast as possible."""
-    producer = Producer(producer_config(settings) | {"linger.ms": 5, "queue.buffering.max.messages": 200_000})
-    for number, (key, value) in enumerate(encoded_clicks(settings, count, n_items)):
-        producer.produce(settings.clicks_topic, value, key)
-        if number % 10_000 == 9_999:
-            producer.flush()
-    producer.flush()
+def _stamp_by_broker(settings: Settings) -> None:
+    entry = ConfigEntry("message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET)
+    topic = ConfigResource(ResourceType.TOPIC, settings.recommendations_topic, incremental_configs=[entry])
+    admin = AdminClient(librdkafka_config(settings))
+    for altered in admin.incremental_alter_configs([topic]).values():
+        altered.result()
 
 
 def throughput(settings: Settings, count: int, *arguments: str) -> Throughput:
-    """Let a Python program work off `count` clicks that are there before it starts.
-
-    The time runs from the first update's own timestamp to the last one's.
-
-    Raises:
-        ProgramDiedError: it ended.
-        ProgramStuckError: it did not answer all clicks in time.
-    """
-    send_backlog(settings, count)
-    with running(settings, python(*arguments)) as program:
-        reader = UpdateReader(settings)
-        first_ms = last_ms = 0
-        n_updates, cpu_at_first_s, n_at_first = 0, 0.0, 0
-        end_s = time.monotonic() + DEADLINE_S
-        while n_updates < count:
-            program.check()
-            if time.monotonic() > end_s:
-                raise ProgramStuckError(f"{n_updates:,} of {count:,} clicks were answered in {DEADLINE_S:.0f} s")
-            for timestamp_ms, _ in reader.read():
-                first_ms = min(first_ms or timestamp_ms, timestamp_ms)
-                last_ms = max(last_ms, timestamp_ms)
-                n_updates += 1
-            if n_updates and not n_at_first:
-                cpu_at_first_s, n_at_first = program.cpu_s(), n_updates
-        used_s = program.cpu_s() - cpu_at_first_s
-        reader.close()
-    seconds = max(last_ms - first_ms, 1) / 1000
-    return Throughput(n_updates / seconds, used_s / max(n_updates - n_at_first, 1) * 1e6)
+    """Let a Python program work off a backlog; `bench.pairs` calls this by name in other commits, too."""
+    return work_off(settings, count, python(*arguments))
 
 
 def idle_cores(settings: Settings, seconds: float) -> float:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.measure import Throughput
+from bench.backlog import Throughput
 
 HERE = Path(__file__).parents[1]
 ONE_RUN = """
@@ -27,6 +27,10 @@ with measure.own_topics(sys.argv[1]) as settings:
 """
 
 
+class UnknownCommitError(Exception):
+    """There is no such commit. The message says so."""
+
+
 class Work(NamedTuple):
     """What both workers do.
 
@@ -37,6 +41,17 @@ class Work(NamedTuple):
 
     n_clicks: int
     n_items: int
+
+
+def check_commit(commit: str) -> None:
+    """Return if there is such a commit.
+
+    Raises:
+        UnknownCommitError: there is none, or git cannot tell.
+    """
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}"]
+    if subprocess.run(command, cwd=HERE, capture_output=True, check=False).returncode:
+        raise UnknownCommitError(f"{commit} is no commit, branch or tag of this repository; see `git log --oneline`")
 
 
 def runs(broker: str, commit: str, work: Work, n_pairs: int) -> Iterator[tuple[Throughput, Throughput]]:

@@ -4,7 +4,7 @@ import math
 
 from bench.load import bursts
 from bench.quantiles import quantile
-from bench.steady import latencies
+from bench.steady import NO_LATENCY, Latency, latencies
 
 
 def test_bursts_bring_every_click_once_and_in_order() -> None:
@@ -31,10 +31,11 @@ def test_a_quantile_of_few_values_is_one_of_them() -> None:
     assert math.isnan(quantile([], 0.5))
 
 
-def test_clicks_of_the_warm_up_do_not_count() -> None:
+def test_only_clicks_that_were_sent_while_it_was_measured_count() -> None:
     """A wait belongs to the time when its click was sent, not to when it was answered."""
-    warm_up, measured = [(100, 900), (199, 201)], [(200, 203), (250, 251), (300, 310)]
+    warm_up, measured, later = [(100, 900), (199, 201)], [(200, 203), (250, 251), (300, 400)], [(301, 999)]
 
-    found = latencies(warm_up + measured, from_ms=200)
+    found = latencies(warm_up + measured + later, from_ms=200, to_ms=300)
 
-    assert (found.n_clicks, found.p50_ms, found.max_ms) == (3, 3.0, 10.0)
+    assert found == Latency(3, p50_ms=3.0, p99_ms=100.0, max_ms=100.0)
+    assert latencies(warm_up, from_ms=200, to_ms=300) == NO_LATENCY

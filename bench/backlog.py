@@ -1,0 +1,111 @@
+"""Measures how fast a program goes through a backlog of clicks, from outside.
+
+The clicks are there before the program starts. While it works nothing is read but where the topic of updates ends:
+that is what the broker has, and costs next to nothing. The first part of the backlog does not count: in it a program
+starts, connects, takes its partitions and compiles.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from bench.load import encoded_clicks
+from bench.programs import ProgramStuckError, RunningProgram, running
+from nextclick.settings import Settings
+from tools.client_config import librdkafka_config, producer_config
+
+N_ITEMS = 2_000
+DEADLINE_S = 180.0
+WARM_UP_SHARE = 0.2
+_LOOK_S = 0.05
+_FLUSH_EVERY = 10_000
+
+
+class Throughput(NamedTuple):
+    """How fast a program went through a backlog.
+
+    Attributes:
+        events_per_s, cpu_us_per_event: after the warm-up, with all threads and children.
+        max_rss_bytes: the most memory of the program.
+        watcher_cores: CPU of what measures: it is not the limit.
+    """
+
+    events_per_s: float
+    cpu_us_per_event: float
+    max_rss_bytes: int = 0
+    watcher_cores: float = 0.0
+
+
+class UpdateCounter:
+    """Says how many updates of an application the broker has."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._admin = AdminClient(librdkafka_config(settings))
+        topic = settings.recommendations_topic
+        self._asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(settings.partitions)}
+
+    def count(self) -> int:
+        """Ask the broker where the topic's partitions end."""
+        answers = self._admin.list_offsets(self._asked, request_timeout=30.0)
+        return sum(answer.result().offset for answer in answers.values())
+
+
+def send_backlog(settings: Settings, count: int, n_items: int = N_ITEMS) -> None:
+    """Send random clicks (users uniform, items Zipf-like), as fast as possible."""
+    producer = Producer(producer_config(settings) | {"linger.ms": 5, "queue.buffering.max.messages": 200_000})
+    for number, (key, value) in enumerate(encoded_clicks(settings, count, n_items)):
+        producer.produce(settings.clicks_topic, value, key)
+        if number % _FLUSH_EVERY == _FLUSH_EVERY - 1:
+            producer.flush()
+    producer.flush()
+
+
+def work_off(settings: Settings, count: int, command: Sequence[str], n_items: int = N_ITEMS) -> Throughput:
+    """Let a program work off a backlog of so many clicks.
+
+    Raises:
+        ProgramDiedError: it ended.
+        ProgramStuckError: it did not answer all clicks in time.
+    """
+    send_backlog(settings, count, n_items)
+    counter = UpdateCounter(settings)
+    with running(settings, command) as program:
+        end_s = time.monotonic() + DEADLINE_S
+        warm: _Look | None = None
+        while True:
+            n_updates = counter.count()
+            if warm is None and n_updates >= count * WARM_UP_SHARE:
+                warm = _look(n_updates, program)
+            if warm is not None and n_updates >= count:
+                return _between(warm, _look(n_updates, program), program.max_rss_bytes())
+            program.check()
+            if time.monotonic() > end_s:
+                raise ProgramStuckError(
+                    f"{n_updates:,} of {count:,} clicks were answered in {DEADLINE_S:.0f} s; the last that it "
+                    f"printed:\n{program.tail()}"
+                )
+            time.sleep(_LOOK_S)
+
+
+class _Look(NamedTuple):
+    n_updates: int
+    at_s: float
+    cpu_s: float
+    watcher_s: float
+
+
+def _look(n_updates: int, program: RunningProgram) -> _Look:
+    return _Look(n_updates, time.monotonic(), program.cpu_s(), time.process_time())
+
+
+def _between(warm: _Look, end: _Look, max_rss_bytes: int) -> Throughput:
+    n_updates, seconds = max(end.n_updates - warm.n_updates, 1), max(end.at_s - warm.at_s, _LOOK_S)
+    return Throughput(
+        n_updates / seconds,
+        (end.cpu_s - warm.cpu_s) / n_updates * 1e6,
+        max_rss_bytes,
+        (end.watcher_s - warm.watcher_s) / seconds,
+    )

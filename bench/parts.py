@@ -1,0 +1,153 @@
+"""The benchmarks of single parts: each prints its figures."""
+
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from bench import click_files, exact_lists, failover, hot_user, learning, measure, model_step, popularity, shops
+from nextclick.settings import Settings
+
+
+def _catalogue(broker: str, quick: bool) -> None:
+    click.echo(f"\nworker with a model of width {Settings().hidden_size}, by catalogue")
+    for n_items in (10_000, 50_000):
+        with measure.own_topics(broker) as settings:
+            settings = measure.with_bundle(settings, n_items)
+            result = measure.throughput(settings, 4_000 if quick else 20_000, *measure.WORKER)
+        click.echo(
+            f"  {n_items:>7,} items {result.events_per_s:>9,.0f} events/s  {result.cpu_us_per_event:9.1f} us CPU"
+        )
+
+
+def _hot_user(broker: str, quick: bool) -> None:
+    n_clicks = 5_000 if quick else 20_000
+    with measure.own_topics(broker) as settings:
+        result = hot_user.run(settings, n_clicks)
+    click.echo(f"\n{hot_user.PEOPLE} people who click, and {n_clicks:,} clicks of one user; {hot_user.N_ITEMS:,} items")
+    for name, waits in (
+        ("people alone", result.alone),
+        ("beside them, same partition", result.same_partition),
+        ("beside them, other partitions", result.other_partitions),
+    ):
+        click.echo(f"  {name:30} p50 {waits.p50:>6,.0f} ms, p99 {waits.p99:>6,.0f} ms, max {waits.longest:>6,.0f} ms")
+    click.echo(f"  the one user {result.updates_per_s:>9,.0f} updates/s {result.cpu_us:9.1f} us CPU")
+
+
+def _shops(broker: str, quick: bool) -> None:
+    click.echo(f"\na crawler with {shops.N_CRAWLED:,} clicks of a day beside {shops.N_PEOPLES_CLICKS:,} of people")
+    for n_items in (1, shops.LIST_LENGTH, shops.N_CRAWLED):
+        places = shops.crawled_places(n_items)
+        click.echo(f"  {n_items:>5,} crawled items: {places} of {shops.LIST_LENGTH} places in the list of new users")
+    sizes = list(shops.bundle_bytes(5 if quick else 50))
+    click.echo(
+        f"{len(sizes)} trainings, a fifth of {shops.N_ITEMS} items new each time: bundles of {sizes[0] / 1000:,.0f} kB "
+        f"after the first, {max(sizes) / 1000:,.0f} kB at most, {sizes[-1] / 1000:,.0f} kB after the last"
+    )
+
+
+def _step(broker: str, quick: bool) -> None:
+    click.echo("\na step of 256 users on one thread; the product of their and all items' vectors in float32")
+    for n_items in (10_000, 50_000):
+        took = model_step.Bench(n_items).step(256, 10 if quick else 50)
+        click.echo(
+            f"  {n_items:>9,} items: step {took.step_ms:6.1f} ms, product {took.product_ms:6.1f} ms, ratio "
+            f"{took.step_ms / took.product_ms:.2f}; a user's state takes {took.state_bytes} bytes"
+        )
+
+
+def _sizes(broker: str, quick: bool) -> None:
+    click.echo("\na step by catalogue and users, on one thread: ms per user, and the product alone in float32")
+    for n_items in (10_000, 100_000) if quick else (10_000, 100_000, 1_000_000):
+        bench = model_step.Bench(n_items)
+        for n_users in (1, 16, 256):
+            took = bench.step(n_users, 5)
+            click.echo(
+                f"  {n_items:>9,} items, {n_users:>3} users: {took.step_ms / n_users:7.3f} ms per user, product "
+                f"{took.product_ms / n_users:7.3f} ms; {took.model_bytes / 1e6:,.0f} MB"
+            )
+
+
+def _exact(broker: str, quick: bool) -> None:
+    found = exact_lists.compare(10_000 if quick else 40_000, 1_000 if quick else 10_000)
+    click.echo(f"\n{found.n_lists:,} lists of a trained model against a full sort of all probabilities in float32")
+    click.echo(
+        f"  {found.n_same:,} are the same, {found.n_ties:,} differ by ties below its resolution, "
+        f"{found.n_lists - found.n_same - found.n_ties:,} otherwise; probabilities differ by {found.sum_error:.1e} at "
+        "most, relative"
+    )
+
+
+def _popularity(broker: str, quick: bool) -> None:
+    click.echo("\npopularity on the event loop, worst call of its thread's CPU time")
+    for n_items in (2_000, 200_000, 1_000_000):
+        took = popularity.worst(n_items, 50_000 if quick else 300_000)
+        click.echo(
+            f"  {n_items:>9,} items: swap {took.seed_ms:4.1f} ms, click {took.add_ms:4.1f} ms, "
+            f"list {took.rank_ms:4.1f} ms; a click {took.click_us:4.1f} us on average; "
+            f"prepared in a thread in {took.prepare_ms:.0f} ms"
+        )
+
+
+def _learning(broker: str, quick: bool) -> None:
+    click.echo(f"\nlearning, the network alone, width {Settings().hidden_size}, {learning.N_ITEMS:,} items")
+    for device, clicks_per_s in learning.clicks_per_s(20_000 if quick else 100_000).items():
+        click.echo(f"  {device:8} {clicks_per_s:>9,.0f} clicks/s")
+
+
+def _trainer(broker: str, quick: bool) -> None:
+    count = 20_000 if quick else 200_000
+    with measure.own_topics(broker) as settings:
+        clicks_per_s = measure.trained_clicks_per_s(settings, count)
+    click.echo(f"\ntrainer, width {Settings().hidden_size}, {count:,} simulated clicks: {clicks_per_s:,.0f} clicks/s")
+
+
+def _failover(broker: str, quick: bool) -> None:
+    n_users = 20_000 if quick else 200_000
+    with measure.own_topics(broker) as settings:
+        n_bytes = failover.write_states(settings, n_users)
+        took = failover.recovery(settings)
+    click.echo(
+        f"\nstates of {n_users:,} users, {n_bytes} bytes each: from a worker's start until every partition answers"
+    )
+    click.echo(f"  cold, all read from the changelog: {took.cold_s:.1f} s; warm, kept on disk: {took.warm_s:.1f} s")
+    click.echo(
+        f"two workers, session timeout {Settings().session_timeout_s:.0f} s: until a lost one's users are served"
+    )
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with measure.own_topics(broker) as settings:
+            failover.write_states(settings, n_users)
+            seconds = failover.failover(settings, number)
+        click.echo(f"  after {number.name}: {seconds:.1f} s")
+
+
+def _files(broker: str, quick: bool) -> None:
+    n_clicks = 1_000_000 if quick else 33_000_000
+    with tempfile.TemporaryDirectory(prefix="nextclick-bench-") as folder:
+        path = Path(folder) / "clicks.csv"
+        click_files.write_clicks(path, n_clicks)
+        took = click_files.read_in_a_process(path)
+        n_bytes = path.stat().st_size
+    click.echo(f"\na CSV file of {n_clicks:,} clicks ({n_bytes / 1e9:.2f} GB), read and sorted by time")
+    click.echo(
+        f"  {took.clicks_per_s:>11,.0f} clicks/s  {took.cpu_us_per_click:.2f} us CPU  {took.memory_mb:,.0f} MB at most"
+    )
+
+
+# By name on the command line. Each gets the broker's address, and whether a look is enough.
+PARTS: dict[str, Callable[[str, bool], None]] = {
+    "catalogue": _catalogue,
+    "hot-user": _hot_user,
+    "shops": _shops,
+    "step": _step,
+    "sizes": _sizes,
+    "exact": _exact,
+    "popularity": _popularity,
+    "learning": _learning,
+    "trainer": _trainer,
+    "failover": _failover,
+    "files": _files,
+}
+WITHOUT_BROKER = {"shops", "step", "sizes", "exact", "popularity", "learning", "files"}
