@@ -21,6 +21,8 @@ N_ITEMS = 2_000
 DEADLINE_S = 180.0
 WARM_UP_SHARE = 0.2
 _LOOK_S = 0.05
+_SAMPLE_S = 0.25  # to look at the program's CPU costs more than to ask the broker
+_STALL_S = 15.0  # without an update, with clicks still unanswered: the rest is lost
 _FLUSH_EVERY = 10_000
 
 
@@ -31,12 +33,14 @@ class Throughput(NamedTuple):
         events_per_s, cpu_us_per_event: after the warm-up, with all threads and children.
         max_rss_bytes: the most memory of the program.
         watcher_cores: CPU of what measures: it is not the limit.
+        n_unanswered: clicks that the program never answered.
     """
 
     events_per_s: float
     cpu_us_per_event: float
     max_rss_bytes: int = 0
     watcher_cores: float = 0.0
+    n_unanswered: int = 0
 
 
 class UpdateCounter:
@@ -75,19 +79,22 @@ def work_off(settings: Settings, count: int, command: Sequence[str], n_items: in
     with running(settings, command) as program:
         end_s = time.monotonic() + DEADLINE_S
         warm: _Look | None = None
-        while True:
-            n_updates = counter.count()
-            if warm is None and n_updates >= count * WARM_UP_SHARE:
-                warm = _look(n_updates, program)
-            if warm is not None and n_updates >= count:
-                return _between(warm, _look(n_updates, program), program.max_rss_bytes())
+        newest = _look(0, program)
+        while newest.n_updates < count:
             program.check()
-            if time.monotonic() > end_s:
+            n_updates, now_s = counter.count(), time.monotonic()
+            if n_updates > newest.n_updates and (now_s > newest.at_s + _SAMPLE_S or n_updates >= count):
+                newest = _look(n_updates, program)
+                warm = warm or (newest if n_updates >= count * WARM_UP_SHARE else None)
+            elif warm is not None and now_s > newest.at_s + _STALL_S:
+                break  # it has lost the others
+            if now_s > end_s:
                 raise ProgramStuckError(
                     f"{n_updates:,} of {count:,} clicks were answered in {DEADLINE_S:.0f} s; the last that it "
                     f"printed:\n{program.tail()}"
                 )
             time.sleep(_LOOK_S)
+        return _between(warm or newest, newest, count, program.max_rss_bytes())
 
 
 class _Look(NamedTuple):
@@ -101,11 +108,12 @@ def _look(n_updates: int, program: RunningProgram) -> _Look:
     return _Look(n_updates, time.monotonic(), program.cpu_s(), time.process_time())
 
 
-def _between(warm: _Look, end: _Look, max_rss_bytes: int) -> Throughput:
+def _between(warm: _Look, end: _Look, count: int, max_rss_bytes: int) -> Throughput:
     n_updates, seconds = max(end.n_updates - warm.n_updates, 1), max(end.at_s - warm.at_s, _LOOK_S)
     return Throughput(
         n_updates / seconds,
         (end.cpu_s - warm.cpu_s) / n_updates * 1e6,
         max_rss_bytes,
         (end.watcher_s - warm.watcher_s) / seconds,
+        max(count - end.n_updates, 0),
     )

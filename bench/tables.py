@@ -124,8 +124,10 @@ def _ratios(one: ProgramFigures, other: ProgramFigures) -> list[float]:
 
 def _compare_row(figures: ProgramFigures) -> list[str]:
     rounds = figures.throughput
+    held = [result for each in figures.rates.values() for result in each if result.keeps_up]
+    lost = sum(each.n_unanswered for each in rounds) + sum(each.n_unanswered for each in held)
     return [
-        figures.name,
+        f"{figures.name} (clicks never answered: {lost:,})" if lost else figures.name,
         f"{statistics.median(each.events_per_s for each in rounds):,.0f}",
         f"{statistics.median(each.cpu_us_per_event for each in rounds):,.1f} us",
         f"{statistics.median(each.max_rss_bytes for each in rounds) / 1e6:,.0f} MB",

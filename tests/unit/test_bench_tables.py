@@ -48,6 +48,15 @@ def test_a_program_that_died_has_a_reason_and_no_figures() -> None:
     assert "KeyError: 7" in table
 
 
+def test_clicks_that_were_never_answered_are_said_beside_the_program() -> None:
+    """Whoever loses clicks has less to do."""
+    rates = {10: [at_rate()._replace(n_unanswered=2)], 50: [at_rate(keeps_up=False)._replace(n_unanswered=500)]}
+    faust = program("naive Faust", 1_000, 1_000, rates=rates)
+    faust.throughput[0] = faust.throughput[0]._replace(n_unanswered=1)
+
+    assert "| naive Faust (clicks never answered: 3) |" in compare_table(Comparison(2, [faust]))
+
+
 def test_a_load_that_was_late_is_said_beside_the_latency() -> None:
     """Such a latency is partly the load's own."""
     rates = {10: [at_rate(late_ms=9.0)], 50: [at_rate(late_ms=11.0)], 80: [at_rate(keeps_up=False)]}
