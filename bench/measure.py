@@ -66,7 +66,7 @@ def _stamp_by_broker(settings: Settings) -> None:
 
 
 def throughput(settings: Settings, count: int, *arguments: str) -> Throughput:
-    """Let a Python program work off a backlog; `bench.pairs` calls this by name in other commits, too."""
+    """Let a Python program work off a backlog of so many clicks."""
     return work_off(settings, count, python(*arguments))
 
 

@@ -17,13 +17,18 @@ from typing import NamedTuple
 from bench.backlog import Throughput
 
 HERE = Path(__file__).parents[1]
+# Runs in either tree. Settings and topics are those that it knows; how it is measured is always this tree's.
 ONE_RUN = """
 import json, sys
+import bench
 from bench import measure
+bench.__path__.insert(0, sys.argv[4])
+from bench.backlog import work_off
+from bench.programs import python
 with measure.own_topics(sys.argv[1]) as settings:
     if int(sys.argv[3]):
         settings = measure.with_bundle(settings, int(sys.argv[3]))
-    print(json.dumps(measure.throughput(settings, int(sys.argv[2]), *measure.WORKER)))
+    print(json.dumps(work_off(settings, int(sys.argv[2]), python(*measure.WORKER))))
 """
 
 
@@ -55,10 +60,7 @@ def check_commit(commit: str) -> None:
 
 
 def runs(broker: str, commit: str, work: Work, n_pairs: int) -> Iterator[tuple[Throughput, Throughput]]:
-    """Run pairs of workers; gives this tree's and the other's figures.
-
-    Each tree measures itself, so that settings and topics are those that it knows. Which one goes first alternates.
-    """
+    """Run pairs of workers; gives this tree's and the other's figures. Which one goes first alternates."""
     with _checked_out(commit) as other:
         for number in range(n_pairs):
             trees = (HERE, other) if number % 2 else (other, HERE)
@@ -79,6 +81,6 @@ def _checked_out(commit: str) -> Iterator[Path]:
 
 def _run(tree: Path, broker: str, work: Work) -> Throughput:
     environment = os.environ | {"PYTHONPATH": str(tree)}
-    command = [sys.executable, "-c", ONE_RUN, broker, str(work.n_clicks), str(work.n_items)]
+    command = [sys.executable, "-c", ONE_RUN, broker, str(work.n_clicks), str(work.n_items), str(HERE / "bench")]
     printed = subprocess.run(command, cwd=tree, env=environment, check=True, stdout=subprocess.PIPE).stdout
     return Throughput(*json.loads(printed.splitlines()[-1]))
