@@ -48,7 +48,7 @@ def _bars(figure: Callable[[Any], float]) -> Callable[[Any, list[ProgramFigures]
         bars = axes.barh([program.name for program in ran], medians, xerr=[below, above], color=_colours(ran))
         axes.bar_label(bars, [f"{median:,.0f}" for median in medians], padding=6)
         axes.invert_yaxis()
-        axes.margins(x=0.15)
+        axes.margins(x=0.25)  # room for the labels
 
     return draw
 
