@@ -35,6 +35,7 @@ from nextclick.updates import POPULAR, RNN, AnsweredClick, RankedList, encode_up
 from nextclick.user_state import UserState, decode_state, encode_state
 from stream.metrics import WorkerMetrics
 from stream.protocol.assignment import Assignment, Partition, Superseded
+from stream.protocol.chunk_rules import Pace
 from stream.protocol.port import ClickRecord, Dropped, StateStore
 from stream.protocol.publisher import NO_HEADERS, Publisher, RunResults
 from stream.protocol.reader import Chunk
@@ -175,7 +176,7 @@ class ClickAgent:
                     await hand_on()
             finally:
                 self._handing_on.release()
-            assignment.chunk_took(time.perf_counter() - started)
+            assignment.pace.chunk_took(time.perf_counter() - started)
         except Exception as error:
             if assignment.serves or not isinstance(error, (Superseded, Dropped)):
                 self._publisher.fail(error)
@@ -199,7 +200,7 @@ class ClickAgent:
         if read.n_misplaced:  # does the topic still have as many partitions?
             await self._topic_check.wait()
         popular = self._popularity.ranked(self._limits.list_length)
-        outcomes = await self._advance(model, popular, read)
+        outcomes = await self._advance(assignment.pace, model, popular, read)
         self._leave_states(assignment, read, outcomes)
         bundle_id, seconds = model.bundle_id if model is not None else "", time.perf_counter() - started
         self._measure(read, outcomes, popular_before, seconds)
@@ -307,10 +308,20 @@ class ClickAgent:
             f"{self._settings.rejected_topic}, or raise max_reject_share"
         )
 
-    async def _advance(self, model: Model | None, popular: RankedList, read: ReadChunk) -> list[Outcome]:
+    async def _advance(
+        self, pace: Pace, model: Model | None, popular: RankedList, read: ReadChunk
+    ) -> Sequence[Outcome]:
         each = self._groups.map if self._groups is not None else map
-        work = partial(advance, model, popular, read.states, read.clicks, self._limits, each)
-        if model is None:  # microseconds per click: a thread would only add its hand-over
+        bundle_id, n_clicks = model.bundle_id if model is not None else "", len(read.clicks)
+
+        def work() -> Sequence[Outcome]:
+            started = time.perf_counter()
+            outcomes = advance(model, popular, read.states, read.clicks, self._limits, each)
+            pace.computed(bundle_id, n_clicks, time.perf_counter() - started)
+            return outcomes
+
+        # Microseconds per click without a model, and a few clicks with one: a thread would only add its hand-over.
+        if model is None or pace.is_quick(bundle_id, n_clicks):
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._inference, work)
 

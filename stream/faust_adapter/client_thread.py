@@ -27,6 +27,7 @@ from mode.utils.futures import maybe_set_exception
 from stream.faust_adapter.clock import now_s
 from stream.faust_adapter.second_reader import SecondReader, is_unpacking
 from stream.protocol.assignment import Assignment, Assignments, Lease
+from stream.protocol.chunk_rules import Cut
 from stream.protocol.port import BrokerAway, Place, Run
 
 faust_log = logging.getLogger("faust")  # services log their life under it, at the level of a library
@@ -37,9 +38,6 @@ IDLE_WAIT_S = 1.0  # a fetch waits so long for its first record
 ENDS_S = 5.0  # for an answer to the question where the partitions end
 RETRY_S = 0.5  # between two questions that no broker answered
 GROUP_CHECK_S = 1.0  # how soon it is noticed that the group does not take this worker
-SLICE_RECORDS = 1_000  # are taken at most before their bytes are counted; each call for some costs 50 us
-FIRST_RECORD_BYTES = 10_000  # expected of a record while none was seen
-MAX_CHUNK_BYTES = 512 * 1024  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
 GATHER_BYTES = 64 * 1024  # with so much at the broker there is nothing to gather: a backlog is fetched at once
 
 
@@ -72,9 +70,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
         self._sought_for: Assignment | None = None
         self._positions: dict[TopicPartition, int] = {}  # where the last fetch ended, or what was sought since
         self._gathering: asyncio.TimerHandle | None = None
-        self._n_takes = 0
-        self._record_bytes = FIRST_RECORD_BYTES
-        self._cut_short: dict[TopicPartition, int] = {}  # by partition, the last take that left some of it
+        self._cut = Cut(self.max_records)
         self._doubts_topic = False
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -178,7 +174,7 @@ class ClientThread(driver.AIOKafkaConsumerThread):
                 else:
                     waiter.cancel()
         if any(run.records for run in runs.values()):
-            self._gather(min(assignment.chunk_s, self.gather_ms / 1000))
+            self._gather(assignment.pace.gather_s(self.gather_ms / 1000))
         return runs
 
     async def _drain(self, consumer: Any, assignment: Assignment) -> Mapping[int, Run]:
@@ -206,29 +202,18 @@ class ClientThread(driver.AIOKafkaConsumerThread):
     async def _take_in_turn(
         self, consumer: Any, partitions: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, Sequence[Any]]:
-        """Take a chunk at most; a partition that had more than that comes last from then on.
-
-        aiokafka would go on with the partition that it has begun: whoever is in another one would wait until the
-        backlog of that one is done.
-        """
+        """Take a chunk at most."""
         taken: dict[TopicPartition, list[Any]] = {}
-        self._n_takes += 1
-        left, left_bytes = self.max_records, MAX_CHUNK_BYTES
-        for tp in sorted(partitions, key=lambda tp: self._cut_short.get(tp, 0)):
-            while left > 0 and left_bytes > 0:
-                # By the size of those before: some topics have records of hundreds of clicks.
-                wanted = max(1, min(SLICE_RECORDS, left, left_bytes // self._record_bytes))
+        fetched = consumer._fetcher._records  # of others there is nothing to take, and asking costs 50 us
+        for tp in self._cut.begin(tp for tp in partitions if tp in fetched):
+            while wanted := self._cut.wanted():
                 records = (await consumer.getmany(tp, timeout_ms=0, max_records=wanted)).get(tp, [])
-                left -= len(records)
-                n_bytes = sum([record.serialized_value_size for record in records])
-                left_bytes -= n_bytes
                 if records:
-                    self._record_bytes = max(1, n_bytes // len(records), self._record_bytes // 2)
+                    self._cut.took(len(records), sum([record.serialized_value_size for record in records]))
                     taken.setdefault(tp, []).extend(records)
                 if len(records) < wanted:
                     break
-            else:
-                self._cut_short[tp] = self._n_takes
+            if self._cut.is_full(tp):
                 break
         return taken
 

@@ -90,6 +90,7 @@ INSTANCE_HOOKS = (
     ("aiokafka", "AIOKafkaConsumer", "_fetcher", "chunks: how the broker gathers"),
     ("aiokafka", "AIOKafkaConsumer", "_isolation_level", "chunks: read_committed"),
     ("aiokafka", "AIOKafkaConsumer", "_fetch_max_wait_ms", "chunks: a shorter wait at the broker"),
+    ("aiokafka.consumer.fetcher", "Fetcher", "_records", "chunks: of which partitions something has come"),
     ("aiokafka.consumer.fetcher", "Fetcher", "_fetch_max_wait_ms", "chunks: how long the broker gathers"),
     ("aiokafka.consumer.fetcher", "Fetcher", "_fetch_min_bytes", "chunks: how much the broker gathers"),
     ("aiokafka", "AIOKafkaConsumer", "_subscription", "chunks: where a fetch begins and ends"),

@@ -14,9 +14,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-MAX_WAITING_CHUNKS = 2  # delivered to the agent and not yet taken by it: enough to never let it wait
-MAX_UNFINISHED_CHUNKS = 8  # published and not yet acknowledged; more only adds memory and latency
-NEWEST_CHUNK = 0.2  # how much the newest chunk weighs in what the next one is expected to take
+from stream.protocol.chunk_rules import MAX_UNFINISHED_CHUNKS, MAX_WAITING_CHUNKS, Pace
+
 # Of the session timeout: time for what was sent just before the end to reach the broker.
 LEASE_MARGIN = 0.1
 
@@ -121,7 +120,7 @@ class Assignment:
         last_publication: of the chunk that was published last; ends when that one is acknowledged, or has failed.
         committing: held by the one commit that is under way.
         ended: set when it has.
-        chunk_s: how long a chunk of now takes from the beginning of its computation until it is handed on.
+        pace: what a chunk is expected to take.
     """
 
     def __init__(self, session_timeout_s: float, now_s: float) -> None:
@@ -136,7 +135,7 @@ class Assignment:
         self.last_publication: asyncio.Task[None] | None = None
         self.committing = asyncio.Lock()
         self.ended = asyncio.Event()
-        self.chunk_s = 0.0
+        self.pace = Pace()
         self._waiting_chunks = 0
         self._news = asyncio.Event()
         self._moved_s = now_s
@@ -172,13 +171,6 @@ class Assignment:
         """The agent has taken one."""
         self._waiting_chunks -= 1
         self._news.set()
-
-    def chunk_took(self, seconds: float) -> None:
-        """Note how long a chunk took, from the beginning of its computation until it was handed on.
-
-        After a backlog clicks must not go on being gathered as if there were one: what is quicker is believed at once.
-        """
-        self.chunk_s = min(seconds, self.chunk_s + NEWEST_CHUNK * (seconds - self.chunk_s))
 
     def moved(self, now_s: float) -> None:
         """Something happened that the present phase waits for: its deadline begins anew."""

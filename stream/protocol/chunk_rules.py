@@ -1,0 +1,101 @@
+"""How much is read at once, how long clicks are gathered for, and what is computed where: pure rules, without a clock.
+
+Small chunks while the worker is idle, large ones under a backlog: a chunk costs about the same whatever is in it, but
+whoever comes behind it waits for all of it.
+"""
+
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
+MAX_WAITING_CHUNKS = 2  # delivered to the agent and not yet taken by it: enough to never let it wait
+MAX_UNFINISHED_CHUNKS = 8  # published and not yet acknowledged; more only adds memory and latency
+MAX_CHUNK_BYTES = 512 * 1024  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
+SLICE_RECORDS = 1_000  # are taken at most before their bytes are counted
+FIRST_RECORD_BYTES = 10_000  # expected of a record while none was seen
+QUICK_S = 0.002  # what takes no longer is computed on the event loop: handing it to a thread costs a tenth of that
+NEWEST = 0.2  # how much the newest chunk weighs in what the next one is expected to take
+_Partition = TypeVar("_Partition", bound=Hashable)
+
+
+class Cut:
+    """Says where a chunk ends: at so many records, or so many bytes. Partitions take turns.
+
+    A client would go on with the partition that it has begun: whoever is in another one would wait until the backlog
+    of that one is done. So a partition that had more than a chunk could take comes last from then on.
+    """
+
+    def __init__(self, max_records: int, max_bytes: int = MAX_CHUNK_BYTES) -> None:
+        self._max_records, self._max_bytes = max_records, max_bytes
+        self._record_bytes = FIRST_RECORD_BYTES
+        self._cut_short: dict[Hashable, int] = {}  # by partition, the last chunk that left some of it
+        self._n_chunks = 0
+        self._left = self._left_bytes = 0
+
+    def begin(self, partitions: Iterable[_Partition]) -> list[_Partition]:
+        """Begin a chunk; gives partitions in the order in which they are to be read."""
+        self._n_chunks += 1
+        self._left, self._left_bytes = self._max_records, self._max_bytes
+        return sorted(partitions, key=lambda partition: self._cut_short.get(partition, 0))
+
+    def wanted(self) -> int:
+        """Give how many records are to be taken next, 0 when the chunk is full; by the size of those before."""
+        if self._left <= 0 or self._left_bytes <= 0:
+            return 0
+        return max(1, min(SLICE_RECORDS, self._left, self._left_bytes // self._record_bytes))
+
+    def took(self, n_records: int, n_bytes: int) -> None:
+        """Count records that were taken.
+
+        Args:
+            n_records: how many.
+            n_bytes: of their values.
+        """
+        self._left -= n_records
+        self._left_bytes -= n_bytes
+        if n_records:
+            self._record_bytes = max(1, n_bytes // n_records, self._record_bytes // 2)
+
+    def is_full(self, partition: Hashable) -> bool:
+        """Tell whether the chunk ends here, within a partition, which then comes last from now on."""
+        if self.wanted():
+            return False
+        self._cut_short[partition] = self._n_chunks
+        return True
+
+
+class Pace:
+    """What a chunk is expected to take, by those before it. All in seconds.
+
+    Attributes:
+        chunk_s: from the beginning of its computation until it is handed on.
+    """
+
+    def __init__(self) -> None:
+        self.chunk_s = 0.0
+        self._click_s = 0.0
+        self._bundle_id: str | None = None  # that the last chunk was computed with
+
+    def chunk_took(self, seconds: float) -> None:
+        """Note how long a chunk took.
+
+        After a backlog clicks must not go on being gathered as if there were one: what is quicker is believed at once.
+        """
+        self.chunk_s = min(seconds, self.chunk_s + NEWEST * (seconds - self.chunk_s))
+
+    def computed(self, bundle_id: str, n_clicks: int, seconds: float) -> None:
+        """Note how long the computation of so many clicks took with a bundle; what is slower is believed at once."""
+        click_s = seconds / max(n_clicks, 1)
+        before_s = self._click_s if bundle_id == self._bundle_id else 0.0
+        self._click_s = max(click_s, before_s + NEWEST * (click_s - before_s))
+        self._bundle_id = bundle_id
+
+    def is_quick(self, bundle_id: str, n_clicks: int) -> bool:
+        """Tell whether so many clicks can be computed on the event loop without holding anything up.
+
+        Of a bundle that nothing was computed with yet nobody knows.
+        """
+        return bundle_id == self._bundle_id and n_clicks * self._click_s <= QUICK_S
+
+    def gather_s(self, at_most_s: float) -> float:
+        """Give for how long the broker may gather clicks: as long as the worker is busy with those it has."""
+        return min(self.chunk_s, at_most_s)
