@@ -41,6 +41,8 @@ NetworkClick = tuple[int, int, int]  # item_index, gap_s, event_type
 class Model(Protocol):
     """What `advance` needs of a network (see `nextclick.model.ServedModel`)."""
 
+    bundle_id: str
+
     @property
     def bundle(self) -> int:
         """The bundle as a number."""

@@ -218,7 +218,7 @@ class ClickAgent:
         self._write(read, outcomes, bundle_id)
         oldest_ms = min((logged.record_timestamp_ms for logged in read.clicks), default=None)
         await self._publisher.publish(
-            assignment, list(read.results.values()), partial(self._measure_durable, outcomes, oldest_ms)
+            assignment, list(read.results.values()), partial(self._measure_sent, outcomes, oldest_ms)
         )
         if (error := self._judge_rejects(read)) is not None:
             await self._publisher.drain(assignment)  # the dead letters, which the error points to
@@ -361,18 +361,21 @@ class ClickAgent:
                 tally[1] += outcome.hit
                 tally[2] += (logged.item_hash & 0xFFFFFFFF) in popular_items
         metrics.clicks.labels("applied").inc(len(outcomes) - n_skipped)
-        metrics.clicks.labels("skipped").inc(n_skipped)
+        if n_skipped:
+            metrics.clicks.labels("skipped").inc(n_skipped)
         for strategy, (judged, hits, popularity_hits) in tallies.items():
-            metrics.judged.labels(strategy).inc(judged)
-            metrics.hits.labels(strategy).inc(hits)
-            metrics.popularity_hits.labels(strategy).inc(popularity_hits)
+            if judged:
+                metrics.judged.labels(strategy).inc(judged)
+                metrics.hits.labels(strategy).inc(hits)
+                metrics.popularity_hits.labels(strategy).inc(popularity_hits)
         metrics.chunk.observe(len(outcomes))
         metrics.advance.observe(seconds)
 
-    def _measure_durable(self, outcomes: Sequence[Outcome], oldest_ms: int | None) -> None:
+    def _measure_sent(self, outcomes: Sequence[Outcome], oldest_ms: int | None) -> None:
         n_network = sum(outcome.ranked.strategy == RNN for outcome in outcomes)
-        self._metrics.updates.labels(RNN).inc(n_network)
-        self._metrics.updates.labels(POPULAR).inc(len(outcomes) - n_network)
+        for strategy, count in ((RNN, n_network), (POPULAR, len(outcomes) - n_network)):
+            if count:
+                self._metrics.updates.labels(strategy).inc(count)
         if oldest_ms is not None:
             self._metrics.latency.observe(max(0.0, time.time() - oldest_ms / 1000))
 

@@ -15,7 +15,7 @@ from nextclick.settings import Settings
 from stream.faust_adapter.client_thread import ENDS_S
 from stream.faust_adapter.clock import now_s
 from stream.faust_adapter.consumer import ChunkConsumer
-from stream.faust_adapter.producer import LeasedProducer
+from stream.faust_adapter.producer import LeasedProducer, fill
 from stream.protocol.assignment import Assignment
 from stream.protocol.port import BrokerAway, Delivery, Place, Record, Restored, Run, StateStore
 from stream.states.changelog_reader import ChangelogReader
@@ -81,15 +81,14 @@ class FaustPort:
         self, assignment: Assignment, topic: str, partition: int, records: Iterable[Record]
     ) -> Sequence[Delivery]:
         deliveries: list[Delivery] = []
-        batch = self._producer.create_batch()
-        for key, value, headers in records:
-            if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                deliveries.append(await self._send_batch(assignment, batch, topic, partition))
-                batch = self._producer.create_batch()
-                if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                    raise ValueError(f"a record for {topic} is larger than a whole batch")
-        if batch.record_count():
+        rest = list(records)
+        while rest:
+            batch = self._producer.create_batch()
+            n_taken = fill(batch, rest)
+            if not n_taken:
+                raise ValueError(f"a record for {topic} is larger than a whole batch")
             deliveries.append(await self._send_batch(assignment, batch, topic, partition))
+            rest = rest[n_taken:]
         return deliveries
 
     async def _send_batch(self, assignment: Assignment, batch: Any, topic: str, partition: int) -> Delivery:

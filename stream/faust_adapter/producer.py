@@ -6,19 +6,19 @@ are not acknowledged, and are read again by the partition's next owner. Uses aio
 """
 
 import asyncio
-import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from copy import copy
 from typing import Any
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import ProducerClosed, UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
 
 from stream.faust_adapter.clock import now_s
 from stream.protocol.assignment import Assignment, Assignments
-from stream.protocol.port import Dropped
+from stream.protocol.port import Dropped, Record
 
 FOREVER_S = 7 * 24 * 3600.0  # a broker that is away is waited for, not failed at
 RECHECK_S = 0.05
@@ -33,18 +33,20 @@ class LeasedAccumulator(MessageAccumulator):
         self._assignments = assignments
         self._dropped_in_flight: set[Any] = set()
 
-    async def add_for(self, assignment: Assignment, builder: Any, tp: TopicPartition) -> "asyncio.Future[Any]":
-        """Queue a batch after the last one of its partition has left, however long that takes.
+    def add_for(self, assignment: Assignment, builder: Any, tp: TopicPartition) -> "asyncio.Future[Any]":
+        """Queue a batch behind those of its partition that have not left; how many may wait is the protocol's to say.
 
         Raises:
-            Dropped: the assignment has ended when its turn comes.
+            Dropped: the assignment has ended.
+            KafkaError: the client is closed, or has failed for good.
         """
-        while not assignment.is_over and (waiting := self._batches.get(tp)):
-            with contextlib.suppress(Dropped):  # left over from an assignment that has ended
-                await waiting[-1].wait_drain(FOREVER_S)
         if assignment.is_over:
             raise Dropped
-        delivery: asyncio.Future[Any] = await self.add_batch(builder, tp, FOREVER_S)
+        if self._closed:
+            raise ProducerClosed
+        if self._exception is not None:
+            raise copy(self._exception)
+        delivery: asyncio.Future[Any] = self._append_batch(builder, tp).future
         return delivery
 
     def drain_by_nodes(self, ignore_nodes: Any, muted_partitions: Collection[Any] = frozenset()) -> Any:
@@ -114,7 +116,7 @@ class LeasedProducer(aiokafka.AIOKafkaProducer):
         while not await self._is_known(topic):
             if assignment.is_over:
                 raise Dropped
-        return await self._message_accumulator.add_for(assignment, batch, TopicPartition(topic, partition))
+        return self._message_accumulator.add_for(assignment, batch, TopicPartition(topic, partition))
 
     async def _is_known(self, topic: str) -> bool:
         try:
@@ -126,3 +128,14 @@ class LeasedProducer(aiokafka.AIOKafkaProducer):
     def drop_unsent(self) -> None:
         """Forget the batches that have not left."""
         self._message_accumulator.drop_unsent()
+
+
+def fill(batch: Any, records: Sequence[Record]) -> int:
+    """Put records into a batch until it is full; gives how many. Two for every click: aiokafka's own way costs more."""
+    append, n_taken = batch._builder.append, 0
+    for key, value, headers in records:
+        if append(n_taken, None, key=key, value=value, headers=headers) is None:
+            break
+        n_taken += 1
+    batch._relative_offset = n_taken
+    return n_taken

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from stream.protocol.chunk_rules import MAX_UNFINISHED_CHUNKS, MAX_WAITING_CHUNKS, Pace
 
@@ -117,7 +118,10 @@ class Assignment:
         restore_left: changelog records that a recovery still has to read.
         publishing: held while a chunk's results are handed to the broker.
         room: is taken by each chunk that is published and not yet acknowledged.
-        last_publication: of the chunk that was published last; ends when that one is acknowledged, or has failed.
+        unsaved: chunks that are published, and whose states are not yet sent (`stream.protocol.publisher`).
+        saving: sends them soon.
+        hurry: lets it do so at once.
+        last_save: of those that were sent last; ends when their clicks are acknowledged, or it has failed.
         committing: held by the one commit that is under way.
         ended: set when it has.
         pace: what a chunk is expected to take.
@@ -132,7 +136,10 @@ class Assignment:
         self.restore_left = 0
         self.publishing = asyncio.Lock()
         self.room = asyncio.Semaphore(MAX_UNFINISHED_CHUNKS)
-        self.last_publication: asyncio.Task[None] | None = None
+        self.unsaved: list[Any] = []
+        self.saving: asyncio.Task[None] | None = None
+        self.hurry = asyncio.Event()
+        self.last_save: asyncio.Task[None] | None = None
         self.committing = asyncio.Lock()
         self.ended = asyncio.Event()
         self.pace = Pace()

@@ -8,13 +8,20 @@ from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 MAX_WAITING_CHUNKS = 2  # delivered to the agent and not yet taken by it: enough to never let it wait
-MAX_UNFINISHED_CHUNKS = 8  # published and not yet acknowledged; more only adds memory and latency
+MAX_UNFINISHED_CHUNKS = 16  # published and not yet acknowledged; more only adds memory and latency
+SAVE_S = 0.02  # published chunks wait so long for others, to be saved together
+MAX_UNSAVED_CHUNKS, MAX_UNSAVED_STATES = 8, 500  # with so many there is nothing to wait for
 MAX_CHUNK_BYTES = 512 * 1024  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
 SLICE_RECORDS = 1_000  # are taken at most before their bytes are counted
 FIRST_RECORD_BYTES = 10_000  # expected of a record while none was seen
 QUICK_S = 0.002  # what takes no longer is computed on the event loop: handing it to a thread costs a tenth of that
 NEWEST = 0.2  # how much the newest chunk weighs in what the next one is expected to take
 _Partition = TypeVar("_Partition", bound=Hashable)
+
+
+def saving_is_due(n_chunks: int, n_states: int) -> bool:
+    """Tell whether published chunks with so many states are to be saved at once."""
+    return n_chunks >= MAX_UNSAVED_CHUNKS or n_states >= MAX_UNSAVED_STATES
 
 
 class Cut:

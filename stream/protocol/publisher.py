@@ -5,27 +5,32 @@ For the run of clicks of a partition, in log order:
 1. The agent computes states, updates and dead letters from the clicks. Nothing outside the process has changed. It
    keeps the states in `Partition.pending`, so that the next chunk computes with them; should this one not be published,
    no later one of the assignment is either.
-2. The states go to the changelog; the updates and the dead letters go to their topics. The order in each topic and
-   partition is that of the clicks.
-3. The broker has acknowledged all of them, and all that belongs to earlier runs is past step 5.
-4. The states are written to the local store, with the changelog offset up to which it is complete, in one atomic batch.
+2. The updates and the dead letters go to their topics.
+3. The states of a few chunks, of each user the newest, go to the changelog together: soon, at once under a backlog. Two
+   topics are two batches for client and broker, and nobody waits for this one. The order in each topic and partition is
+   that of the clicks.
+4. The broker has acknowledged all of them, and all that belongs to earlier chunks is past step 6.
+5. The states are written to the local store, with the changelog offset up to which it is complete, in one atomic batch.
    So the local store never knows more than the changelog.
-5. The clicks are acknowledged: `Partition.acknowledged` moves to the run's end. A run that does not begin where the
+6. The clicks are acknowledged: `Partition.acknowledged` moves to the run's end. A run that does not begin where the
    last one ended is an error.
-6. What is acknowledged is committed to the consumer group, once in a while and before partitions are given back
+7. What is acknowledged is committed to the consumer group, once in a while and before partitions are given back
    (`stream.protocol.membership`).
 
-A crash between any two steps repeats clicks, which the fences of the states then skip; it loses none. When the
-assignment ends before step 4, the steps that are left do not happen: the clicks are the next owner's. When a step
+A crash between any two steps repeats clicks; what of them is in a state, its fence skips; it loses none. When the
+assignment ends before step 5, the steps that are left do not happen: the clicks are the next owner's. When a step
 fails, nothing is acknowledged any more and the worker ends.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Superseded
+from stream.protocol.chunk_rules import SAVE_S, saving_is_due
 from stream.protocol.port import Delivery, Port, Record, StateStore
 from tools.records import Header
 
@@ -78,9 +83,7 @@ class Publisher:
         """Whether the worker is being stopped, for whatever reason: nothing may be begun any more."""
         return self._failed
 
-    async def publish(
-        self, assignment: Assignment, results: Sequence[RunResults], on_durable: Callable[[], None]
-    ) -> None:
+    async def publish(self, assignment: Assignment, results: Sequence[RunResults], on_sent: Callable[[], None]) -> None:
         """Hand a chunk's results to the broker; they are acknowledged in the background, after all earlier ones.
 
         Waits while many chunks are unfinished.
@@ -88,34 +91,36 @@ class Publisher:
         Args:
             assignment: of the chunk.
             results: of one chunk, at most one per partition.
-            on_durable: called when the broker has them all and the clicks are acknowledged.
+            on_sent: called when the broker has all updates and dead letters.
 
         Raises:
             Superseded, Dropped: the assignment has ended, or is being given back; the next owner does it again.
         """
         async with assignment.publishing:
             await assignment.room.acquire()
-            deliveries: list[_Deliveries] = []
             try:
                 if not assignment.serves:  # partitions are being given back: nothing is begun that could end half sent
                     raise Superseded
-                for result in results:
-                    assignment.check()
-                    deliveries.append(await self._send(assignment, result))
+                deliveries = [delivery for result in results for delivery in await self._send(assignment, result)]
             except BaseException:
                 assignment.room.release()
                 raise
-            published = list(zip(results, deliveries, strict=True))
-            assignment.last_publication = asyncio.create_task(
-                self._finish(assignment, published, assignment.last_publication, on_durable)
-            )
+            assignment.unsaved.append(_Published(results, _all_of(deliveries, on_sent)))
+            if saving_is_due(len(assignment.unsaved), sum(_n_states(chunk) for chunk in assignment.unsaved)):
+                await self._save(assignment)
+            elif assignment.saving is None or assignment.saving.done():
+                assignment.hurry = asyncio.Event()
+                assignment.saving = asyncio.create_task(self._save_soon(assignment, assignment.hurry))
 
     async def drain(self, assignment: Assignment) -> None:
         """Wait until everything whose publication has begun is acknowledged or has failed."""
         async with assignment.publishing:
             pass
-        if assignment.last_publication is not None:
-            await asyncio.wait([assignment.last_publication])
+        if assignment.saving is not None:
+            assignment.hurry.set()
+            await asyncio.wait([assignment.saving])
+        if assignment.last_save is not None:
+            await asyncio.wait([assignment.last_save])
 
     async def write_again(self, assignment: Assignment, partition: int, states: Mapping[bytes, bytes]) -> None:
         """Write states to the changelog that the local store has already, and return when the broker has them.
@@ -123,9 +128,7 @@ class Publisher:
         Raises:
             Superseded, Dropped: the assignment has ended.
         """
-        records: list[Record] = [(key, data, NO_HEADERS) for key, data in states.items()]
-        sent = await self._port.send(assignment, self._settings.changelog_topic, partition, records)
-        batches = await asyncio.gather(*sent)
+        batches = await asyncio.gather(*await self._send_states(assignment, partition, states))
         assignment.check()
         assignment.partitions[partition].note_own_records(batches)
 
@@ -135,56 +138,157 @@ class Publisher:
             self._failed = True
             self._on_failure(error)
 
-    async def _send(self, assignment: Assignment, result: RunResults) -> "_Deliveries":
-        async def send(topic: str, records: Sequence[Record]) -> Sequence[Delivery]:
-            return await self._port.send(assignment, topic, result.partition, records) if records else ()
+    async def _send(self, assignment: Assignment, result: RunResults) -> Sequence[Delivery]:
+        assignment.check()
+        sent: list[Delivery] = []
+        for topic, records in (
+            (self._settings.recommendations_topic, result.updates),
+            (self._settings.rejected_topic, result.rejected),
+        ):
+            if records:
+                sent += await self._port.send(assignment, topic, result.partition, records)
+        return sent
 
-        states = [(key, data, NO_HEADERS) for key, data in result.states.items()]
-        return _Deliveries(
-            await send(self._settings.changelog_topic, states),
-            [
-                *await send(self._settings.recommendations_topic, result.updates),
-                *await send(self._settings.rejected_topic, result.rejected),
-            ],
-        )
+    async def _send_states(
+        self, assignment: Assignment, partition: int, states: Mapping[bytes, bytes]
+    ) -> Sequence[Delivery]:
+        records: list[Record] = [(key, data, NO_HEADERS) for key, data in states.items()]
+        return await self._port.send(assignment, self._settings.changelog_topic, partition, records)
+
+    async def _save_soon(self, assignment: Assignment, hurry: asyncio.Event) -> None:
+        """Save in a moment, or when there is a hurry."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_S):
+                    await hurry.wait()
+            async with assignment.publishing:
+                await self._save(assignment)
+        except Exception as error:
+            if not assignment.is_over:
+                self.fail(error)
+
+    async def _save(self, assignment: Assignment) -> None:
+        """Send the states of all chunks that were published since the last time, and let them be acknowledged.
+
+        Raises:
+            Superseded, Dropped: the assignment has ended; the next owner does it again.
+        """
+        chunks, assignment.unsaved = assignment.unsaved, []
+        if not chunks:
+            return
+        saves = _merged(chunks)
+        try:
+            if self._failed:
+                raise Superseded
+            for save in saves:
+                assignment.check()
+                if save.states:
+                    save.deliveries = await self._send_states(assignment, save.partition, save.states)
+        except BaseException:
+            self._leave_room(assignment, chunks)
+            raise
+        assignment.last_save = asyncio.create_task(self._finish(assignment, chunks, saves, assignment.last_save))
 
     async def _finish(
         self,
         assignment: Assignment,
-        published: "Sequence[tuple[RunResults, _Deliveries]]",
+        chunks: "Sequence[_Published]",
+        saves: "Sequence[_Save]",
         previous: "asyncio.Task[None] | None",
-        on_durable: Callable[[], None],
     ) -> None:
         try:
-            changelog = [await asyncio.gather(*sent.changelog) for _, sent in published]
-            await asyncio.gather(*(delivery for _, sent in published for delivery in sent.others))
+            batches = [await asyncio.gather(*save.deliveries) for save in saves]
+            for chunk in chunks:
+                await chunk.sent
             if previous is not None:
                 await asyncio.wait([previous])
             if self._failed:
                 return
             assignment.check()
-            for (result, _), batches in zip(published, changelog, strict=True):
-                if batches:
-                    self._store_states(assignment, result, batches)
-                assignment.partitions[result.partition].acknowledge(result.first, result.end)
-            on_durable()
+            for save, of_save in zip(saves, batches, strict=True):
+                if of_save:
+                    self._store_states(assignment, save, of_save)
+                assignment.partitions[save.partition].acknowledge(save.first, save.end)
         except Exception as error:
             if not assignment.is_over:
                 self.fail(error)
         finally:
+            self._leave_room(assignment, chunks)
+
+    def _leave_room(self, assignment: Assignment, chunks: "Sequence[_Published]") -> None:
+        for _ in chunks:
             assignment.room.release()
 
-    def _store_states(self, assignment: Assignment, result: RunResults, batches: Sequence[range]) -> None:
-        partition = assignment.partitions[result.partition]
+    def _store_states(self, assignment: Assignment, save: "_Save", batches: Sequence[range]) -> None:
+        partition = assignment.partitions[save.partition]
         partition.note_own_records(batches)
         changelog_offset = partition.changelog_end - 1 if partition.changelog_end is not None else None
-        self._store.put_many(result.partition, result.states, changelog_offset, fence=result.end - 1)
-        for key, data in result.states.items():
+        self._store.put_many(save.partition, save.states, changelog_offset, fence=save.end - 1)
+        for key, data in save.states.items():
             if partition.pending.get(key) is data:  # else a newer state of the user is on its way
                 del partition.pending[key]
 
 
-@dataclass(frozen=True, slots=True)
-class _Deliveries:
-    changelog: Sequence[Delivery]
-    others: Sequence[Delivery]
+class _Published(NamedTuple):
+    """A chunk whose updates and dead letters are on their way.
+
+    Attributes:
+        results: of the chunk.
+        sent: done when the broker has them.
+    """
+
+    results: Sequence[RunResults]
+    sent: "asyncio.Future[Any]"
+
+
+@dataclass(slots=True)
+class _Save:
+    """What a few chunks lead to in one partition.
+
+    Attributes:
+        partition: of the clicks.
+        first, end: the offsets of all their runs.
+        states: key to the newest state.
+        deliveries: of the states.
+    """
+
+    partition: int
+    first: int
+    end: int
+    states: dict[bytes, bytes]
+    deliveries: Sequence[Delivery] = ()
+
+
+def _n_states(chunk: _Published) -> int:
+    return sum(len(result.states) for result in chunk.results)
+
+
+def _merged(chunks: Sequence[_Published]) -> list[_Save]:
+    """Put the runs of each partition together; of each user the newest state counts.
+
+    Raises:
+        RuntimeError: a run does not begin where the one before ended: a commit would jump over clicks.
+    """
+    saves: dict[int, _Save] = {}
+    for result in (result for chunk in chunks for result in chunk.results):
+        save = saves.get(result.partition)
+        if save is None:
+            saves[result.partition] = _Save(result.partition, result.first, result.end, dict(result.states))
+            continue
+        if result.first != save.end:
+            raise RuntimeError(f"clicks up to {save.end} were published, and then a run from {result.first}")
+        save.end = result.end
+        save.states.update(result.states)
+    return list(saves.values())
+
+
+def _all_of(deliveries: Sequence[Delivery], on_sent: Callable[[], None]) -> "asyncio.Future[Any]":
+    """Give what is done when all of them are; then something is called, if none has failed."""
+
+    def done(sent: "asyncio.Future[Any]") -> None:
+        if not sent.cancelled() and sent.exception() is None:  # of one whose assignment has ended nobody else asks
+            on_sent()
+
+    sent = asyncio.gather(*deliveries)
+    sent.add_done_callback(done)
+    return sent

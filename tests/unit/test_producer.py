@@ -39,17 +39,15 @@ def test_a_batch_that_came_back_from_a_broker_and_is_dropped_does_not_stop_the_n
             assignments, _Cluster(), 1_000, NO_COMPRESSION, FOREVER_S, txn_manager=manager, loop=loop
         )
         assignments.current.lease.renew(float("inf"))
-        late = await accumulator.add_for(assignments.current, _batch(accumulator, b"late"), UPDATES)
+        late = accumulator.add_for(assignments.current, _batch(accumulator, b"late"), UPDATES)
         sent, _ = accumulator.drain_by_nodes(set())
         assignments.end_current(0.0)
         accumulator.drop_unsent()
         assignments.current.lease.renew(float("inf"))
         accumulator.reenqueue(sent[1][UPDATES])  # the broker did not take it
-        adding = asyncio.ensure_future(accumulator.add_for(assignments.current, _batch(accumulator, b"next"), UPDATES))
-        await asyncio.sleep(0)
+        accumulator.add_for(assignments.current, _batch(accumulator, b"next"), UPDATES)
         accumulator.drain_by_nodes(set())  # drops it, and waits for a new producer id
         manager.set_pid_and_epoch(8, 0)
-        await adding
         sent, _ = accumulator.drain_by_nodes(set())
         return [late, sent[1][UPDATES].record_count]
 
