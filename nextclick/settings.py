@@ -166,8 +166,8 @@ class Settings:
         at_most=256,
     )
     gather_ms: float = _setting(
-        15.0,
-        "while the worker is busy with clicks, the broker gathers the next ones, for so long at most",
+        5.0,
+        "after clicks were read the broker gathers the next ones for a moment, for so long at most",
         unit="ms",
         at_least=0,
         at_most=10_000,

@@ -8,13 +8,15 @@ from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 MAX_WAITING_CHUNKS = 2  # delivered to the agent and not yet taken by it: enough to never let it wait
-MAX_UNFINISHED_CHUNKS = 16  # published and not yet acknowledged; more only adds memory and latency
-SAVE_S = 0.02  # published chunks wait so long for others, to be saved together
-MAX_UNSAVED_CHUNKS, MAX_UNSAVED_STATES = 8, 500  # with so many there is nothing to wait for
+MAX_UNFINISHED_CHUNKS = 32  # published and not yet acknowledged; more only adds memory and latency
+SAVE_S = 0.05  # published chunks wait so long for others, to be saved together
+MAX_UNSAVED_CHUNKS, MAX_UNSAVED_STATES = 16, 500  # with so many there is nothing to wait for
 MAX_CHUNK_BYTES = 512 * 1024  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
 SLICE_RECORDS = 1_000  # are taken at most before their bytes are counted
-FIRST_RECORD_BYTES = 10_000  # expected of a record while none was seen
 QUICK_S = 0.002  # what takes no longer is computed on the event loop: handing it to a thread costs a tenth of that
+# A chunk costs the same whether it brings one click or fifty. A worker that began again as soon as it is done would take
+# all of a core at any rate; so it rests for as long as it gathers, and works for a part of the time that is 1 in this.
+GATHERED_CHUNKS = 3
 NEWEST = 0.2  # how much the newest chunk weighs in what the next one is expected to take
 _Partition = TypeVar("_Partition", bound=Hashable)
 
@@ -33,7 +35,7 @@ class Cut:
 
     def __init__(self, max_records: int, max_bytes: int = MAX_CHUNK_BYTES) -> None:
         self._max_records, self._max_bytes = max_records, max_bytes
-        self._record_bytes = FIRST_RECORD_BYTES
+        self._record_bytes = max_bytes  # expected while none was seen
         self._cut_short: dict[Hashable, int] = {}  # by partition, the last chunk that left some of it
         self._n_chunks = 0
         self._left = self._left_bytes = 0
@@ -104,5 +106,5 @@ class Pace:
         return bundle_id == self._bundle_id and n_clicks * self._click_s <= QUICK_S
 
     def gather_s(self, at_most_s: float) -> float:
-        """Give for how long the broker may gather clicks: as long as the worker is busy with those it has."""
-        return min(self.chunk_s, at_most_s)
+        """Give for how long the broker gathers clicks after some were read: a few times what a chunk of now takes."""
+        return min(GATHERED_CHUNKS * self.chunk_s, at_most_s)
