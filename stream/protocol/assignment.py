@@ -118,8 +118,8 @@ class Assignment:
         restore_left: changelog records that a recovery still has to read.
         publishing: held while a chunk's results are handed to the broker.
         room: is taken by each chunk that is published and not yet acknowledged.
-        unsaved: chunks that are published, and whose states are not yet sent (`stream.protocol.publisher`).
-        saving: sends them soon.
+        unsaved: chunks that are published, and whose states are still to be sent (`stream.protocol.publisher`).
+        saving: sends them in a moment.
         hurry: lets it do so at once.
         last_save: of those that were sent last; ends when their clicks are acknowledged, or it has failed.
         committing: held by the one commit that is under way.

@@ -14,15 +14,15 @@ MAX_UNSAVED_CHUNKS, MAX_UNSAVED_STATES = 16, 500  # with so many there is nothin
 MAX_CHUNK_BYTES = 512 * 1024  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
 SLICE_RECORDS = 1_000  # are taken at most before their bytes are counted
 QUICK_S = 0.002  # what takes no longer is computed on the event loop: handing it to a thread costs a tenth of that
-# A chunk costs the same whether it brings one click or fifty. A worker that began again as soon as it is done would take
-# all of a core at any rate; so it rests for as long as it gathers, and works for a part of the time that is 1 in this.
+# A chunk costs the same whether it brings one click or fifty. A worker that began again as soon as it is done would
+# take all of a core at any rate; so it rests while clicks are gathered, and works for a part of the time.
 GATHERED_CHUNKS = 3
 NEWEST = 0.2  # how much the newest chunk weighs in what the next one is expected to take
 _Partition = TypeVar("_Partition", bound=Hashable)
 
 
 def saving_is_due(n_chunks: int, n_states: int) -> bool:
-    """Tell whether published chunks with so many states are to be saved at once."""
+    """Tell whether published chunks with so many states are to be saved without waiting for more."""
     return n_chunks >= MAX_UNSAVED_CHUNKS or n_states >= MAX_UNSAVED_STATES
 
 

@@ -125,8 +125,8 @@ class Port(Protocol):
     ) -> Sequence[Delivery]:
         """Hand records over, in order per topic and partition; returns when they are queued.
 
-        Only one batch of a partition is queued at a time: it waits until the one before has left. Batches leave only
-        while the assignment lasts and its lease is held.
+        Batches leave only while the assignment lasts and its lease is held, each after those before it. How many may be
+        queued is for the caller to bound.
 
         Returns:
             The deliveries, batch by batch; one that nobody awaits may fail without a complaint.

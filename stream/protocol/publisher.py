@@ -5,11 +5,11 @@ For the run of clicks of a partition, in log order:
 1. The agent computes states, updates and dead letters from the clicks. Nothing outside the process has changed. It
    keeps the states in `Partition.pending`, so that the next chunk computes with them; should this one not be published,
    no later one of the assignment is either.
-2. The updates and the dead letters go to their topics.
-3. The states of a few chunks, of each user the newest, go to the changelog together: soon, at once under a backlog. Two
-   topics are two batches for client and broker, and nobody waits for this one. The order in each topic and partition is
-   that of the clicks.
-4. The broker has acknowledged all of them, and all that belongs to earlier chunks is past step 6.
+2. The updates and the dead letters go to their topics, and the broker has acknowledged them. So a click whose state is
+   durable has been answered.
+3. The states of a few chunks, of each user the newest, go to the changelog together: in a moment, at once under a
+   backlog. Nobody waits for them. The order in each topic and partition is that of the clicks.
+4. The broker has acknowledged them, too, and all that belongs to earlier chunks is past step 6.
 5. The states are written to the local store, with the changelog offset up to which it is complete, in one atomic batch.
    So the local store never knows more than the changelog.
 6. The clicks are acknowledged: `Partition.acknowledged` moves to the run's end. A run that does not begin where the
@@ -106,11 +106,10 @@ class Publisher:
                 assignment.room.release()
                 raise
             assignment.unsaved.append(_Published(results, _all_of(deliveries, on_sent)))
+            if assignment.saving is None or assignment.saving.done():
+                assignment.saving = asyncio.create_task(self._save_soon(assignment))
             if saving_is_due(len(assignment.unsaved), sum(_n_states(chunk) for chunk in assignment.unsaved)):
-                await self._save(assignment)
-            elif assignment.saving is None or assignment.saving.done():
-                assignment.hurry = asyncio.Event()
-                assignment.saving = asyncio.create_task(self._save_soon(assignment, assignment.hurry))
+                assignment.hurry.set()
 
     async def drain(self, assignment: Assignment) -> None:
         """Wait until everything whose publication has begun is acknowledged or has failed."""
@@ -155,37 +154,40 @@ class Publisher:
         records: list[Record] = [(key, data, NO_HEADERS) for key, data in states.items()]
         return await self._port.send(assignment, self._settings.changelog_topic, partition, records)
 
-    async def _save_soon(self, assignment: Assignment, hurry: asyncio.Event) -> None:
-        """Save in a moment, or when there is a hurry."""
+    async def _save_soon(self, assignment: Assignment) -> None:
+        """Save what was published, as long as there is any: in a moment each time, or when there is a hurry."""
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SAVE_S):
-                    await hurry.wait()
-            async with assignment.publishing:
-                await self._save(assignment)
+            while assignment.unsaved:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SAVE_S):
+                        await assignment.hurry.wait()
+                assignment.hurry.clear()
+                chunks, assignment.unsaved = assignment.unsaved, []
+                await self._save(assignment, chunks)
         except Exception as error:
             if not assignment.is_over:
                 self.fail(error)
+            _leave_room(assignment, assignment.unsaved)  # whoever waits for it finds out by itself
+            assignment.unsaved = []
 
-    async def _save(self, assignment: Assignment) -> None:
-        """Send the states of all chunks that were published since the last time, and let them be acknowledged.
+    async def _save(self, assignment: Assignment, chunks: "Sequence[_Published]") -> None:
+        """Send the states of chunks when their updates have arrived, and let their clicks be acknowledged afterwards.
 
         Raises:
             Superseded, Dropped: the assignment has ended; the next owner does it again.
         """
-        chunks, assignment.unsaved = assignment.unsaved, []
-        if not chunks:
-            return
-        saves = _merged(chunks)
         try:
-            if self._failed:
-                raise Superseded
+            saves = _merged(chunks)
+            for chunk in chunks:
+                await chunk.sent
             for save in saves:
                 assignment.check()
+                if self._failed:
+                    raise Superseded
                 if save.states:
                     save.deliveries = await self._send_states(assignment, save.partition, save.states)
         except BaseException:
-            self._leave_room(assignment, chunks)
+            _leave_room(assignment, chunks)
             raise
         assignment.last_save = asyncio.create_task(self._finish(assignment, chunks, saves, assignment.last_save))
 
@@ -198,8 +200,6 @@ class Publisher:
     ) -> None:
         try:
             batches = [await asyncio.gather(*save.deliveries) for save in saves]
-            for chunk in chunks:
-                await chunk.sent
             if previous is not None:
                 await asyncio.wait([previous])
             if self._failed:
@@ -213,11 +213,7 @@ class Publisher:
             if not assignment.is_over:
                 self.fail(error)
         finally:
-            self._leave_room(assignment, chunks)
-
-    def _leave_room(self, assignment: Assignment, chunks: "Sequence[_Published]") -> None:
-        for _ in chunks:
-            assignment.room.release()
+            _leave_room(assignment, chunks)
 
     def _store_states(self, assignment: Assignment, save: "_Save", batches: Sequence[range]) -> None:
         partition = assignment.partitions[save.partition]
@@ -257,6 +253,11 @@ class _Save:
     end: int
     states: dict[bytes, bytes]
     deliveries: Sequence[Delivery] = ()
+
+
+def _leave_room(assignment: Assignment, chunks: Sequence[_Published]) -> None:
+    for _ in chunks:
+        assignment.room.release()
 
 
 def _n_states(chunk: _Published) -> int:

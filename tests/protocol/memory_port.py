@@ -95,7 +95,6 @@ class MemoryPort:
         self._sought_for: Assignment | None = None
         self._positions: dict[int, int] = {}
         self._queues: dict[tuple[str, int], list[_Batch]] = {}
-        self._leaving: list[asyncio.Future[None]] = []  # who waits for a batch to leave
         self._on_wire: set[tuple[str, int]] = set()
         self._following: asyncio.Task[None] | None = None
         self._join_answer: asyncio.Future[tuple[Collection[int], Collection[int]]] | None = None
@@ -237,8 +236,6 @@ class MemoryPort:
         rest, deliveries = list(records), []
         while rest:
             batch, rest = rest[:MAX_BATCH_RECORDS], rest[MAX_BATCH_RECORDS:]
-            while self._queues.get((topic, partition)) and not assignment.is_over:
-                await self._left()
             if assignment.is_over:
                 raise Dropped
             delivery: Delivery = self._loop.create_future()
@@ -248,25 +245,12 @@ class MemoryPort:
             deliveries.append(delivery)
         return deliveries
 
-    async def _left(self) -> None:
-        """Return when a batch has left or is dropped."""
-        waiter = self._loop.create_future()
-        self._leaving.append(waiter)
-        await waiter
-
-    def _tell_left(self) -> None:
-        waiters, self._leaving = self._leaving, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
     def drop_unsent(self) -> None:
         for queue in self._queues.values():
             for _, _, delivery in queue:
                 if not delivery.done():
                     delivery.set_exception(Dropped())
         self._queues.clear()
-        self._tell_left()
 
     def _send_next(self, topic: str, partition: int) -> None:
         """Put the next batch of a partition on the wire, if none is and the lease is held."""
@@ -277,7 +261,6 @@ class MemoryPort:
             self._loop.call_later(0.5, self._send_next, topic, partition)
             return
         assignment, records, delivery = queue.pop(0)
-        self._tell_left()
         self._on_wire.add((topic, partition))
         self._kafka.later(self.delay_s, lambda: self._arrive(topic, partition, (assignment, records, delivery)))
 
