@@ -46,6 +46,7 @@ def own_topics(broker: str, *, stamped_by_broker: bool = False) -> Iterator[Sett
             rejected_topic=f"{name}-rejected",
             models_topic=f"{name}-models",
             data_dir=Path(folder) / "worker",
+            served_dir=Path(folder) / "served",
             log_dir=Path(folder) / "log",
             bundle_dir=Path(folder) / "bundles",
             worker_port=0,

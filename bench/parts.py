@@ -7,7 +7,18 @@ from pathlib import Path
 
 import click
 
-from bench import click_files, exact_lists, failover, hot_user, learning, measure, model_step, popularity, shops
+from bench import (
+    click_files,
+    exact_lists,
+    failover,
+    hot_user,
+    learning,
+    measure,
+    model_step,
+    popularity,
+    shared_bundle,
+    shops,
+)
 from nextclick.settings import Settings
 
 
@@ -149,5 +160,6 @@ PARTS: dict[str, Callable[[str, bool], None]] = {
     "trainer": _trainer,
     "failover": _failover,
     "files": _files,
+    "memory": lambda _, quick: shared_bundle.report(quick=quick),
 }
-WITHOUT_BROKER = {"shops", "step", "sizes", "exact", "popularity", "learning", "files"}
+WITHOUT_BROKER = {"shops", "step", "sizes", "exact", "popularity", "learning", "files", "memory"}

@@ -1,7 +1,7 @@
 """Measures what the model of a worker takes: memory of its own, memory that it shares, and how long it takes to load.
 
 Workers of one machine are processes that do with a bundle what a worker does, without a broker: it is loaded, warm,
-and serves some users. `python -m bench.shared_bundle` prints the figures.
+and serves some users.
 """
 
 import subprocess
@@ -89,9 +89,13 @@ def _memory_mb() -> dict[str, float]:
 @click.pass_context
 def main(context: click.Context, quick: bool) -> None:
     """Memory and load times of one worker and of two, sharing a bundle or not."""
-    if context.invoked_subcommand is not None:
-        return
-    click.echo("model of a worker: load s, resident MB, its fair part (PSS), its own (private and written)")
+    if context.invoked_subcommand is None:
+        report(quick=quick)
+
+
+def report(*, quick: bool) -> None:
+    """Print the figures."""
+    click.echo("\nmodel of a worker: load s, resident MB, its fair part (PSS), its own (private and written)")
     for n_items in (10, 10_000, 100_000) if quick else (10, 10_000, 100_000, 1_000_000):
         for shared, n_workers in ((False, 1), (False, 2), (True, 1), (True, 2)):
             for number, taken in enumerate(take(n_items, n_workers, shared=shared)):

@@ -37,7 +37,7 @@ class Work:
 
             manifest, model = load_bundle(Path(settings.bundle))
             model.warm_up()
-            self._popularity.seed(prepare_seed(model.vocabulary.item_ids, model.vocabulary.popularity))
+            self._popularity.seed(prepare_seed(model.item_ids, model.popularity))
             self._model, self._bundle_id = model, manifest.bundle_id
         n_threads = inference_threads(settings.inference_threads)
         self._each = ThreadPoolExecutor(n_threads).map if n_threads > 1 else map

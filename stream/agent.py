@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nextclick.advance import Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
 from nextclick.clicks import APPLIED_HEADER, Click, Decoded, Ignored, Rejected
@@ -43,7 +43,9 @@ from stream.protocol.topic_check import TopicCheck
 from stream.schema_loader import SchemaLoader
 from stream.served_bundle import ServedBundle
 from tools.dead_letters import Origin, dead_letter
-from tools.schema_registry.decoder import RegistryDecoder
+
+if TYPE_CHECKING:  # brings Avro, JSON Schema and an HTTP client: only with a registry
+    from tools.schema_registry.decoder import RegistryDecoder
 
 _logged, _answered = quick(LoggedClick), quick(AnsweredClick)
 REJECT_SHARE_RECORDS = 1_000  # a share is judged over at least so many records
@@ -64,7 +66,7 @@ class Serving(NamedTuple):
     popularity: Popularity
     metrics: WorkerMetrics
     usage: Usage
-    registry: RegistryDecoder | None = None
+    registry: "RegistryDecoder | None" = None
 
 
 class DecodedRun(NamedTuple):

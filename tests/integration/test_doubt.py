@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from demo.local_kafka import LocalKafka
+from stream.protocol.chunk_rules import MAX_UNSAVED_CHUNKS
 from tests.simulated_clicks import simulated
 
 STOP_S = 5.0
