@@ -114,7 +114,7 @@ class UpdateReader:
         self._consumer.close()
 
 
-def with_bundle(settings: Settings, n_items: int) -> Settings:
+def with_bundle(settings: Settings, n_items: int, seed: int = 0) -> Settings:
     """Give settings that serve an untrained bundle of so many items: as much work as a trained one."""
     import numpy as np
     import torch
@@ -124,7 +124,7 @@ def with_bundle(settings: Settings, n_items: int) -> Settings:
     from nextclick.vocabulary import Vocabulary
     from training.learning.fit import network_config
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     vocabulary = Vocabulary([f"item-{number}" for number in range(n_items)], np.ones(n_items))
     network = Network(network_config(settings, n_items))
     manifest = save_bundle(settings.bundle_dir, network, vocabulary, created_ms=1, metrics={})

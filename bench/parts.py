@@ -18,6 +18,7 @@ from bench import (
     popularity,
     shared_bundle,
     shops,
+    swap,
 )
 from nextclick.settings import Settings
 
@@ -45,6 +46,20 @@ def _hot_user(broker: str, quick: bool) -> None:
     ):
         click.echo(f"  {name:30} p50 {waits.p50:>6,.0f} ms, p99 {waits.p99:>6,.0f} ms, max {waits.longest:>6,.0f} ms")
     click.echo(f"  the one user {result.updates_per_s:>9,.0f} updates/s {result.cpu_us:9.1f} us CPU")
+
+
+def _swap(broker: str, quick: bool) -> None:
+    click.echo(
+        "\na bundle is announced while 1,000 clicks/s come: how long they wait, fetching and loading included"
+    )
+    for n_items in (10_000,) if quick else (10_000, 100_000):
+        with measure.own_topics(broker) as settings:
+            result = swap.swap(settings, 1_000, n_items, 5 if quick else 15)
+        for name, waits in (("before it", result.before), ("from then on", result.after)):
+            click.echo(
+                f"  {n_items:>7,} items, {name:12} p50 {waits.p50_ms:>6,.0f} ms, p99 {waits.p99_ms:>6,.0f} ms, "
+                f"max {waits.max_ms:>6,.0f} ms"
+            )
 
 
 def _shops(broker: str, quick: bool) -> None:
@@ -151,6 +166,7 @@ def _files(broker: str, quick: bool) -> None:
 PARTS: dict[str, Callable[[str, bool], None]] = {
     "catalogue": _catalogue,
     "hot-user": _hot_user,
+    "swap": _swap,
     "shops": _shops,
     "step": _step,
     "sizes": _sizes,
