@@ -9,8 +9,9 @@ import torch
 from nextclick.settings import Settings
 from tests.networks import random_network
 from training.learning.fit import network_config
+from training.learning.optimizer import RowAdagrad
 from training.learning.sequences import ClickColumns, Sequences, TrainingSet, Windows, group_by_user, training_windows
-from training.learning.step import Dropout, Learner, RowAdagrad, TruncatedBackpropagationStates
+from training.learning.step import Dropout, Learner, TruncatedBackpropagationStates
 
 N_ITEMS = 30
 MAX_CLICKS = 6

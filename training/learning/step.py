@@ -17,12 +17,9 @@ from nextclick.network import Network
 from nextclick.settings import Settings
 from training.learning.device import bfloat16_pays, chosen_device
 from training.learning.losses import LOSSES, CandidateSampler, head_gradients
+from training.learning.optimizer import Optimizers
 from training.learning.sequences import Ints, Sequences, TrainingSet, Windows, padded_rows
-
-# Item rows take larger steps than the cell, because Adagrad's steps shrink as they go. What was learnt before takes
-# smaller ones, for Adagrad has forgotten how far its steps had shrunk. Biases do not: they follow what is popular.
-_CELL_RATE = 1.0
-_KNOWN_RATE = 0.2
+from training.learning.step_in_parts import Batch, StepInParts
 
 
 class Learner:
@@ -33,7 +30,7 @@ class Learner:
     """
 
     def __init__(self, network: Network, training_set: TrainingSet, settings: Settings) -> None:
-        """Prepare to learn.
+        """Prepare to learn, with as many threads as torch has now.
 
         Args:
             network: is changed.
@@ -55,32 +52,23 @@ class Learner:
             sequences, settings.recent_clicks + 1, network.config.state_size, device
         )
         generator = torch.Generator(device).manual_seed(settings.seed)
-        self._input_dropout = Dropout(settings.dropout, generator)
-        self._feature_dropout = Dropout(settings.feature_dropout, generator)
         learnt = sequences.item_index[sequences.item_index >= 0]
         counts = np.bincount(learnt, minlength=network.config.n_items).astype(np.float64)
         target_counts = torch.from_numpy(counts).to(device)
         self._sampler = CandidateSampler(target_counts, settings.negatives, settings.negatives_power, generator)
         self._loss = LOSSES[settings.loss]
-        self._make_optimizers(network, training_set.n_known, settings.learning_rate)
-
-    def _make_optimizers(self, network: Network, n_known: int, rate: float) -> None:
-        device, config = self._item_index.device, network.config
-        cell_rate = rate * _CELL_RATE * (_KNOWN_RATE if n_known else 1.0)
-        self._cell = {
-            parameter: RowAdagrad(parameter.detach(), torch.full((len(parameter),), cell_rate, device=device))
-            for name, parameter in network.named_parameters()
-            if name.split(".")[0] in ("cell", "event_embedding", "gap_embedding", "skip")
-        }
-        item_rates = torch.full((config.n_items,), rate, device=device)
-        self._bias_rows = RowAdagrad(network.item_bias.detach(), item_rates.clone())
-        item_rates[:n_known] *= _KNOWN_RATE
-        item_vectors, output_vectors = (
-            embedding.weight.detach() for embedding in (network.item_embedding, network.output_embedding)
-        )
-        self._item_rows = RowAdagrad(item_vectors, item_rates, normalised=config.normalised)
-        self._output_rows = (
-            self._item_rows if config.tied else RowAdagrad(output_vectors, item_rates, normalised=config.normalised)
+        self._optimizers = Optimizers(network, training_set.n_known, settings.learning_rate)
+        in_parts = device.type == "cpu" and settings.loss == "cross_entropy"
+        n_threads = torch.get_num_threads() if in_parts else 1
+        # Each part draws from a generator of its own: in which order threads come to draw is chance.
+        self._dropouts = [
+            (Dropout(settings.dropout, drawn), Dropout(settings.feature_dropout, drawn))
+            for drawn in (torch.Generator(device).manual_seed(settings.seed ^ (part + 1)) for part in range(n_threads))
+        ]
+        self._parts = (
+            StepInParts(self._queries, self._sampler, self._optimizers, n_threads, in_bfloat16=self._in_bfloat16)
+            if in_parts
+            else None
         )
 
     def copy_to_device(self) -> None:
@@ -99,46 +87,62 @@ class Learner:
         Returns:
             The loss before the change, and the number of clicks that were predicted.
         """
-        padded, is_real = padded_rows(windows.first, windows.end - windows.first - 1)
-        targets = self._item_index[self._on_device(padded[is_real] + 1)]
-        candidates = self._sampler.candidates(targets)
-        rows = self._on_device(padded)  # (batch, steps)
+        batch = self._batch(windows)
+        if self._parts is not None:
+            loss, after = self._parts.step(batch)
+        else:
+            loss, after = self._step_at_once(batch)
+        self._states.keep(windows, after)
+        return loss, len(batch.targets)
+
+    def _batch(self, windows: Windows) -> Batch:
+        """Look up what a step reads."""
+        length = windows.end - windows.first - 1
+        padded, is_real = padded_rows(windows.first, length)
+        rows = self._on_device(padded)
         clicked, places = torch.unique(self._item_index[rows], return_inverse=True)
-        clicked_vectors = self._item_rows.rows(clicked).requires_grad_()
-        inputs = functional.embedding(places, clicked_vectors)
-        queries = self._queries(windows, rows, inputs)[self._on_device(is_real)]
+        targets = self._item_index[self._on_device(padded[is_real] + 1)]
+        return Batch(
+            rows, self._on_device(is_real), length, targets, clicked, places, before=self._states.before(windows)
+        )
+
+    def _step_at_once(self, batch: Batch) -> tuple[float, Tensor]:
+        """Do a step operation by operation, each on the whole batch: on any device, with any loss."""
+        optimizers = self._optimizers
+        candidates = self._sampler.candidates(batch.targets)
+        clicked_vectors = optimizers.item_rows.rows(batch.clicked).requires_grad_()
+        queries, after = self._queries(0, batch.rows, functional.embedding(batch.places, clicked_vectors), batch.before)
+        queries = queries[batch.is_real]
         candidate_vectors, candidate_bias = (
-            optimizer.rows(candidates.item_index) for optimizer in (self._output_rows, self._bias_rows)
+            table.rows(candidates.item_index) for table in (optimizers.output_rows, optimizers.bias_rows)
         )
         with torch.autocast(queries.device.type, torch.bfloat16, enabled=self._in_bfloat16):
             head = head_gradients(
-                self._loss, queries.detach(), candidate_vectors, candidate_bias, candidates, len(windows)
+                self._loss, queries.detach(), candidate_vectors, candidate_bias, candidates, len(batch.length)
             )
-        queries.backward(head.queries)  # type: ignore[no-untyped-call]
-        for parameter, optimizer in self._cell.items():
-            optimizer.step_all(_gradient(parameter))
-            parameter.grad = None
+        leaves = [*optimizers.cell, clicked_vectors]
+        *of_cell, of_clicked = torch.autograd.grad(queries, leaves, head.queries)
+        for optimizer, gradient in zip(optimizers.cell.values(), of_cell, strict=True):
+            optimizer.step_all(gradient)
         # An item that was clicked and is a candidate moves twice.
-        self._item_rows.step(clicked, _gradient(clicked_vectors))
-        self._output_rows.step(candidates.item_index, head.item_vectors)
-        self._bias_rows.step(candidates.item_index, head.item_bias)
-        return head.loss, len(targets)
+        optimizers.item_rows.step(batch.clicked, of_clicked)
+        optimizers.output_rows.step(candidates.item_index, head.item_vectors)
+        optimizers.bias_rows.step(candidates.item_index, head.item_bias)
+        return head.loss, after
 
-    def _queries(self, windows: Windows, rows: Tensor, item_vectors: Tensor) -> Tensor:
-        """Run the network over padded rows: float32 (batch, steps, hidden_size)."""
-        inputs = self._network.inputs_of(item_vectors, self._event_type[rows], self._gap_s[rows])
-        inputs = self._input_dropout(inputs)
-        hidden, after = self._network.run(inputs, self._states.before(windows))
-        self._states.keep(windows, after)
-        return self._network.queries(self._feature_dropout(self._network.features(hidden, inputs)))
+    def _queries(self, part: int, rows: Tensor, item_vectors: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the network over padded rows.
+
+        Returns:
+            float32 (batch, steps, hidden_size), and the states after the last step, float32 (batch, state_size).
+        """
+        drop_inputs, drop_features = self._dropouts[part]
+        inputs = drop_inputs(self._network.inputs_of(item_vectors, self._event_type[rows], self._gap_s[rows]))
+        hidden, after = self._network.run(inputs, before)
+        return self._network.queries(drop_features(self._network.features(hidden, inputs))), after.detach()
 
     def _on_device(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._item_index.device, non_blocking=True)
-
-
-def _gradient(leaf: Tensor) -> Tensor:
-    assert leaf.grad is not None
-    return leaf.grad
 
 
 class TruncatedBackpropagationStates:
@@ -227,50 +231,3 @@ class Dropout:
         numbers.random_(-(2**63), None, generator=self._generator)
         drawn = numbers.view(torch.uint8)[: values.numel()].view(values.shape)
         return values * (drawn >= self._dropped).to(values.dtype).mul_(self._scale)
-
-
-class RowAdagrad:
-    """Adagrad on some rows of a table at a time: a step size per element, adapted by the gradients so far.
-
-    torch.optim has no such optimizer that takes a gradient by rows without a sparse tensor around it, and its import
-    takes 2 s.
-
-    Source: Duchi et al. 2011, "Adaptive subgradient methods for online learning and stochastic optimization".
-    """
-
-    _LEAST = 1e-6  # below the root, as in GRU4Rec's own program
-
-    def __init__(self, table: Tensor, learning_rates: Tensor, *, normalised: bool = False) -> None:
-        """Adapt a table in place.
-
-        Args:
-            table: float32 (n_rows, ...).
-            learning_rates: float32 (n_rows,).
-            normalised: bring rows that were moved back to length 1.
-        """
-        self._table = table
-        self._rates = learning_rates.view(-1, *[1] * (table.dim() - 1))
-        self._squares = torch.zeros_like(table)
-        self._normalised = normalised
-
-    def rows(self, rows: Tensor) -> Tensor:
-        """Copy rows, int64 (n,): float32 (n, ...)."""
-        return self._table.index_select(0, rows)
-
-    def step(self, rows: Tensor, gradient: Tensor) -> None:
-        """Move rows against their gradient.
-
-        Args:
-            rows: int64 (n,), each once.
-            gradient: float32 (n, ...).
-        """
-        squares = self._squares.index_select(0, rows).addcmul_(gradient, gradient)
-        self._squares.index_copy_(0, rows, squares)
-        move = squares.add_(self._LEAST).rsqrt_().mul_(gradient).mul_(self._rates.index_select(0, rows))
-        moved = self._table.index_select(0, rows).sub_(move)
-        self._table.index_copy_(0, rows, functional.normalize(moved) if self._normalised else moved)
-
-    def step_all(self, gradient: Tensor) -> None:
-        """Move every row against its gradient, float32 (n_rows, ...)."""
-        self._squares.addcmul_(gradient, gradient)
-        self._table -= (self._squares + self._LEAST).rsqrt_().mul_(gradient).mul_(self._rates)
