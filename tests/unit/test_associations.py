@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nextclick.network_config import SESSION_GAP_S
+from training.learning import associations
 from training.learning.associations import MAX_DISTANCE, AssociationCounts, session_starts
 from training.learning.sequences import ClickColumns, Sequences, group_by_user
 
@@ -181,3 +182,43 @@ def test_counts_of_no_clicks_are_empty() -> None:
 
     assert not lists.shares.any()
     assert lists.neighbours.shape == (4, 2)
+
+
+def test_blocks_of_users_are_all_users_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the blocks are, the counts are the same: sessions are never cut."""
+    grouped = random_log()
+    whole = AssociationCounts(grouped, 12, 350)
+
+    for n_clicks in (1, 60, 399, 1_000):
+        monkeypatch.setattr(associations, "_BLOCK_CLICKS", n_clicks)
+        counts = AssociationCounts(grouped, 12, 350)
+        assert by_pair(counts) == pytest.approx(by_pair(whole))
+        assert counts.total.tolist() == pytest.approx(whole.total.tolist())
+
+
+def test_no_more_pairs_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest counts stay, the others are known with 0, and all of them count in the sums."""
+    grouped = random_log()
+    whole = AssociationCounts(grouped, 12, len(grouped))
+
+    counts = AssociationCounts(grouped, 12, len(grouped), most_pairs=50)
+
+    largest = dict(sorted(by_pair(whole).items(), key=lambda pair: -pair[1])[:40])
+    assert by_pair(counts) == pytest.approx(largest)
+    assert counts.total.tolist() == pytest.approx(whole.total.tolist())
+    dropped = next(iter(by_pair(whole).keys() - largest.keys()))
+    assert counts.known(np.array(dropped[:1]), np.array(dropped[1:]))[0] == 0.0
+    monkeypatch.setattr(associations, "_BLOCK_CLICKS", 100)
+    assert len(AssociationCounts(grouped, 12, len(grouped), most_pairs=50).count) <= 50
+
+
+def test_normalised_counts_times_a_matrix_are_the_dense_product() -> None:
+    """Each count is divided by the roots of both items' sums."""
+    counts = AssociationCounts(random_log(), 13, 400)
+    dense, matrix = np.zeros((13, 13)), np.random.default_rng(1).normal(size=(13, 5)).astype(np.float32)
+    dense[counts.item_index, counts.neighbour] = counts.count
+    root = np.sqrt(counts.total + 5.0)
+
+    products = counts.normalised_times(matrix, 5.0)
+
+    np.testing.assert_allclose(products, dense / np.outer(root, root) @ matrix, rtol=1e-4, atol=1e-6)

@@ -12,13 +12,13 @@ from training.learning.fit import spectral_item_vectors, start_as_fading_average
 from training.learning.sequences import ClickColumns, group_by_user
 
 
-def two_groups(n_items: int, n_users: int = 60) -> AssociationCounts:
-    """Users who click only items with even numbers, or only items with odd ones."""
+def two_groups(n_items: int, n_users: int = 60, n_never: int = 0) -> AssociationCounts:
+    """Users who click only items with even numbers, or only items with odd ones; and items that nobody clicks."""
     rng = np.random.default_rng(2)
     user = np.repeat(np.arange(n_users), 8)
     item = 2 * rng.integers(n_items // 2, size=len(user)) + user % 2
     grouped = group_by_user(ClickColumns(user, item, user * 0, user * 0, [str(i) for i in range(n_items)]))
-    return AssociationCounts(grouped, n_items, len(grouped))
+    return AssociationCounts(grouped, n_items + n_never, len(grouped))
 
 
 def test_items_that_are_clicked_together_point_the_same_way() -> None:
@@ -32,11 +32,7 @@ def test_items_that_are_clicked_together_point_the_same_way() -> None:
 
 def test_vectors_have_about_length_1_and_are_shorter_where_little_is_known() -> None:
     """An item that was never clicked has no direction."""
-    counts = two_groups(20)
-    counts.n_items += 1
-    counts.total = np.append(counts.total, 0.0)
-
-    length = spectral_item_vectors(counts, 8, seed=0).norm(dim=1)
+    length = spectral_item_vectors(two_groups(20, n_never=1), 8, seed=0).norm(dim=1)
 
     assert (length[:20] > 0.5).all()
     assert (length <= 1.0).all()

@@ -10,12 +10,14 @@ diginetica's validation part.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from nextclick.network_config import SESSION_GAP_S
+from training.learning.count_kernels import add_sorted, best_of_rows, rows_times
 from training.learning.sequences import Ints, Sequences
 
 Doubles = npt.NDArray[np.float64]
@@ -24,6 +26,9 @@ MAX_DISTANCE = 10  # clicks
 _BACKWARD = 0.7  # weight of an earlier click as neighbour of a later one
 _SHRINKAGE = 5.0  # added to a row's sum
 _HALF_LIFE_SHARE = 0.3  # of the log; then a pair counts half
+MOST_PAIRS = 30_000_000  # that are kept, at 16 bytes; three times as many for a moment
+_KEPT_SHARE = 0.8  # of these, when there are more
+_BLOCK_CLICKS = 250_000  # are paired at a time, at up to 20 pairs of 100 bytes for each
 
 
 class NeighbourLists(NamedTuple):
@@ -59,38 +64,69 @@ class _Pairs(NamedTuple):
 class AssociationCounts:
     """Counts of some sequences, as they stand at the end.
 
+    Of long logs not every pair is kept: beyond MOST_PAIRS the smallest counts go, so that memory is bounded however
+    many clicks there are. What is left out still counts in the rows' sums.
+
     Attributes:
         n_items: rows.
-        item_index: int64 (n_pairs,), rising; with `neighbour` and `count` the counts at the end, pair by pair.
-        neighbour: int64 (n_pairs,).
-        count: float64 (n_pairs,), faded.
+        count: float64 (n_pairs,), of each pair that is kept, faded.
         total: float64 (n_items,), sum of an item's counts.
     """
 
-    def __init__(self, sequences: Sequences, n_items: int, n_clicks: int) -> None:
+    def __init__(self, sequences: Sequences, n_items: int, n_clicks: int, most_pairs: int = MOST_PAIRS) -> None:
         """Count.
 
         Args:
             sequences: the clicks. Those without an item (-1) are passed over.
             n_items: of the vocabulary.
             n_clicks: only clicks with an `age_rank` below it are counted.
+            most_pairs: that are kept.
         """
         self.n_items = n_items
         half_life = max(_HALF_LIFE_SHARE * n_clicks, 1.0)
         fading = np.exp2(-n_clicks / half_life)
         self._codes: Ints = np.zeros(0, dtype=np.int64)
         self.count: Doubles = np.zeros(0)
-        # Distance by distance: all pairs at once take 2 kB a click where histories are long.
-        for pairs in _pairs(sequences.masked_from(n_clicks)):
-            # Old counts do not shrink: new ones weigh more, and what is read is divided by the weight of the time.
-            weight = pairs.weight * np.exp2(pairs.age_rank / half_life) * fading
-            self._add(pairs.item_index * n_items + pairs.neighbour, weight)
-        self.item_index, self.neighbour = self._codes // n_items, self._codes % n_items
-        self.total: Doubles = np.bincount(self.item_index, self.count, minlength=n_items).astype(np.float64)
+        self.total: Doubles = np.zeros(n_items)
+        # Some users at a time: all pairs at once take 2 kB a click where histories are long.
+        for some in _blocks_of_users(sequences, _BLOCK_CLICKS):
+            codes, weights = [], []
+            for pairs in _pairs(some.masked_from(n_clicks)):
+                codes.append(pairs.item_index * n_items + pairs.neighbour)
+                # Old counts do not shrink: new ones weigh more, and what is read is divided by the weight of the time.
+                weights.append(pairs.weight * np.exp2(pairs.age_rank / half_life) * fading)
+            if codes:
+                self._add(np.concatenate(codes), np.concatenate(weights), most_pairs)
 
-    def _add(self, codes: Ints, weight: Doubles) -> None:
-        self._codes, place = np.unique(np.concatenate([self._codes, codes]), return_inverse=True)
-        self.count = np.bincount(place, np.concatenate([self.count, weight])).astype(np.float64)
+    def _add(self, codes: Ints, weight: Doubles, most_pairs: int) -> None:
+        order = np.argsort(codes, kind="stable")
+        codes, weight = codes[order], weight[order]
+        first = np.flatnonzero(np.diff(codes, prepend=-1))
+        codes, counts = codes[first], np.add.reduceat(weight, first) if len(first) else weight
+        self.total += np.bincount(codes // self.n_items, counts, minlength=self.n_items)
+        n_at_most = len(self._codes) + len(codes)
+        all_codes, all_counts = np.empty(n_at_most, dtype=np.int64), np.empty(n_at_most)
+        n_all = add_sorted(self._codes, self.count, codes, counts, all_codes, all_counts)
+        self._codes, self.count = all_codes[:n_all], all_counts[:n_all]
+        if n_all > most_pairs:
+            n_kept = int(_KEPT_SHARE * most_pairs)  # room for what comes next
+            is_kept = self.count > np.partition(self.count, n_all - n_kept - 1)[n_all - n_kept - 1]
+            self._codes, self.count = self._codes[is_kept], self.count[is_kept]
+
+    @property
+    def item_index(self) -> Ints:
+        """The first item of each pair: int64 (n_pairs,), rising."""
+        return self._codes // self.n_items
+
+    @property
+    def neighbour(self) -> Ints:
+        """The second item of each pair: int64 (n_pairs,)."""
+        return self._codes % self.n_items
+
+    def _row_starts(self) -> Ints:
+        """Where each item's pairs begin: int64 (n_items + 1,)."""
+        starts: Ints = np.searchsorted(self._codes, np.arange(self.n_items + 1) * self.n_items)
+        return starts
 
     def known(self, item_index: Ints, neighbour: Ints) -> tuple[Doubles, Doubles]:
         """Give what is known of pairs at the end.
@@ -111,17 +147,43 @@ class AssociationCounts:
 
     def neighbour_lists(self, n_neighbours: int) -> NeighbourLists:
         """Give each item's best neighbours, as they stand at the end."""
-        order = np.lexsort((-self.count, self.item_index))
-        item = self.item_index[order]
-        first = np.searchsorted(item, np.arange(self.n_items))
-        place = np.arange(len(item)) - first[item]
-        kept = place < n_neighbours
-        rows, columns = item[kept], place[kept]
         neighbours = np.zeros((self.n_items, n_neighbours), dtype=np.int32)
-        shares = np.zeros((self.n_items, n_neighbours), dtype=np.float32)
-        neighbours[rows, columns] = self.neighbour[order][kept]
-        shares[rows, columns] = self.count[order][kept] / (self.total[rows] + _SHRINKAGE)
-        return NeighbourLists(neighbours, shares, np.log1p(self.total).astype(np.float32))
+        best = np.zeros((self.n_items, n_neighbours))
+        best_of_rows(self._codes, self.count, self.n_items, self._row_starts(), neighbours, best)
+        best /= self.total[:, None] + _SHRINKAGE
+        return NeighbourLists(neighbours, best.astype(np.float32), np.log1p(self.total).astype(np.float32))
+
+    def normalised_times(self, matrix: npt.NDArray[np.float32], support: float) -> npt.NDArray[np.float32]:
+        """Multiply the counts, divided by the roots of both items' sums, with a matrix.
+
+        Args:
+            matrix: float32 (n_items, width).
+            support: added to the sums: what is rarely clicked weighs little.
+
+        Returns:
+            float32 (n_items, width).
+        """
+        products = np.empty_like(matrix)
+        weights = (1.0 / np.sqrt(self.total + support)).astype(np.float32)
+        rows_times(self._codes, self.count, self.n_items, self._row_starts(), weights, matrix, products)
+        return products
+
+
+def _blocks_of_users(sequences: Sequences, n_clicks: int) -> Iterator[Sequences]:
+    """Cut sequences between users into blocks of about so many clicks; ages stay as they are."""
+    starts = sequences.user_starts
+    borders = np.unique(
+        np.searchsorted(starts, np.arange(0, len(sequences) + n_clicks, n_clicks)).clip(max=len(starts) - 1)
+    )
+    for first, end in pairwise(borders.tolist()):
+        rows = slice(starts[first], starts[end])
+        yield Sequences(
+            sequences.item_index[rows],
+            sequences.event_type[rows],
+            sequences.gap_s[rows],
+            sequences.age_rank[rows],
+            starts[first : end + 1] - starts[first],
+        )
 
 
 def session_starts(sequences: Sequences) -> Ints:

@@ -190,16 +190,16 @@ def spectral_item_vectors(counts: AssociationCounts, size: int, seed: int) -> Te
     section 7.3.2 (orthogonal iteration).
     """
     n_items = counts.n_items
-    degree = counts.total + _DIRECTION_SUPPORT
-    value = counts.count / np.sqrt(degree[counts.item_index] * degree[counts.neighbour])
-    rows = torch.from_numpy(np.stack([counts.item_index, counts.neighbour]))
-    matrix = torch.sparse_coo_tensor(rows, torch.from_numpy(value).float(), (n_items, n_items), check_invariants=False)
+
+    def applied(matrix: Tensor) -> Tensor:
+        return torch.from_numpy(counts.normalised_times(matrix.numpy(), _DIRECTION_SUPPORT))
+
     n_directions = min(size + _EXTRA_DIRECTIONS, n_items)
     generator = torch.Generator().manual_seed(seed)
     basis = torch.randn(n_items, n_directions, generator=generator)
     for _ in range(_ITERATIONS):
-        basis, _ = torch.linalg.qr(torch.sparse.mm(matrix, basis))
-    left, strength, _ = torch.linalg.svd(basis.T @ torch.sparse.mm(matrix, basis))
+        basis, _ = torch.linalg.qr(applied(basis))
+    left, strength, _ = torch.linalg.svd(basis.T @ applied(basis))
     kept = min(size, n_directions)
     vectors = torch.zeros(n_items, size)
     vectors[:, :kept] = (basis @ left)[:, :kept] * strength[:kept].sqrt()
