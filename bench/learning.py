@@ -1,18 +1,30 @@
-"""Times passes of training at equal width: one core, all cores, and a GPU where there is one."""
+"""Times training at equal width: one core, all cores, and a GPU where there is one; a step part by part; a long log."""
 
 import dataclasses
 import os
+import resource
+import statistics
 import time
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
+from typing import Any, Literal, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
 
 from nextclick.network import Network
 from nextclick.settings import Settings
-from training.learning.fit import network_config
+from training.learning import optimizer, step_in_parts
+from training.learning.associations import AssociationCounts
+from training.learning.fit import network_config, spectral_item_vectors
+from training.learning.losses import CandidateSampler
 from training.learning.sequences import Sequences, TrainingSet, batches_in_time_order, training_windows
 from training.learning.step import Learner
+from training.learning.step_in_parts import StepInParts
 
 N_ITEMS = 43_000  # as Diginetica's catalogue; so are the sessions
 _CLICKS_PER_SESSION = 5
@@ -30,32 +42,141 @@ def clicks_per_s(n_clicks: int) -> dict[str, float]:
     return found
 
 
-def _pass(n_clicks: int, n_threads: int, device: Literal["cpu", "cuda"]) -> float:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
+def parts_against_whole(n_clicks: int) -> tuple[float, float]:
+    """Give clicks per second of steps in parts, and operation by operation, as other losses and GPUs do them: in turn,
+    the median step of each, on all cores.
+    """
+    with _threads(len(os.sched_getaffinity(0))):
+        learners = [_Learning(n_clicks, "cpu") for _ in range(2)]
+        learners[1].learner._parts = None
+        us_per_click: list[list[float]] = [[], []]
+        for batch in learners[0].batches:
+            for each, times in zip(learners, us_per_click, strict=True):
+                began_s = time.perf_counter()
+                learnt = each.learner.step(batch)[1]
+                times.append((time.perf_counter() - began_s) / learnt)
+    in_parts, whole = (1.0 / statistics.median(times) for times in us_per_click)
+    return in_parts, whole
+
+
+def step_table(n_clicks: int) -> dict[str, float]:
+    """Give where a step's time goes on one core: milliseconds of its thread's CPU time, which other programs on the
+    machine stretch less than they do the clock's.
+    """
+    spent_s: dict[str, float] = defaultdict(float)
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            began_s = time.thread_time()
+            found = function(*arguments, **named)
+            spent_s[name] += time.thread_time() - began_s
+            return found
+
+        return call
+
+    with _threads(1), ExitStack() as patches:
+        learning = _Learning(n_clicks, "cpu")
+        for name, owner, function in _TIMED:
+            patches.enter_context(mock.patch.object(owner, function, timed(name, getattr(owner, function))))
+        began_s = time.thread_time()
+        for batch in learning.batches:
+            learning.learner.step(batch)
+        total_s = time.thread_time() - began_s
+    spent_s["the products with the score matrix"] -= spent_s["softmax"] + spent_s["the network backward"]
+    spent_s["the products with the score matrix"] += spent_s.pop("items") - spent_s["Adagrad on rows"]
+    spent_s["vectors of the candidates"] -= spent_s["drawing the candidates"]
+    spent_s["everything else"] = total_s - sum(spent_s.values())
+    return {name: 1_000 * seconds / len(learning.batches) for name, seconds in spent_s.items()}
+
+
+_TIMED: tuple[tuple[str, Any, str], ...] = (
+    ("the products with the score matrix", StepInParts, "_back"),  # with what is in it, which is taken off again
+    ("items", StepInParts, "_move_items"),  # the third product, and Adagrad
+    ("softmax", step_in_parts, "softmax_gradients"),
+    ("the network backward", torch.autograd, "grad"),
+    ("the network forward", StepInParts, "_query"),
+    ("Adagrad on rows", optimizer, "adagrad_rows"),
+    ("vectors of the candidates", StepInParts, "_draw"),
+    ("drawing the candidates", CandidateSampler, "candidates"),
+)
+
+
+class _Learning:
+    """A learner that has begun: memory is touched, libraries are loaded."""
+
+    def __init__(self, n_clicks: int, device: Literal["cpu", "cuda"]) -> None:
         settings = dataclasses.replace(Settings(), neighbours=0, device=device)
         sequences = _sessions(n_clicks)
         network = Network(network_config(settings, N_ITEMS))
-        learner = Learner(network, TrainingSet(sequences, n_clicks, n_known=0), settings)
+        self.learner = Learner(network, TrainingSet(sequences, n_clicks, n_known=0), settings)
         windows = training_windows(sequences, n_clicks, settings.recent_clicks + 1)
         rng = np.random.default_rng(0)
-        batches = list(batches_in_time_order(windows, settings.batch_windows, _BLOCK_BATCHES, rng))
-        for batch in batches[: len(batches) // 10]:  # memory is touched, libraries are loaded
-            learner.step(batch)
+        self.batches = list(batches_in_time_order(windows, settings.batch_windows, _BLOCK_BATCHES, rng))
+        for batch in self.batches[: len(self.batches) // 10 + 1]:
+            self.learner.step(batch)
+
+
+def _pass(n_clicks: int, n_threads: int, device: Literal["cpu", "cuda"]) -> float:
+    with _threads(n_threads):
+        learning = _Learning(n_clicks, device)
         began_s = time.perf_counter()
-        learnt = sum(learner.step(batch)[1] for batch in batches)
+        learnt = sum(learning.learner.step(batch)[1] for batch in learning.batches)
         return learnt / (time.perf_counter() - began_s)
+
+
+@contextmanager
+def _threads(n_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
 
 
-def _sessions(n_clicks: int) -> Sequences:
+class LongLog(NamedTuple):
+    """What the start of a training costs.
+
+    Attributes:
+        counts_s: to count pairs, of CPU time.
+        lists_s: to find the neighbours.
+        vectors_s: to find the first vectors.
+        memory_mb: at most, all along, with the clicks themselves.
+    """
+
+    counts_s: float
+    lists_s: float
+    vectors_s: float
+    memory_mb: float
+
+
+def long_log(n_clicks: int, n_items: int) -> LongLog:
+    """Start a training on a long log: counts, neighbour lists and the first vectors. Runs in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_long_log, n_clicks, n_items).result()
+
+
+def _long_log(n_clicks: int, n_items: int) -> LongLog:
+    sequences = _sessions(n_clicks, n_items)
+    with _threads(1):
+        marks_s = [time.process_time()]
+        counts = AssociationCounts(sequences, n_items, n_clicks)
+        marks_s.append(time.process_time())
+        counts.neighbour_lists(Settings().neighbours)
+        marks_s.append(time.process_time())
+        spectral_item_vectors(counts, Settings().hidden_size, seed=0)
+        marks_s.append(time.process_time())
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    counts_s, lists_s, vectors_s = np.diff(marks_s).tolist()
+    return LongLog(counts_s, lists_s, vectors_s, memory_mb)
+
+
+def _sessions(n_clicks: int, n_items: int = N_ITEMS) -> Sequences:
     """Make sessions of random length on items of which few are popular."""
     rng = np.random.default_rng(0)
     length = rng.geometric(1.0 / (_CLICKS_PER_SESSION - 1), size=n_clicks) + 1  # of 2 clicks or more
     starts = np.concatenate([[0], np.cumsum(length)])
     starts = np.append(starts[starts < n_clicks], n_clicks)
-    item = np.minimum(N_ITEMS * rng.random(n_clicks) ** 3, N_ITEMS - 1).astype(np.int64)
+    item = np.minimum(n_items * rng.random(n_clicks) ** 3, n_items - 1).astype(np.int64)
     nothing = np.zeros(n_clicks, dtype=np.int64)
     return Sequences(item, nothing, nothing, np.arange(n_clicks), starts)

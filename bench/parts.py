@@ -121,6 +121,21 @@ def _learning(broker: str, quick: bool) -> None:
     click.echo(f"\nlearning, the network alone, width {Settings().hidden_size}, {learning.N_ITEMS:,} items")
     for device, clicks_per_s in learning.clicks_per_s(20_000 if quick else 100_000).items():
         click.echo(f"  {device:8} {clicks_per_s:>9,.0f} clicks/s")
+    in_parts, whole = learning.parts_against_whole(10_000 if quick else 40_000)
+    click.echo(
+        f"  the median step on all cores, in turn: {in_parts:,.0f} clicks/s, and {whole:,.0f} where every operation is "
+        f"cut among the threads; ratio {in_parts / whole:.1f}"
+    )
+    table = learning.step_table(10_000 if quick else 40_000)
+    click.echo(f"  a step on one core, {sum(table.values()):.1f} ms of CPU time:")
+    for name, ms in sorted(table.items(), key=lambda row: -row[1]):
+        click.echo(f"    {ms:6.1f} ms  {name}")
+    n_clicks = 1_000_000 if quick else 10_000_000
+    took = learning.long_log(n_clicks, 100_000)
+    click.echo(
+        f"  the start on {n_clicks:,} clicks and 100,000 items, of CPU time: counts {took.counts_s:.0f} s, neighbours "
+        f"{took.lists_s:.0f} s, vectors {took.vectors_s:.0f} s; {took.memory_mb:,.0f} MB at most"
+    )
 
 
 def _trainer(broker: str, quick: bool) -> None:

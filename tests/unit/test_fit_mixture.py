@@ -12,7 +12,7 @@ from nextclick.network import Network
 from nextclick.network_config import N_AGES, NetworkConfig
 from training.learning.associations import AssociationCounts
 from training.learning.cancellation import Cancellation, TrainingCancelled
-from training.learning.fit_mixture import _search, _searched, fit_mixture
+from training.learning.fit_mixture import _FIT_SCORES, _SEARCH_SCORES, _search, _thinned, fit_mixture
 from training.learning.sequences import ClickColumns, Ints, Sequences, group_by_user
 from training.learning.validation import Contexts, Predictions
 
@@ -180,16 +180,23 @@ def test_where_nothing_ranks_clearly_better_the_usual_factors_are_taken() -> Non
 
 
 @pytest.mark.parametrize(
-    ("n_items", "n_predictions", "expected"),
-    [(1_000, 20_000, 20_000), (20_000, 20_000, 10_000), (10**8, 20_000, 4_000), (9, 3, 3)],
+    ("n_items", "n_predictions", "n_scores", "expected"),
+    [
+        (1_000, 20_000, _SEARCH_SCORES, 20_000),
+        (20_000, 20_000, _SEARCH_SCORES, 10_000),
+        (10**8, 20_000, _SEARCH_SCORES, 4_000),
+        (9, 3, _SEARCH_SCORES, 3),
+        (100_000, 20_000, _FIT_SCORES, 20_000),
+        (200_000, 20_000, _FIT_SCORES, 10_000),
+    ],
 )
-def test_the_search_sees_fewer_predictions_of_a_large_catalogue(
-    n_items: int, n_predictions: int, expected: int
+def test_fit_and_search_see_fewer_predictions_of_a_large_catalogue(
+    n_items: int, n_predictions: int, n_scores: int, expected: int
 ) -> None:
     """Scoring takes time by items; yet 4,000 remain, for what fewer show is chance. Old and new ones stay alike."""
     target = np.arange(n_predictions)
 
-    some = _searched(Predictions(target, target), n_items)
+    some = _thinned(Predictions(target, target), n_items, n_scores)
 
     assert len(some.target) == expected
     assert some.target[0] == 0

@@ -108,11 +108,12 @@ class _Schedule:
         self.recent = windows.take(np.flatnonzero(last_click >= int(n_clicks * (1.0 - _RECENT_SHARE))))
         self._rng = np.random.default_rng(settings.seed)
         self._learner = Learner(network, training_set, settings)
+        self._first_counts: AssociationCounts | None = None
         self.n_learnt, self.learning_s = 0, 0.0
 
     def start_warm(self) -> None:
         """Give the network vectors from the counts of the clicks of the first passes, and a cell that averages."""
-        counts = self.take_counts(self._n_first)
+        self._first_counts = counts = self.take_counts(self._n_first)
         vectors = spectral_item_vectors(counts, self._network.config.hidden_size, self._settings.seed)
         start_item_vectors(self._network, vectors)
         start_as_fading_average(self._network)
@@ -144,7 +145,8 @@ class _Schedule:
         # No source knows anything of an item that was not there before; of what is served, the counts know every item.
         known = np.unique(sequences.item_index[sequences.age_rank < self._n_first])
         predictions = predictions.take(np.flatnonzero(np.isin(sequences.item_index[predictions.target], known)))
-        fit_mixture(self._network, sequences, predictions, self.take_counts(self._n_first), self._cancellation)
+        counts, self._first_counts = self._first_counts or self.take_counts(self._n_first), None
+        fit_mixture(self._network, sequences, predictions, counts, self._cancellation)
 
     def take_counts(self, n_clicks: int) -> AssociationCounts:
         """Count the oldest clicks; give the mixture their neighbour lists."""

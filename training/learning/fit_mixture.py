@@ -39,6 +39,9 @@ _RECLICKS = (1.0, 2.0, 0.5)
 _MARGIN = 0.002  # of the sum of recall and MRR
 _SEARCH_PREDICTIONS = 4_000  # at least so many are looked at, where there are so many: what fewer show may be chance
 _SEARCH_SCORES = 200_000_000  # of items are computed for each factor: with a small catalogue, of more predictions
+_FIT_SCORES = (
+    2_000_000_000  # of items are computed to fit the weights: with a very large catalogue, of fewer predictions
+)
 _PENALTY = 10.0  # on how far the gate moves, worth so many predictions: with few, the gate stays as it began
 _ITERATIONS = 60  # of L-BFGS
 _LEAST = 1e-9  # probability of an item that no source expects
@@ -80,11 +83,13 @@ def fit_mixture(
     """
     mixture = network.mixture
     assert mixture is not None
+    n_items = network.config.n_items
+    predictions = _thinned(predictions, n_items, _FIT_SCORES)
     evidence = _evidence(network, sequences, predictions, counts, cancellation)
     if evidence is None:
         return
     _fit_gate(mixture, evidence)
-    searched = _searched(predictions, network.config.n_items)
+    searched = _thinned(predictions, n_items, _SEARCH_SCORES)
     missed = np.full(len(searched.target), MISSED)
 
     def quality() -> float:
@@ -149,9 +154,9 @@ def _fit_gate(mixture: Mixture, evidence: _Evidence) -> None:
     optimizer.step(loss)  # type: ignore[no-untyped-call]
 
 
-def _searched(predictions: Predictions, n_items: int) -> Predictions:
-    """Thin out the predictions, evenly in time, to what the search has time for."""
-    n_some = max(_SEARCH_PREDICTIONS, _SEARCH_SCORES / n_items)
+def _thinned(predictions: Predictions, n_items: int, n_scores: int) -> Predictions:
+    """Thin out the predictions, evenly in time, to what there is time for."""
+    n_some = max(_SEARCH_PREDICTIONS, n_scores / n_items)
     every = max(1, math.ceil(len(predictions.target) / n_some))
     return predictions.take(slice(None, None, every))
 
