@@ -1,6 +1,7 @@
 """A step in parts: what it computes is what tensor operations on the whole batch compute, however many threads."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -112,13 +113,22 @@ def test_the_same_seed_gives_the_same_weights_in_any_number_of_threads(n_threads
     assert all(torch.equal(first.state_dict()[name], second.state_dict()[name]) for name in first.state_dict())
 
 
-def test_a_learner_leaves_torch_as_many_threads_as_there_were() -> None:
-    """What comes after learning is computed as before."""
+def test_threads_that_compute_alone_leave_torch_as_many_threads_as_there_were() -> None:
+    """What comes after learning is computed as before, here and in threads that begin later; in a part, by one."""
     before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        team = _Team(3)
+        with ThreadPoolExecutor(1) as later:
+            found = (
+                team.run(torch.get_num_threads),
+                torch.get_num_threads(),
+                later.submit(torch.get_num_threads).result(),
+            )
+    finally:
+        torch.set_num_threads(before)
 
-    learnt(SETTINGS, 3, n_steps=1)
-
-    assert torch.get_num_threads() == before
+    assert found == ([1], 3, 3)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5, 64])
@@ -139,7 +149,9 @@ def test_parts_hold_every_target_once(n_windows: int, n_threads: int) -> None:
         n_targets = part.targets.stop - part.targets.start
         assert n_targets == length[part.windows].sum() > 0
         assert part.n_steps == length[part.windows].max()
-        assert part.scored.stop - part.scored.start in range(n_targets, n_targets + 32)
+        n_rows = part.scored.stop - part.scored.start
+        assert n_rows in range(n_targets, n_targets + 32)
+        assert n_rows % 32 == 0
 
 
 def test_memory_is_used_again() -> None:
