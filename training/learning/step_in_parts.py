@@ -248,6 +248,7 @@ class _Team:
 
 
 def _compute_alone(everyone: Barrier) -> None:
+    torch.get_num_threads()  # a thread takes the number of all when torch first asks for it: not later than here
     torch.set_num_threads(1)
     everyone.wait()
 
