@@ -49,9 +49,7 @@ def _hot_user(broker: str, quick: bool) -> None:
 
 
 def _swap(broker: str, quick: bool) -> None:
-    click.echo(
-        "\na bundle is announced while 1,000 clicks/s come: how long they wait, fetching and loading included"
-    )
+    click.echo("\na bundle is announced while 1,000 clicks/s come: how long they wait, fetching and loading included")
     for n_items in (10_000,) if quick else (10_000, 100_000):
         with measure.own_topics(broker) as settings:
             result = swap.swap(settings, 1_000, n_items, 5 if quick else 15)
