@@ -317,9 +317,9 @@ class ClickAgent:
         bundle_id, n_clicks = model.bundle_id if model is not None else "", len(read.clicks)
 
         def work() -> Sequence[Outcome]:
-            started = time.perf_counter()
+            started = time.thread_time()
             outcomes = advance(model, popular, read.states, read.clicks, self._limits, each)
-            pace.computed(bundle_id, n_clicks, time.perf_counter() - started)
+            pace.computed(bundle_id, n_clicks, time.thread_time() - started)
             return outcomes
 
         # Microseconds per click without a model, and a few clicks with one: a thread would only add its hand-over.

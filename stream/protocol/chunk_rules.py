@@ -13,10 +13,10 @@ SAVE_S = 0.05  # published chunks wait so long for others, to be saved together
 MAX_UNSAVED_CHUNKS, MAX_UNSAVED_STATES = 16, 500  # with so many there is nothing to wait for
 MAX_CHUNK_BYTES = 512 * 1024  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
 SLICE_RECORDS = 1_000  # are taken at most before their bytes are counted
-QUICK_S = 0.002  # what takes no longer is computed on the event loop: handing it to a thread costs a tenth of that
-# A chunk costs the same whether it brings one click or fifty. A worker that began again as soon as it is done would
-# take all of a core at any rate; so it rests while clicks are gathered, and works for a part of the time.
-GATHERED_CHUNKS = 3
+QUICK_S = 0.003  # what takes no longer is computed on the event loop: handing it to a thread costs a tenth of that
+# A chunk costs the same whether it brings one click or fifty, and three times what its computation takes: fetching,
+# sending, acknowledging. A worker that began again as soon as it is done would take all of a core at any rate.
+GATHERED_CHUNKS = 8
 NEWEST = 0.2  # how much the newest chunk weighs in what the next one is expected to take
 _Partition = TypeVar("_Partition", bound=Hashable)
 
@@ -81,8 +81,8 @@ class Pace:
 
     def __init__(self) -> None:
         self.chunk_s = 0.0
-        self._click_s = 0.0
         self._bundle_id: str | None = None  # that the last chunk was computed with
+        self._computed_s: dict[int, float] = {}  # by the binary digits of how many clicks a chunk had
 
     def chunk_took(self, seconds: float) -> None:
         """Note how long a chunk took.
@@ -92,18 +92,22 @@ class Pace:
         self.chunk_s = min(seconds, self.chunk_s + NEWEST * (seconds - self.chunk_s))
 
     def computed(self, bundle_id: str, n_clicks: int, seconds: float) -> None:
-        """Note how long the computation of so many clicks took with a bundle; what is slower is believed at once."""
-        click_s = seconds / max(n_clicks, 1)
-        before_s = self._click_s if bundle_id == self._bundle_id else 0.0
-        self._click_s = max(click_s, before_s + NEWEST * (click_s - before_s))
-        self._bundle_id = bundle_id
+        """Note how much CPU time the computation of so many clicks took with a bundle.
+
+        By size: a single click costs more than one of many.
+        """
+        if bundle_id != self._bundle_id:
+            self._bundle_id, self._computed_s = bundle_id, {}
+        size = n_clicks.bit_length()
+        before_s = self._computed_s.get(size, seconds)
+        self._computed_s[size] = before_s + NEWEST * (seconds - before_s)
 
     def is_quick(self, bundle_id: str, n_clicks: int) -> bool:
         """Tell whether so many clicks can be computed on the event loop without holding anything up.
 
-        Of a bundle that nothing was computed with yet nobody knows.
+        Of a bundle and a size that nothing was computed with yet nobody knows.
         """
-        return bundle_id == self._bundle_id and n_clicks * self._click_s <= QUICK_S
+        return bundle_id == self._bundle_id and self._computed_s.get(n_clicks.bit_length(), QUICK_S) < QUICK_S
 
     def gather_s(self, at_most_s: float) -> float:
         """Give for how long the broker gathers clicks after some were read: a few times what a chunk of now takes."""

@@ -102,32 +102,35 @@ def test_the_first_quick_chunk_after_a_backlog_is_believed() -> None:
 def test_only_what_was_quick_is_computed_on_the_event_loop() -> None:
     pace = Pace()
     assert not pace.is_quick("a", 1)  # nobody knows yet
-    pace.computed("a", 100, 0.01)  # 0.1 ms each
+    pace.computed("a", 20, QUICK_S * 0.9)
+    pace.computed("a", 40, QUICK_S * 1.1)
 
-    assert pace.is_quick("a", int(QUICK_S / 0.0001))
-    assert not pace.is_quick("a", int(QUICK_S / 0.0001) + 1)
+    assert pace.is_quick("a", 20)
+    assert pace.is_quick("a", 31)  # of the same size
+    assert not pace.is_quick("a", 40)
+    assert not pace.is_quick("a", 1)  # a single click costs more than one of many
 
 
 def test_of_another_bundle_nothing_is_known() -> None:
     """It can be a hundred times as large."""
     pace = Pace()
-    pace.computed("a", 100, 0.001)
+    pace.computed("a", 1, 0.0001)
 
     assert not pace.is_quick("b", 1)
     pace.computed("b", 1, 1.0)
     assert not pace.is_quick("b", 1)
 
 
-def test_slow_clicks_are_believed_at_once_and_quick_ones_by_and_by() -> None:
+def test_one_slow_chunk_does_not_decide_and_many_do() -> None:
     pace = Pace()
-    pace.computed("a", 1, 0.0001)
-    pace.computed("a", 1, 1.0)
-    pace.computed("a", 1, 0.0001)
-    assert not pace.is_quick("a", 1)
-    for _ in range(60):
-        pace.computed("a", 1, 0.0001)
-
+    for _ in range(20):
+        pace.computed("a", 1, QUICK_S / 10)
+    pace.computed("a", 1, QUICK_S * 2)
     assert pace.is_quick("a", 1)
+    for _ in range(20):
+        pace.computed("a", 1, QUICK_S * 2)
+
+    assert not pace.is_quick("a", 1)
 
 
 def test_states_are_saved_together_while_they_are_few() -> None:
