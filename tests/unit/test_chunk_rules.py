@@ -14,7 +14,7 @@ from stream.protocol.chunk_rules import (
     saving_is_due,
 )
 
-MOST_S = 0.005
+MOST_S = 0.1
 
 
 def cut_chunk(cut: Cut, waiting: dict[str, int], record_bytes: int = 100) -> dict[str, int]:
