@@ -28,19 +28,21 @@ TRAINER_ONCE = ("-c", "from cli.main import main; main()", "train", "--once")
 
 
 @contextmanager
-def own_topics(broker: str, *, stamped_by_broker: bool = False) -> Iterator[Settings]:
+def own_topics(broker: str, *, stamped_by_broker: bool = False, partitions: int = 4) -> Iterator[Settings]:
     """Give settings with topics and folders of their own.
 
     Args:
         broker: that has the topics.
         stamped_by_broker: an update's timestamp is when the broker got it. Programs choose theirs in different ways:
             some give an update its click's.
+        partitions: of the clicks topic.
     """
     name = f"bench-{uuid.uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory(prefix="nextclick-bench-") as folder:
         settings = Settings(
             broker=broker,
             app=name,
+            partitions=partitions,
             clicks_topic=f"{name}-clicks",
             recommendations_topic=f"{name}-recommendations",
             rejected_topic=f"{name}-rejected",

@@ -16,6 +16,7 @@ from bench import (
     measure,
     model_step,
     popularity,
+    scale,
     shared_bundle,
     shops,
     swap,
@@ -46,6 +47,18 @@ def _hot_user(broker: str, quick: bool) -> None:
     ):
         click.echo(f"  {name:30} p50 {waits.p50:>6,.0f} ms, p99 {waits.p99:>6,.0f} ms, max {waits.longest:>6,.0f} ms")
     click.echo(f"  the one user {result.updates_per_s:>9,.0f} updates/s {result.cpu_us:9.1f} us CPU")
+
+
+def _scale(broker: str, quick: bool) -> None:
+    click.echo(f"\nworkers that share a topic of {scale.N_PARTITIONS} partitions, with a model of 10,000 items")
+    for n_workers in (1, 2, 4):
+        with measure.own_topics(broker, partitions=scale.N_PARTITIONS) as settings:
+            settings = measure.with_bundle(settings, 10_000)
+            result = scale.scaled(settings, n_workers, 20_000 if quick else 100_000, 10_000)
+        click.echo(
+            f"  {n_workers} worker(s) {result.events_per_s:>9,.0f} events/s {result.cpu_us_per_event:7.1f} us CPU, "
+            f"fair part of the memory {', '.join(f'{each:,.0f}' for each in result.fair_mb)} MB"
+        )
 
 
 def _swap(broker: str, quick: bool) -> None:
@@ -180,6 +193,7 @@ PARTS: dict[str, Callable[[str, bool], None]] = {
     "catalogue": _catalogue,
     "hot-user": _hot_user,
     "swap": _swap,
+    "scale": _scale,
     "shops": _shops,
     "step": _step,
     "sizes": _sizes,
