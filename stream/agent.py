@@ -13,13 +13,13 @@ stops the process with nothing of it acknowledged, and is read again.
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from nextclick.advance import Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
+from nextclick.advance import MAX_GROUP_USERS, Limits, LoggedClick, Model, Outcome, Skipped, UserKey, advance
 from nextclick.clicks import APPLIED_HEADER, Click, Decoded, Ignored, Rejected
 from nextclick.errors import PermanentError
 from nextclick.hashing import item_hash
@@ -219,8 +219,9 @@ class ClickAgent:
         """
         self._write(read, outcomes, bundle_id)
         oldest_ms = min((logged.record_timestamp_ms for logged in read.clicks), default=None)
+        n_network = sum(outcome.ranked.strategy == RNN for outcome in outcomes)
         await self._publisher.publish(
-            assignment, list(read.results.values()), partial(self._measure_sent, outcomes, oldest_ms)
+            assignment, list(read.results.values()), partial(self._measure_sent, n_network, len(outcomes), oldest_ms)
         )
         if (error := self._judge_rejects(read)) is not None:
             await self._publisher.drain(assignment)  # the dead letters, which the error points to
@@ -313,17 +314,21 @@ class ClickAgent:
     async def _advance(
         self, pace: Pace, model: Model | None, popular: RankedList, read: ReadChunk
     ) -> Sequence[Outcome]:
+        if model is None:  # microseconds per click: a thread would only add its hand-over
+            return advance(model, popular, read.states, read.clicks, self._limits)
         each = self._groups.map if self._groups is not None else map
-        bundle_id, n_clicks = model.bundle_id if model is not None else "", len(read.clicks)
+        n_users, n_clicks = len({logged.user for logged in read.clicks}), len(read.clicks)
+        # Others are computed in several threads, or their states anew: what that takes says nothing of the next chunk.
+        is_usual = n_users <= MAX_GROUP_USERS and not _has_stale(read.states.values(), model)
 
         def work() -> Sequence[Outcome]:
             started = time.thread_time()
             outcomes = advance(model, popular, read.states, read.clicks, self._limits, each)
-            pace.computed(bundle_id, n_clicks, time.thread_time() - started)
+            if is_usual:
+                pace.computed(model.bundle_id, n_users, n_clicks, time.thread_time() - started)
             return outcomes
 
-        # Microseconds per click without a model, and a few clicks with one: a thread would only add its hand-over.
-        if model is None or pace.is_quick(bundle_id, n_clicks):
+        if is_usual and pace.is_quick(model.bundle_id, n_users, n_clicks):
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._inference, work)
 
@@ -373,9 +378,8 @@ class ClickAgent:
         metrics.chunk.observe(len(outcomes))
         metrics.advance.observe(seconds)
 
-    def _measure_sent(self, outcomes: Sequence[Outcome], oldest_ms: int | None) -> None:
-        n_network = sum(outcome.ranked.strategy == RNN for outcome in outcomes)
-        for strategy, count in ((RNN, n_network), (POPULAR, len(outcomes) - n_network)):
+    def _measure_sent(self, n_network: int, n_updates: int, oldest_ms: int | None) -> None:
+        for strategy, count in ((RNN, n_network), (POPULAR, n_updates - n_network)):
             if count:
                 self._metrics.updates.labels(strategy).inc(count)
         if oldest_ms is not None:
@@ -389,6 +393,12 @@ def inference_threads(wanted: int) -> int:
     times at 50,000.
     """
     return wanted or len(os.sched_getaffinity(0))
+
+
+def _has_stale(states: Iterable[UserState], model: Model) -> bool:
+    """Tell whether a state must be computed anew because another bundle made it."""
+    bundle = model.bundle
+    return any(state.bundle != bundle and state.sequence for state in states)
 
 
 def _is_applied(record: ClickRecord) -> bool:

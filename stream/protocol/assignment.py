@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from stream.protocol.chunk_rules import MAX_UNFINISHED_CHUNKS, MAX_WAITING_CHUNKS, Pace
+from stream.protocol.chunk_rules import MAX_WAITING_CHUNKS, Pace, Room
 
 # Of the session timeout: time for what was sent just before the end to reach the broker.
 LEASE_MARGIN = 0.1
@@ -117,7 +117,7 @@ class Assignment:
         lease: how long the partitions are this worker's.
         restore_left: changelog records that a recovery still has to read.
         publishing: held while a chunk's results are handed to the broker.
-        room: is taken by each chunk that is published and not yet acknowledged.
+        room: for chunks that are published and not yet acknowledged.
         unsaved: chunks that are published, and whose states are still to be sent (`stream.protocol.publisher`).
         saving: sends them in a moment.
         hurry: lets it do so at once.
@@ -135,7 +135,7 @@ class Assignment:
         self.phase = Phase.JOINING
         self.restore_left = 0
         self.publishing = asyncio.Lock()
-        self.room = asyncio.Semaphore(MAX_UNFINISHED_CHUNKS)
+        self.room = Room()
         self.unsaved: list[Any] = []
         self.saving: asyncio.Task[None] | None = None
         self.hurry = asyncio.Event()
@@ -167,8 +167,28 @@ class Assignment:
     async def wait_for_room(self) -> None:
         """Return when the agent can take another chunk, or the assignment has ended."""
         while not (self.is_over or (self.serves and self._waiting_chunks < MAX_WAITING_CHUNKS)):
-            self._news.clear()
-            await self._news.wait()
+            await self._something_new()
+
+    async def take_room(self, n_records: int) -> None:
+        """Count a chunk with so many updates, when there is room for it.
+
+        Raises:
+            Superseded: partitions are given back, or the assignment has ended.
+        """
+        while self.serves and not self.room.has(n_records):
+            await self._something_new()
+        if not self.serves:
+            raise Superseded
+        self.room.take(n_records)
+
+    def leave_room(self, n_records: int) -> None:
+        """A chunk with so many updates is acknowledged, or never will be."""
+        self.room.leave(n_records)
+        self._news.set()
+
+    async def _something_new(self) -> None:
+        self._news.clear()
+        await self._news.wait()
 
     def chunk_delivered(self) -> None:
         """Count a chunk that waits for the agent."""

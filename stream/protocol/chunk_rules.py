@@ -4,13 +4,14 @@ Small chunks while the worker is idle, large ones under a backlog: a chunk costs
 whoever comes behind it waits for all of it.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 MAX_WAITING_CHUNKS = 2  # delivered to the agent and not yet taken by it: enough to never let it wait
 MAX_UNFINISHED_CHUNKS = 32  # published and not yet acknowledged; more only adds memory and latency
+MAX_UNFINISHED_RECORDS = 16_000  # updates of these; a single chunk may have more
 SAVE_S = 0.05  # published chunks wait so long for others, to be saved together
-MAX_UNSAVED_CHUNKS, MAX_UNSAVED_STATES = 16, 500  # with so many there is nothing to wait for
+MAX_UNSAVED_CHUNKS, MAX_UNSAVED_STATES = 16, 500  # with so many there is nothing to wait for, and they are saved alone
 MAX_CHUNK_BYTES = 512 * 1024  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
 SLICE_RECORDS = 1_000  # are taken at most before their bytes are counted
 QUICK_S = 0.003  # what takes no longer is computed on the event loop: handing it to a thread costs a tenth of that
@@ -21,9 +22,44 @@ NEWEST = 0.2  # how much the newest chunk weighs in what the next one is expecte
 _Partition = TypeVar("_Partition", bound=Hashable)
 
 
-def saving_is_due(n_chunks: int, n_states: int) -> bool:
-    """Tell whether published chunks with so many states are to be saved without waiting for more."""
-    return n_chunks >= MAX_UNSAVED_CHUNKS or n_states >= MAX_UNSAVED_STATES
+def saved_together(n_states: Sequence[int]) -> int:
+    """Give how many of the first published chunks are saved together: a large save would hold up the event loop.
+
+    Args:
+        n_states: of each chunk.
+    """
+    total = 0
+    for place, count in enumerate(n_states[:MAX_UNSAVED_CHUNKS]):
+        total += count
+        if total >= MAX_UNSAVED_STATES:
+            return place + 1
+    return min(len(n_states), MAX_UNSAVED_CHUNKS)
+
+
+def saving_is_due(n_states: Sequence[int]) -> bool:
+    """Tell whether published chunks with so many states each are to be saved without waiting for more."""
+    return len(n_states) >= MAX_UNSAVED_CHUNKS or sum(n_states) >= MAX_UNSAVED_STATES
+
+
+class Room:
+    """Counts what is published and not yet acknowledged."""
+
+    def __init__(self) -> None:
+        self._n_chunks = self._n_records = 0
+
+    def has(self, n_records: int) -> bool:
+        """Tell whether there is room for a chunk with so many updates."""
+        if not self._n_chunks:
+            return True
+        return self._n_chunks < MAX_UNFINISHED_CHUNKS and self._n_records + n_records <= MAX_UNFINISHED_RECORDS
+
+    def take(self, n_records: int) -> None:
+        """Count a chunk with so many updates."""
+        self._n_chunks, self._n_records = self._n_chunks + 1, self._n_records + n_records
+
+    def leave(self, n_records: int) -> None:
+        """A chunk with so many updates is acknowledged, or never will be."""
+        self._n_chunks, self._n_records = self._n_chunks - 1, self._n_records - n_records
 
 
 class Cut:
@@ -82,7 +118,9 @@ class Pace:
     def __init__(self) -> None:
         self.chunk_s = 0.0
         self._bundle_id: str | None = None  # that the last chunk was computed with
-        self._computed_s: dict[int, float] = {}  # by the binary digits of how many clicks a chunk had
+        self._computed_s: dict[
+            tuple[int, int], float
+        ] = {}  # by the binary digits of how many users and clicks there were
 
     def chunk_took(self, seconds: float) -> None:
         """Note how long a chunk took.
@@ -91,23 +129,24 @@ class Pace:
         """
         self.chunk_s = min(seconds, self.chunk_s + NEWEST * (seconds - self.chunk_s))
 
-    def computed(self, bundle_id: str, n_clicks: int, seconds: float) -> None:
-        """Note how much CPU time the computation of so many clicks took with a bundle.
+    def computed(self, bundle_id: str, n_users: int, n_clicks: int, seconds: float) -> None:
+        """Note how much CPU time it took to compute so many clicks of so many users with a bundle, on one thread.
 
-        By size: a single click costs more than one of many.
+        By size: a single user costs more than one of many.
         """
         if bundle_id != self._bundle_id:
             self._bundle_id, self._computed_s = bundle_id, {}
-        size = n_clicks.bit_length()
+        size = n_users.bit_length(), n_clicks.bit_length()
         before_s = self._computed_s.get(size, seconds)
         self._computed_s[size] = before_s + NEWEST * (seconds - before_s)
 
-    def is_quick(self, bundle_id: str, n_clicks: int) -> bool:
+    def is_quick(self, bundle_id: str, n_users: int, n_clicks: int) -> bool:
         """Tell whether so many clicks can be computed on the event loop without holding anything up.
 
         Of a bundle and a size that nothing was computed with yet nobody knows.
         """
-        return bundle_id == self._bundle_id and self._computed_s.get(n_clicks.bit_length(), QUICK_S) < QUICK_S
+        size = n_users.bit_length(), n_clicks.bit_length()
+        return bundle_id == self._bundle_id and self._computed_s.get(size, QUICK_S) < QUICK_S
 
     def gather_s(self, at_most_s: float) -> float:
         """Give for how long the broker gathers clicks after some were read: a few times what a chunk of now takes."""

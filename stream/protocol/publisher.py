@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Superseded
-from stream.protocol.chunk_rules import SAVE_S, saving_is_due
+from stream.protocol.chunk_rules import SAVE_S, saved_together, saving_is_due
 from stream.protocol.port import Delivery, Port, Record, StateStore
 from tools.records import Header
 
@@ -96,19 +96,19 @@ class Publisher:
         Raises:
             Superseded, Dropped: the assignment has ended, or is being given back; the next owner does it again.
         """
+        n_records = sum(len(result.updates) + len(result.rejected) for result in results)
         async with assignment.publishing:
-            await assignment.room.acquire()
+            await assignment.take_room(n_records)  # nothing is begun that could end half sent
             try:
-                if not assignment.serves:  # partitions are being given back: nothing is begun that could end half sent
-                    raise Superseded
                 deliveries = [delivery for result in results for delivery in await self._send(assignment, result)]
             except BaseException:
-                assignment.room.release()
+                assignment.leave_room(n_records)
                 raise
-            assignment.unsaved.append(_Published(results, _all_of(deliveries, on_sent)))
+            runs = [_Save(result.partition, result.first, result.end, result.states) for result in results]
+            assignment.unsaved.append(_Published(runs, n_records, _all_of(deliveries, on_sent)))
             if assignment.saving is None or assignment.saving.done():
                 assignment.saving = asyncio.create_task(self._save_soon(assignment))
-            if saving_is_due(len(assignment.unsaved), sum(_n_states(chunk) for chunk in assignment.unsaved)):
+            if saving_is_due(_n_states(assignment.unsaved)):
                 assignment.hurry.set()
 
     async def drain(self, assignment: Assignment) -> None:
@@ -161,8 +161,10 @@ class Publisher:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(SAVE_S):
                         await assignment.hurry.wait()
-                assignment.hurry.clear()
-                chunks, assignment.unsaved = assignment.unsaved, []
+                count = saved_together(_n_states(assignment.unsaved))
+                chunks, assignment.unsaved = assignment.unsaved[:count], assignment.unsaved[count:]
+                if not assignment.unsaved:
+                    assignment.hurry.clear()
                 await self._save(assignment, chunks)
         except Exception as error:
             if not assignment.is_over:
@@ -225,21 +227,9 @@ class Publisher:
                 del partition.pending[key]
 
 
-class _Published(NamedTuple):
-    """A chunk whose updates and dead letters are on their way.
-
-    Attributes:
-        results: of the chunk.
-        sent: done when the broker has them.
-    """
-
-    results: Sequence[RunResults]
-    sent: "asyncio.Future[Any]"
-
-
 @dataclass(slots=True)
 class _Save:
-    """What a few chunks lead to in one partition.
+    """What a chunk, or a few of them, lead to in one partition.
 
     Attributes:
         partition: of the clicks.
@@ -255,13 +245,27 @@ class _Save:
     deliveries: Sequence[Delivery] = ()
 
 
+class _Published(NamedTuple):
+    """A chunk whose updates and dead letters are on their way, and which they are no part of any more.
+
+    Attributes:
+        runs: of the chunk.
+        n_records: updates and dead letters.
+        sent: done when the broker has them.
+    """
+
+    runs: Sequence[_Save]
+    n_records: int
+    sent: "asyncio.Future[Any]"
+
+
 def _leave_room(assignment: Assignment, chunks: Sequence[_Published]) -> None:
-    for _ in chunks:
-        assignment.room.release()
+    for chunk in chunks:
+        assignment.leave_room(chunk.n_records)
 
 
-def _n_states(chunk: _Published) -> int:
-    return sum(len(result.states) for result in chunk.results)
+def _n_states(chunks: Sequence[_Published]) -> list[int]:
+    return [sum(len(run.states) for run in chunk.runs) for chunk in chunks]
 
 
 def _merged(chunks: Sequence[_Published]) -> list[_Save]:
@@ -271,15 +275,15 @@ def _merged(chunks: Sequence[_Published]) -> list[_Save]:
         RuntimeError: a run does not begin where the one before ended: a commit would jump over clicks.
     """
     saves: dict[int, _Save] = {}
-    for result in (result for chunk in chunks for result in chunk.results):
-        save = saves.get(result.partition)
+    for run in (run for chunk in chunks for run in chunk.runs):
+        save = saves.get(run.partition)
         if save is None:
-            saves[result.partition] = _Save(result.partition, result.first, result.end, dict(result.states))
+            saves[run.partition] = run
             continue
-        if result.first != save.end:
-            raise RuntimeError(f"clicks up to {save.end} were published, and then a run from {result.first}")
-        save.end = result.end
-        save.states.update(result.states)
+        if run.first != save.end:
+            raise RuntimeError(f"clicks up to {save.end} were published, and then a run from {run.first}")
+        save.end = run.end
+        save.states.update(run.states)
     return list(saves.values())
 
 

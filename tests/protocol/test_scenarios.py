@@ -10,7 +10,8 @@ import pytest
 
 from nextclick.errors import PermanentError, TemporaryError
 from stream.protocol.assignment import Assignment, Phase, Superseded
-from stream.protocol.publisher import RunResults
+from stream.protocol.chunk_rules import MAX_UNFINISHED_RECORDS
+from stream.protocol.publisher import NO_HEADERS, RunResults
 from stream.protocol.watchdog import ASK_S, LOOK_S
 from tests.protocol.memory_port import ANSWER_S, HEARTBEAT_S
 from tests.protocol.simulation import SETTINGS, GrownTopic, OtherTopic, Simulation
@@ -314,6 +315,25 @@ def test_nothing_is_published_while_partitions_are_given_back(simulation: Simula
 
     assert isinstance(publishing.exception(), Superseded)
     assert simulation.kafka.log(SETTINGS.changelog_topic, 0).end == 0
+
+
+def test_a_chunk_that_waits_for_room_learns_that_its_assignment_has_ended(simulation: Simulation) -> None:
+    """It would hold up those of the next one for as long as a broker hangs."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    assignment = worker.assignments.current
+    assignment.room.take(MAX_UNFINISHED_RECORDS)
+    updates = [(b"u", b"update", NO_HEADERS)]
+    publishing = worker.loop.create_task(
+        worker.publisher.publish(assignment, [RunResults(0, 0, 1, {b"u": b"state"}, updates)], lambda: None)
+    )
+    simulation.advance(1)
+    waited = not publishing.done()
+    worker.assignments.end_current(simulation.clock.now_s)
+    simulation.advance(1)
+
+    assert waited
+    assert isinstance(publishing.exception(), Superseded)
 
 
 @pytest.mark.parametrize("moment_s", [0.005 * step for step in range(20)])

@@ -5,12 +5,15 @@ import pytest
 from stream.protocol.chunk_rules import (
     GATHERED_CHUNKS,
     MAX_UNFINISHED_CHUNKS,
+    MAX_UNFINISHED_RECORDS,
     MAX_UNSAVED_CHUNKS,
     MAX_UNSAVED_STATES,
     QUICK_S,
     SLICE_RECORDS,
     Cut,
     Pace,
+    Room,
+    saved_together,
     saving_is_due,
 )
 
@@ -101,40 +104,69 @@ def test_the_first_quick_chunk_after_a_backlog_is_believed() -> None:
 
 def test_only_what_was_quick_is_computed_on_the_event_loop() -> None:
     pace = Pace()
-    assert not pace.is_quick("a", 1)  # nobody knows yet
-    pace.computed("a", 20, QUICK_S * 0.9)
-    pace.computed("a", 40, QUICK_S * 1.1)
+    assert not pace.is_quick("a", 1, 1)  # nobody knows yet
+    pace.computed("a", 20, 20, QUICK_S * 0.9)
+    pace.computed("a", 40, 40, QUICK_S * 1.1)
 
-    assert pace.is_quick("a", 20)
-    assert pace.is_quick("a", 31)  # of the same size
-    assert not pace.is_quick("a", 40)
-    assert not pace.is_quick("a", 1)  # a single click costs more than one of many
+    assert pace.is_quick("a", 20, 20)
+    assert pace.is_quick("a", 31, 31)  # of the same size
+    assert not pace.is_quick("a", 40, 40)
+    assert not pace.is_quick("a", 1, 1)  # a single one costs more than one of many
+    assert not pace.is_quick("a", 20, 1_000)  # whose clicks take time, too
 
 
 def test_of_another_bundle_nothing_is_known() -> None:
     """It can be a hundred times as large."""
     pace = Pace()
-    pace.computed("a", 1, 0.0001)
+    pace.computed("a", 1, 1, 0.0001)
 
-    assert not pace.is_quick("b", 1)
-    pace.computed("b", 1, 1.0)
-    assert not pace.is_quick("b", 1)
+    assert not pace.is_quick("b", 1, 1)
+    pace.computed("b", 1, 1, 1.0)
+    assert not pace.is_quick("b", 1, 1)
 
 
 def test_one_slow_chunk_does_not_decide_and_many_do() -> None:
     pace = Pace()
     for _ in range(20):
-        pace.computed("a", 1, QUICK_S / 10)
-    pace.computed("a", 1, QUICK_S * 2)
-    assert pace.is_quick("a", 1)
+        pace.computed("a", 1, 1, QUICK_S / 10)
+    pace.computed("a", 1, 1, QUICK_S * 2)
+    assert pace.is_quick("a", 1, 1)
     for _ in range(20):
-        pace.computed("a", 1, QUICK_S * 2)
+        pace.computed("a", 1, 1, QUICK_S * 2)
 
-    assert not pace.is_quick("a", 1)
+    assert not pace.is_quick("a", 1, 1)
 
 
 def test_states_are_saved_together_while_they_are_few() -> None:
-    assert not saving_is_due(1, MAX_UNSAVED_STATES - 1)
-    assert saving_is_due(1, MAX_UNSAVED_STATES)
-    assert saving_is_due(MAX_UNSAVED_CHUNKS, 0)
+    assert not saving_is_due([MAX_UNSAVED_STATES - 1])
+    assert saving_is_due([1, MAX_UNSAVED_STATES - 1])
+    assert saving_is_due([0] * MAX_UNSAVED_CHUNKS)
     assert MAX_UNSAVED_CHUNKS < MAX_UNFINISHED_CHUNKS  # else chunks would wait for room that only a save makes
+
+
+@pytest.mark.parametrize(
+    ("n_states", "together"),
+    [
+        ([3, 4, 5], 3),
+        ([MAX_UNSAVED_STATES, 1], 1),
+        ([1, MAX_UNSAVED_STATES, 1], 2),
+        ([2_000] * 8, 1),
+        ([1] * 100, MAX_UNSAVED_CHUNKS),
+    ],
+)
+def test_a_save_is_no_larger_than_a_chunk(n_states: list[int], together: int) -> None:
+    """Or a little: it is written on the event loop."""
+    assert saved_together(n_states) == together
+
+
+def test_there_is_room_for_some_chunks_and_for_some_records() -> None:
+    room = Room()
+    assert room.has(10 * MAX_UNFINISHED_RECORDS)  # alone
+    room.take(MAX_UNFINISHED_RECORDS - 1)
+    assert room.has(1)
+    assert not room.has(2)
+    room.leave(MAX_UNFINISHED_RECORDS - 1)
+    for _ in range(MAX_UNFINISHED_CHUNKS):
+        assert room.has(1)
+        room.take(1)
+    assert not room.has(1)
