@@ -218,12 +218,13 @@ class ClickAgent:
             PermanentError: too many clicks cannot be used.
         """
         self._write(read, outcomes, bundle_id)
+        error = self._judge_rejects(read)
         oldest_ms = min((logged.record_timestamp_ms for logged in read.clicks), default=None)
         n_network = sum(outcome.ranked.strategy == RNN for outcome in outcomes)
         await self._publisher.publish(
-            assignment, list(read.results.values()), partial(self._measure_sent, n_network, len(outcomes), oldest_ms)
+            assignment, list(read.results.values()), partial(self._measure_durable, n_network, len(outcomes), oldest_ms)
         )
-        if (error := self._judge_rejects(read)) is not None:
+        if error is not None:
             await self._publisher.drain(assignment)  # the dead letters, which the error points to
             assignment.check()
             raise error
@@ -378,7 +379,7 @@ class ClickAgent:
         metrics.chunk.observe(len(outcomes))
         metrics.advance.observe(seconds)
 
-    def _measure_sent(self, n_network: int, n_updates: int, oldest_ms: int | None) -> None:
+    def _measure_durable(self, n_network: int, n_updates: int, oldest_ms: int | None) -> None:
         for strategy, count in ((RNN, n_network), (POPULAR, n_updates - n_network)):
             if count:
                 self._metrics.updates.labels(strategy).inc(count)

@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from stream.protocol.chunk_rules import MAX_WAITING_CHUNKS, Pace, Room
 
@@ -118,10 +117,7 @@ class Assignment:
         restore_left: changelog records that a recovery still has to read.
         publishing: held while a chunk's results are handed to the broker.
         room: for chunks that are published and not yet acknowledged.
-        unsaved: chunks that are published, and whose states are still to be sent (`stream.protocol.publisher`).
-        saving: sends them in a moment.
-        hurry: lets it do so at once.
-        last_save: of those that were sent last; ends when their clicks are acknowledged, or it has failed.
+        last_publication: of the chunk that was published last; ends when that one is acknowledged, or has failed.
         committing: held by the one commit that is under way.
         ended: set when it has.
         pace: what a chunk is expected to take.
@@ -136,10 +132,7 @@ class Assignment:
         self.restore_left = 0
         self.publishing = asyncio.Lock()
         self.room = Room()
-        self.unsaved: list[Any] = []
-        self.saving: asyncio.Task[None] | None = None
-        self.hurry = asyncio.Event()
-        self.last_save: asyncio.Task[None] | None = None
+        self.last_publication: asyncio.Task[None] | None = None
         self.committing = asyncio.Lock()
         self.ended = asyncio.Event()
         self.pace = Pace()

@@ -4,14 +4,12 @@ Small chunks while the worker is idle, large ones under a backlog: a chunk costs
 whoever comes behind it waits for all of it.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 MAX_WAITING_CHUNKS = 2  # delivered to the agent and not yet taken by it: enough to never let it wait
 MAX_UNFINISHED_CHUNKS = 32  # published and not yet acknowledged; more only adds memory and latency
 MAX_UNFINISHED_RECORDS = 16_000  # updates of these; a single chunk may have more
-SAVE_S = 0.05  # published chunks wait so long for others, to be saved together
-MAX_UNSAVED_CHUNKS, MAX_UNSAVED_STATES = 16, 500  # with so many there is nothing to wait for, and they are saved alone
 MAX_CHUNK_BYTES = 512 * 1024  # of values: a record can hold hundreds of clicks, and a chunk of them would take minutes
 SLICE_RECORDS = 1_000  # are taken at most before their bytes are counted
 QUICK_S = 0.003  # what takes no longer is computed on the event loop: handing it to a thread costs a tenth of that
@@ -20,25 +18,6 @@ QUICK_S = 0.003  # what takes no longer is computed on the event loop: handing i
 GATHERED_CHUNKS = 8
 NEWEST = 0.2  # how much the newest chunk weighs in what the next one is expected to take
 _Partition = TypeVar("_Partition", bound=Hashable)
-
-
-def saved_together(n_states: Sequence[int]) -> int:
-    """Give how many of the first published chunks are saved together: a large save would hold up the event loop.
-
-    Args:
-        n_states: of each chunk.
-    """
-    total = 0
-    for place, count in enumerate(n_states[:MAX_UNSAVED_CHUNKS]):
-        total += count
-        if total >= MAX_UNSAVED_STATES:
-            return place + 1
-    return min(len(n_states), MAX_UNSAVED_CHUNKS)
-
-
-def saving_is_due(n_states: Sequence[int]) -> bool:
-    """Tell whether published chunks with so many states each are to be saved without waiting for more."""
-    return len(n_states) >= MAX_UNSAVED_CHUNKS or sum(n_states) >= MAX_UNSAVED_STATES
 
 
 class Room:

@@ -90,7 +90,7 @@ def check_updates(
     """
     last_expected = last_states(clicks, expected)
     sent: defaultdict[UserKey, int] = defaultdict(int)  # the highest sequence so far
-    had: set[tuple[UserKey, int]] = set()
+    answers: set[tuple[Place, int]] = set()
     first: dict[Place, int] = {}
     for update in updates:
         place = (update.source.partition, update.source.offset)
@@ -98,14 +98,12 @@ def check_updates(
         if place not in expected or update.sequence < expected[place].first_sequence:
             report.count("wrong_updates", place)
         if update.sequence < sent[user]:
-            # A click that is read again, because it was not yet acknowledged when its update was there, is answered
-            # again: with what its user has had.
-            is_repeated = place in first and (user, update.sequence) in had
-            report.count("repeated_older" if is_repeated else "out_of_order", place)
+            # A click that is read again, because its state was not yet safe when its update was, is answered again.
+            report.count("repeated_older" if (place, update.sequence) in answers else "out_of_order", place)
         elif update.sequence == sent[user]:
             report.count("repeated_updates", place)
         sent[user] = max(sent[user], update.sequence)
-        had.add((user, update.sequence))
+        answers.add((place, update.sequence))
         first.setdefault(place, update.sequence)
     for place, (_, first_sequence) in expected.items():
         if first.get(place) != first_sequence:

@@ -13,7 +13,7 @@ from confluent_kafka import Message, Producer
 
 from demo.children import Child
 from demo.local_kafka import LocalKafka
-from nextclick.advance import Limits, LoggedClick, UserKey
+from nextclick.advance import Limits, LoggedClick
 from nextclick.errors import TemporaryError
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.encoder import encode_click
@@ -30,7 +30,6 @@ from tests.shared_broker import BROKER_CONFIG
 from tools.client_config import producer_config
 
 DEADLINE_S = 60.0
-STATES_S = 5.0  # states follow their updates in a moment
 SESSION_TIMEOUT_S = 6.0  # long enough for a busy machine
 SHORT_SESSION_TIMEOUT_S = 3.0  # where the test waits until it is over
 # Tests that share something that takes long to make run in one process, one after the other.
@@ -125,7 +124,7 @@ class Playground:
         return verify(gather(self.settings), load_models(bundles) if bundles is not None else {}, limits)
 
     def wait_until_answered(self, deadline_s: float = DEADLINE_S) -> list[RecommendationUpdate]:
-        """Wait until every valid click so far has its update, and for the states, which follow; gives all updates."""
+        """Wait until every valid click so far has its update; gives all updates."""
         clicks = {(click.user[0], click.offset) for click in self.clicks()}
 
         def answered() -> list[RecommendationUpdate] | None:
@@ -136,20 +135,7 @@ class Playground:
             return updates if clicks <= found else None
 
         result: list[RecommendationUpdate] = self.wait_for(answered, f"{len(clicks)} clicks answered", deadline_s)
-        self._wait_for_states()
         return result
-
-    def _wait_for_states(self) -> None:
-        """Wait until the changelog has each user's newest state; for some seconds, for tests can prevent it."""
-        last = {click.user: click.offset for click in self.clicks()}
-        end_s = time.monotonic() + STATES_S
-        while time.monotonic() < end_s:
-            newest: dict[UserKey, int] = {}
-            for user, state in gather(self.settings).states:
-                newest[user] = max(newest.get(user, -1), state.offset)
-            if all(newest.get(user, -1) >= offset for user, offset in last.items()):
-                return
-            time.sleep(0.1)
 
     def wait_for_log(self, name: str, text: str, deadline_s: float = DEADLINE_S) -> None:
         """Wait until a part's log has a text."""

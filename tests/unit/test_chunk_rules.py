@@ -6,15 +6,11 @@ from stream.protocol.chunk_rules import (
     GATHERED_CHUNKS,
     MAX_UNFINISHED_CHUNKS,
     MAX_UNFINISHED_RECORDS,
-    MAX_UNSAVED_CHUNKS,
-    MAX_UNSAVED_STATES,
     QUICK_S,
     SLICE_RECORDS,
     Cut,
     Pace,
     Room,
-    saved_together,
-    saving_is_due,
 )
 
 MOST_S = 0.1
@@ -135,28 +131,6 @@ def test_one_slow_chunk_does_not_decide_and_many_do() -> None:
         pace.computed("a", 1, 1, QUICK_S * 2)
 
     assert not pace.is_quick("a", 1, 1)
-
-
-def test_states_are_saved_together_while_they_are_few() -> None:
-    assert not saving_is_due([MAX_UNSAVED_STATES - 1])
-    assert saving_is_due([1, MAX_UNSAVED_STATES - 1])
-    assert saving_is_due([0] * MAX_UNSAVED_CHUNKS)
-    assert MAX_UNSAVED_CHUNKS < MAX_UNFINISHED_CHUNKS  # else chunks would wait for room that only a save makes
-
-
-@pytest.mark.parametrize(
-    ("n_states", "together"),
-    [
-        ([3, 4, 5], 3),
-        ([MAX_UNSAVED_STATES, 1], 1),
-        ([1, MAX_UNSAVED_STATES, 1], 2),
-        ([2_000] * 8, 1),
-        ([1] * 100, MAX_UNSAVED_CHUNKS),
-    ],
-)
-def test_a_save_is_no_larger_than_a_chunk(n_states: list[int], together: int) -> None:
-    """Or a little: it is written on the event loop."""
-    assert saved_together(n_states) == together
 
 
 def test_there_is_room_for_some_chunks_and_for_some_records() -> None:
