@@ -112,8 +112,11 @@ class _Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._over.set)
-        self._served.start_with()
         http = start_http(self._settings.worker_port, self._registry, self._health, self._ready)
+        if not await self._load_bundle():
+            http.close()
+            _log.info("worker stopped before it served anything")
+            _exit_at_once(None)
         caught_up = asyncio.Event()
         topic = Topic(self._identity.partitions, partial(refuse_other_topic, self._settings, self._identity))
         registry = open_registry(self._settings)
@@ -140,6 +143,24 @@ class _Worker:
         if explained is None:
             _log.info("worker stopped", extra={"fields": {"in_time": stopped}})
         _exit_at_once(explained)
+
+    async def _load_bundle(self) -> bool:
+        """Load the bundle to begin with, in a thread: it takes seconds, or minutes where another worker prepares it.
+
+        Returns:
+            Whether it is there; else the worker is to stop, and the thread may still be waiting.
+
+        Raises:
+            BundleError: the bundle that the settings name cannot be used.
+        """
+        loading = asyncio.create_task(asyncio.to_thread(self._served.start_with))
+        over = asyncio.create_task(self._over.wait())
+        await asyncio.wait([loading, over], return_when=asyncio.FIRST_COMPLETED)
+        if over.done():
+            return False
+        over.cancel()
+        await loading
+        return True
 
     def _task(self, work: Coroutine[Any, Any, None], name: str, *, may_end: bool = False) -> "asyncio.Task[None]":
         """Run something beside the rest; whatever ends it stops the worker."""
