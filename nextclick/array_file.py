@@ -10,7 +10,7 @@ import math
 import mmap
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -25,6 +25,8 @@ _ALIGNED_BYTES = 64  # a line of memory
 _DIGEST_BYTES = 16
 _AT_ONCE_BYTES = 64 * 1024**2
 
+_Number = Annotated[int, msgspec.Meta(ge=0)]
+
 
 class DamagedFile(ValueError):
     """A file that is cut, changed, about something else, or none of these at all."""
@@ -32,8 +34,8 @@ class DamagedFile(ValueError):
 
 class _Array(msgspec.Struct, frozen=True):
     kind: str
-    shape: tuple[int, ...]
-    begin: int
+    shape: tuple[_Number, ...]
+    begin: _Number
 
     @property
     def end(self) -> int:
@@ -86,10 +88,13 @@ def map_arrays(file: BinaryIO, about: str) -> Arrays:
         raise DamagedFile(f"its description cannot be read: {error}") from error
     if description.about != about:
         raise DamagedFile(f"it is about {description.about}")
-    return {
-        name: np.frombuffer(content[array.begin : array.end], array.kind).reshape(array.shape)
-        for name, array in description.arrays.items()
-    }
+    try:
+        return {
+            name: np.frombuffer(content[array.begin : array.end], array.kind).reshape(array.shape)
+            for name, array in description.arrays.items()
+        }
+    except (ValueError, TypeError, OverflowError, SyntaxError) as error:  # what numpy says of types and shapes
+        raise DamagedFile(f"its description fits no arrays: {error}") from error
 
 
 def _parts(about: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[memoryview]:

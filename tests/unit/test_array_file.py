@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -79,6 +80,31 @@ def test_a_whole_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(content + xxhash.xxh3_128_digest(content))
         with pytest.raises(DamagedFile):
             mapped(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        {"kind": "O", "shape": [2], "begin": 0},
+        {"kind": "no type", "shape": [2], "begin": 0},
+        {"kind": "U", "shape": [2], "begin": 0},
+        {"kind": "(", "shape": [2], "begin": 0},
+        {"kind": "<f4", "shape": [100_000], "begin": 0},
+        {"kind": "<f4", "shape": [2**70], "begin": 0},
+        {"kind": "<f4", "shape": [2, 2], "begin": 2**70},
+        {"kind": "<f4", "shape": [-1, -4], "begin": 0},
+        {"kind": "<f4", "shape": [2], "begin": -9},
+    ],
+    ids=str,
+)
+def test_a_description_of_arrays_that_cannot_be_is_refused(tmp_path: Path, array: dict[str, Any]) -> None:
+    """The digest is right, as it is for anybody who computes one."""
+    description = msgspec.json.encode({"about": "this", "arrays": {"x": array}})
+    content = b"nxtarr1\n" + len(description).to_bytes(8, "little") + description
+    (tmp_path / "file").write_bytes(content + xxhash.xxh3_128_digest(content))
+
+    with pytest.raises(DamagedFile):
+        mapped(tmp_path / "file")
 
 
 def test_a_large_array_is_written_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
