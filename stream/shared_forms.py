@@ -4,19 +4,26 @@ The first worker that needs a form prepares it; the others wait for it, and so d
 appears whole, by its last name, and is never changed: one that is cut while it is mapped would end its readers. Each
 reader holds a shared lock on its file for as long as it maps it, and what nobody holds is removed when the next form is
 prepared. A folder that cannot be written, a full disk, or a file that is damaged cost memory or time, not the bundle.
+
+Who can write a form decides what is served: so folder and files must belong to this worker's user or to root, and nobody
+else may write them.
 """
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import logging
+import os
+import stat
 import time
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 
 from nextclick.array_file import DamagedFile, map_arrays, write_arrays
 from nextclick.served_form import LAYOUT, ServedForm, arrays_of, form_of
-from tools.files import HIDDEN_PREFIX, make_folder, whole_file
+from tools.files import HIDDEN_PREFIX, make_folder, sync, whole_file
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +31,7 @@ SUFFIX = ".form"
 _LOCK_FILE = "lock"
 WAIT_S = 120.0  # for another worker: twice as long as a bundle of 4 million items takes
 _LOOK_EVERY_S = 0.05
+_WRITTEN_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class SharedForms:
@@ -45,12 +53,14 @@ class SharedForms:
         path = self._folder / f"{bundle_id}-{LAYOUT}{SUFFIX}"
         prepared = None
         try:
+            self._make_folder()
             with self._turn():
                 form = _mapped(path)
                 if form is None:
                     prepared = prepare()
                     self._remove_unused()
                     with whole_file(path) as file:
+                        os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & ~_WRITTEN_BY_OTHERS)
                         write_arrays(file, path.stem, arrays_of(prepared))
                     form = _mapped(path)
                 if form is not None:
@@ -65,12 +75,23 @@ class SharedForms:
             )
         return prepared if prepared is not None else prepare()
 
+    def _make_folder(self) -> None:
+        """Make the folder, if there is none.
+
+        Raises:
+            OSError: it cannot be made, or somebody else can write there.
+        """
+        if not self._folder.is_dir():
+            make_folder(self._folder.parent)
+            self._folder.mkdir(mode=0o777 & ~_WRITTEN_BY_OTHERS, exist_ok=True)
+            sync(self._folder.parent)
+        _check_owner(self._folder, self._folder.stat())
+
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
         """Let one worker of the machine after the other prepare forms; one that hangs does not hold up the others."""
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):  # a folder that is only to be read may have what is needed
-                make_folder(self._folder)
                 lock = stack.enter_context((self._folder / _LOCK_FILE).open("ab"))
                 end_s = time.monotonic() + WAIT_S
                 while not _locked(lock.fileno(), fcntl.LOCK_EX) and time.monotonic() < end_s:
@@ -82,15 +103,54 @@ class SharedForms:
         for path in self._folder.glob(f"{HIDDEN_PREFIX}*{SUFFIX}.*"):
             path.unlink(missing_ok=True)
         for path in self._folder.glob(f"*{SUFFIX}"):
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            with contextlib.suppress(FileNotFoundError, _NotOurs), _open_ours(path) as file:
                 if _locked(file.fileno(), fcntl.LOCK_EX):
                     path.unlink()
 
 
-def _mapped(path: Path) -> ServedForm | None:
-    """Map a form; None if there is none that can be used."""
+class _NotOurs(OSError):
+    """What no worker of this user has written, or somebody else may have changed since."""
+
+
+def _check_owner(path: Path, found: os.stat_result) -> None:
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & _WRITTEN_BY_OTHERS:
+        raise _NotOurs(
+            f"{path} is of user {found.st_uid} with mode {stat.S_IMODE(found.st_mode):o}, so that somebody else can "
+            f"write it; give it to user {os.geteuid()}, and `chmod go-w` it"
+        )
+
+
+@contextlib.contextmanager
+def _open_ours(path: Path) -> Iterator[BufferedReader]:
+    """Open a form for reading.
+
+    Raises:
+        FileNotFoundError: there is none.
+        _NotOurs: it is no plain file, or somebody else can write it.
+    """
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK  # a link is not followed, a pipe not waited for
     try:
-        with path.open("rb") as file:  # the mapping keeps the lock when the file is closed
+        file = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _NotOurs(f"{path} is no plain file; remove it") from error
+        raise
+    with file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise _NotOurs(f"{path} is no plain file; remove it")
+        _check_owner(path, found)
+        yield file
+
+
+def _mapped(path: Path) -> ServedForm | None:
+    """Map a form; None if there is none that can be used.
+
+    Raises:
+        OSError: it cannot be read, or somebody else can write it.
+    """
+    try:
+        with _open_ours(path) as file:  # the mapping keeps the lock when the file is closed
             return form_of(map_arrays(file, path.stem)) if _locked(file.fileno(), fcntl.LOCK_SH) else None
     except FileNotFoundError:
         return None

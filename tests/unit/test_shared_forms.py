@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -185,6 +186,79 @@ def test_a_folder_that_is_only_to_be_read_gives_what_it_has(tmp_path: Path, monk
 
     assert is_mapped(SharedForms(tmp_path).form_of("1", must_not_be_called))
     assert not is_mapped(SharedForms(tmp_path).form_of("2", form))
+
+
+IS_ROOT = os.geteuid() == 0
+SOMEBODY_ELSE = 12_345
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+@pytest.mark.parametrize(
+    "let",
+    [
+        lambda path: path.chmod(path.stat().st_mode | 0o020),
+        lambda path: path.chmod(path.stat().st_mode | 0o002),
+        pytest.param(
+            lambda path: os.chown(path, SOMEBODY_ELSE, -1),
+            marks=pytest.mark.skipif(not IS_ROOT, reason="only root can give files away"),
+        ),
+    ],
+    ids=["group", "others", "owner"],
+)
+def test_what_somebody_else_can_change_is_not_mapped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, let: Callable[[Path], None]
+) -> None:
+    """Who writes there decides what is served. The worker goes on, and one line says what to do."""
+    folder = tmp_path / "served"
+    SharedForms(folder).form_of("1", form)
+    refused = folder if what == "folder" else folder / name_of("1")
+    let(refused)
+    found = SharedForms(folder).form_of("1", lambda: form(2))
+
+    assert same(found, form(2))
+    assert not is_mapped(found)
+    [message] = caplog.messages
+    assert str(refused) in message
+    assert "chmod go-w" in message
+    assert "this worker has the bundle in memory of its own" in message
+
+
+def test_what_is_made_belongs_to_its_user_alone_whatever_the_umask(tmp_path: Path) -> None:
+    """Else the worker would refuse its own folder where groups are those of users."""
+    before = os.umask(0)
+    try:
+        found = SharedForms(tmp_path / "served").form_of("1", form)
+    finally:
+        os.umask(before)
+
+    assert is_mapped(found)
+    assert is_mapped(SharedForms(tmp_path / "served").form_of("1", must_not_be_called))
+
+
+def make_link(path: Path) -> None:
+    target = path.with_name("target")
+    if path.exists():
+        path.rename(target)
+    else:
+        target.write_bytes(b"mine")
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, make_link], ids=["pipe", "folder", "link"])
+@pytest.mark.parametrize("name", [name_of("1"), f"other{SUFFIX}"], ids=["the form", "beside it"])
+def test_what_is_no_plain_file_is_neither_waited_for_nor_touched(
+    tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    """A named pipe would be waited for, for ever."""
+    make(tmp_path / name)
+    found: list[ServedForm] = []
+    thread = threading.Thread(target=lambda: found.append(SharedForms(tmp_path).form_of("1", form)), daemon=True)
+    thread.start()
+    thread.join(30)
+
+    assert not thread.is_alive()
+    assert is_mapped(found[0]) == (name != name_of("1"))
+    assert (tmp_path / name).lstat()
 
 
 def test_an_unusable_bundle_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
