@@ -5,8 +5,8 @@ appears whole, by its last name, and is never changed: one that is cut while it 
 reader holds a shared lock on its file for as long as it maps it, and what nobody holds is removed when the next form is
 prepared. A folder that cannot be written, a full disk, or a file that is damaged cost memory or time, not the bundle.
 
-Who can write a form decides what is served: so folder and files must belong to this worker's user or to root, and nobody
-else may write them.
+Who can write a form decides what is served: so folder and files must belong to this worker's user or to root, and
+nobody else may write them.
 """
 
 import contextlib
@@ -129,13 +129,13 @@ def _open_ours(path: Path) -> Iterator[BufferedReader]:
         _NotOurs: it is no plain file, or somebody else can write it.
     """
     flags = os.O_NOFOLLOW | os.O_NONBLOCK  # a link is not followed, a pipe not waited for
-    try:
-        file = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise _NotOurs(f"{path} is no plain file; remove it") from error
-        raise
-    with file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags)))
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                raise _NotOurs(f"{path} is no plain file; remove it") from error
+            raise
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise _NotOurs(f"{path} is no plain file; remove it")
