@@ -1,6 +1,7 @@
 """A step in parts: what it computes is what tensor operations on the whole batch compute, however many threads."""
 
 import dataclasses
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -172,3 +173,24 @@ def test_what_a_task_raises_is_raised() -> None:
 
     with pytest.raises(IndexError):
         _Team(2).run(lambda: 1, fails)
+
+
+def test_a_team_of_which_a_thread_cannot_start_ends_instead_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system allows no more threads: those that began would keep the process from ending."""
+    begun: list[threading.Thread] = []
+    really_start = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        really_start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        _Team(4)
+    for thread in begun:
+        thread.join(10.0)
+
+    assert len(begun) == 2
+    assert not [thread for thread in begun if thread.is_alive()]

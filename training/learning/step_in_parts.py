@@ -233,8 +233,13 @@ class _Team:
         self._pool = ThreadPoolExecutor(n_threads, "learn") if n_threads > 1 else None
         if self._pool is not None:
             everyone = Barrier(n_threads + 1)
-            for _ in range(n_threads):
-                self._pool.submit(_compute_alone, everyone)
+            try:
+                for _ in range(n_threads):
+                    self._pool.submit(_compute_alone, everyone)
+            except RuntimeError:  # the system allows no more threads: those that began must not wait for ever
+                everyone.abort()
+                self._pool.shutdown(wait=False)
+                raise
             everyone.wait()
             torch.set_num_threads(n_threads)  # of this thread, and of others that begin
 
