@@ -41,12 +41,12 @@ def send_offsets(
     # Not asked twice, and in a thread of its own: when the broker goes away, librdkafka 2.16 can lose the request and
     # keep the call for ever, and the one after a failure even when the broker is back.
     most_s = end_s - time.monotonic()
-    answers = SimpleQueue[KafkaException | None]()
+    answers = SimpleQueue[Exception | None]()
 
     def ask() -> None:
         try:
             producer.send_offsets_to_transaction(places, membership, most_s)
-        except KafkaException as error:
+        except Exception as error:
             answers.put(error)
         else:
             answers.put(None)
@@ -61,7 +61,7 @@ def send_offsets(
             continue
         if error is None:
             return
-        if not is_to_be_asked_again(error):
+        if not isinstance(error, KafkaException) or not is_to_be_asked_again(error):
             raise error
         break
     raise Unanswered("the broker did not take the offsets in time")
