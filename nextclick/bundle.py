@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
 import stat
@@ -29,7 +30,7 @@ from nextclick.manifest import (
 )
 from nextclick.model import ServedModel
 from nextclick.network_config import NEIGHBOURS, NetworkConfig
-from nextclick.served_form import ServedForm, served_form
+from nextclick.served_form import ServedForm, fits, served_form
 from nextclick.vocabulary import MAX_FILE_BYTES as MAX_VOCABULARY_BYTES
 from nextclick.vocabulary import Vocabulary
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:  # torch is for training only
 
 Weights = dict[str, npt.NDArray[Any]]
 FormOf = Callable[[str, Callable[[], ServedForm]], ServedForm]
+
+_log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.safetensors"
 VOCABULARY_FILE = "vocabulary.parquet"
@@ -124,7 +127,14 @@ def load_bundle(folder: Path, form_of: FormOf = _in_own_memory) -> tuple[Manifes
             raise BundleError(f"bundle {folder} was replaced while it was read; load it again")
         return served_form(config, weights, vocabulary)
 
-    return manifest, ServedModel.of_form(manifest.bundle_id, config, form_of(manifest.bundle_id, prepare))
+    form = form_of(manifest.bundle_id, prepare)
+    if not fits(config, form):
+        _log.warning(
+            "the served form of bundle %s does not fit its configuration: it is not used; remove it from served_dir",
+            manifest.bundle_id,
+        )
+        form = prepare()
+    return manifest, ServedModel.of_form(manifest.bundle_id, config, form)
 
 
 def load_network(folder: Path) -> "tuple[Manifest, Network, Vocabulary]":

@@ -118,6 +118,68 @@ def form_of(arrays: Mapping[str, npt.NDArray[Any]]) -> ServedForm:
     return ServedForm(weights, low_hashes=views["low_hashes"], popularity=views["popularity"], **parts)
 
 
+def fits(config: NetworkConfig, form: ServedForm) -> bool:
+    """Tell whether compiled code can read a form without reading beside it: types, shapes, and what is an index.
+
+    Takes 0.02 s of a million items with 20 neighbours each.
+    """
+    arrays, expected = arrays_of(form), _kinds_and_shapes(config, form)
+    if arrays.keys() != expected.keys():
+        return False
+    for name, (kind, shape) in expected.items():
+        array = arrays[name]
+        if array.dtype != kind or array.shape != shape or not (array.flags.c_contiguous and array.flags.aligned):
+            return False
+    starts, neighbours, _, most = form.counts
+    n_rows, rows = len(form.rows.rows), form.rows.rows
+    return (
+        _rise_to(starts, len(neighbours))
+        and most == np.diff(starts).max(initial=0)
+        and _are_between(neighbours, 0, config.n_items - 1)
+        and _rise_to(form.texts.starts, len(form.texts.texts))
+        and n_rows & (n_rows - 1) == 0
+        and _are_between(rows, -1, config.n_items - 1)
+        and bool((rows == -1).any())  # where a search for what is not there ends
+    )
+
+
+def _kinds_and_shapes(config: NetworkConfig, form: ServedForm) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """Say what `served_form` gives; how many counts, bytes of text and places of hashes there are, the form says."""
+    n_items, size = config.n_items, config.hidden_size
+    n_blocks = -(-n_items // kernel.BLOCK)
+    n_counts, n_texts, n_rows = (np.size(each) for each in (form.counts.neighbours, form.texts.texts, form.rows.rows))
+    packed = _PACKED | {INPUTS} if config.tied else _PACKED
+    weights = {name: shape for name, (_, shape) in config.weights().items() if name not in packed}
+    return {f"weights.{name}": (np.float32, shape) for name, shape in weights.items()} | {
+        "items.packed": (np.int32, (n_blocks, (size + 1) // 2, kernel.BLOCK)),
+        "items.scales": (np.float32, (n_blocks * kernel.BLOCK,)),
+        "items.biases": (np.float32, (n_blocks * kernel.BLOCK,)),
+        "items.exact": (np.float32, (n_items, size)),
+        "items.exact_biases": (np.float64, (n_items,)),
+        "items.exact_scale": (np.float64, ()),
+        "items.longest": (np.float64, ()),
+        "items.largest_bias": (np.float64, ()),
+        "counts.starts": (np.int64, (n_items + 1 if config.n_neighbours else 1,)),
+        "counts.neighbours": (np.int32, (n_counts,)),
+        "counts.shares": (np.float32, (n_counts,)),
+        "counts.most": (np.int64, ()),
+        "texts.texts": (np.uint8, (n_texts,)),
+        "texts.starts": (np.int64, (n_items + 1,)),
+        "rows.hashes": (np.uint64, (n_rows,)),
+        "rows.rows": (np.int32, (n_rows,)),
+        "low_hashes": (np.uint32, (n_items,)),
+        "popularity": (np.float64, (n_items,)),
+    }
+
+
+def _rise_to(starts: npt.NDArray[np.int64], end: int) -> bool:
+    return bool(starts[0] == 0 and starts[-1] == end and (starts[:-1] <= starts[1:]).all())
+
+
+def _are_between(indices: npt.NDArray[np.int32], least: int, most: int) -> bool:
+    return bool(indices.min(initial=least) >= least and indices.max(initial=least) <= most)
+
+
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False

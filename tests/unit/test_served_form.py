@@ -1,5 +1,8 @@
 """What serving reads of a bundle: packed without loss, found again by name, and never written."""
 
+from typing import Any
+
+import msgspec
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ from nextclick.hashing import item_hash
 from nextclick.network_config import NetworkConfig
 from nextclick.scoring.histories import row_finder, rows_by_hash
 from nextclick.scoring.mixing import pack_counts
-from nextclick.served_form import ItemIds, ServedForm, arrays_of, form_of, served_form
+from nextclick.served_form import ItemIds, ServedForm, arrays_of, fits, form_of, served_form
 from nextclick.vocabulary import Vocabulary
 from tests.networks import random_network
 
@@ -17,6 +20,24 @@ IDS = ["b", "a", 'é "名"\n', "x" * 256, "\\"]
 def some_form(*, tied: bool = True, n_neighbours: int = 3) -> ServedForm:
     config = NetworkConfig(len(IDS), 8, tied=tied, skip=True, normalised=True, n_neighbours=n_neighbours)
     return served_form(config, random_network(config, 1).arrays(), Vocabulary(IDS, np.arange(5.0)))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"tied": False}, {"skip": True, "normalised": True}, {"n_neighbours": 3}, {"hidden_size": 7}],
+    ids=str,
+)
+@pytest.mark.parametrize("n_items", [1, 33])
+def test_what_is_packed_fits_its_configuration_and_no_other(n_items: int, changed: dict[str, Any], cell: Any) -> None:
+    """Every kind of network, also where nothing divides evenly; from a file it comes as it went there."""
+    config = NetworkConfig(**{"n_items": n_items, "hidden_size": 8, "cell": cell} | changed)
+    vocabulary = Vocabulary([str(number) for number in range(n_items)], np.ones(n_items))
+    form = served_form(config, random_network(config, 1).arrays(), vocabulary)
+
+    assert fits(config, form)
+    assert fits(config, form_of({name: np.array(array) for name, array in arrays_of(form).items()}))
+    assert not fits(msgspec.structs.replace(config, n_items=n_items + 1), form)
 
 
 def test_ids_are_read_from_the_texts_of_lists() -> None:

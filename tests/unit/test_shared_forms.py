@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nextclick.array_file import map_arrays, write_arrays
 from nextclick.bundle import load_bundle, save_bundle
 from nextclick.errors import BundleError
 from nextclick.network_config import NetworkConfig
@@ -233,6 +234,43 @@ def test_what_is_made_belongs_to_its_user_alone_whatever_the_umask(tmp_path: Pat
 
     assert is_mapped(found)
     assert is_mapped(SharedForms(tmp_path / "served").form_of("1", must_not_be_called))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("counts.neighbours", lambda array: np.full_like(array, 2**30)),
+        ("counts.neighbours", lambda array: np.full_like(array, -1)),
+        ("counts.starts", lambda array: array + 2**40),
+        ("counts.most", lambda array: array + 1),
+        ("texts.starts", lambda array: array[::-1]),
+        ("rows.rows", lambda array: np.zeros_like(array)),
+        ("rows.rows", lambda array: np.full_like(array, 40)),
+        ("rows.hashes", lambda array: array[:2]),
+        ("items.exact", lambda array: array[:-1]),
+        ("items.packed", lambda array: array.astype(np.int64)),
+        ("weights.cell.bias_ih_l0", lambda array: array[:-1]),
+        ("popularity", lambda array: array[:3]),
+    ],
+)
+def test_a_form_with_wrong_shapes_or_indices_is_not_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """Compiled code would read beside it; its digest is right, as it is for anybody who computes one."""
+    manifest = save_bundle(tmp_path, random_network(CONFIG, 3), Vocabulary(IDS, np.ones(40)), created_ms=1, metrics={})
+    folder, forms, path = tmp_path / manifest.bundle_id, tmp_path / "served", name_of(manifest.bundle_id)
+    before = load_bundle(folder, SharedForms(forms).form_of)[1].rank([b""], [b""], 5)
+    with (forms / path).open("rb") as file:
+        arrays = dict(map_arrays(file, Path(path).stem))
+    arrays[name] = change(arrays[name])
+    (forms / path).unlink()
+    with (forms / path).open("wb") as file:
+        write_arrays(file, Path(path).stem, arrays)
+    (forms / path).chmod(0o644)
+    model = load_bundle(folder, SharedForms(forms).form_of)[1]
+
+    assert "does not fit its configuration" in caplog.text
+    assert model.rank([b""], [b""], 5) == before
 
 
 def make_link(path: Path) -> None:
