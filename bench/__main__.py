@@ -10,6 +10,7 @@ import click
 from bench import measure, pairs
 from bench.backlog import N_ITEMS
 from bench.compare import FULL, MODEL_ITEMS, QUICK, compare, main_contestants
+from bench.contestants import Contestant
 from bench.figures import Comparison, Figures, WorkerAtRates, this_machine, write_figures
 from bench.parts import PARTS, WITHOUT_BROKER
 from bench.programs import ProgramDiedError, ProgramStuckError, python
@@ -20,6 +21,7 @@ from demo.local_kafka import LocalKafka
 
 RATES = (1_000, 3_000)
 COMPARED = ("compare", "steady")
+_AT_LEAST_1 = click.IntRange(min=1)
 
 
 class Options(NamedTuple):
@@ -42,9 +44,9 @@ class Options(NamedTuple):
 @click.option("--only", "chosen", type=click.Choice((*COMPARED, *PARTS)), multiple=True)
 @click.option("--broker", metavar="HOST:PORT", help="A running Kafka, else a local one is started.")
 @click.option("--against", metavar="COMMIT", help="Only this: the throughput of this tree and of a commit, in turn.")
-@click.option("--pairs", "n_pairs", default=7, show_default=True, help="How many such pairs.")
+@click.option("--pairs", "n_pairs", type=_AT_LEAST_1, default=7, show_default=True, help="How many such pairs.")
 @click.option("--items", "n_items", default=0, show_default=True, help="Of the model in such pairs; 0: without one.")
-@click.option("--rate", "rates", metavar="N", type=int, multiple=True, help="Clicks/s of the part `steady`.")
+@click.option("--rate", "rates", metavar="N", type=_AT_LEAST_1, multiple=True, help="Clicks/s of the part `steady`.")
 @click.option("--program", "programs", metavar="NAME", multiple=True, help="Compare only those whose name has this.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write `compare` and `steady` as JSON.")
 @click.option(
@@ -54,8 +56,13 @@ def bench(**given: Any) -> None:
     """Benchmarks, side by side in one run, the programs in turn. Times on a shared machine are noisy: read ratios."""
     options = Options(**given)
     file = options.json_file or (DEFAULT_FIGURES if options.docs else None)
+    measures = bool(options.chosen or options.against or not options.docs)
+    writes = measures and not options.against and not {*COMPARED}.isdisjoint(options.chosen or COMPARED)
+    if options.docs and file is not None and not (writes or file.is_file()):
+        raise click.ClickException(f"{file} is not there; a run with --json FILE writes one")
+    _chosen_programs(options)  # says it now if there is no such program
     try:
-        if options.chosen or options.against or not options.docs:
+        if measures:
             _measure(options, file)
         if options.docs and file is not None:
             write_docs(file)
@@ -94,11 +101,18 @@ def _compare(broker: str, options: Options, figures: Figures) -> None:
     figures.machines["compare"] = this_machine()
     click.echo(f"\n{machine_line(figures.machines['compare'])}")
     click.echo("\nall programs in turn; events/s of a backlog, and latency at shares of that")
-    chosen = main_contestants(options.quick)
-    if options.programs:
-        chosen = [each for each in chosen if any(part in each.name for part in options.programs)]
-    figures.compare = compare(broker, QUICK if options.quick else FULL, chosen, click.echo)
+    effort = QUICK if options.quick else FULL
+    figures.compare = compare(broker, effort, _chosen_programs(options), click.echo)
     _print_comparison(figures.compare)
+
+
+def _chosen_programs(options: Options) -> list[Contestant]:
+    chosen = main_contestants(options.quick)
+    for part in options.programs:
+        if not any(part in each.name for each in chosen):
+            names = ", ".join(each.name for each in chosen)
+            raise click.ClickException(f"no program has {part!r} in its name; there are: {names}")
+    return [each for each in chosen if not options.programs or any(part in each.name for part in options.programs)]
 
 
 def _print_comparison(found: Comparison) -> None:
