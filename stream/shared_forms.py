@@ -103,7 +103,7 @@ class SharedForms:
         for path in self._folder.glob(f"{HIDDEN_PREFIX}*{SUFFIX}.*"):
             path.unlink(missing_ok=True)
         for path in self._folder.glob(f"*{SUFFIX}"):
-            with contextlib.suppress(FileNotFoundError, _NotOurs), _open_ours(path) as file:
+            with contextlib.suppress(FileNotFoundError, _NotOurs), _open_plain(path) as file:
                 if _locked(file.fileno(), fcntl.LOCK_EX):
                     path.unlink()
 
@@ -121,12 +121,12 @@ def _check_owner(path: Path, found: os.stat_result) -> None:
 
 
 @contextlib.contextmanager
-def _open_ours(path: Path) -> Iterator[BufferedReader]:
+def _open_plain(path: Path) -> Iterator[BufferedReader]:
     """Open a form for reading.
 
     Raises:
         FileNotFoundError: there is none.
-        _NotOurs: it is no plain file, or somebody else can write it.
+        _NotOurs: it is no plain file.
     """
     flags = os.O_NOFOLLOW | os.O_NONBLOCK  # a link is not followed, a pipe not waited for
     with contextlib.ExitStack() as stack:
@@ -136,10 +136,8 @@ def _open_ours(path: Path) -> Iterator[BufferedReader]:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
                 raise _NotOurs(f"{path} is no plain file; remove it") from error
             raise
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise _NotOurs(f"{path} is no plain file; remove it")
-        _check_owner(path, found)
         yield file
 
 
@@ -150,7 +148,8 @@ def _mapped(path: Path) -> ServedForm | None:
         OSError: it cannot be read, or somebody else can write it.
     """
     try:
-        with _open_ours(path) as file:  # the mapping keeps the lock when the file is closed
+        with _open_plain(path) as file:  # the mapping keeps the lock when the file is closed
+            _check_owner(path, os.fstat(file.fileno()))
             return form_of(map_arrays(file, path.stem)) if _locked(file.fileno(), fcntl.LOCK_SH) else None
     except FileNotFoundError:
         return None

@@ -126,6 +126,7 @@ def test_what_nobody_serves_any_more_is_removed_with_the_next_bundle(tmp_path: P
     forms = SharedForms(tmp_path)
     served = forms.form_of("1", form)
     forms.form_of("2", form)
+    (tmp_path / name_of("2")).chmod(0o664)  # as one of a worker with another umask
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / f".writing-{name_of('0')}.123").write_bytes(b"left by a process that was killed")
 
