@@ -25,6 +25,7 @@ from nextclick.network_config import (
 )
 from nextclick.recurrence import Recurrence
 from nextclick.scoring.histories import Histories, Lookback, read_histories, row_finder
+from nextclick.scoring.inputs import InputVectors
 from nextclick.scoring.item_lists import write_lists
 from nextclick.scoring.mixing import Best, Terms, best_items
 from nextclick.served_form import INPUTS, ItemIds, ServedForm, arrays_of, served_form
@@ -78,8 +79,15 @@ class ServedModel:
         self.item_ids = ItemIds(form.texts)
         self.popularity = form.popularity
         self._config, self._form, weights = config, form, form.weights
-        self._recurrence = Recurrence(config.cell, config.hidden_size, [weights[name] for name in _CELL])
         self._inputs = Inputs(config, form.items.exact if config.tied else weights[INPUTS], weights)
+        inputs = InputVectors(
+            form.items.exact if config.tied else weights[INPUTS],
+            weights["event_embedding.weight"],
+            weights["gap_embedding.weight"],
+            np.array([INPUT_SCALE if config.normalised else 1.0], np.float32),
+        )
+        cell = [weights[name] for name in _CELL]
+        self._recurrence = Recurrence(config.cell, config.hidden_size, cell, inputs)
         self._skip: Floats | None = weights["skip"] if config.skip else None
         self._scale = np.float32(weights["scale"]) if config.normalised else None
         self._gate = Gate(weights) if config.n_neighbours else None
@@ -90,8 +98,7 @@ class ServedModel:
         return self._find_row(item_hash)
 
     def run(self, hidden: Sequence[bytes], clicks: Sequence[Sequence[NetworkClick]]) -> list[bytes]:
-        """Advance each user's hidden state by a sequence of clicks, in waves: every user's first click, then the
-        second, and so on.
+        """Advance each user's hidden state by a sequence of clicks.
 
         Args:
             hidden: float16 state per user, packed; empty for the zero state.
@@ -103,13 +110,16 @@ class ServedModel:
         Raises:
             CorruptStateError: a state is not one of this network's.
         """
-        order = sorted(range(len(clicks)), key=lambda row: -len(clicks[row]))  # a wave is then the first few rows
-        waves, n_active = _waves([clicks[row] for row in order])
-        inputs = self._inputs.of(np.array(waves, dtype=np.int64))
-        after = self._recurrence.run(self._unpack([hidden[row] for row in order]), inputs, n_active)
-        packed = [b""] * len(order)
-        for row, state in zip(order, after, strict=True):
-            packed[row] = state.tobytes()
+        n_users, lengths = len(clicks), [len(user_clicks) for user_clicks in clicks]
+        order = sorted(range(n_users), key=lambda row: -lengths[row])  # those with as many clicks are taken together
+        flat = np.array([click for row in order for click in clicks[row]], dtype=np.int64)
+        states = self._states([hidden[row] for row in order])
+        after = self._recurrence.run(states, flat, np.array([lengths[row] for row in order], dtype=np.int64))
+        if after is None:
+            raise self._no_number()
+        packed, joined, width = [b""] * n_users, after.tobytes(), 2 * self._config.state_size
+        for place, row in enumerate(order):
+            packed[row] = joined[place * width : (place + 1) * width]
         return packed
 
     def rebuild(self, recent_clicks: Sequence[Sequence[RecentClick]]) -> list[bytes]:
@@ -187,17 +197,25 @@ class ServedModel:
             return Terms(np.zeros((n_users, 0), np.int64), np.ones((n_users, 1)))
         return Terms(histories.item_index, self._gate.weights(histories))
 
-    def _unpack(self, hidden: Sequence[bytes]) -> Floats:
+    def _states(self, hidden: Sequence[bytes]) -> npt.NDArray[np.uint16]:
+        """Give the bits of the users' states, float16 (users, state_size)."""
         width = 2 * self._config.state_size
-        lengths = {len(packed) for packed in hidden} - {0, width}
-        if lengths:
-            raise self._corrupt(f"{width} bytes", str(min(lengths)))
-        nothing = bytes(width)
-        joined = b"".join([packed or nothing for packed in hidden])
-        states = np.frombuffer(joined, dtype="<f2").reshape(len(hidden), -1).astype(np.float32)
-        if not np.isfinite(states).all():  # no network that is served makes these (see `nextclick.bundle.MAX_WEIGHT`)
-            raise self._corrupt("numbers", "NaN or infinity")
+        lengths = {len(packed) for packed in hidden}
+        if not lengths <= {0, width}:
+            raise self._corrupt(f"{width} bytes", str(min(lengths - {0, width})))
+        joined = b"".join(hidden if 0 not in lengths else [packed or bytes(width) for packed in hidden])
+        return np.frombuffer(joined, dtype="<u2").reshape(len(hidden), -1)
+
+    def _unpack(self, hidden: Sequence[bytes]) -> Floats:
+        states = self._states(hidden).view(np.float16).astype(np.float32)
+        if not np.isfinite(states).all():
+            raise self._no_number()
         return states
+
+    def _no_number(
+        self,
+    ) -> CorruptStateError:  # no network that is served makes one (see `nextclick.bundle.MAX_WEIGHT`)
+        return self._corrupt("numbers", "NaN or infinity")
 
     def _corrupt(self, expected: str, found: str) -> CorruptStateError:
         return CorruptStateError(
@@ -250,16 +268,3 @@ class Gate:
         exps = np.exp(wide - wide.max(axis=1, keepdims=True))
         weights: Doubles = exps / exps.sum(axis=1, keepdims=True)
         return weights
-
-
-def _waves(clicks: Sequence[Sequence[NetworkClick]]) -> tuple[list[NetworkClick], list[int]]:
-    """Give every user's first click, then every second one, ..., and how many of each there are; the longest first."""
-    waves: list[NetworkClick] = []
-    n_active: list[int] = []
-    n_users = len(clicks)
-    for depth in range(len(clicks[0])):
-        while len(clicks[n_users - 1]) <= depth:
-            n_users -= 1
-        waves += [user_clicks[depth] for user_clicks in clicks[:n_users]]
-        n_active.append(n_users)
-    return waves, n_active

@@ -43,13 +43,23 @@ def jit(function: Any) -> Any:
     return _compiled(function, fastmath=False)
 
 
+def jit_inner(function: Any) -> Any:
+    """Compile a function that only compiled ones call: without what Python needs to call it, in half of the time."""
+    return _compiled(function, fastmath=False, no_cpython_wrapper=True)
+
+
+def jit_fused(function: Any) -> Any:
+    """Compile an inner function that may multiply and add in one instruction, but keeps the order of every sum."""
+    return _compiled(function, fastmath={"contract"}, no_cpython_wrapper=True)
+
+
 def jit_sums(function: Any) -> Any:
-    """Compile a function whose sums may be added up in any order, and so many numbers at a time."""
-    return _compiled(function, fastmath={"reassoc", "contract", "nsz"})
+    """Compile an inner function whose sums may be added up in any order, and so many numbers at a time."""
+    return _compiled(function, fastmath={"reassoc", "contract", "nsz"}, no_cpython_wrapper=True)
 
 
-def _compiled(function: Any, fastmath: Any) -> Any:
-    compiled = njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
+def _compiled(function: Any, **options: Any) -> Any:
+    compiled = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
     if _FOLDER is not None:
         compiled.enable_caching()
         compiled._cache = _ForgivingCache(compiled._cache)

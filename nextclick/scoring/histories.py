@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nextclick.scoring.compiled import jit
+from nextclick.scoring.compiled import jit, jit_inner
 from nextclick.user_state import RECENT_BYTES
 
 Longs = npt.NDArray[np.int64]
@@ -109,7 +109,7 @@ def _fill(table: Any, hashes: Any) -> None:
         table.hashes[place], table.rows[place] = hashes[row], row
 
 
-@jit
+@jit_inner
 def _find(table: Any, item_hash: Any) -> Any:
     mask = np.uint64(len(table.hashes) - 1)
     place = item_hash & mask

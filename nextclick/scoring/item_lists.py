@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from nextclick.scoring.compiled import jit
+from nextclick.scoring.compiled import jit, jit_inner
 from nextclick.scoring.mixing import Best
 
 Bytes = npt.NDArray[np.uint8]
@@ -82,7 +82,7 @@ def _write_lists(texts: Any, best: Any, written: Any, ends: Any) -> None:
         ends[user + 1] = at
 
 
-@jit
+@jit_inner
 def _write_probability(written: Any, at: Any, probability: Any) -> Any:
     """Write a number from 0 to 1 with seven digits: 0.01234567, or 1.234567e-06; gives where it ends."""
     if not probability > _LEAST:

@@ -6,8 +6,9 @@ every machine and in every batch. numba cannot say this in Python; LLVM, which n
 has to be installed. Everything that is done with the products while they are still in registers is here, too: they
 become scores, the largest of a block is kept, and the powers of all are added up.
 
-All functions work on a tile: `ROWS` users and one block of `BLOCK` items. Scores are in units of log 2: the probability
-of an item is proportional to 2 to the power of its score.
+Functions of scoring work on a tile: some users and one block of `BLOCK` items. Scores are in units of log 2: the
+probability of an item is proportional to 2 to the power of its score. `multiply_rows` does the sums of the recurrent
+cell, in float64.
 """
 
 from typing import Any
@@ -25,7 +26,12 @@ VECTORS = 2  # registers of items in a tile: with ROWS, as many as there are reg
 BLOCK = VECTORS * LANES  # items
 ROWS = 8 if LANES == 16 else 4  # users: AVX-512 has 32 registers, others 16
 
-_I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
+# Of the cell's sums in float64: users in a tile, and columns of a block of weights.
+CELL_ROWS, _CELL_VECTORS = 4, 4 if LANES == 16 else 2
+CELL_BLOCK = _CELL_VECTORS * LANES // 2
+
+_I16, _I32, _I64, _F32, _F64 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
+_HALF_FLOATS, _DOUBLES = ir.VectorType(_F32, LANES // 2), ir.VectorType(_F64, LANES // 2)
 _PAIRS, _INTS, _FLOATS = (
     ir.VectorType(_I16, 2 * LANES),
     ir.VectorType(_I32, LANES),
@@ -61,9 +67,9 @@ class _Writer:
     def everywhere(self, value: Any, kind: Any) -> Any:
         """Give a vector with a value in all lanes."""
         if isinstance(value, int | float):
-            return ir.Constant(kind, [value] * LANES)
+            return ir.Constant(kind, [value] * kind.count)
         first = self._builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
-        return self._builder.shuffle_vector(first, first, ir.Constant(_INTS, [0] * LANES))
+        return self._builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_I32, kind.count), None))
 
     def call(self, name: str, kind: Any, *arguments: Any) -> Any:
         signature = ir.FunctionType(kind, [argument.type for argument in arguments])
@@ -105,6 +111,35 @@ class _Writer:
                     product = self.multiply_pairs(of_user, of_items[number])
                     builder.store(builder.add(builder.load(sums[row][number]), product), sums[row][number])
         return [[builder.load(each) for each in of_row] for of_row in sums]
+
+    def sums_of_rows(  # noqa: PLR0913
+        self, n_rows: int, vectors: Any, size: Any, weights: Any, biases: Any, sums: Any, n_columns: Any
+    ) -> None:
+        """See `multiply_rows`."""
+        builder, width = self._builder, LANES // 2
+        of_rows = [
+            [
+                cgutils.alloca_once_value(builder, self.load(self.at(biases, number * width), _DOUBLES))
+                for number in range(_CELL_VECTORS)
+            ]
+            for _ in range(n_rows)
+        ]
+        with cgutils.for_range(builder, size) as loop:
+            first = self.at(weights, builder.mul(loop.index, ir.Constant(loop.index.type, CELL_BLOCK)))
+            of_columns = [
+                builder.fpext(self.load(self.at(first, number * width), _HALF_FLOATS), _DOUBLES)
+                for number in range(_CELL_VECTORS)
+            ]
+            for row in range(n_rows):
+                place = builder.add(builder.mul(size, ir.Constant(size.type, row)), loop.index)
+                number = self.everywhere(builder.load(self.at(vectors, place)), _DOUBLES)
+                for of_row, of_column in zip(of_rows[row], of_columns, strict=True):
+                    product = builder.fmul(number, of_column, flags=("contract",))
+                    builder.store(builder.fadd(builder.load(of_row), product, flags=("contract",)), of_row)
+        for row, of_row in enumerate(of_rows):
+            first = self.at(sums, builder.mul(n_columns, ir.Constant(n_columns.type, row)))
+            for number, each in enumerate(of_row):
+                self.store(builder.load(each), self.at(first, number * width))
 
     def scores(self, products: Any, of_user: Any, scales: Any, biases: Any) -> Any:
         """Make scores of products: each times its user's and its item's scale, plus its item's bias."""
@@ -237,3 +272,43 @@ def score_block(  # noqa: PLR0913
         return context.get_dummy_value()
 
     return signature, write
+
+
+@intrinsic
+def bits_of(typing_context: Any, number: Any) -> Any:
+    """Give the bits of a float64 as an int64."""
+    return types.int64(types.float64), lambda context, builder, _, arguments: builder.bitcast(arguments[0], _I64)
+
+
+@intrinsic
+def number_of(typing_context: Any, bits: Any) -> Any:
+    """Give the float64 that has these bits."""
+    return types.float64(types.int64), lambda context, builder, _, arguments: builder.bitcast(arguments[0], _F64)
+
+
+def _multiply_rows(n_rows: int) -> Any:
+    @intrinsic
+    def multiply_rows(  # noqa: PLR0913
+        typing_context: Any, vectors: Any, size: Any, weights: Any, biases: Any, sums: Any, n_columns: Any
+    ) -> Any:
+        doubles = types.CPointer(types.float64)
+        signature = types.void(doubles, types.intp, types.CPointer(types.float32), doubles, doubles, types.intp)
+
+        def write(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+            _Writer(builder).sums_of_rows(n_rows, *arguments)
+            return context.get_dummy_value()
+
+        return signature, write
+
+    return multiply_rows
+
+
+# Multiply the vectors of CELL_ROWS users, or of one, with a block of weights. A sum is added up in the order of the
+# vector's numbers: it has the same bits in both. Arguments:
+#   vectors: float64 (users, size).
+#   size: of a vector.
+#   weights: float32 (size, CELL_BLOCK): as float64 they are the same numbers, and twice as much memory to read.
+#   biases: float64 (CELL_BLOCK,), what each sum begins with.
+#   sums: float64, of each user CELL_BLOCK numbers: overwritten.
+#   n_columns: how far the sums of two users lie from each other.
+multiply_rows, multiply_row = _multiply_rows(CELL_ROWS), _multiply_rows(1)

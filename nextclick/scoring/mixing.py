@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nextclick.scoring.compiled import jit, jit_sums
+from nextclick.scoring.compiled import jit, jit_inner, jit_sums
 from nextclick.scoring.kernel import BLOCK, address, fetch_soon
 from nextclick.scoring.packed_items import Floats, Ints, ItemVectors, error_of, quantised
 from nextclick.scoring.sweep import Swept, sweep
@@ -154,6 +154,7 @@ def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
     for user in range(len(queries)):
         if user + 1 < len(queries):
             _fetch_counts_soon(clicked[user + 1], starts, neighbours, shares)
+        best_items, best_probabilities = best.items[user], best.probabilities[user]
         n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], counts)
         n_found, bound = _network_best(items, users, user, k, found)
         total = _total(items, users, user, n_found, found)
@@ -190,11 +191,11 @@ def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
             n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], counts)
             _rank_exactly(items, queries, user, weights[user, 0], of_counts, leading)
             _forget(of_counts, touched, n_touched)
-        best.items[user] = leading.items[:k]
-        best.probabilities[user] = leading.probabilities[:k]
+        for place in range(k):
+            best_items[place], best_probabilities[place] = leading.items[place], leading.probabilities[place]
 
 
-@jit
+@jit_inner
 def _network_best(items: Any, users: Any, user: Any, k: Any, found: Any) -> Any:
     """Find the items that can be among the network's k best, with their scores of the pass.
 
@@ -231,7 +232,7 @@ def _network_best(items: Any, users: Any, user: Any, k: Any, found: Any) -> Any:
     return n_left, least + error
 
 
-@jit
+@jit_inner
 def _still_possible(touched: Any, counted: Any, n_touched: Any, probabilities: Any, most: Any) -> Any:
     """Keep the counted items that can come in, when the network gives them at most so much; gives how many they are.
 
@@ -259,7 +260,7 @@ def _still_possible(touched: Any, counted: Any, n_touched: Any, probabilities: A
     return n_possible
 
 
-@jit
+@jit_inner
 def _kth_largest(scores: Any, n: Any, k: Any) -> Any:
     """Give the k-th largest of the first n scores: few, so that each is put into its place."""
     largest = np.full(k, -np.inf)
@@ -274,7 +275,7 @@ def _kth_largest(scores: Any, n: Any, k: Any) -> Any:
     return largest[k - 1]
 
 
-@jit
+@jit_inner
 def _total(items: Any, users: Any, user: Any, n_found: Any, found: Any) -> Any:
     """Make the found items' scores exact, and the sum of all powers with them; 0.0 if that cannot be told."""
     shift, total = np.float64(users.swept.shifts[user]), users.swept.totals[user]
@@ -298,7 +299,7 @@ def _product(vectors: Any, item: Any, queries: Any, user: Any) -> Any:
     return product
 
 
-@jit
+@jit_inner
 def _add_counts(of_counts: Any, touched: Any, clicked: Any, weights: Any, counts: Any) -> Any:
     """Add what counts say of items, for one user; gives how many of `touched` are those that they speak of."""
     n_touched, n_ages = 0, len(clicked)
@@ -324,7 +325,7 @@ def _add_counts(of_counts: Any, touched: Any, clicked: Any, weights: Any, counts
     return n_touched
 
 
-@jit
+@jit_inner
 def _fetch_counts_soon(clicked: Any, starts: Any, neighbours: Any, shares: Any) -> None:
     for age in range(len(clicked)):
         if clicked[age] >= 0:
@@ -333,13 +334,13 @@ def _fetch_counts_soon(clicked: Any, starts: Any, neighbours: Any, shares: Any) 
             fetch_soon(address(shares, begin), 4 * (end - begin))
 
 
-@jit
+@jit_inner
 def _forget(of_counts: Any, touched: Any, n_touched: Any) -> None:
     for place in range(n_touched):
         of_counts[touched[place]] = 0.0
 
 
-@jit
+@jit_inner
 def _rank_exactly(items: Any, queries: Any, user: Any, weight: Any, of_counts: Any, leading: Any) -> None:
     """Score all items in float64: slow, and beyond doubt."""
     exact, biases, scale = items.exact, items.exact_biases, items.exact_scale
@@ -356,12 +357,12 @@ def _rank_exactly(items: Any, queries: Any, user: Any, weight: Any, of_counts: A
         _insert(leading, item, of_network + of_counts[item], of_network)
 
 
-@jit
+@jit_inner
 def _clear(leading: Any) -> None:
     leading.items[:], leading.probabilities[:], leading.of_network[:] = -1, -1.0, 0.0
 
 
-@jit
+@jit_inner
 def _insert(leading: Any, item: Any, probability: Any, of_network: Any) -> None:
     """Put an item into its place among the best so far, behind those that are as probable.
 
@@ -379,7 +380,7 @@ def _insert(leading: Any, item: Any, probability: Any, of_network: Any) -> None:
         items[place], probabilities[place], of_networks[place] = item, probability, of_network
 
 
-@jit
+@jit_inner
 def _is_certain(leading: Any, weighed: Any, of_weighed: Any, n_weighed: Any) -> Any:
     """Tell whether no error of the sum of all powers could change the order of the best items.
 

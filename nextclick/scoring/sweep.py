@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nextclick.scoring.compiled import jit
+from nextclick.scoring.compiled import jit, jit_inner
 from nextclick.scoring.kernel import BLOCK, LANES, ROWS, address, fold_tile, score_block
 from nextclick.scoring.packed_items import Floats, Ints, ItemVectors
 
@@ -121,7 +121,7 @@ def _sweep(  # noqa: PLR0913 - numba knows arrays
             sums[:] = 0.0
 
 
-@jit
+@jit_inner
 def _insert(largest: Any, blocks: Any, score: Any, number: Any) -> None:
     """Put a block into its place among those of the largest scores; the last one drops out."""
     place = len(largest) - 1
