@@ -12,25 +12,25 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from nextclick.clicks import OTHER_EVENT
 from nextclick.errors import CorruptStateError
 from nextclick.network_config import (
     INPUT_SCALE,
     MAX_SESSION_CLICKS,
     N_AGES,
-    N_EVENT_ROWS,
-    N_GAP_BINS,
     SESSION_GAP_S,
     NetworkConfig,
 )
+from nextclick.quick_tuples import quick
 from nextclick.recurrence import Recurrence
+from nextclick.scoring.gate import Gate
 from nextclick.scoring.histories import Histories, Lookback, read_histories, row_finder
 from nextclick.scoring.inputs import InputVectors
 from nextclick.scoring.item_lists import write_lists
 from nextclick.scoring.mixing import Best, Terms, best_items
+from nextclick.scoring.queries import QueryWeights, make_queries
 from nextclick.served_form import INPUTS, ItemIds, ServedForm, arrays_of, served_form
 from nextclick.updates import RNN, RankedList
-from nextclick.user_state import DAMAGE_REMEDY, RecentClick
+from nextclick.user_state import DAMAGE_REMEDY, SHOWN_BYTES, RecentClick
 from nextclick.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float32]
@@ -40,7 +40,7 @@ NetworkClick = tuple[int, int, int]  # item_index, gap_s, event_type
 
 _CELL = ("cell.weight_ih_l0", "cell.weight_hh_l0", "cell.bias_ih_l0", "cell.bias_hh_l0")
 _LOOKBACK = Lookback(N_AGES, SESSION_GAP_S, MAX_SESSION_CLICKS)
-_SHORTEST = 1e-12  # a vector that is brought to length 1 is divided by this at least, as torch does
+_ranked = quick(RankedList)
 
 
 class ServedModel:
@@ -79,17 +79,17 @@ class ServedModel:
         self.item_ids = ItemIds(form.texts)
         self.popularity = form.popularity
         self._config, self._form, weights = config, form, form.weights
-        self._inputs = Inputs(config, form.items.exact if config.tied else weights[INPUTS], weights)
         inputs = InputVectors(
             form.items.exact if config.tied else weights[INPUTS],
             weights["event_embedding.weight"],
             weights["gap_embedding.weight"],
             np.array([INPUT_SCALE if config.normalised else 1.0], np.float32),
         )
+        nothing = np.zeros(0, np.float32)
+        scale = np.array([weights["scale"]], np.float32) if config.normalised else nothing
+        self._query_weights = QueryWeights(inputs, weights["skip"] if config.skip else nothing, scale)
         cell = [weights[name] for name in _CELL]
         self._recurrence = Recurrence(config.cell, config.hidden_size, cell, inputs)
-        self._skip: Floats | None = weights["skip"] if config.skip else None
-        self._scale = np.float32(weights["scale"]) if config.normalised else None
         self._gate = Gate(weights) if config.n_neighbours else None
         self._find_row = row_finder(form.rows)
 
@@ -156,9 +156,12 @@ class ServedModel:
             CorruptStateError: a state is not one of this network's.
         """
         best = self.best(hidden, recent, k)
-        shown = self._form.low_hashes[best.items].astype("<u4")
-        lists = zip(write_lists(self._form.texts, best), shown, strict=True)
-        return [RankedList(RNN, msgspec.Raw(items_json), low_hashes.tobytes()) for items_json, low_hashes in lists]
+        lists, n_bytes = write_lists(self._form.texts, best), SHOWN_BYTES * best.items.shape[1]
+        shown = self._form.low_hashes.take(best.items).astype("<u4", copy=False).tobytes()
+        return [
+            _ranked((RNN, msgspec.Raw(items_json), shown[user * n_bytes : (user + 1) * n_bytes]))
+            for user, items_json in enumerate(lists)
+        ]
 
     def warm_up(self) -> None:
         """Take a step for nobody: what is compiled at first use is compiled, and nobody has to wait for it later."""
@@ -166,8 +169,10 @@ class ServedModel:
 
     def best(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> Best:
         """Give each user's k best items as rows of the vocabulary; for the arguments see `rank`."""
-        states, histories = self._unpack(hidden), self.histories(recent)
-        queries, form = self._queries(states, histories), self._form
+        states, histories, form = self._states(hidden), self.histories(recent), self._form
+        queries = np.empty((len(states), self._config.hidden_size), np.float32)
+        if not make_queries(self._query_weights, states, histories.newest, queries):
+            raise self._no_number()
         return best_items(form.items, queries, form.counts, self._terms(histories), min(k, self._config.n_items))
 
     @property
@@ -178,18 +183,6 @@ class ServedModel:
     def histories(self, recent: Sequence[bytes]) -> Histories:
         """Read what users' states remember of clicks on items that this bundle knows."""
         return read_histories(recent, self._form.rows, _LOOKBACK)
-
-    def _queries(self, states: Floats, histories: Histories) -> Floats:
-        """Give what item vectors are multiplied with, float32 (users, hidden_size)."""
-        features = states[:, : self._config.hidden_size]
-        if self._skip is not None:
-            is_there = histories.newest[:, :1] >= 0
-            features = features + self._inputs.of(np.maximum(histories.newest, 0)) * is_there * self._skip
-        if self._scale is None:
-            return np.ascontiguousarray(features)
-        lengths = np.sqrt(np.einsum("ij,ij->i", features, features))
-        scaled: Floats = features * (self._scale / np.maximum(lengths, np.float32(_SHORTEST)))[:, None]
-        return scaled
 
     def _terms(self, histories: Histories) -> Terms:
         if self._gate is None:
@@ -206,12 +199,6 @@ class ServedModel:
         joined = b"".join(hidden if 0 not in lengths else [packed or bytes(width) for packed in hidden])
         return np.frombuffer(joined, dtype="<u2").reshape(len(hidden), -1)
 
-    def _unpack(self, hidden: Sequence[bytes]) -> Floats:
-        states = self._states(hidden).view(np.float16).astype(np.float32)
-        if not np.isfinite(states).all():
-            raise self._no_number()
-        return states
-
     def _no_number(
         self,
     ) -> CorruptStateError:  # no network that is served makes one (see `nextclick.bundle.MAX_WEIGHT`)
@@ -221,50 +208,3 @@ class ServedModel:
         return CorruptStateError(
             f"a user's hidden state under bundle {self.bundle_id} expected {expected}, found {found}; {DAMAGE_REMEDY}"
         )
-
-
-class Inputs:
-    """The input vectors of clicks; see `nextclick.network.Network.inputs`."""
-
-    def __init__(self, config: NetworkConfig, items: Floats, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-        self._items = items
-        self._events: Floats = weights["event_embedding.weight"]
-        self._gaps: Floats = weights["gap_embedding.weight"]
-        self._item_scale = np.float32(INPUT_SCALE if config.normalised else 1.0)
-
-    def of(self, clicks: Longs) -> Floats:
-        """Give the vectors, float32 (clicks, hidden_size), of `NetworkClick`s, int64 (clicks, 3)."""
-        item_index, gap_s, event_type = clicks.T
-        event_row = np.where(event_type == OTHER_EVENT, N_EVENT_ROWS - 1, np.minimum(event_type, N_EVENT_ROWS - 1))
-        gap_bin = np.minimum(np.log2(gap_s + 1.0).astype(np.int64), N_GAP_BINS - 1)
-        vectors: Floats = self._items[item_index]
-        vectors *= self._item_scale
-        vectors += self._events[event_row]
-        vectors += self._gaps[gap_bin]
-        return vectors
-
-
-class Gate:
-    """How much each term of the mixture counts; see `nextclick.mixture.Mixture.log_weights`."""
-
-    def __init__(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-        names = ("of_term", "of_length", "of_support", "of_newest_support", "of_age")
-        of_terms: list[Floats] = [weights[f"mixture.{name}"] for name in names]
-        self._of_term, self._of_length, self._of_support, self._of_newest_support, self._of_age = of_terms
-        self._support: Floats = weights["mixture.support"]
-
-    def weights(self, histories: Histories) -> Doubles:
-        """Give the terms' weights of each user, float64 (users, N_TERMS); they sum to 1."""
-        there = histories.item_index >= 0
-        support = np.where(there, self._support[histories.item_index], np.float32(0.0))
-        newest = support[:, :1]
-        log_age = np.log2(histories.age_s + np.float32(1.0)) / np.float32(10.0)
-        logits = self._of_term + self._of_length * (histories.n_session[:, None] / np.float32(10.0))
-        logits = logits + self._of_support * np.concatenate([newest, support, support], axis=1)
-        logits = logits + self._of_newest_support * newest
-        logits = logits + self._of_age * np.concatenate([np.zeros_like(newest), log_age, log_age], axis=1)
-        usable = np.concatenate([np.ones_like(there[:, :1]), there & (support > 0), there], axis=1)
-        wide = np.where(usable, logits.astype(np.float64), -np.inf)
-        exps = np.exp(wide - wide.max(axis=1, keepdims=True))
-        weights: Doubles = exps / exps.sum(axis=1, keepdims=True)
-        return weights

@@ -124,7 +124,12 @@ def _run(  # noqa: PLR0913 - numba knows arrays
             _multiply(n_rows, vectors, size, weights.of_input, weights.input_bias, of_inputs)
             _multiply(n_rows, outputs, size, weights.of_state, weights.state_bias, of_states)
             for row in range(n_rows):
-                _advance(kind, size, states[row], of_inputs[row], of_states[row])
+                if kind == _GRU:
+                    _gru(size, states[row], of_inputs[row], of_states[row])
+                elif kind == _LSTM:
+                    _lstm(size, states[row], of_inputs[row], of_states[row])
+                else:
+                    _rnn(size, states[row], of_inputs[row], of_states[row])
                 round_to_halves(states[row], after[first_user + row])
                 _copy(states[row], outputs[row * size : (row + 1) * size])
         first_user = first_user + CELL_ROWS if n_users - first_user >= CELL_ROWS else first_user + 1
@@ -152,17 +157,7 @@ def _multiply(n_rows: Any, vectors: Any, size: Any, weights: Any, biases: Any, s
             multiply_row(address(vectors, row * size), size, of_block, bias, place, n_columns)
 
 
-@jit_inner
-def _advance(kind: Any, size: Any, state: Any, of_input: Any, of_state: Any) -> None:
-    """Change the state by what the gates add up; overwrites that."""
-    if kind == _GRU:
-        _gru(size, state, of_input, of_state)
-    elif kind == _LSTM:
-        _lstm(size, state, of_input, of_state)
-    else:
-        for place in range(size):
-            of_state[place] += of_input[place]
-        _tanh(of_state[:size], state)
+# The cells change the state in place, and overwrite what the gates add up from it.
 
 
 @jit_fused
@@ -192,6 +187,13 @@ def _lstm(size: Any, state: Any, of_input: Any, of_state: Any) -> None:
     _tanh(cell, output)
     for place in range(size):
         output[place] *= let_out[place]
+
+
+@jit_fused
+def _rnn(size: Any, state: Any, of_input: Any, of_state: Any) -> None:
+    for place in range(size):
+        state[place] = of_state[place] + of_input[place]
+    _tanh(state, state)
 
 
 @jit_fused

@@ -88,14 +88,14 @@ def row_finder(table: RowsByHash) -> Callable[[int], int | None]:
 def read_histories(recent: Sequence[bytes], table: RowsByHash, lookback: Lookback) -> Histories:
     """Read packed recent clicks, one text of bytes per user."""
     n_users = len(recent)
-    ends = np.cumsum([len(packed) for packed in recent], dtype=np.int64)
     histories = Histories(
-        np.full((n_users, lookback.ages), -1, np.int64),
-        np.zeros((n_users, lookback.ages), np.float32),
-        np.zeros(n_users, np.float32),
-        np.full((n_users, 3), -1, np.int64),
+        np.empty((n_users, lookback.ages), np.int64),
+        np.empty((n_users, lookback.ages), np.float32),
+        np.empty(n_users, np.float32),
+        np.empty((n_users, 3), np.int64),
     )
-    _read(np.frombuffer(b"".join(recent), np.uint8), ends, table, lookback, histories)
+    lengths = np.array([len(packed) for packed in recent], dtype=np.int64)
+    _read(np.frombuffer(b"".join(recent), np.uint8), lengths, table, lookback, histories)
     return histories
 
 
@@ -111,22 +111,29 @@ def _fill(table: Any, hashes: Any) -> None:
 
 @jit_inner
 def _find(table: Any, item_hash: Any) -> Any:
-    mask = np.uint64(len(table.hashes) - 1)
+    hashes, rows = table
+    mask = np.uint64(len(hashes) - 1)
     place = item_hash & mask
-    while table.rows[place] != _EMPTY:
-        if table.hashes[place] == item_hash:
-            return table.rows[place]
+    while rows[place] != _EMPTY:
+        if hashes[place] == item_hash:
+            return rows[place]
         place = (place + np.uint64(1)) & mask
     return np.int32(-1)
 
 
 @jit
-def _read(packed: Any, ends: Any, table: Any, lookback: Any, histories: Any) -> None:
-    begin = 0
-    for user in range(len(ends)):
+def _read(packed: Any, lengths: Any, table: Any, lookback: Any, histories: Any) -> None:
+    ages, session_gap_s, max_session = lookback
+    begin, end = 0, 0
+    for user in range(len(lengths)):
+        begin, end = end, end + lengths[user]
+        item_index, age_s, newest = histories.item_index[user], histories.age_s[user], histories.newest[user]
+        for place in range(ages):
+            item_index[place], age_s[place] = -1, 0.0
+        newest[0], newest[1], newest[2] = -1, -1, -1
         n_known, n_running, since_s, is_running = 0, 0, 0, True
-        at = ends[user] - RECENT_BYTES
-        while at >= begin and (n_known < lookback.ages or is_running):
+        at = end - RECENT_BYTES
+        while at >= begin and (n_known < ages or is_running):
             item_hash, gap_s = np.uint64(0), 0
             for place in range(_HASH_BYTES):
                 item_hash |= np.uint64(packed[at + place]) << np.uint64(8 * place)
@@ -134,15 +141,13 @@ def _read(packed: Any, ends: Any, table: Any, lookback: Any, histories: Any) -> 
                 gap_s |= int(packed[at + _HASH_BYTES + place]) << (8 * place)
             row = _find(table, item_hash)
             if row >= 0:
-                if histories.newest[user, 0] < 0:
-                    newest = histories.newest[user]
+                if newest[0] < 0:
                     newest[0], newest[1], newest[2] = row, gap_s, packed[at + _HASH_BYTES + _GAP_BYTES]
-                if n_known < lookback.ages:
-                    histories.item_index[user, n_known], histories.age_s[user, n_known] = row, since_s
+                if n_known < ages:
+                    item_index[n_known], age_s[n_known] = row, since_s
                     n_known += 1
                 n_running += is_running
             since_s += gap_s
-            is_running = is_running and gap_s <= lookback.session_gap_s
+            is_running = is_running and gap_s <= session_gap_s
             at -= RECENT_BYTES
-        histories.n_session[user] = min(n_running, lookback.max_session)
-        begin = ends[user]
+        histories.n_session[user] = min(n_running, max_session)

@@ -51,35 +51,40 @@ def id_in(texts: ItemTexts, item: int) -> str:
 
 def write_lists(texts: ItemTexts, best: Best) -> list[bytes]:
     """Give each user's list: a JSON array of objects with `item_id` and `score`, the best first."""
-    n_users, k = best.items.shape
-    lengths = texts.starts[1:] - texts.starts[:-1]
-    room = int(lengths[best.items].sum()) + n_users * (k * _SCORE_BYTES + 2)
-    written, ends = np.empty(room, dtype=np.uint8), np.zeros(n_users + 1, dtype=np.int64)
-    _write_lists(texts, best, written, ends)
-    whole, places = written[: ends[-1]].tobytes(), ends.tolist()
+    ends = np.empty(len(best.items) + 1, dtype=np.int64)
+    whole, places = _write_lists(texts, best, ends).tobytes(), ends.tolist()
     return [whole[begin:end] for begin, end in pairwise(places)]
 
 
 @jit
-def _write_lists(texts: Any, best: Any, written: Any, ends: Any) -> None:
-    at = 0
-    for user in range(best.items.shape[0]):
+def _write_lists(texts: Any, best: Any, ends: Any) -> Any:
+    """Give all lists, one behind the other; each begins and ends where `ends` says."""
+    (all_texts, starts), (all_items, all_probabilities) = texts, best
+    n_users, k = all_items.shape
+    room = n_users * (k * _SCORE_BYTES + 2)
+    for user in range(n_users):
+        for item in all_items[user]:
+            room += starts[item + 1] - starts[item]
+    written, at, ends[0] = np.empty(room, np.uint8), 0, 0
+    for user in range(n_users):
+        items, probabilities = all_items[user], all_probabilities[user]
         written[at] = _OPEN
         at += 1
-        for place in range(best.items.shape[1]):
+        for place in range(k):
             if place:
                 written[at] = _COMMA
                 at += 1
-            item = best.items[user, place]
-            begin, end = texts.starts[item], texts.starts[item + 1]
+            item = items[place]
+            begin, end = starts[item], starts[item + 1]
             for number in range(begin, end):
-                written[at + number - begin] = texts.texts[number]
-            at = _write_probability(written, at + end - begin, best.probabilities[user, place])
+                written[at + number - begin] = all_texts[number]
+            at = _write_probability(written, at + end - begin, probabilities[place])
             written[at] = _END
             at += 1
         written[at] = _CLOSE
         at += 1
         ends[user + 1] = at
+    return written[:at]
 
 
 @jit_inner

@@ -112,6 +112,38 @@ class _Writer:
                     builder.store(builder.add(builder.load(sums[row][number]), product), sums[row][number])
         return [[builder.load(each) for each in of_row] for of_row in sums]
 
+    def fold(  # noqa: PLR0913
+        self,
+        n_rows: int,
+        queries: Any,
+        items: Any,
+        n_pairs: Any,
+        scales: Any,
+        biases: Any,
+        of_users: Any,
+        shifts: Any,
+        sums: Any,
+        largest: Any,
+    ) -> None:
+        """See `fold_tile`."""
+        builder = self._builder
+        products = self.products(n_rows, queries, items, n_pairs)
+        of_items = [
+            tuple(self.load(self.at(each, number * LANES), _FLOATS) for each in (scales, biases))
+            for number in range(VECTORS)
+        ]
+        for row in range(n_rows):
+            of_user = self.everywhere(builder.load(self.at(of_users, row)), _FLOATS)
+            shift = self.everywhere(builder.load(self.at(shifts, row)), _FLOATS)
+            scores = [self.scores(products[row][number], of_user, *of_items[number]) for number in range(VECTORS)]
+            total = self.load(self.at(sums, row * LANES), _FLOATS)
+            most = scores[0]
+            for number, each in enumerate(scores):
+                most = self.largest(most, each) if number else most
+                total = builder.fadd(total, self.powers(builder.fsub(each, shift)))
+            self.store(total, self.at(sums, row * LANES))
+            builder.store(self.call(f"llvm.vector.reduce.fmax.v{LANES}f32", _F32, most), self.at(largest, row))
+
     def sums_of_rows(  # noqa: PLR0913
         self, n_rows: int, vectors: Any, size: Any, weights: Any, biases: Any, sums: Any, n_columns: Any
     ) -> None:
@@ -191,59 +223,45 @@ def fetch_soon(typing_context: Any, pointer: Any, n_bytes: Any) -> Any:
     return signature, write
 
 
-@intrinsic
-def fold_tile(  # noqa: PLR0913 - a tile is what it is
-    typing_context: Any,
-    queries: Any,
-    items: Any,
-    n_pairs: Any,
-    scales: Any,
-    biases: Any,
-    of_users: Any,
-    shifts: Any,
-    sums: Any,
-    largest: Any,
-) -> Any:
-    """Score a tile, keep each user's largest score of the block, and add up powers of the scores.
+def _fold_tile(n_rows: int) -> Any:
+    @intrinsic
+    def fold_tile(  # noqa: PLR0913 - a tile is what it is
+        typing_context: Any,
+        queries: Any,
+        items: Any,
+        n_pairs: Any,
+        scales: Any,
+        biases: Any,
+        of_users: Any,
+        shifts: Any,
+        sums: Any,
+        largest: Any,
+    ) -> Any:
+        ints, floats = _Pointers
+        signature = types.void(ints, ints, types.intp, floats, floats, floats, floats, floats, floats)
 
-    Args:
-        queries: int32 (ROWS, n_pairs), pairs of int16.
-        items: int32 (n_pairs, BLOCK), pairs of int16.
-        n_pairs: half of the vectors' length.
-        scales, biases: float32 (BLOCK,), of the items.
-        of_users: float32 (ROWS,), the users' scales.
-        shifts: float32 (ROWS,), taken from scores before their powers are added up.
-        sums: float32 (ROWS, LANES), of the powers: added to.
-        largest: float32 (ROWS,): overwritten.
-    """
-    ints, floats = _Pointers
-    signature = types.void(ints, ints, types.intp, floats, floats, floats, floats, floats, floats)
+        def write(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+            _Writer(builder).fold(n_rows, *arguments)
+            return context.get_dummy_value()
 
-    def write(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        queries, items, n_pairs, scales, biases, of_users, shifts, sums, largest = arguments
-        writer = _Writer(builder)
-        products = writer.products(ROWS, queries, items, n_pairs)
-        of_items = [
-            (
-                writer.load(writer.at(scales, number * LANES), _FLOATS),
-                writer.load(writer.at(biases, number * LANES), _FLOATS),
-            )
-            for number in range(VECTORS)
-        ]
-        for row in range(ROWS):
-            of_user = writer.everywhere(builder.load(writer.at(of_users, row)), _FLOATS)
-            shift = writer.everywhere(builder.load(writer.at(shifts, row)), _FLOATS)
-            scores = [writer.scores(products[row][number], of_user, *of_items[number]) for number in range(VECTORS)]
-            total = writer.load(writer.at(sums, row * LANES), _FLOATS)
-            most = scores[0]
-            for number, each in enumerate(scores):
-                most = writer.largest(most, each) if number else most
-                total = builder.fadd(total, writer.powers(builder.fsub(each, shift)))
-            writer.store(total, writer.at(sums, row * LANES))
-            writer.store(writer.call(f"llvm.vector.reduce.fmax.v{LANES}f32", _F32, most), writer.at(largest, row))
-        return context.get_dummy_value()
+        return signature, write
 
-    return signature, write
+    return fold_tile
+
+
+# Score a tile, keep each user's largest score of the block, and add up powers of the scores. There are tiles of ROWS
+# users and of fewer, for those that are left: a lone user costs a third of ROWS. A user's numbers have the same bits in
+# all of them. Arguments:
+#   queries: int32 (rows, n_pairs), pairs of int16.
+#   items: int32 (n_pairs, BLOCK), pairs of int16.
+#   n_pairs: half of the vectors' length.
+#   scales, biases: float32 (BLOCK,), of the items.
+#   of_users: float32 (rows,), the users' scales.
+#   shifts: float32 (rows,), taken from scores before their powers are added up.
+#   sums: float32 (rows, LANES), of the powers: added to.
+#   largest: float32 (rows,): overwritten.
+HALF = ROWS // 2
+fold_tile, fold_half, fold_one = _fold_tile(ROWS), _fold_tile(HALF), _fold_tile(1)
 
 
 @intrinsic

@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from nextclick.scoring.compiled import jit, jit_inner, jit_sums
 from nextclick.scoring.kernel import BLOCK, address, fetch_soon
-from nextclick.scoring.packed_items import Floats, Ints, ItemVectors, error_of, quantised
+from nextclick.scoring.packed_items import Doubles, Floats, Ints, ItemVectors
 from nextclick.scoring.sweep import Swept, sweep
 
-Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
 _SUM_ERROR = 1e-4  # of the sum of all powers, relative: twice the worst that was found in 10,000 lists
@@ -70,12 +69,10 @@ class Users(NamedTuple):
 
     Attributes:
         queries: float32 (users, size).
-        errors: float32 (users,), by how much scores of the pass are wrong at most.
         swept: what the pass left.
     """
 
     queries: Floats
-    errors: Floats
     swept: Swept
 
 
@@ -98,6 +95,23 @@ class Found(NamedTuple):
 
     items: Ints
     scores: Doubles
+
+
+class Room(NamedTuple):
+    """Memory for one user at a time.
+
+    Attributes:
+        of_counts: float32 (n_items,), what counts say of each item; zeros between two users.
+        touched: int32, the items that they speak of.
+        counted: float32, what they say of these.
+        weighed, of_weighed: float64, of items that counts speak of the probability, and the network's part of it.
+    """
+
+    of_counts: Floats
+    touched: Ints
+    counted: Floats
+    weighed: Doubles
+    of_weighed: Doubles
 
 
 NO_COUNTS = Counts(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), 0)
@@ -127,72 +141,104 @@ def best_items(items: ItemVectors, queries: Floats, counts: Counts, terms: Terms
         terms: of the users.
         k: how many, at most as many as there are items.
     """
-    pairs, scales = quantised(queries)
-    lengths = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
-    errors = error_of(lengths.astype(np.float32), items)
-    swept = sweep(items, pairs, scales, errors, k)
-    best = Best(np.zeros((len(queries), k), np.int32), np.zeros((len(queries), k)))
-    _rank(items, Users(queries, errors, swept), counts, terms, best)
+    best = Best(np.empty((len(queries), k), np.int32), np.empty((len(queries), k)))
+    _rank(items, Users(queries, sweep(items, queries, k)), counts, terms, best)
     return best
 
 
 @jit
 def _rank(items: Any, users: Any, counts: Any, terms: Any, best: Any) -> None:
-    k, kept = best.items.shape[1], users.swept.largest.shape[1]
-    of_counts = np.zeros(len(items.exact), np.float32)
-    touched = np.zeros(terms.clicked.shape[1] * (1 + counts.most), np.int32)
-    counted = np.zeros(len(touched), np.float32)
-    # Of items that counts speak of: the probability, and the network's part of it.
-    weighed, of_weighed = np.zeros(len(touched) + kept * BLOCK), np.zeros(len(touched) + kept * BLOCK)
-    found = Found(np.zeros(kept * BLOCK, np.int32), np.zeros(kept * BLOCK))
-    leading = Leading(np.zeros(k + 1, np.int32), np.zeros(k + 1), np.zeros(k + 1))
-    # What is in a tuple costs a count of references at each use; what a variable holds does not.
-    exact, biases, scale, queries = items.exact, items.exact_biases, items.exact_scale, users.queries
-    found_items, found_scores, weights, clicked = found.items, found.scores, terms.weights, terms.clicked
-    starts, neighbours, shares = counts.starts, counts.neighbours, counts.shares
-    flat, size = exact.reshape(-1), exact.shape[1]
-    for user in range(len(queries)):
-        if user + 1 < len(queries):
-            _fetch_counts_soon(clicked[user + 1], starts, neighbours, shares)
-        best_items, best_probabilities = best.items[user], best.probabilities[user]
-        n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], counts)
+    """Rank the few items of each user that can be among the best; all of them where those do not decide."""
+    (n_users, k), n_found = best.items.shape, users.swept.largest.shape[1] * BLOCK
+    room = _room(len(items.exact), terms.clicked.shape[1] * (1 + counts.most), n_found)
+    found = Found(np.empty(n_found, np.int32), np.empty(n_found))
+    leading = Leading(np.empty(k + 1, np.int32), np.empty(k + 1), np.empty(k + 1))
+    for user in range(n_users):
+        if user + 1 < n_users:
+            _fetch_counts_soon(terms.clicked[user + 1], counts)
+        clicked, weights = terms.clicked[user], terms.weights[user]
+        n_touched = _add_counts(room.of_counts, room.touched, clicked, weights, counts)
         n_found, bound = _network_best(items, users, user, k, found)
-        total = _total(items, users, user, n_found, found)
-        is_certain = total > 0.0
-        if is_certain:
-            log_total, n_weighed = users.swept.shifts[user] + np.log2(total), 0
-            _clear(leading)
-            for place in range(n_found):
-                item, of_network = found_items[place], weights[user, 0] * np.exp2(found_scores[place] - log_total)
-                _insert(leading, item, of_network + of_counts[item], of_network)
-                if of_counts[item] > 0.0:
-                    weighed[n_weighed], of_weighed[n_weighed] = of_network + of_counts[item], of_network
-                    n_weighed += 1
-                    of_counts[item] = 0.0  # done
-            most = weights[user, 0] * np.exp2(bound - log_total)
-            for place in range(n_touched):  # without a branch: these are many places, and few matter
-                counted[place] = of_counts[touched[place]]
-            _forget(of_counts, touched, n_touched)
-            n_left = _still_possible(touched, counted, n_touched, leading.probabilities, most)
-            for place in range(n_left):
-                fetch_soon(address(flat, size * touched[place]), 4 * size)
-            for place in range(n_left):
-                item, of_item = touched[place], counted[place]
-                if (of_item + most) * (1.0 + _SUM_ERROR) >= leading.probabilities[k]:
-                    score = _product(exact, item, queries, user) * scale + biases[item]
-                    of_network = weights[user, 0] * np.exp2(score - log_total)
-                    _insert(leading, item, of_item + of_network, of_network)
-                    weighed[n_weighed], of_weighed[n_weighed] = of_item + of_network, of_network
-                    n_weighed += 1
-            is_certain = _is_certain(leading, weighed, of_weighed, n_weighed)
+        total, is_certain = _total(items, users, user, n_found, found), False
+        if total > 0.0:
+            log_total = users.swept.shifts[user] + np.log2(total)
+            n_weighed = _insert_found(weights[0], log_total, n_found, found, room, leading)
+            query, most = users.queries[user], weights[0] * np.exp2(bound - log_total)
+            n_weighed = _insert_counted(items, query, weights[0], log_total, most, n_touched, n_weighed, room, leading)
+            is_certain = _is_certain(leading, room.weighed, room.of_weighed, n_weighed)
         else:
-            _forget(of_counts, touched, n_touched)
+            _forget(room.of_counts, room.touched, n_touched)
         if not is_certain:
-            n_touched = _add_counts(of_counts, touched, clicked[user], weights[user], counts)
-            _rank_exactly(items, queries, user, weights[user, 0], of_counts, leading)
-            _forget(of_counts, touched, n_touched)
+            n_touched = _add_counts(room.of_counts, room.touched, clicked, weights, counts)
+            _rank_exactly(items, users.queries[user], weights[0], room.of_counts, leading)
+            _forget(room.of_counts, room.touched, n_touched)
+        best_items, probabilities = best.items[user], best.probabilities[user]
         for place in range(k):
-            best_items[place], best_probabilities[place] = leading.items[place], leading.probabilities[place]
+            best_items[place], probabilities[place] = leading.items[place], leading.probabilities[place]
+
+
+@jit_inner
+def _room(n_items: Any, n_touched: Any, n_found: Any) -> Any:
+    counts, touched, counted = (
+        np.zeros(n_items, np.float32),
+        np.empty(n_touched, np.int32),
+        np.empty(n_touched, np.float32),
+    )
+    return Room(counts, touched, counted, np.empty(n_touched + n_found), np.empty(n_touched + n_found))
+
+
+@jit_inner
+def _insert_found(weight: Any, log_total: Any, n_found: Any, found: Any, room: Any, leading: Any) -> Any:
+    """Insert the network's best items; gives how many of them counts speak of, and takes these out of the counts."""
+    # What is in a tuple costs a count of references at each use; what a variable holds does not.
+    of_counts, weighed, of_weighed = room.of_counts, room.weighed, room.of_weighed
+    found_items, found_scores, n_weighed = found.items, found.scores, 0
+    _clear(leading)
+    for place in range(n_found):
+        item, of_network = found_items[place], weight * np.exp2(found_scores[place] - log_total)
+        _insert(leading, item, of_network + of_counts[item], of_network)
+        if of_counts[item] > 0.0:
+            weighed[n_weighed], of_weighed[n_weighed] = of_network + of_counts[item], of_network
+            n_weighed += 1
+            of_counts[item] = 0.0  # done
+    return n_weighed
+
+
+@jit_inner
+def _insert_counted(  # noqa: PLR0913
+    items: Any,
+    query: Any,
+    weight: Any,
+    log_total: Any,
+    most: Any,
+    n_touched: Any,
+    n_weighed: Any,
+    room: Any,
+    leading: Any,
+) -> Any:
+    """Insert the items that counts speak of and that can come in; gives how many are weighed now.
+
+    The network gives them at most `most`. No counts are left in `room`.
+    """
+    exact, biases, scale = items.exact, items.exact_biases, items.exact_scale
+    of_counts, touched, counted, weighed, of_weighed = room
+    probabilities, k = leading.probabilities, len(leading.items) - 1
+    flat, size = exact.reshape(-1), exact.shape[1]
+    for place in range(n_touched):  # without a branch: these are many places, and few matter
+        counted[place] = of_counts[touched[place]]
+    _forget(of_counts, touched, n_touched)
+    n_left = _still_possible(touched, counted, n_touched, probabilities, most)
+    for place in range(n_left):
+        fetch_soon(address(flat, size * touched[place]), 4 * size)
+    for place in range(n_left):
+        item, of_item = touched[place], counted[place]
+        if (of_item + most) * (1.0 + _SUM_ERROR) >= probabilities[k]:
+            score = _product(exact[item], query) * scale + biases[item]
+            of_network = weight * np.exp2(score - log_total)
+            _insert(leading, item, of_item + of_network, of_network)
+            weighed[n_weighed], of_weighed[n_weighed] = of_item + of_network, of_network
+            n_weighed += 1
+    return n_weighed
 
 
 @jit_inner
@@ -203,8 +249,8 @@ def _network_best(items: Any, users: Any, user: Any, k: Any, found: Any) -> Any:
         How many they are, 0 if that cannot be told, and a score that no other item reaches.
     """
     (n_blocks, _, block), (n_items, size) = items.packed.shape, items.exact.shape
-    error, exact = users.errors[user], items.exact.reshape(-1)
-    _, _, _, _, largest, blocks, scores = users.swept
+    _, _, errors, _, _, largest, blocks, scores = users.swept
+    error, exact = errors[user], items.exact.reshape(-1)
     found_items, found_scores = found
     kept = largest.shape[1]
     least = largest[user, k - 1] - 2.0 * error
@@ -279,10 +325,10 @@ def _kth_largest(scores: Any, n: Any, k: Any) -> Any:
 def _total(items: Any, users: Any, user: Any, n_found: Any, found: Any) -> Any:
     """Make the found items' scores exact, and the sum of all powers with them; 0.0 if that cannot be told."""
     shift, total = np.float64(users.swept.shifts[user]), users.swept.totals[user]
-    exact, biases, scale, queries = items.exact, items.exact_biases, items.exact_scale, users.queries
+    exact, biases, scale, query = items.exact, items.exact_biases, items.exact_scale, users.queries[user]
     found_items, scores = found.items, found.scores
     for place in range(n_found):
-        score = _product(exact, found_items[place], queries, user) * scale + biases[found_items[place]]
+        score = _product(exact[found_items[place]], query) * scale + biases[found_items[place]]
         if not score - shift < _SAFE_POWER:
             return 0.0
         total += np.exp2(score - shift) - np.exp2(scores[place] - shift)
@@ -291,9 +337,9 @@ def _total(items: Any, users: Any, user: Any, n_found: Any, found: Any) -> Any:
 
 
 @jit_sums
-def _product(vectors: Any, item: Any, queries: Any, user: Any) -> Any:
+def _product(vector: Any, query: Any) -> Any:
     """Multiply an item's vector with a user's, in float64."""
-    vector, query, product = vectors[item], queries[user], 0.0
+    product = 0.0
     for place in range(len(query)):
         product += np.float64(vector[place]) * np.float64(query[place])
     return product
@@ -326,7 +372,8 @@ def _add_counts(of_counts: Any, touched: Any, clicked: Any, weights: Any, counts
 
 
 @jit_inner
-def _fetch_counts_soon(clicked: Any, starts: Any, neighbours: Any, shares: Any) -> None:
+def _fetch_counts_soon(clicked: Any, counts: Any) -> None:
+    starts, neighbours, shares, _ = counts
     for age in range(len(clicked)):
         if clicked[age] >= 0:
             begin, end = starts[clicked[age]], starts[clicked[age] + 1]
@@ -341,12 +388,12 @@ def _forget(of_counts: Any, touched: Any, n_touched: Any) -> None:
 
 
 @jit_inner
-def _rank_exactly(items: Any, queries: Any, user: Any, weight: Any, of_counts: Any, leading: Any) -> None:
+def _rank_exactly(items: Any, query: Any, weight: Any, of_counts: Any, leading: Any) -> None:
     """Score all items in float64: slow, and beyond doubt."""
     exact, biases, scale = items.exact, items.exact_biases, items.exact_scale
     powers, largest, total = np.empty(len(exact)), -np.inf, 0.0
     for item in range(len(powers)):
-        powers[item] = _product(exact, item, queries, user) * scale + biases[item]
+        powers[item] = _product(exact[item], query) * scale + biases[item]
         largest = max(largest, powers[item])
     for item in range(len(powers)):
         powers[item] = np.exp2(powers[item] - largest)

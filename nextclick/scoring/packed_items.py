@@ -5,13 +5,15 @@ of them, and every part of it, stays below 2 to the power of 31 (Cauchy-Schwarz)
 wrong by at most `ItemVectors.error` times the user's vector; what that could change is computed again in float32.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from nextclick.scoring.compiled import jit_inner
 from nextclick.scoring.kernel import BLOCK
 
+Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
@@ -96,17 +98,48 @@ def quantised(vectors: Floats) -> tuple[Ints, Floats]:
     return numbers.view(np.int32), (1.0 / factor).astype(np.float32)
 
 
-def error_of(lengths: Floats, items: ItemVectors) -> Floats:
-    """Bound by how much scores are wrong.
+@jit_inner
+def quantise(vectors: Any, longest: Any, largest_bias: Any, pairs: Any, scales: Any, errors: Any) -> None:
+    """Do what `quantised` does for users' vectors, bit by bit, and bound by how much their scores are wrong.
 
     Each number is rounded by a half at most: a product of two vectors is wrong by at most half of the sum of all their
     numbers, which is at most the length times the root of how many there are; and float32 rounds scores.
 
     Args:
-        lengths: float32 (n,), of the users' vectors.
-        items: what they are multiplied with.
+        vectors: float32 (n, size).
+        longest, largest_bias: of `ItemVectors`.
+        pairs: int32 (n, n_pairs): overwritten, as all that follows.
+        scales: float32 (n,).
+        errors: float32 (n,).
     """
-    size = items.exact.shape[1]
-    relative = np.sqrt(size) * (0.5 + 0.5) / min(_LENGTH, _MOST) + size * 0.25 / min(_LENGTH, _MOST) ** 2
-    errors: Floats = lengths * np.float32(items.longest * (relative + 2**-20)) + np.float32(items.largest_bias * 2**-22)
-    return errors
+    size = vectors.shape[1]
+    relative = np.sqrt(float(size)) * (0.5 + 0.5) / min(_LENGTH, _MOST) + size * 0.25 / min(_LENGTH, _MOST) ** 2
+    of_length, always = np.float32(longest * (relative + 2**-20)), np.float32(largest_bias * 2**-22)
+    squares, numbers = np.zeros(size), np.zeros(size + size % 2, np.int32)
+    for row in range(len(vectors)):
+        vector, of_row, largest = vectors[row], pairs[row], 0.0
+        for place in range(size):
+            number = np.float64(vector[place])
+            squares[place], largest = number * number, max(largest, abs(number))
+        length = np.sqrt(sum_in_eights(squares))
+        factor = min(_MOST / largest, _LENGTH / length)
+        if not np.isfinite(factor):
+            factor = 1.0  # of a vector of zeros
+        for place in range(size):
+            numbers[place] = np.int32(np.rint(np.float64(vector[place]) * factor))
+        for place in range(len(of_row)):
+            of_row[place] = (numbers[2 * place] & 0xFFFF) | (numbers[2 * place + 1] << 16)
+        scales[row], errors[row] = 1.0 / factor, np.float32(length) * of_length + always
+
+
+@jit_inner
+def sum_in_eights(numbers: Any) -> Any:
+    """Add numbers up, eight at a time: up to 128 numbers in the order of numpy's `sum`."""
+    size, eights, sums = len(numbers), len(numbers) // 8 * 8, np.zeros(8)
+    for first in range(0, eights, 8):
+        for lane in range(8):
+            sums[lane] += numbers[first + lane]
+    total = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]))
+    for place in range(eights, size):
+        total += numbers[place]
+    return total

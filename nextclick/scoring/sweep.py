@@ -9,11 +9,20 @@ best they are: in the order of users each of them would have to come from memory
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from nextclick.scoring.compiled import jit, jit_inner
-from nextclick.scoring.kernel import BLOCK, LANES, ROWS, address, fold_tile, score_block
-from nextclick.scoring.packed_items import Floats, Ints, ItemVectors
+from nextclick.scoring.kernel import (
+    BLOCK,
+    HALF,
+    LANES,
+    ROWS,
+    address,
+    fold_half,
+    fold_one,
+    fold_tile,
+    score_block,
+)
+from nextclick.scoring.packed_items import Doubles, Floats, Ints, ItemVectors, quantise
 
 SPARE_BLOCKS = 4  # kept beyond the k best: their largest scores may be too close to tell
 _FLUSH_BLOCKS = 64  # sums of float32 are short: they go on as float64 after so many blocks
@@ -23,11 +32,12 @@ _HUGE = 1e30
 
 
 class Swept(NamedTuple):
-    """What the pass leaves of each user; padded users behind the last one are to be ignored.
+    """What the pass leaves of each user.
 
     Attributes:
         queries: int32 (users, n_pairs), pairs of int16.
         of_users: float32 (users,), the users' scales.
+        errors: float32 (users,), by how much scores are wrong at most.
         shifts: float32 (users,), what was taken from scores before their powers were added up.
         totals: float64 (users,), the sums of the powers.
         largest: float32 (users, kept), the largest scores of blocks, falling.
@@ -37,77 +47,57 @@ class Swept(NamedTuple):
 
     queries: Ints
     of_users: Floats
+    errors: Floats
     shifts: Floats
-    totals: npt.NDArray[np.float64]
+    totals: Doubles
     largest: Floats
     blocks: Ints
     scores: Floats
 
 
-def sweep(items: ItemVectors, queries: Ints, of_users: Floats, errors: Floats, k: int) -> Swept:
+def sweep(items: ItemVectors, queries: Floats, k: int) -> Swept:
     """Go over all items once.
 
     Args:
         items: all of them.
-        queries, of_users: of the users, from `quantised`.
-        errors: float32 (users,), by how much scores are wrong at most.
+        queries: float32 (users, size).
         k: how many items are wanted.
     """
-    n_users = len(queries)
-    padded = -(-n_users // ROWS) * ROWS
-    rows, scales = np.zeros((padded, queries.shape[1]), np.int32), np.zeros(padded, np.float32)
-    rows[:n_users], scales[:n_users] = queries, of_users
-    kept = k + SPARE_BLOCKS
+    n_users, n_pairs, kept = len(queries), items.packed.shape[1], k + SPARE_BLOCKS
     swept = Swept(
-        rows,
-        scales,
-        np.full(padded, _HUGE, np.float32),
-        np.zeros(padded),
-        np.full((padded, kept), -np.inf, np.float32),
-        np.full((padded, kept), -1, np.int32),
-        np.empty((padded, kept, BLOCK), np.float32),
+        np.empty((n_users, n_pairs), np.int32),
+        np.empty(n_users, np.float32),
+        np.empty(n_users, np.float32),
+        np.empty(n_users, np.float32),
+        np.empty(n_users),
+        np.empty((n_users, kept), np.float32),
+        np.empty((n_users, kept), np.int32),
+        np.empty((n_users, kept, BLOCK), np.float32),
     )
-    _sweep(items.packed, items.scales, items.biases, *swept[:-1])
-    least = swept.largest[:n_users, k - 1] - 2 * errors
-    _score_leading(items.packed, items.scales, items.biases, swept, least)
+    _sweep(items.packed, items.scales, items.biases, items.longest, items.largest_bias, queries, k, swept)
     return swept
 
 
 @jit
 def _sweep(  # noqa: PLR0913 - numba knows arrays
-    packed: Any,
-    scales: Any,
-    biases: Any,
-    queries: Any,
-    of_users: Any,
-    shifts: Any,
-    totals: Any,
-    largest: Any,
-    blocks: Any,
+    packed: Any, scales: Any, biases: Any, longest: Any, largest_bias: Any, queries: Any, k: Any, swept: Any
 ) -> None:
     n_blocks, n_pairs, block = packed.shape
+    pairs, of_users, errors, shifts, totals, largest, blocks, _ = swept
     n_users, kept = largest.shape
-    flat_items, flat_queries = packed.reshape(-1), queries.reshape(-1)
+    quantise(queries, longest, largest_bias, pairs, of_users, errors)
+    shifts[:], totals[:], largest[:], blocks[:] = _HUGE, 0.0, -np.inf, -1
+    flat_items = packed.reshape(-1)
     sums, most = np.zeros(n_users * LANES, np.float32), np.zeros(n_users, np.float32)
-    highest = np.full(n_users, -np.inf, np.float32)
+    highest = np.full(n_users, np.float32(-np.inf))
     for number in range(-min(_FIRST_BLOCKS, n_blocks), n_blocks):
         place = number + min(_FIRST_BLOCKS, n_blocks) if number < 0 else number
         if number == 0:
             for user in range(n_users):
                 shifts[user] = highest[user] + np.float32(_ABOVE_FIRST)
             sums[:] = 0.0
-        for user in range(0, n_users, ROWS):
-            fold_tile(
-                address(flat_queries, user * n_pairs),
-                address(flat_items, place * n_pairs * block),
-                n_pairs,
-                address(scales, place * block),
-                address(biases, place * block),
-                address(of_users, user),
-                address(shifts, user),
-                address(sums, user * LANES),
-                address(most, user),
-            )
+        of_items = address(flat_items, place * n_pairs * block)
+        _fold(of_items, n_pairs, address(scales, place * block), address(biases, place * block), swept, sums, most)
         if number < 0:
             for user in range(n_users):
                 highest[user] = max(highest[user], most[user])
@@ -119,6 +109,29 @@ def _sweep(  # noqa: PLR0913 - numba knows arrays
             for lane in range(len(sums)):
                 totals[lane // LANES] += sums[lane]
             sums[:] = 0.0
+    _score_leading(packed, scales, biases, swept, k)
+
+
+@jit_inner
+def _fold(  # noqa: PLR0913 - numba knows arrays
+    of_items: Any, n_pairs: Any, scales: Any, biases: Any, swept: Any, sums: Any, most: Any
+) -> None:
+    """Score a block of items for all users: in full tiles, and then in smaller ones."""
+    flat_queries, of_users, shifts = swept.queries.reshape(-1), swept.of_users, swept.shifts
+    user = 0
+    while user < len(of_users):
+        n_left = len(of_users) - user
+        queries, of_tile = address(flat_queries, user * n_pairs), address(of_users, user)
+        shift, total, highest = address(shifts, user), address(sums, user * LANES), address(most, user)
+        if n_left >= ROWS:
+            fold_tile(queries, of_items, n_pairs, scales, biases, of_tile, shift, total, highest)
+            user += ROWS
+        elif n_left >= HALF:
+            fold_half(queries, of_items, n_pairs, scales, biases, of_tile, shift, total, highest)
+            user += HALF
+        else:
+            fold_one(queries, of_items, n_pairs, scales, biases, of_tile, shift, total, highest)
+            user += 1
 
 
 @jit_inner
@@ -131,17 +144,19 @@ def _insert(largest: Any, blocks: Any, score: Any, number: Any) -> None:
     largest[place], blocks[place] = score, number
 
 
-@jit
-def _score_leading(packed: Any, scales: Any, biases: Any, swept: Any, least: Any) -> None:
-    """Score the blocks again whose largest scores are not below what is given for each user."""
+@jit_inner
+def _score_leading(packed: Any, scales: Any, biases: Any, swept: Any, k: Any) -> None:
+    """Score the blocks again that can hold one of a user's k best items."""
     n_blocks, n_pairs, block = packed.shape
-    queries, of_users, _, _, largest, blocks, scores = swept
-    kept = largest.shape[1]
+    queries, of_users, errors, _, _, largest, blocks, scores = swept
+    (n_users, kept), least = largest.shape, np.empty(len(largest), np.float32)
+    for user in range(n_users):
+        least[user] = largest[user, k - 1] - np.float32(2.0) * errors[user]
     flat_items, flat_queries, flat_scores = packed.reshape(-1), queries.reshape(-1), scores.reshape(-1)
     # Sorted by block: how many pairs of a user and a place come before each block, and then the pairs themselves.
-    first, pairs = np.zeros(n_blocks + 2, np.int64), np.zeros(len(least) * kept, np.int64)
+    first, pairs = np.zeros(n_blocks + 2, np.int64), np.zeros(n_users * kept, np.int64)
     for is_counting in (True, False):
-        for user in range(len(least)):
+        for user in range(n_users):
             for place in range(kept):
                 number = blocks[user, place]
                 if number < 0 or largest[user, place] < least[user]:

@@ -13,6 +13,7 @@ import pytest
 from nextclick.hashing import item_hash
 from nextclick.scoring.histories import Lookback, read_histories, rows_by_hash
 from nextclick.scoring.item_lists import item_texts, write_lists
+from nextclick.scoring.kernel import ROWS
 from nextclick.scoring.mixing import NO_COUNTS, Best, Counts, Terms, best_items, pack_counts
 from nextclick.scoring.packed_items import LOG2_E, pack_items, quantised
 from nextclick.scoring.sweep import sweep
@@ -170,9 +171,9 @@ def test_the_pass_sums_all_powers() -> None:
     """Within a thousandth as it must be, and far better."""
     vectors, queries = unit_vectors(20_000, 32), unit_vectors(9, 32, 14.0)
     biases = RNG.standard_normal(20_000).astype("f4")
-    items, (pairs, scales) = pack_items(vectors, biases, 1.0), quantised(queries)
+    items = pack_items(vectors, biases, 1.0)
 
-    swept = sweep(items, pairs, scales, np.zeros(9, "f4"), K)
+    swept = sweep(items, queries, K)
 
     scores = (queries.astype("f8") @ vectors.T.astype("f8") + biases) * LOG2_E
     totals = np.exp2(scores - swept.shifts[:9, None].astype("f8")).sum(axis=1)
@@ -228,6 +229,7 @@ def test_machine_code_that_cannot_be_kept_is_made_again(tmp_path: Path) -> None:
     program = """
 import numpy as np
 from nextclick.scoring.item_lists import item_texts, write_lists
+from nextclick.scoring.kernel import ROWS
 from nextclick.scoring.mixing import Best
 print(write_lists(item_texts(["lamp"]), Best(np.zeros((1, 1), np.int32), np.ones((1, 1)))))
 """
@@ -275,3 +277,46 @@ def test_histories_are_read_as_they_were_packed() -> None:
         assert found.n_session[user] == min(n_session, 6)
         newest = [known[0][0], known[0][2], known[0][3]] if known else [-1, -1, -1]
         assert found.newest[user].tolist() == newest
+
+
+def test_a_list_has_the_same_bits_whoever_else_is_ranked() -> None:
+    """Users are scored in tiles of several sizes, by how many are left: none of them adds up in another way."""
+    n_items, size = 3_000, 40
+    items, counts = pack_items(unit_vectors(n_items, size), np.zeros(n_items, "f4"), 1.0), some_counts(n_items, 6)
+    queries, terms = unit_vectors(2 * ROWS + 3, size, 14.0), some_terms(2 * ROWS + 3, n_items)
+
+    together = best_items(items, queries, counts, terms, K)
+
+    for n_users in range(1, ROWS + 3):
+        for first in range(0, len(queries) - n_users + 1, n_users):
+            rows = slice(first, first + n_users)
+            part = best_items(items, queries[rows], counts, Terms(*(each[rows] for each in terms)), K)
+            assert part.items.tolist() == together.items[rows].tolist()
+            assert part.probabilities.tolist() == together.probabilities[rows].tolist()
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 128])
+def test_users_vectors_become_the_whole_numbers_of_items_vectors(size: int) -> None:
+    """What is compiled and what packs items round alike; a vector of zeros stays one."""
+    queries = unit_vectors(20, size, 14.0)
+    queries[3] = 0.0
+    items = pack_items(queries, np.zeros(20, "f4"), 1.0)
+
+    swept = sweep(items, queries, 1)
+
+    pairs, scales = quantised(queries)
+    assert swept.queries.tolist() == pairs.tolist()
+    assert swept.of_users.tolist() == scales.tolist()
+
+
+def test_no_score_is_wrong_by_more_than_is_said() -> None:
+    """A block is passed over when its best score is too low by twice the bound."""
+    vectors, queries = unit_vectors(2_000, 32), unit_vectors(50, 32, 14.0)
+    items = pack_items(vectors, np.zeros(2_000, "f4"), 1.0)
+
+    swept = sweep(items, queries, K)
+
+    scores = (queries.astype("f8") @ vectors.T.astype("f8")) * LOG2_E
+    errors = np.abs(swept.largest[:, 0] - scores.max(axis=1))
+    assert (errors <= swept.errors).all()
+    assert (swept.errors < 0.05).all()
