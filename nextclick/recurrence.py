@@ -23,8 +23,6 @@ Floats = npt.NDArray[np.float32]
 HalfBits = npt.NDArray[np.uint16]
 Longs = npt.NDArray[np.int64]
 
-_KINDS = {"gru": 0, "lstm": 1, "rnn": 2}
-_GRU, _LSTM = _KINDS["gru"], _KINDS["lstm"]
 _LOG2_E = 1.4426950408889634
 _LN_2, _LN_2_REST = 0.693147180369123816490, 1.90821492927058770002e-10  # together to 85 bits (fdlibm)
 _TO_WHOLE = 1.5 * 2.0**52  # a float64 plus this has no fraction left, and its lowest bits are the whole part
@@ -63,7 +61,9 @@ class Recurrence:
         """
         of_input, of_state, input_bias, state_bias = weights
         self._weights = Weights(_blocks(of_input), _blocks(of_state), _padded(input_bias), _padded(state_bias))
-        self._kind, self._hidden_size, self._inputs = _KINDS[cell], hidden_size, inputs
+        self._hidden_size, self._inputs = hidden_size, inputs
+        # What is None is not compiled: there is one cell in a bundle.
+        self._is_gru, self._is_lstm = (True if cell == kind else None for kind in ("gru", "lstm"))
 
     def run(self, states: HalfBits, clicks: Longs, n_clicks: Longs) -> HalfBits | None:
         """Advance users' states by a sequence of clicks each.
@@ -77,7 +77,8 @@ class Recurrence:
             (users, state_size), after the last click of each; None if a state holds what is no number.
         """
         after = states.copy()  # of who has no click
-        is_sound = _run(self._kind, self._hidden_size, self._weights, self._inputs, clicks, n_clicks, states, after)
+        kind, weights, inputs = (self._is_gru, self._is_lstm), self._weights, self._inputs
+        is_sound = _run(*kind, self._hidden_size, weights, inputs, clicks, n_clicks, states, after)
         return after if is_sound else None
 
 
@@ -97,7 +98,7 @@ def _padded(biases: Floats) -> Doubles:
 
 @jit
 def _run(  # noqa: PLR0913 - numba knows arrays
-    kind: Any, size: Any, weights: Any, inputs: Any, clicks: Any, n_clicks: Any, before: Any, after: Any
+    is_gru: Any, is_lstm: Any, size: Any, weights: Any, inputs: Any, clicks: Any, n_clicks: Any, before: Any, after: Any
 ) -> Any:
     """Take as many users at a time as share the reading of weights, and one by one those that are left."""
     n_users, n_columns = len(n_clicks), len(weights.input_bias)
@@ -124,9 +125,9 @@ def _run(  # noqa: PLR0913 - numba knows arrays
             _multiply(n_rows, vectors, size, weights.of_input, weights.input_bias, of_inputs)
             _multiply(n_rows, outputs, size, weights.of_state, weights.state_bias, of_states)
             for row in range(n_rows):
-                if kind == _GRU:
+                if is_gru is not None:
                     _gru(size, states[row], of_inputs[row], of_states[row])
-                elif kind == _LSTM:
+                elif is_lstm is not None:
                     _lstm(size, states[row], of_inputs[row], of_states[row])
                 else:
                     _rnn(size, states[row], of_inputs[row], of_states[row])

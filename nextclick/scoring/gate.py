@@ -1,6 +1,6 @@
 """How much each term of the mixture counts; see `nextclick.mixture.Mixture.log_weights`.
 
-The arithmetic of torch, number by number, in compiled code; logarithms and powers are numpy's, many at a time.
+The arithmetic of torch, number by number, in compiled code; logarithms, powers and their sums are numpy's.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nextclick.scoring.compiled import jit
 from nextclick.scoring.histories import Histories
-from nextclick.scoring.packed_items import Doubles, Floats, sum_in_eights
+from nextclick.scoring.packed_items import Doubles, Floats
 
 
 class GateWeights(NamedTuple):
@@ -37,7 +37,7 @@ class Gate:
         weights = np.empty((len(log_ages), len(self._weights.of_term)))
         _weigh(self._weights, histories.item_index, histories.n_session, log_ages, weights)
         np.exp(weights, out=weights)
-        _share(weights)
+        weights /= weights.sum(axis=1, keepdims=True)
         return weights
 
 
@@ -65,12 +65,3 @@ def _weigh(gate: Any, item_index: Any, n_session: Any, log_ages: Any, logits: An
             largest = max(largest, of_user[term])
         for term in range(len(of_user)):
             of_user[term] -= largest
-
-
-@jit
-def _share(weights: Any) -> None:
-    for user in range(len(weights)):
-        of_user = weights[user]
-        total = sum_in_eights(of_user)
-        for term in range(len(of_user)):
-            of_user[term] /= total
