@@ -44,7 +44,7 @@ def jit(function: Any) -> Any:
 
 
 def jit_inner(function: Any) -> Any:
-    """Compile a function that only compiled ones call: without what Python needs to call it, in half of the time."""
+    """Compile a function that only compiled ones call, in half of the time: a call from Python would be a crash."""
     return _compiled(function, fastmath=False, no_cpython_wrapper=True)
 
 
@@ -54,8 +54,8 @@ def jit_fused(function: Any) -> Any:
 
 
 def jit_sums(function: Any) -> Any:
-    """Compile an inner function whose sums may be added up in any order, and so many numbers at a time."""
-    return _compiled(function, fastmath={"reassoc", "contract", "nsz"}, no_cpython_wrapper=True)
+    """Compile a function whose sums may be added up in any order, and so many numbers at a time."""
+    return _compiled(function, fastmath={"reassoc", "contract", "nsz"})
 
 
 def _compiled(function: Any, **options: Any) -> Any:
