@@ -34,6 +34,7 @@ _AGAIN = frozenset(
         KafkaError.INVALID_PRODUCER_ID_MAPPING,
         KafkaError.INVALID_TXN_STATE,
         KafkaError._INCONSISTENT,  # records failed, each with a reason of its own
+        KafkaError._FATAL,  # a call after the producer was shut out: another one is open by then
         KafkaError._STATE,  # a record failed, and why is said by the transaction's end; if it lasts, by the next one's
     }
 )

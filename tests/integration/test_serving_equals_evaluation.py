@@ -88,13 +88,18 @@ def live_hits(playground: Any) -> tuple[int, int]:
     for click in playground.clicks():
         user, update = click.user[1], updates[click.user[0], click.offset]
         assert update.strategy == RNN
-        if user in newest and newest[user].produced_at_ms != update.produced_at_ms:
+        if user in newest and not are_of_one_batch(newest[user], update):
             seen[user] = newest[user]
         newest[user] = update
         if user in seen:
             judged += 1
             hits += click.click.item_id in {item.item_id for item in seen[user].items}
     return hits, judged
+
+
+def are_of_one_batch(first: RecommendationUpdate, second: RecommendationUpdate) -> bool:
+    """Tell whether two updates of a user come from one batch: it has one list, and a millisecond can have two."""
+    return first.produced_at_ms == second.produced_at_ms and first.items == second.items
 
 
 class Compared(NamedTuple):
