@@ -47,13 +47,7 @@ class Bench:
         torch.set_num_threads(1)
         self._settings, self._rng = Settings(), np.random.default_rng(0)
         vocabulary = Vocabulary([f"item-{number}" for number in range(n_items)], np.ones(n_items))
-        size, n_neighbours = self._settings.hidden_size, self._settings.neighbours
-        network = Network(NetworkConfig(n_items, size, skip=True, normalised=True, n_neighbours=n_neighbours))
-        assert network.mixture is not None
-        network.mixture.neighbours.random_(n_items)
-        falling = 1.0 / torch.arange(1.0, n_neighbours + 1)
-        network.mixture.shares.copy_(0.9 * falling / falling.sum())
-        network.mixture.support.fill_(1.0)
+        network = full_network(n_items)
         self._n_items = n_items
         self._vectors = network.item_embedding.weight.detach()
         self._model = ServedModel("1".zfill(16), network.config, network.arrays(), vocabulary)
@@ -75,6 +69,18 @@ class Bench:
         product_ms, step_ms = _in_turn(rounds, product, step)
         state = UserState(1, 100, 0, 100, 1, hidden[0], recent[0], bytes(4 * LIST_LENGTH), 1)
         return Step(product_ms, step_ms, len(encode_state(state)), self._model.n_bytes)
+
+
+def full_network(n_items: int) -> Network:
+    """Make a network of the default shape that nobody trained, and that is as much work as a trained one."""
+    size, n_neighbours = Settings().hidden_size, Settings().neighbours
+    network = Network(NetworkConfig(n_items, size, skip=True, normalised=True, n_neighbours=n_neighbours))
+    assert network.mixture is not None
+    network.mixture.neighbours.random_(n_items)
+    falling = 1.0 / torch.arange(1.0, n_neighbours + 1)
+    network.mixture.shares.copy_(0.9 * falling / falling.sum())
+    network.mixture.support.fill_(1.0)
+    return network
 
 
 def _in_turn(rounds: int, *works: Callable[[], None]) -> list[float]:

@@ -112,23 +112,13 @@ def report(*, quick: bool) -> None:
 def make(folder: Path, n_items: int) -> None:
     """Make a bundle of the size and shape of a trained one; prints its folder."""
     import numpy as np
-    import torch
 
+    from bench.model_step import full_network
     from nextclick.bundle import save_bundle
-    from nextclick.network import Network
-    from nextclick.network_config import NetworkConfig
-    from nextclick.settings import Settings
     from nextclick.vocabulary import Vocabulary
 
-    size, n_neighbours = Settings().hidden_size, Settings().neighbours
-    network = Network(NetworkConfig(n_items, size, skip=True, normalised=True, n_neighbours=n_neighbours))
-    assert network.mixture is not None
-    network.mixture.neighbours.random_(n_items)
-    falling = 1.0 / torch.arange(1.0, n_neighbours + 1)
-    network.mixture.shares.copy_(0.9 * falling / falling.sum())
-    network.mixture.support.fill_(1.0)
     vocabulary = Vocabulary([f"item-{number}" for number in range(n_items)], np.random.default_rng(0).random(n_items))
-    click.echo(folder / save_bundle(folder, network, vocabulary, created_ms=1, metrics={}).bundle_id)
+    click.echo(folder / save_bundle(folder, full_network(n_items), vocabulary, created_ms=1, metrics={}).bundle_id)
 
 
 @main.command(hidden=True)
