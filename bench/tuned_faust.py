@@ -9,22 +9,14 @@ from typing import Any
 
 import faust
 
-from bench.work import Work
+from bench.naive_faust import parts
 from nextclick.settings import Settings
 
 
 def build(settings: Settings) -> Any:
     """Build the app, with the settings that its documentation names for throughput."""
-    app = faust.App(
-        settings.app,
-        broker=f"kafka://{settings.broker}",
-        store="rocksdb://",
-        datadir=str(settings.data_dir),
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        topic_partitions=settings.partitions,
-        consumer_auto_offset_reset="earliest",
-        web_enabled=False,
+    app, clicks, updates, states, work = parts(
+        settings,
         stream_buffer_maxsize=32_768,
         stream_wait_empty=False,
         broker_max_poll_records=2_000,
@@ -34,10 +26,6 @@ def build(settings: Settings) -> Any:
         producer_max_batch_size=256 * 1024,
         producer_max_request_size=1024**2,
     )
-    clicks = app.topic(settings.clicks_topic, key_type=bytes, value_type=bytes, value_serializer="raw")
-    updates = app.topic(settings.recommendations_topic, key_type=bytes, value_type=bytes, value_serializer="raw")
-    states = app.Table("user-state", key_type=bytes, value_type=bytes, partitions=settings.partitions)
-    work = Work(settings)
 
     @app.task  # type: ignore[untyped-decorator]
     async def without_statistics() -> None:
