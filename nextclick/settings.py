@@ -33,6 +33,7 @@ GROUPS: Mapping[str, str] = {
     "user_field": "clicks",
     "data_dir": "worker",
     "log_dir": "trainer",
+    "feed_dir": "feed",
 }
 
 
@@ -293,6 +294,38 @@ class Settings:
     )
     device: Literal["auto", "cpu", "cuda"] = _setting("auto", "where training computes; auto: a GPU if there is one")
     seed: int = _setting(0, "seed of the trainer", at_least=0, at_most=2**63 - 1)
+
+    # `nextclick feed`.
+    feed_dir: Path = _setting(Path("data/feed"), "local copy of the lists; one folder per feed", unit="path")
+    feed_host: str = _setting("0.0.0.0", "where the feed listens: an address of this machine, or all", unit="address")
+    feed_port: int = _setting(
+        9470,
+        "lists over HTTP, metrics, /healthz and /readyz of the feed; 0 picks a free port",
+        unit="port",
+        at_least=0,
+        at_most=65_535,
+    )
+    feed_tokens_file: str = _setting(
+        "",
+        "who may ask the feed: a file with a bearer token on each line, read again when it changes; empty: everyone",
+        unit="path",
+    )
+    feed_origins: str = _setting(
+        "",
+        "web pages that may ask the feed (CORS), as https://shop.example; several with commas; *: all",
+        unit="address",
+    )
+    feed_tls_certificate_file: str = _setting("", "the feed's certificate, for HTTPS; empty: HTTP", unit="path")
+    feed_tls_key_file: str = _setting("", "key of the feed's certificate", unit="path")
+    feed_max_streams: int = _setting(
+        20_000, "most open event streams of a feed; one more is refused", unit="streams", at_least=1
+    )
+    feed_cache_bytes: int = _setting(
+        128 * 1024**2,
+        "memory for lists that are read often; the rest stays on the disk",
+        unit="bytes",
+        at_least=8 * 1024**2,
+    )
 
     def __post_init__(self) -> None:
         for name, kind in setting_kinds().items():

@@ -28,7 +28,7 @@ def set_up_logs(program: str, *, verbose: bool = False, stream: IO[str] | None =
     root.handlers[:] = [handler]
     # The libraries tell their life at INFO; what matters of it is said by our own lines.
     root.setLevel(logging.INFO if verbose else logging.WARNING)
-    for name in ("nextclick", "tools", "stream", "training", "rekey", "demo"):
+    for name in ("nextclick", "tools", "stream", "training", "rekey", "feed", "demo"):
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
