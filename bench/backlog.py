@@ -9,13 +9,14 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from bench.load import encoded_clicks
 from bench.programs import ProgramStuckError, RunningProgram, running
 from nextclick.settings import Settings
 from tools.client_config import librdkafka_config, producer_config
+from tools.kafka import list_offsets
 
 N_ITEMS = 2_000
 DEADLINE_S = 180.0
@@ -24,6 +25,7 @@ _LOOK_S = 0.05
 _SAMPLE_S = 0.25  # to look at the program's CPU costs more than to ask the broker
 _STALL_S = 15.0  # without an update, with clicks still unanswered: the rest is lost
 _FLUSH_EVERY = 10_000
+_ANSWER_S = 30.0  # of a broker whose cores a program takes
 
 
 class Throughput(NamedTuple):
@@ -48,13 +50,12 @@ class UpdateCounter:
 
     def __init__(self, settings: Settings) -> None:
         self._admin = AdminClient(librdkafka_config(settings))
-        topic = settings.recommendations_topic
-        self._asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(settings.partitions)}
+        self._topic, self._partitions = settings.recommendations_topic, range(settings.partitions)
 
     def count(self) -> int:
         """Ask the broker where the topic's partitions end."""
-        answers = self._admin.list_offsets(self._asked, request_timeout=30.0)
-        return sum(answer.result().offset for answer in answers.values())
+        ends = list_offsets(self._admin, self._topic, self._partitions, OffsetSpec.latest(), _ANSWER_S)
+        return sum(end.offset for end in ends.values())
 
 
 def send_backlog(settings: Settings, count: int, n_items: int = N_ITEMS) -> None:

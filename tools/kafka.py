@@ -133,28 +133,38 @@ def offset_ranges(
     Raises:
         KafkaException: the broker does not answer within `answer_s`, refuses, or has no such partition.
     """
+    firsts, ends = (
+        list_offsets(client, topic, partitions, which, answer_s)
+        for which in (OffsetSpec.earliest(), OffsetSpec.latest())
+    )
+    return {partition: OffsetRange(firsts[partition].offset, ends[partition].offset) for partition in partitions}
 
-    def offsets(which: OffsetSpec) -> dict[int, int]:
-        wanted = {TopicPartition(topic, partition): which for partition in partitions}
-        uncommitted = IsolationLevel.READ_UNCOMMITTED
-        is_again = False
 
-        def ask() -> "dict[TopicPartition, Future[ListOffsetsResultInfo]]":
-            nonlocal is_again
-            if is_again:
-                # The client asks with what it knows of leaders, and keeps that for minutes, also when the broker says
-                # that another leads now (librdkafka 2.16).
-                client.list_topics(topic, timeout=answer_s)
-            is_again = True
-            found: dict[TopicPartition, Future[ListOffsetsResultInfo]] = client.list_offsets(
-                wanted, isolation_level=uncommitted, request_timeout=answer_s
-            )
-            return found
+def list_offsets(
+    client: AdminClient, topic: str, partitions: Collection[int], which: OffsetSpec, answer_s: float = ANSWER_S
+) -> dict[int, ListOffsetsResultInfo]:
+    """Ask for one offset of each partition, with what unfinished transactions hold back.
 
-        return {place.partition: answer.offset for place, answer in answers(ask, answer_s).items()}
+    Raises:
+        KafkaException: the broker does not answer within `answer_s`, refuses, or has no such partition.
+    """
+    wanted = {TopicPartition(topic, partition): which for partition in partitions}
+    uncommitted = IsolationLevel.READ_UNCOMMITTED
+    is_again = False
 
-    firsts, ends = offsets(OffsetSpec.earliest()), offsets(OffsetSpec.latest())
-    return {partition: OffsetRange(firsts[partition], ends[partition]) for partition in partitions}
+    def ask() -> "dict[TopicPartition, Future[ListOffsetsResultInfo]]":
+        nonlocal is_again
+        if is_again:
+            # The client asks with what it knows of leaders, and keeps that for minutes, also when the broker says
+            # that another leads now (librdkafka 2.16).
+            client.list_topics(topic, timeout=answer_s)
+        is_again = True
+        found: dict[TopicPartition, Future[ListOffsetsResultInfo]] = client.list_offsets(
+            wanted, isolation_level=uncommitted, request_timeout=answer_s
+        )
+        return found
+
+    return {place.partition: answer for place, answer in answers(ask, answer_s).items()}
 
 
 def answer_of(future: "Future[_Value]", answer_s: float = ANSWER_S) -> _Value:

@@ -14,7 +14,7 @@ from nextclick.settings import Settings
 from stream.repartition.log import Progress, read_batches
 from stream.repartition.plan import Homes
 from tools.client_config import consumer_config, librdkafka_config
-from tools.kafka import ANSWER_S, OffsetRange, answers, offset_ranges
+from tools.kafka import ANSWER_S, OffsetRange, list_offsets, offset_ranges
 from tools.records import headers_of
 
 _log = logging.getLogger(__name__)
@@ -63,17 +63,17 @@ def refuse_old_producers(settings: Settings, homes: Homes, refresh_s: float) -> 
 def _since(settings: Settings, partitions: range, since_ms: int) -> dict[int, OffsetRange]:
     """Give the offsets of what was written since a time, also where producers write a record's time in seconds."""
     admin = AdminClient(librdkafka_config(settings))
-    newest = {TopicPartition(settings.clicks_topic, partition): OffsetSpec.max_timestamp() for partition in partitions}
+    topic = settings.clicks_topic
     asked = [
-        TopicPartition(place.topic, place.partition, since_ms if found.timestamp >= SECONDS_BELOW else since_ms // 1000)
-        for place, found in answers(lambda: admin.list_offsets(newest, request_timeout=ANSWER_S)).items()
+        TopicPartition(topic, partition, since_ms if found.timestamp >= SECONDS_BELOW else since_ms // 1000)
+        for partition, found in list_offsets(admin, topic, partitions, OffsetSpec.max_timestamp()).items()
     ]
     consumer = Consumer(consumer_config(settings, f"{settings.app}-repartition"))
     try:
         firsts = {place.partition: place.offset for place in consumer.offsets_for_times(asked, ANSWER_S)}
     finally:
         consumer.close()
-    ends = {p: found.end for p, found in offset_ranges(admin, settings.clicks_topic, partitions).items()}
+    ends = {p: found.end for p, found in offset_ranges(admin, topic, partitions).items()}
     return {p: OffsetRange(firsts[p] if firsts[p] >= 0 else ends[p], ends[p]) for p in partitions}
 
 
