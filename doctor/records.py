@@ -86,8 +86,8 @@ def _notes(proposal: Proposal, topic: str) -> list[Finding]:
             Finding(
                 Level.NOTE,
                 _ABOUT,
-                f"events have an id of their own at {proposal.id_field}, and id_field is not set: an event that a "
-                "client sends twice counts twice",
+                f"events have an id of their own at {proposal.id_field}, and id_field names another place: an event "
+                "that a client sends twice counts twice",
                 f"--set {shlex.quote(f'id_field={proposal.id_field}')} applies it once",
             )
         )

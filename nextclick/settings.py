@@ -110,7 +110,10 @@ class Settings:
         "where a record has a list of events, if it holds several: batch, order.items; what one of them lacks is taken "
         "from the record around it; empty: a record is an event",
     )
-    id_field: str = _setting("", "where the event's own id is: a client's retry is then applied once; empty: nowhere")
+    id_field: str = _setting(
+        "event_id",
+        "where the event's own id is (optional there): a client's retry is then applied once; empty: nowhere",
+    )
     events: str = _setting(
         "", "events that are clicks, each with our type if it has another name: view,add_to_cart:cart; empty: all"
     )

@@ -23,6 +23,7 @@ from doctor.search.table import Table, read_table
 from doctor.search.users import find_user
 from doctor.search.words import is_event_id
 from nextclick.errors import PermanentError
+from nextclick.schema.paths import FieldPath
 from nextclick.settings import Settings
 
 SEARCHED = 1_000  # records; more make the search slower and hardly surer
@@ -42,7 +43,7 @@ class Proposal(NamedTuple):
         after: under the changed ones.
         needs_rekey: why some or all records have to be copied with another key; empty: they need not.
         is_after_rekey: whether `changes` and `after` are for the copy: the topic as it is can hardly be used.
-        id_field: a field that holds each event's own id, if the settings name none.
+        id_field: a field that holds each event's own id, if there is nothing where the settings have it.
         grown_from: how many partitions the topic had when some of the records were written; 0: as many as now.
         few_keys: of how many keys the partitioner was told, or could not be, if these are too few; 0: they are enough.
         left_out: by the path of a list whose first element is used, how many others stand behind it in what was looked
@@ -221,7 +222,7 @@ def _clicks(table: Table, kind: str | None) -> Table:
 
 
 def _id_field(table: Table, settings: Settings, without: Collection[str]) -> str:
-    """Give a field that holds an id of each event's own, if the settings name none.
+    """Give a field that holds an id of each event's own, if there is nothing where the settings have it.
 
     Args:
         table: the events.
@@ -229,7 +230,9 @@ def _id_field(table: Table, settings: Settings, without: Collection[str]) -> str
         without: fields that are of users or items.
     """
     if settings.id_field:
-        return ""
+        named = FieldPath.parse(settings.id_field)
+        if any(event.read(named) is not None for event in table.events):
+            return ""
     for path in table.paths:
         ids = [each for each in table.ids(path) if each is not None]
         # A client's retries are the same event again: a few repeat.

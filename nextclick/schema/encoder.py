@@ -20,9 +20,16 @@ class EncodedClick(NamedTuple):
 
 
 def encode_click(
-    schema: ClickSchema, user_id: str, item_id: str, timestamp_ms: int, event_type: str = "view"
+    schema: ClickSchema,
+    user_id: str,
+    item_id: str,
+    timestamp_ms: int,
+    event_type: str = "view",
+    event_id: str | None = None,
 ) -> EncodedClick:
     """Give a record that `click_decoder` reads as this click.
+
+    The event's own id is left out where the schema has no place for it.
 
     Raises:
         PermanentError: the schema cannot be written: its keys come from a registry, or are numbers and the user is
@@ -38,6 +45,8 @@ def encode_click(
     )
     for path, value in fields:
         _put(path, value, event, headers)
+    if event_id is not None and schema.id is not None:
+        _put(schema.id, event_id, event, headers)
     if schema.list is not None:
         event = _around(schema.list, event)
     envelope = wrap(schema.envelope, event, f"{user_id}-{item_id}-{timestamp_ms}", timestamp_ms)

@@ -629,9 +629,13 @@ def test_the_field_of_the_events_ids_is_named() -> None:
     """Where nothing else is unique by accident."""
 
     def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        return user.encode(), {**usual(number, user, item, time_ms, chance)[1], "message_id": f"e{number}"}, None
+
+    def make_as_set(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
         return user.encode(), {**usual(number, user, item, time_ms, chance)[1], "event_id": f"e{number}"}, None
 
-    assert look_at(make).id_field == "event_id"
+    assert look_at(make).id_field == "message_id"
+    assert look_at(make_as_set).id_field == ""
     assert look_at(usual).id_field == ""
 
 

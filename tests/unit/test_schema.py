@@ -24,6 +24,7 @@ from nextclick.clicks import (
     RejectReason,
 )
 from nextclick.errors import PermanentError
+from nextclick.hashing import event_hash
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import _Decoder, click_decoder
 from nextclick.schema.encoder import encode_click
@@ -593,6 +594,11 @@ def test_a_click_is_written_as_it_is_read(settings: str) -> None:
 
     assert click_decoder(schema)(key, value, headers, AT_MS, NOW_MS) == (Click("ann", "lamp", AT_MS, 2),)
 
+    key, value, headers = encode_click(schema, "ann", "lamp", AT_MS, "purchase", "e-1")
+
+    hashed = event_hash("e-1") if schema.id is not None else 0
+    assert click_decoder(schema)(key, value, headers, AT_MS, NOW_MS) == (Click("ann", "lamp", AT_MS, 2, hashed),)
+
 
 def test_numbered_users_are_written_as_numbers() -> None:
     """And others are refused with a key format of numbers."""
@@ -611,12 +617,12 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("events", ["", "view,dance:cart"])
-def test_the_quick_way_and_the_general_way_are_one(events: str) -> None:
+@pytest.mark.parametrize(("events", "id_field"), [("", "event_id"), ("view,dance:cart", "")])
+def test_the_quick_way_and_the_general_way_are_one(events: str, id_field: str) -> None:
     """With any two fields odd, a plain topic is read as if it were any topic."""
-    schema = ClickSchema.of(Settings(events=events))
+    schema = ClickSchema.of(Settings(events=events, id_field=id_field))
     quick, general = click_decoder(schema), _Decoder(schema).decode
-    fields = ("user_id", "item_id", "timestamp_ms", "event_type")
+    fields = ("user_id", "item_id", "timestamp_ms", "event_type", "event_id")
     assert is_plain(schema)
 
     for first, second in itertools.combinations(itertools.product(fields, ODD), 2):

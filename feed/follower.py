@@ -1,0 +1,327 @@
+"""Follows the topic of updates in a thread: reads, compares, stores, and only then tells those who wait.
+
+Nothing that Kafka does ends the feed, which answers from its store meanwhile: a broker that is away is waited for, a
+topic that is created anew is read anew, partitions that are added are read as well.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from feed.hub import NewList
+from feed.list_store import DamagedLists, ListStore
+from feed.metrics import FeedMetrics
+from feed.newer import head_of, is_newer
+from nextclick.clicks import MAX_ID_BYTES
+from nextclick.errors import PermanentError, TemporaryError
+from nextclick.settings import Settings
+from nextclick.updates import POPULAR
+from tools.client_config import consumer_config, librdkafka_config
+from tools.kafka import Failure, TopicIdentity, describe_topic, failure_of, is_partition_end
+
+_BATCH = 2_000  # updates that are compared and stored together
+_POLL_S = 0.2
+_LOOK_EVERY_S = 10.0  # at the topic: has it grown, was it created anew?
+_AGAIN_S = 1.0  # after a failure
+_SAY_EVERY_S = 60.0  # the same trouble
+_PROGRESS_EVERY_S = 5.0
+_BUFFERED_KB = 32 * 1024  # of updates that were fetched and not taken yet
+_log = logging.getLogger(__name__)
+
+
+class ListFollower:
+    """Keeps the store at the end of the topic.
+
+    Attributes:
+        stopping: set when the end is wanted.
+        caught_up: set once every list that the topic had at the start is stored.
+        is_away: whether Kafka did not answer when it was last asked.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: ListStore,
+        metrics: FeedMetrics,
+        tell: Callable[[Sequence[NewList]], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            settings: where and what to follow.
+            store: gets the lists; nobody else writes to it.
+            metrics: of the feed.
+            tell: gets lists once they are stored; called from the thread.
+            fail: gets what ends the feed; called from the thread, at most once.
+        """
+        self.settings, self.store, self.metrics = settings, store, metrics
+        self.tell, self._fail = tell, fail
+        self.stopping, self.caught_up = threading.Event(), threading.Event()
+        self.is_away = False
+        self.trouble = _Trouble()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what was read and is not stored yet is read again at the next start."""
+        self.stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self.stopping.is_set():
+                try:
+                    topic = self._find_topic()
+                    _Following(self, topic).run()
+                except KafkaException as error:
+                    self.note_failure(error.args[0])
+                    self.stopping.wait(_AGAIN_S)
+        except Exception as error:
+            self._fail(error)
+
+    def _find_topic(self) -> TopicIdentity:
+        """Ask for the topic; the store begins anew with one that it is not from.
+
+        Raises:
+            KafkaException: the broker does not answer, refuses, or has no such topic.
+        """
+        topic = describe_topic(
+            AdminClient(librdkafka_config(self.settings)), self.settings.recommendations_topic
+        )
+        self.is_away = False
+        known = self.store.topic
+        if known is None or not known.is_same_topic(topic):
+            if known is not None:
+                _log.warning("%s was created anew: its lists are read anew", topic.topic)
+            self.store_until_done(lambda: self.store.begin(topic))
+        return topic
+
+    def store_until_done(self, write: Callable[[], None]) -> None:
+        """Write to the store; a full disk is waited for, and readers are answered meanwhile.
+
+        Raises:
+            DamagedLists: the files cannot be trusted.
+        """
+        while True:
+            try:
+                write()
+                return
+            except DamagedLists:
+                raise
+            except TemporaryError as error:
+                self.trouble.say(str(error))
+                if self.stopping.wait(_AGAIN_S):
+                    raise
+
+    def note_failure(self, error: KafkaError) -> None:
+        """Say why Kafka does not answer as it should.
+
+        Raises:
+            PermanentError: it refuses, and has never let the feed read: there is nothing to serve.
+        """
+        kind = failure_of(error)
+        self.is_away = kind is not Failure.GONE
+        if kind is Failure.REFUSED and self.store.topic is None:
+            raise PermanentError(
+                f"{self.settings.broker} does not let the feed read {self.settings.recommendations_topic}: "
+                f"{error.str()}; correct the settings security_protocol, sasl_* and tls_*, or give it the right to read"
+            )
+        if kind is Failure.GONE:
+            self.trouble.say(
+                f"there is no topic {self.settings.recommendations_topic}, which is waited for; `nextclick topics` "
+                "creates it, or correct recommendations_topic"
+            )
+        else:
+            self.trouble.say(
+                f"{self.settings.broker} does not answer ({error.str()}): lists are served as they are, and it is "
+                "asked again"
+            )
+
+
+class _Following:
+    """One consumer, of one topic, until a failure or the end."""
+
+    def __init__(self, follower: ListFollower, topic: TopicIdentity) -> None:
+        self._follower, self._topic = follower, topic
+        self._store, self._metrics, self._settings = follower.store, follower.metrics, follower.settings
+        self._n_partitions = 0
+        self._at_end: set[int] = set()
+        self._next_offset: dict[int, int] = {}
+        self._progress_s = time.monotonic() + _PROGRESS_EVERY_S
+
+    def run(self) -> None:
+        """Follow until the end is wanted, or the topic is another one.
+
+        Raises:
+            KafkaException: the broker refuses, or has no such partition.
+        """
+        config = consumer_config(self._settings, f"{self._settings.app}-feed") | {
+            "enable.partition.eof": True,
+            "queued.max.messages.kbytes": _BUFFERED_KB,
+            "fetch.wait.max.ms": 100,
+        }
+        consumer = Consumer(config)
+        look = _TopicLook(self._settings)
+        try:
+            self._assign(consumer, self._topic.partitions)
+            while not self._follower.stopping.is_set():
+                now = look.newest()
+                if isinstance(now, KafkaException):
+                    self._follower.note_failure(now.args[0])
+                elif now is not None:
+                    self._follower.is_away = False
+                    if not now.is_same_topic(self._topic):
+                        return
+                    if now.partitions > self._n_partitions:
+                        self._assign(consumer, now.partitions)
+                self._take(_read(consumer))
+                self._say_progress(consumer)
+        finally:
+            look.close()
+            consumer.close()
+
+    def _assign(self, consumer: Consumer, n_partitions: int) -> None:
+        """Read partitions from where the store's lists end."""
+        from_store = self._store.positions(n_partitions)
+        self._next_offset = {number: offset or 0 for number, offset in enumerate(from_store)}
+        topic = self._topic.topic
+        consumer.assign([TopicPartition(topic, number, offset) for number, offset in self._next_offset.items()])
+        self._n_partitions = n_partitions
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        """Store what is newer, and tell those who wait."""
+        newest: dict[bytes, NewList | None] = {}
+        positions: dict[int, int] = {}
+        for message in messages:
+            partition, error = message.partition(), message.error()
+            if is_partition_end(error):
+                self._at_end.add(int(partition or 0))
+            elif error is not None:
+                raise KafkaException(error)
+            else:
+                positions[int(partition or 0)] = int(message.offset() or 0) + 1
+                self._sort_in(message, newest)
+        if positions:
+            self._keep_newer(newest)
+            lists = {user: new.value if new is not None else None for user, new in newest.items()}
+            popular = [new for new in newest.values() if new is not None and new.head.strategy == POPULAR]
+            last_popular = popular[-1].value if popular else None
+            self._follower.store_until_done(lambda: self._store.write(lists, positions, last_popular))
+            self._next_offset |= positions
+            self._tell([new for new in newest.values() if new is not None])
+        if len(self._at_end) == self._n_partitions and not self._follower.caught_up.is_set():
+            self._follower.caught_up.set()
+            _log.info("the lists are up to date", extra={"fields": {"users": self._store.n_users()}})
+
+    def _sort_in(self, message: Message, newest: dict[bytes, NewList | None]) -> None:
+        """Put an update into its place among those that were read with it."""
+        user, value = message.key(), message.value()
+        if not isinstance(user, bytes) or not 0 < len(user) <= MAX_ID_BYTES or b"\0" in user:
+            self._pass_over(message, "its key is no user's id")
+        elif value is None:
+            newest[user] = None
+        else:
+            try:
+                head = head_of(value)
+            except msgspec.DecodeError as error:
+                self._pass_over(message, f"it is no update: {error}")
+                return
+            before = newest.get(user)
+            if before is None or is_newer(head, before.head):
+                newest[user] = NewList(user, head, value)
+
+    def _keep_newer(self, newest: dict[bytes, NewList | None]) -> None:
+        """Leave out what the store has, or has a newer one of."""
+        users = [user for user, new in newest.items() if new is not None]
+        for user, stored in zip(users, self._store.get_many(users), strict=True):
+            new = newest[user]
+            if stored is not None and new is not None and not is_newer(new.head, head_of(stored)):
+                del newest[user]
+
+    def _tell(self, lists: list[NewList]) -> None:
+        self._follower.tell(lists)
+        self._metrics.updates.inc(len(lists))
+        if self._follower.caught_up.is_set():
+            now_ms = time.time() * 1000
+            for new in lists:
+                self._metrics.latency.observe(max(0.0, now_ms - new.head.clicked_at_ms) / 1000)
+
+    def _pass_over(self, message: Message, why: str) -> None:
+        self._metrics.unreadable.inc()
+        where = f"{message.topic()}/{message.partition()} at {message.offset()}"
+        self._follower.trouble.say(f"a record is passed over, {where}: {why:.300}")
+
+    def _say_progress(self, consumer: Consumer) -> None:
+        """Say how far a long reading is, and measure how far behind the end the store is."""
+        if time.monotonic() < self._progress_s:
+            return
+        self._progress_s = time.monotonic() + _PROGRESS_EVERY_S
+        first, end, here = 0, 0, 0
+        for number, offset in self._next_offset.items():
+            low, high = consumer.get_watermark_offsets(TopicPartition(self._topic.topic, number), cached=True)
+            if high >= 0:
+                first, end, here = first + low, end + high, here + min(max(offset, low), high)
+        self._metrics.behind.set(end - here)
+        if not self._follower.caught_up.is_set() and end > first:
+            _log.info("reading the lists: %.0f%%", 100 * (here - first) / (end - first))
+
+
+class _TopicLook:
+    """Asks for the topic every few seconds, in a thread of its own: nothing waits for the answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic, self._admin = settings.recommendations_topic, AdminClient(librdkafka_config(settings))
+        self._pool = ThreadPoolExecutor(1, "topic-look")
+        self._asked: Future[TopicIdentity] | None = None
+        self._next_s = time.monotonic() + _LOOK_EVERY_S
+
+    def newest(self) -> TopicIdentity | KafkaException | None:
+        """Give an answer, or why there is none; None while it is not time."""
+        if self._asked is None:
+            if time.monotonic() >= self._next_s:
+                self._asked = self._pool.submit(describe_topic, self._admin, self._topic)
+            return None
+        if not self._asked.done():
+            return None
+        asked, self._asked, self._next_s = self._asked, None, time.monotonic() + _LOOK_EVERY_S
+        error = asked.exception()
+        if error is None:
+            return asked.result()
+        if isinstance(error, KafkaException):
+            return error
+        raise error
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Trouble:
+    """Says what goes wrong, and the same not again for a minute."""
+
+    def __init__(self) -> None:
+        self._said_s: dict[str, float] = {}
+
+    def say(self, text: str) -> None:
+        """Say it."""
+        kind, now_s = text[:60], time.monotonic()
+        if now_s - self._said_s.get(kind, -_SAY_EVERY_S) >= _SAY_EVERY_S:
+            self._said_s = {kind: now_s}
+            _log.warning("%s", text)
+
+
+def _read(consumer: Consumer) -> list[Message]:
+    """Wait for an update for a moment, and take those that are there with it."""
+    first = consumer.poll(_POLL_S)
+    return [first, *consumer.consume(_BATCH, 0)] if first is not None else []
+

@@ -1,0 +1,49 @@
+"""Which of two updates of a user is the newer one: said here alone. Pure."""
+
+import msgspec
+
+from nextclick.updates import Source
+
+
+class UpdateHead(msgspec.Struct, frozen=True):
+    """What of an update decides; its items are passed over. Attributes as in `RecommendationUpdate`."""
+
+    strategy: str
+    sequence: int
+    source: Source
+    clicked_at_ms: int
+    produced_at_ms: int
+
+
+_decode_head = msgspec.json.Decoder(UpdateHead).decode
+
+
+def head_of(value: bytes) -> UpdateHead:
+    """Read an update's head.
+
+    Raises:
+        msgspec.DecodeError: the bytes are no update.
+    """
+    try:
+        return _decode_head(value)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"expected an update, found bytes that are not JSON: {error!s:.300}") from error
+
+
+def is_newer(update: UpdateHead, than: UpdateHead) -> bool:
+    """Tell whether an update replaces another one of the same user.
+
+    The sequence counts a user's clicks, so the higher one is newer, and a repeated update is not. A later click of the
+    same partition is newer whatever its sequence: where a user's state was lost, the sequence begins again, and a
+    retry, which changes nothing, is answered with the sequence of before.
+    """
+    if update.source.partition == than.source.partition:
+        return update.source.offset > than.source.offset or (
+            update.source.offset == than.source.offset and update.sequence > than.sequence
+        )
+    return update.sequence > than.sequence
+
+
+def contains(update: UpdateHead, partition: int, offset: int) -> bool:
+    """Tell whether a list was made after a click was applied."""
+    return update.source.partition == partition and update.source.offset >= offset
