@@ -49,6 +49,12 @@ def _rekey() -> click.Command:
     return rekey
 
 
+def _feed() -> click.Command:
+    from feed.cli import feed
+
+    return feed
+
+
 def _replay() -> click.Command:
     from demo.cli import replay
 
@@ -99,6 +105,7 @@ COMMANDS: dict[str, tuple[Callable[[], click.Command], str]] = {
     "topics": (_topics, "Create the topics, or check those that exist."),
     "repartition": (_repartition, "After the clicks topic has grown: move the states to their users' partitions."),
     "rekey": (_rekey, "Copy a topic without a usable key to one that is keyed by user, exactly once."),
+    "feed": (_feed, "Serve users' lists over HTTP, and take clicks."),
     "replay": (_replay, "Send the clicks of a data set."),
     "simulate": (_simulate, "Send an endless, realistic stream of clicks."),
     "send": (_send, "Send one click and print the list that comes back."),

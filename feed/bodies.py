@@ -34,5 +34,3 @@ async def body_of(request: Request, decoder: "msgspec.json.Decoder[_T]") -> _T:
         raise ProblemError("bad-request", f"the body does not fit: {error!s:.300}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError("bad-request", f"the body is no JSON: {error!s:.300}") from None
-
-

@@ -95,9 +95,7 @@ class ListFollower:
         Raises:
             KafkaException: the broker does not answer, refuses, or has no such topic.
         """
-        topic = describe_topic(
-            AdminClient(librdkafka_config(self.settings)), self.settings.recommendations_topic
-        )
+        topic = describe_topic(AdminClient(librdkafka_config(self.settings)), self.settings.recommendations_topic)
         self.is_away = False
         known = self.store.topic
         if known is None or not known.is_same_topic(topic):
@@ -324,4 +322,3 @@ def _read(consumer: Consumer) -> list[Message]:
     """Wait for an update for a moment, and take those that are there with it."""
     first = consumer.poll(_POLL_S)
     return [first, *consumer.consume(_BATCH, 0)] if first is not None else []
-

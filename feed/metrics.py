@@ -34,9 +34,7 @@ class FeedMetrics:
         self.behind = Gauge(
             "nextclick_feed_behind_records", "Updates of the topic that are not stored yet.", registry=registry
         )
-        self.clicks = Counter(
-            "nextclick_feed_clicks", "Clicks by what became of them.", ["result"], registry=registry
-        )
+        self.clicks = Counter("nextclick_feed_clicks", "Clicks by what became of them.", ["result"], registry=registry)
         self.swaps = Counter(
             "nextclick_feed_bundle_swaps", "Bundles that were announced, by result.", ["result"], registry=registry
         )

@@ -6,12 +6,22 @@ from starlette.requests import Request
 
 from feed.api_types import MAX_EXCLUDED, MAX_LIMIT
 from feed.problems import ProblemError
+from feed.user_lists import Choice
 from nextclick.clicks import MAX_ID_BYTES
 
 DEFAULT_LIMIT = 20
 MAX_WAIT_S = 10.0
 _DURATION = re.compile(r"(\d{1,6})(ms|s)")
 _FLAGS = {"true": True, "1": True, "": True, "false": False, "0": False}
+
+
+def choice_of(request: Request) -> Choice:
+    """Give what of a list is wanted.
+
+    Raises:
+        ProblemError: a parameter cannot be read.
+    """
+    return Choice(limit_of(request), excluded_of(request), flag_of(request, "explain"))
 
 
 def limit_of(request: Request) -> int:

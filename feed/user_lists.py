@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Set
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import xxhash
 
 from feed.api_types import ListedItem, UserList
 from nextclick.updates import POPULAR, Recommendation, decode_update
+
+if TYPE_CHECKING:  # which makes its lists of these
+    from feed.popular import PopularItems
 
 
 class Choice(NamedTuple):
@@ -44,6 +47,14 @@ def user_list(value: bytes, choice: Choice) -> UserList:
     )
 
 
+def popular_for(user_id: str, popular: "PopularItems | None", choice: Choice) -> UserList:
+    """Give the popular items as the list of a user nobody knows; empty where nothing is known to be popular."""
+    if popular is None:
+        return UserList(user_id, [], POPULAR, "", 0, 0, 0, 0)
+    items, bundle_id, produced_at_ms = popular
+    return UserList(user_id, chosen(items, choice), POPULAR, bundle_id, 0, 0, produced_at_ms, age_ms(produced_at_ms))
+
+
 def chosen(items: list[Recommendation], choice: Choice) -> list[ListedItem]:
     """Give the items that are wanted."""
     kept = [item for item in items if item.item_id not in choice.excluded][: choice.limit]
@@ -60,5 +71,3 @@ def entity_tag(value: bytes, choice: Choice) -> str:
 def age_ms(produced_at_ms: int) -> int:
     """Give how long ago something was made; 0 where a clock is behind the worker's."""
     return max(0, int(time.time() * 1000) - produced_at_ms)
-
-

@@ -1,0 +1,152 @@
+"""The feed as an ASGI application: which request goes where, and what stands before all of them."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from feed.access import Guard, Tokens
+from feed.metrics import FeedMetrics
+from feed.parts import FeedParts
+from feed.problems import ProblemError
+from feed.routes.clicks import take_clicks
+from feed.routes.items import item_neighbours, popular
+from feed.routes.probes import health, metrics, readiness
+from feed.routes.sessions import session_recommendations
+from feed.routes.users import events, recommendations
+from nextclick.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+ROUTES: Sequence[Route] = (
+    Route("/v1/users/{user_id:path}/recommendations", recommendations, methods=["GET"]),
+    Route("/v1/users/{user_id:path}/events", events, methods=["GET"]),
+    Route("/v1/items/{item_id:path}/neighbours", item_neighbours, methods=["GET"]),
+    Route("/v1/popular", popular, methods=["GET"]),
+    Route("/v1/clicks", take_clicks, methods=["POST"]),
+    Route("/v1/sessions/recommendations", session_recommendations, methods=["POST"]),
+    Route("/healthz", health, methods=["GET"]),
+    Route("/readyz", readiness, methods=["GET"]),
+    Route("/metrics", metrics, methods=["GET"]),
+)
+_ALLOWED_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID")
+_CORS_MAX_AGE_S = 3_600
+
+
+def create_app(feed: FeedParts, registry: CollectorRegistry, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """Make the application of a running feed.
+
+    Args:
+        feed: what the routes answer with.
+        registry: of its metrics.
+        extra_routes: come after its own.
+
+    Raises:
+        PermanentError: the file of tokens cannot be used.
+    """
+    app = Starlette(
+        routes=[*ROUTES, *extra_routes],
+        middleware=_middleware(feed.settings, feed.metrics),
+        exception_handlers={
+            ProblemError: _problem,
+            HTTPException: _http_problem,
+            ClientDisconnect: _gone,
+            Exception: _failed,
+        },
+    )
+    app.state.feed, app.state.registry = feed, registry
+    app.router.redirect_slashes = False
+    return app
+
+
+def _middleware(settings: Settings, metrics: FeedMetrics) -> list[Middleware]:
+    found = [Middleware(_Measured, metrics)]
+    if settings.feed_origins:
+        origins = [origin.strip() for origin in settings.feed_origins.split(",")]
+        found.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=_ALLOWED_HEADERS,
+                expose_headers=["ETag", "Retry-After"],
+                max_age=_CORS_MAX_AGE_S,
+            )
+        )
+    if settings.feed_tokens_file:
+        found.append(Middleware(Guard, Tokens(Path(settings.feed_tokens_file))))
+    return found
+
+
+class _Measured:
+    """Measures how long answers take, by route. Of an event stream, which ends when its client wants, only the count
+    of open ones says something.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: FeedMetrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and note its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began_s, status = time.perf_counter(), 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception:
+            status = status or 500  # which is answered further out
+            raise
+        finally:
+            route = _route_name(scope)
+            if status and not (route.endswith("/events") and status == 200):
+                took_s = time.perf_counter() - began_s
+                self._metrics.requests.labels(route, scope["method"], str(status)).observe(took_s)
+
+
+def _route_name(scope: Scope) -> str:
+    """Name the route, never the path: it holds users' ids, and there are endless many."""
+    found: Any = scope.get("route")
+    path: str = found.path if isinstance(found, Route) else "none"
+    return path.replace(":path", "")
+
+
+def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return error.response()
+
+
+def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        problem = ProblemError("method-not-allowed", f"use {allowed}", {"Allow": allowed})
+    else:
+        problem = ProblemError("not-found", "GET /openapi.json lists what there is")
+    return problem.response()
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    return ProblemError("internal", "it is in the feed's log; try again").response()

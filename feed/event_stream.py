@@ -1,0 +1,119 @@
+"""A user's lists as server-sent events: each as soon as it is stored, and never an older one after a newer one."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable
+
+from starlette.types import Receive, Scope, Send
+
+from feed.api_types import UserList, encode
+from feed.hub import Watch
+from feed.list_store import ListStore
+from feed.metrics import FeedMetrics
+from feed.newer import UpdateHead, head_of, is_newer
+from nextclick.updates import Source
+
+HEARTBEAT_S = 15.0  # a connection that carries nothing is cut off by many a proxy after 30 s
+RETRY_MS = 1_000  # a browser waits for so long before it connects again
+_SEND_S = 60.0  # a client that takes nothing for so long is cut off: it can connect again
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would keep events back
+]
+_EVENT_ID = re.compile(r"(\d{1,10})-(\d{1,10})-(\d{1,19})", re.ASCII)
+_HEARTBEAT = b": heartbeat\n\n"
+
+
+class EventStream:
+    """The response that stays open."""
+
+    def __init__(
+        self,
+        user: bytes,
+        watch: Watch,
+        store: ListStore,
+        last_event_id: str | None,
+        listed: Callable[[bytes | None], UserList],
+        metrics: FeedMetrics,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            user: whose lists.
+            watch: of this user, which began before the store is looked at: no list falls in between.
+            store: has the list to begin with.
+            last_event_id: the last event that the client had, if it says so.
+            listed: makes the list of a stored update, or the popular one of None.
+            metrics: of the feed.
+        """
+        self._user, self._watch, self._store = user, watch, store
+        self._listed, self._metrics = listed, metrics
+        self._shown = _head_in(last_event_id)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until the client goes away or the feed ends."""
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        leaving = asyncio.create_task(self._end_with(receive))
+        try:
+            with contextlib.suppress(TimeoutError, OSError):
+                await self._send(send, b"retry: %d\n\n%b" % (RETRY_MS, self._first()))
+                while not self._watch.has_ended:
+                    new = await self._watch.wait(HEARTBEAT_S)
+                    if new is not None:
+                        await self._send(send, self._event(new.head, new.value))
+                    elif not self._watch.has_ended:
+                        await self._send(send, _HEARTBEAT)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            leaving.cancel()
+
+    async def _end_with(self, receive: Receive) -> None:
+        """End when the client goes away."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._watch.end()
+
+    def _first(self) -> bytes:
+        """Give the event to begin with: what is stored, unless the client has it, or the popular list."""
+        value = self._store.get(self._user)
+        if value is not None:
+            return self._event(head_of(value), value)
+        return b"" if self._shown is not None else _event(self._listed(None), None)
+
+    def _event(self, head: UpdateHead, value: bytes) -> bytes:
+        """Give an event; nothing if the client has had a list that is as new."""
+        if self._shown is not None and not is_newer(head, self._shown):
+            return b""
+        self._shown = head
+        self._metrics.events.inc()
+        return _event(self._listed(value), head)
+
+    async def _send(self, send: Send, body: bytes) -> None:
+        """Send something.
+
+        Raises:
+            TimeoutError: the client does not take it.
+        """
+        if body:
+            async with asyncio.timeout(_SEND_S):
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _event(listed: UserList, head: UpdateHead | None) -> bytes:
+    place = b"" if head is None else b"id: %b\n" % _id_of(head).encode()
+    return b"%bevent: recommendations\ndata: %b\n\n" % (place, encode(listed))
+
+
+def _id_of(head: UpdateHead) -> str:
+    return f"{head.sequence}-{head.source.partition}-{head.source.offset}"
+
+
+def _head_in(event_id: str | None) -> UpdateHead | None:
+    """Give what an event's id says of its list; None if it is none of ours."""
+    found = _EVENT_ID.fullmatch(event_id or "")
+    if found is None:
+        return None
+    sequence, partition, offset = map(int, found.groups())
+    return UpdateHead("", sequence, Source(partition, offset), 0, 0)

@@ -1,0 +1,80 @@
+"""Clicks from clients: written to the topic, and answered with the new list if the client waits for it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import msgspec
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from feed.api_types import ClickIn, ClicksIn, ClicksTaken, TakenClick, encode
+from feed.bodies import body_of
+from feed.hub import Watch
+from feed.newer import contains
+from feed.parameters import choice_of, wait_of
+from feed.parts import FeedParts, feed_of
+from feed.problems import ProblemError
+from feed.routes.users import JSON, list_of
+from nextclick.clicks import MAX_ID_BYTES
+from nextclick.schema.encoder import EncodedClick
+
+_decoder = msgspec.json.Decoder(ClicksIn)
+
+
+async def take_clicks(request: Request) -> Response:
+    """Take one click or a list of them, and answer when the broker has them all.
+
+    With `wait`, which is for clicks of one user, the answer has the user's list that contains them.
+    """
+    feed, wait_s, choice = feed_of(request), wait_of(request), choice_of(request)
+    body = await body_of(request, _decoder)
+    clicks = body if isinstance(body, list) else [body]
+    user_id = clicks[0].user_id
+    if wait_s is not None and any(click.user_id != user_id for click in clicks):
+        raise ProblemError("bad-request", "wait is for clicks of one user; send those of others without it")
+    records = _records(feed, clicks, request.headers.get("idempotency-key"))
+    began_s = asyncio.get_running_loop().time()
+    # Watched from before the click is sent: its list may be there before the broker's answer is.
+    with feed.hub.watch(user_id.encode()) if wait_s is not None else nullcontext() as watch:
+        taken = await feed.clicks.send(records)
+        answer = ClicksTaken(taken)
+        if watch is not None and wait_s is not None:
+            value = await _list_with(watch, taken[-1], began_s + wait_s)
+            listed = list_of(feed, user_id, value, choice) if value is not None else None
+            answer = ClicksTaken(taken, listed)
+    return Response(encode(answer), headers={"Cache-Control": "no-store"}, media_type=JSON)
+
+
+def _records(feed: FeedParts, clicks: Sequence[ClickIn], key: str | None) -> list[EncodedClick]:
+    """Give the records of clicks, all of them or none.
+
+    Raises:
+        ProblemError: one cannot be used; says which.
+    """
+    if key is not None and not 0 < len(key.encode()) <= MAX_ID_BYTES:
+        raise ProblemError("bad-request", f"Idempotency-Key must have 1 to {MAX_ID_BYTES} bytes")
+    now_ms, records = int(time.time() * 1000), []
+    for place, click in enumerate(clicks):
+        event_id = click.event_id if click.event_id is not UNSET else key
+        if event_id is not None and event_id is key and len(clicks) > 1:
+            event_id = f"{key}/{place}"
+        try:
+            records.append(feed.clicks.record(click, event_id, now_ms))
+        except ProblemError as problem:
+            feed.metrics.clicks.labels("refused").inc(len(clicks))
+            which = f"click {place + 1} of {len(clicks)}: " if len(clicks) > 1 else ""
+            raise ProblemError(problem.kind, which + problem.detail, problem.headers) from None
+    return records
+
+
+async def _list_with(watch: Watch, click: TakenClick, end_s: float) -> bytes | None:
+    """Wait for a list that contains a click; None when the time is over."""
+    clock_s = asyncio.get_running_loop().time
+    while not watch.has_ended and (left_s := end_s - clock_s()) > 0:
+        new = await watch.wait(left_s)
+        if new is not None and contains(new.head, click.partition, click.offset):
+            return new.value
+    return None

@@ -1,0 +1,196 @@
+"""Starts a feed, runs it until a signal, and ends it in order."""
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+import uvicorn
+import uvloop
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from feed.app import create_app
+from feed.click_writer import ClickWriter
+from feed.follower import ListFollower
+from feed.hub import Hub
+from feed.list_store import ListStore
+from feed.metrics import FeedMetrics
+from feed.parts import FeedParts
+from feed.served_model import ModelAtWork
+from nextclick.errors import PermanentError
+from nextclick.settings import Settings
+
+_DRAIN_S = 6  # for requests that are being answered; `docker stop` kills after 10 s
+_KEEP_ALIVE_S = 75  # longer than load balancers keep idle connections, so that these close them
+_BACKLOG = 4_096
+_log = logging.getLogger(__name__)
+
+
+def run_feed(
+    settings: Settings, extra_routes: Sequence[BaseRoute] = (), on_start: Callable[[int], None] | None = None
+) -> None:
+    """Serve lists until SIGTERM or SIGINT. Only for the main thread.
+
+    Args:
+        settings: of the feed.
+        extra_routes: come after the feed's own.
+        on_start: is told the port when requests are answered.
+
+    Raises:
+        PermanentError: a port, a folder or a file cannot be used, or the broker refuses a feed that has no lists yet.
+    """
+    tls = _tls_files(settings)
+    with _listening(settings) as listening:
+        lists = ListStore(settings.feed_dir / "lists", settings.feed_cache_bytes)
+        try:
+            uvloop.run(_Service(settings, lists, listening).run(extra_routes, tls, on_start))
+        finally:
+            lists.close()
+
+
+class _Service:
+    def __init__(self, settings: Settings, lists: ListStore, listening: socket.socket) -> None:
+        self._settings, self._lists, self._listening = settings, lists, listening
+        self._registry = CollectorRegistry()
+        self._error: Exception | None = None
+
+    async def run(
+        self,
+        extra_routes: Sequence[BaseRoute],
+        tls: dict[str, str],
+        on_start: Callable[[int], None] | None,
+    ) -> None:
+        """Serve, then end: first the streams, then the requests, then what they are answered with.
+
+        Raises:
+            PermanentError: see `run_feed`.
+        """
+        loop = asyncio.get_running_loop()
+        feed = self._parts(loop, lambda error: loop.call_soon_threadsafe(self._fail, error))
+        try:
+            app = create_app(feed, self._registry, extra_routes)
+            self._server = server = _Server(_server_config(app, tls), lambda: _begin_end(feed))
+            feed.follower.start()
+            feed.model.start()
+            port = self._listening.getsockname()[1]
+            _log.info("lists are served", extra={"fields": {"port": port, "users": self._lists.n_users()}})
+            if on_start is not None:
+                on_start(port)
+            await server.serve(sockets=[self._listening])
+        finally:
+            await asyncio.to_thread(_stop, feed)
+        if self._error is not None:
+            raise self._error
+
+    def _parts(self, loop: asyncio.AbstractEventLoop, fail: Callable[[Exception], None]) -> FeedParts:
+        settings, metrics = self._settings, FeedMetrics(self._registry)
+        hub = Hub(settings.feed_max_streams)
+        follower = ListFollower(
+            settings, self._lists, metrics, lambda lists: loop.call_soon_threadsafe(hub.tell, lists), fail
+        )
+        return FeedParts(
+            settings,
+            self._lists,
+            follower,
+            hub,
+            ClickWriter(settings, metrics),
+            ModelAtWork(settings, metrics),
+            metrics,
+        )
+
+    def _fail(self, error: Exception) -> None:
+        self._error = self._error or error
+        self._server.handle_exit(signal.SIGTERM, None)
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams when it is told to end: it waits for every response, and these end by themselves never."""
+
+    def __init__(self, config: uvicorn.Config, before_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._before_end = before_end
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; the second time, at once. The signal is not raised again, as uvicorn does: a feed that was
+        asked to end has done well.
+        """
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+        self._loop.call_soon_threadsafe(self._before_end)
+
+
+def _begin_end(feed: FeedParts) -> None:
+    feed.is_ending = True
+    feed.hub.end()
+
+
+def _stop(feed: FeedParts) -> None:
+    """End what the routes answer with; blocks for seconds at most."""
+    stops = [threading.Thread(target=part) for part in (feed.follower.stop, feed.clicks.close)]
+    for each in stops:
+        each.start()
+    feed.model.stop()
+    for each in stops:
+        each.join()
+
+
+def _server_config(app: Starlette, tls: dict[str, str]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_DRAIN_S,
+        ssl_certfile=tls.get("certificate"),
+        ssl_keyfile=tls.get("key"),
+    )
+
+
+def _tls_files(settings: Settings) -> dict[str, str]:
+    """Give the certificate and the key of HTTPS; empty without.
+
+    Raises:
+        PermanentError: one is missing, or they cannot be used.
+    """
+    certificate, key = settings.feed_tls_certificate_file, settings.feed_tls_key_file
+    if bool(certificate) != bool(key):
+        raise PermanentError(
+            "feed_tls_certificate_file and feed_tls_key_file belong together, and one of them is empty; set both or none"
+        )
+    if not certificate:
+        return {}
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one, too
+        raise PermanentError(
+            f"the feed's certificate {certificate} and key {key} cannot be used: {error.strerror or error}"
+        ) from error
+    return {"certificate": certificate, "key": key}
+
+
+def _listening(settings: Settings) -> socket.socket:
+    """Listen where the settings say.
+
+    Raises:
+        PermanentError: the address cannot be used.
+    """
+    host, port = settings.feed_host, settings.feed_port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise PermanentError(
+            f"{host}:{port} cannot be used for the feed: {error.strerror or error}; choose another with --set "
+            "feed_port=N (0 for any) or feed_host"
+        ) from error
