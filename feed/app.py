@@ -12,12 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feed.access import Guard, Tokens
 from feed.metrics import FeedMetrics
+from feed.openapi import openapi
 from feed.parts import FeedParts
 from feed.problems import ProblemError
 from feed.routes.clicks import take_clicks
@@ -29,6 +30,11 @@ from nextclick.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+
+async def _description(request: Request) -> Response:
+    return JSONResponse(openapi())
+
+
 ROUTES: Sequence[Route] = (
     Route("/v1/users/{user_id:path}/recommendations", recommendations, methods=["GET"]),
     Route("/v1/users/{user_id:path}/events", events, methods=["GET"]),
@@ -36,6 +42,7 @@ ROUTES: Sequence[Route] = (
     Route("/v1/popular", popular, methods=["GET"]),
     Route("/v1/clicks", take_clicks, methods=["POST"]),
     Route("/v1/sessions/recommendations", session_recommendations, methods=["POST"]),
+    Route("/openapi.json", _description, methods=["GET"]),
     Route("/healthz", health, methods=["GET"]),
     Route("/readyz", readiness, methods=["GET"]),
     Route("/metrics", metrics, methods=["GET"]),

@@ -31,7 +31,7 @@ class EventStream:
 
     def __init__(
         self,
-        user: bytes,
+        user_id: str,
         watch: Watch,
         store: ListStore,
         last_event_id: str | None,
@@ -41,14 +41,14 @@ class EventStream:
         """Prepare.
 
         Args:
-            user: whose lists.
+            user_id: whose lists.
             watch: of this user, which began before the store is looked at: no list falls in between.
             store: has the list to begin with.
             last_event_id: the last event that the client had, if it says so.
             listed: makes the list of a stored update, or the popular one of None.
             metrics: of the feed.
         """
-        self._user, self._watch, self._store = user, watch, store
+        self._user_id, self._watch, self._store = user_id, watch, store
         self._listed, self._metrics = listed, metrics
         self._shown = _head_in(last_event_id)
 
@@ -77,7 +77,7 @@ class EventStream:
 
     def _first(self) -> bytes:
         """Give the event to begin with: what is stored, unless the client has it, or the popular list."""
-        value = self._store.get(self._user)
+        value = self._store.list_of(self._user_id)
         if value is not None:
             return self._event(head_of(value), value)
         return b"" if self._shown is not None else _event(self._listed(None), None)

@@ -62,19 +62,17 @@ class ListStore:
             self._remove()
             self._db = self._opened()
 
-    def get(self, user: bytes) -> bytes | None:
-        """Give a user's newest update; None if there is none.
+    def list_of(self, user_id: str) -> bytes | None:
+        """Give a user's newest update; None if there is none, as of any text that is no user's id.
 
         Raises:
             DamagedLists: the files cannot be trusted.
             TemporaryError: the disk cannot be read.
         """
-        with self._explained():
-            found: bytes | None = self._db.get(user)
-        return found
+        return None if "\0" in user_id else self._get(user_id.encode(errors="replace"))
 
     def get_many(self, users: Sequence[bytes]) -> list[bytes | None]:
-        """Give users' newest updates, as `get` does."""
+        """Give users' newest updates, by the keys of their records."""
         with self._explained():
             found: list[bytes | None] = self._db.get(list(users))
         return found
@@ -82,12 +80,12 @@ class ListStore:
     @property
     def popular(self) -> bytes | None:
         """The newest update with the popular list, of whichever user."""
-        return self.get(_POPULAR_KEY)
+        return self._get(_POPULAR_KEY)
 
     @property
     def topic(self) -> TopicIdentity | None:
         """The topic that the lists are from; None: there are none yet."""
-        found = self.get(_TOPIC_KEY)
+        found = self._get(_TOPIC_KEY)
         return msgspec.json.decode(found, type=TopicIdentity) if found is not None else None
 
     def positions(self, n_partitions: int) -> list[int | None]:
@@ -148,6 +146,11 @@ class ListStore:
     def close(self) -> None:
         """Close; what was written is on its way to the disk."""
         self._db.close()
+
+    def _get(self, key: bytes) -> bytes | None:
+        with self._explained():
+            found: bytes | None = self._db.get(key)
+        return found
 
     def _remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

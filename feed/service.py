@@ -166,7 +166,8 @@ def _tls_files(settings: Settings) -> dict[str, str]:
     certificate, key = settings.feed_tls_certificate_file, settings.feed_tls_key_file
     if bool(certificate) != bool(key):
         raise PermanentError(
-            "feed_tls_certificate_file and feed_tls_key_file belong together, and one of them is empty; set both or none"
+            "feed_tls_certificate_file and feed_tls_key_file belong together, and one of them is empty; set both or "
+            "none"
         )
     if not certificate:
         return {}

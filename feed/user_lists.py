@@ -4,7 +4,6 @@ import time
 from collections.abc import Set
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import xxhash
 
 from feed.api_types import ListedItem, UserList

@@ -16,7 +16,7 @@ JSON = "application/json"
 async def recommendations(request: Request) -> Response:
     """Give the list of a user: the newest there is, or the popular one for a user nobody knows."""
     feed, choice, user_id = feed_of(request), choice_of(request), id_in_path(request, "user_id")
-    value = feed.lists.get(user_id.encode())
+    value = feed.lists.list_of(user_id)
     listed = list_of(feed, user_id, value, choice)
     headers = {
         "ETag": entity_tag(value if value is not None else encode(listed.items), choice),
@@ -46,13 +46,13 @@ class _Events(Response):
         Raises:
             ProblemError: there are too many streams, or the feed is ending.
         """
-        feed, user = self._feed, self._user_id.encode()
+        feed, user_id = self._feed, self._user_id
 
         def listed(value: bytes | None) -> UserList:
-            return list_of(feed, self._user_id, value, self._choice)
+            return list_of(feed, user_id, value, self._choice)
 
-        with feed.hub.watch(user) as watch:
-            stream = EventStream(user, watch, feed.lists, self._last_event_id, listed, feed.metrics)
+        with feed.hub.watch(user_id.encode(errors="replace")) as watch:
+            stream = EventStream(user_id, watch, feed.lists, self._last_event_id, listed, feed.metrics)
             await stream(scope, receive, send)
 
 

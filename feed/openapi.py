@@ -1,0 +1,214 @@
+"""The feed's description for programs (OpenAPI 3.1), made from its routes and types."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+import nextclick
+from feed.api_types import (
+    MAX_EXCLUDED,
+    MAX_LIMIT,
+    ClicksIn,
+    ClicksTaken,
+    Neighbours,
+    PopularList,
+    Problem,
+    SessionIn,
+    SessionList,
+    UserList,
+)
+from feed.parameters import DEFAULT_LIMIT, MAX_WAIT_S
+from feed.problems import MEDIA_TYPE as PROBLEM
+from nextclick.clicks import MAX_ID_BYTES
+
+_JSON = "application/json"
+_REF = "#/components/schemas/{name}"
+Json = dict[str, Any]
+
+
+class _Operation(NamedTuple):
+    """What is to be said of a route.
+
+    Attributes:
+        method, path: of the route.
+        name: of the operation, for generated clients.
+        summary, description: for a person.
+        parameters: names of those below.
+        takes: the type of the body, if there is one.
+        gives: the type of the answer.
+        problems: statuses of the problems that are its own.
+        media_type: of the answer.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    description: str
+    parameters: Sequence[str]
+    gives: Any
+    takes: Any = None
+    problems: Sequence[int] = ()
+    media_type: str = _JSON
+
+
+_LIST = ("limit", "exclude", "explain")
+OPERATIONS = (
+    _Operation(
+        "get",
+        "/v1/users/{user_id}/recommendations",
+        "getRecommendations",
+        "The newest list of a user",
+        "A user nobody knows gets the popular items. `age_ms` says how long ago the list was made. The answer has an "
+        "`ETag`; with it in `If-None-Match`, 304 says that the list is the same.",
+        ("user_id", *_LIST, "If-None-Match"),
+        UserList,
+    ),
+    _Operation(
+        "get",
+        "/v1/users/{user_id}/events",
+        "followRecommendations",
+        "The lists of a user, each as soon as it exists",
+        "Server-sent events named `recommendations`: the newest list at once, then every newer one. Their data is what "
+        "the list's own route gives. After a pause, `Last-Event-ID` brings only what is newer; an older list never "
+        "comes after a newer one. A comment every 15 s keeps the connection open.",
+        ("user_id", *_LIST, "Last-Event-ID"),
+        UserList,
+        problems=(429, 503),
+        media_type="text/event-stream",
+    ),
+    _Operation(
+        "get",
+        "/v1/items/{item_id}/neighbours",
+        "getNeighbours",
+        "What is clicked near an item",
+        "Most often first, as the bundle that is served has counted it.",
+        ("item_id", "limit"),
+        Neighbours,
+        problems=(404, 429, 503),
+    ),
+    _Operation(
+        "get",
+        "/v1/popular",
+        "getPopular",
+        "The popular items",
+        "Of the newest popular list of a worker, or of the bundle, whichever is younger.",
+        ("limit",),
+        PopularList,
+        problems=(503,),
+    ),
+    _Operation(
+        "post",
+        "/v1/clicks",
+        "sendClicks",
+        "Take one click, or a list of clicks",
+        "Answered when the broker has them all. With `wait`, for clicks of one user, the answer has the user's list "
+        "that contains them; null if it was not there in time. A click that is sent again under its `event_id`, or "
+        "under the same `Idempotency-Key`, is applied once.",
+        ("wait", *_LIST, "Idempotency-Key"),
+        ClicksTaken,
+        takes=ClicksIn,
+        problems=(413, 415, 422, 429, 501, 503),
+    ),
+    _Operation(
+        "post",
+        "/v1/sessions/recommendations",
+        "getSessionRecommendations",
+        "A list for clicks that are stored nowhere",
+        "For visitors who are anonymous or have not agreed to be remembered: the same network, from the beginning.",
+        _LIST,
+        SessionList,
+        takes=SessionIn,
+        problems=(413, 415, 422, 429, 503),
+    ),
+)
+
+
+def openapi() -> Json:
+    """Give the description."""
+    types: list[Any] = [Problem, *(each.gives for each in OPERATIONS)]
+    bodies = [each.takes for each in OPERATIONS if each.takes is not None]
+    schemas, components = msgspec.json.schema_components([*types, *bodies], ref_template=_REF)
+    found = dict(zip(map(repr, [*types, *bodies]), schemas, strict=True))
+    paths: Json = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _described(operation, found)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "nextclick feed",
+            "version": nextclick.__version__,
+            "summary": "Lists of recommendations over HTTP, and the way in for clicks.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}, {}],  # a token is asked for where feed_tokens_file names some
+    }
+
+
+def _described(operation: _Operation, schemas: Mapping[str, Json]) -> Json:
+    answer: Json = {"schema": schemas[repr(operation.gives)]}
+    if operation.media_type != _JSON:
+        answer = {"schema": {"type": "string", "description": "Events whose data is a `UserList`."}}
+    responses: Json = {"200": {"description": operation.summary, "content": {operation.media_type: answer}}}
+    if "If-None-Match" in operation.parameters:
+        responses["200"]["headers"] = {"ETag": {"schema": {"type": "string"}}}
+        responses["304"] = {"description": "The list is the one that If-None-Match names."}
+    problem = {PROBLEM: {"schema": schemas[repr(Problem)]}}
+    for status in sorted({400, 401, 500, *operation.problems}):
+        responses[str(status)] = {"description": "A problem; `detail` says what to do.", "content": problem}
+    described: Json = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "description": operation.description,
+        "parameters": [_PARAMETERS[name] | {"name": name} for name in operation.parameters],
+        "responses": responses,
+    }
+    if operation.takes is not None:
+        body = {_JSON: {"schema": schemas[repr(operation.takes)]}}
+        described["requestBody"] = {"required": True, "content": body}
+    return described
+
+
+def _in_path(what: str) -> Json:
+    schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
+    return {"in": "path", "required": True, "description": what, "schema": schema}
+
+
+_PARAMETERS: Mapping[str, Json] = {
+    "user_id": _in_path("The user, as in the clicks; at most 256 bytes of UTF-8."),
+    "item_id": _in_path("The item, as in the clicks; at most 256 bytes of UTF-8."),
+    "limit": {
+        "in": "query",
+        "description": "Most items.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    },
+    "exclude": {
+        "in": "query",
+        "description": "Items that must not be on the list, with commas; may be given several times.",
+        "schema": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_EXCLUDED},
+    },
+    "explain": {
+        "in": "query",
+        "description": "Say what each item is there for, where that is known (setting `explain` of the workers).",
+        "schema": {"type": "boolean", "default": False},
+    },
+    "wait": {
+        "in": "query",
+        "description": f"How long to wait for the new list, up to {MAX_WAIT_S:g}s.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,6}(ms|s)$"},
+        "example": "200ms",
+    },
+    "If-None-Match": {"in": "header", "description": "An `ETag` of before.", "schema": {"type": "string"}},
+    "Last-Event-ID": {"in": "header", "description": "The last event that was read.", "schema": {"type": "string"}},
+    "Idempotency-Key": {
+        "in": "header",
+        "description": "Names the click, or the list of clicks: sent again under it, it is applied once.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES},
+    },
+}
