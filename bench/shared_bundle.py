@@ -131,7 +131,7 @@ def serve(folder: Path, served_dir: str) -> None:
     import stream.worker  # noqa: F401 - what a worker imports
     from nextclick.bundle import load_bundle
     from nextclick.popularity import prepare_seed
-    from stream.shared_forms import SharedForms
+    from tools.shared_forms import SharedForms
 
     imported_mb = _memory_mb()["Rss"]
     began_s = time.perf_counter()

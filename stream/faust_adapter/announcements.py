@@ -6,13 +6,13 @@ from typing import Any
 
 import aiokafka
 
-from nextclick.errors import BundleError
-from nextclick.manifest import CHAMPION, decode_manifest
+from nextclick.manifest import CHAMPION
 from nextclick.settings import Settings
 from stream.faust_adapter.clients import aiokafka_config
 from stream.faust_adapter.second_reader import SecondReader, is_unpacking
 from stream.protocol.port import ClickRecord, Run
 from stream.served_bundle import ServedBundle
+from tools.bundle_copies import newest_announcements
 
 
 async def follow_models(settings: Settings, served: ServedBundle, caught_up: asyncio.Event) -> None:
@@ -41,7 +41,8 @@ async def follow_models(settings: Settings, served: ServedBundle, caught_up: asy
             if await consumer.position(partition) >= end:
                 caught_up.set()
             timeout_ms = 60_000 if caught_up.is_set() else 500
-            announcements = _newest_announcements(await _read(consumer, partition, timeout_ms, second))
+            records = await _read(consumer, partition, timeout_ms, second)
+            announcements = newest_announcements(_announcements(records))
             # What was announced before the start is not newer than a bundle that was named for it.
             if caught_up.is_set() or not settings.bundle:
                 for value in announcements:
@@ -64,16 +65,5 @@ async def _read(consumer: Any, partition: Any, timeout_ms: int, second: SecondRe
     return run.records
 
 
-def _newest_announcements(records: Sequence[ClickRecord]) -> list[bytes]:
-    """Give the newest announcement that can be decoded, and those behind it that cannot: they are said and counted."""
-    values = [record.value for record in records if record.key == CHAMPION.encode() and record.value is not None]
-    decodable = [place for place, value in enumerate(values) if _can_be_decoded(value)]
-    return values[decodable[-1] :] if decodable else values
-
-
-def _can_be_decoded(value: bytes) -> bool:
-    try:
-        decode_manifest(value)
-    except BundleError:
-        return False
-    return True
+def _announcements(records: Sequence[ClickRecord]) -> list[bytes]:
+    return [record.value for record in records if record.key == CHAMPION.encode() and record.value is not None]

@@ -24,8 +24,8 @@ from nextclick.network_config import NetworkConfig
 from nextclick.served_form import LAYOUT, ServedForm, served_form
 from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
-from stream.shared_forms import SUFFIX, SharedForms
 from tests.networks import random_network
+from tools.shared_forms import SUFFIX, SharedForms
 
 ROOT = Path(__file__).parents[2]
 CONFIG = NetworkConfig(40, 8, skip=True, normalised=True, n_neighbours=4)
@@ -161,7 +161,7 @@ def test_a_full_disk_costs_memory_and_not_the_bundle(tmp_path: Path, caplog: pyt
     assert same(found, form())
     assert not is_mapped(found)
     assert len(prepared) == 1
-    assert "this worker has the bundle in memory of its own" in caplog.text
+    assert "this process has the bundle in memory of its own" in caplog.text
     assert forms_in(tmp_path) == set()
 
 
@@ -222,7 +222,7 @@ def test_what_somebody_else_can_change_is_not_mapped(
     [message] = caplog.messages
     assert str(refused) in message
     assert "chmod go-w" in message
-    assert "this worker has the bundle in memory of its own" in message
+    assert "this process has the bundle in memory of its own" in message
 
 
 def test_what_is_made_belongs_to_its_user_alone_whatever_the_umask(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_an_unusable_bundle_is_refused_and_leaves_nothing(tmp_path: Path) -> Non
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from stream.shared_forms import SharedForms
+from tools.shared_forms import SharedForms
 from tests.unit.test_shared_forms import form
 folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
 def prepare():
@@ -389,7 +389,7 @@ def test_a_worker_that_hangs_holds_up_nobody_for_ever(
     """After a while the others go on without it."""
     workers(1_000.0)
     wait_for(lambda: count(tmp_path, "prepared") == 1)
-    monkeypatch.setattr("stream.shared_forms.WAIT_S", 0.2)
+    monkeypatch.setattr("tools.shared_forms.WAIT_S", 0.2)
 
     assert is_mapped(SharedForms(tmp_path / "served").form_of("1", form))
 
@@ -404,7 +404,7 @@ import sys
 from pathlib import Path
 from stream.worker import run_worker
 from nextclick.bundle import load_bundle
-from stream.shared_forms import SharedForms
+from tools.shared_forms import SharedForms
 load_bundle(Path({str(folder)!r}), SharedForms(Path({str(tmp_path / "served")!r})).form_of)[1].warm_up()
 print(*({{"torch", "pandas", "scipy", "pyarrow", "safetensors"}} & set(sys.modules)))
 """

@@ -1,11 +1,11 @@
-"""The served forms of bundles, in files that all workers of a machine map, so that they have them in memory once.
+"""The served forms of bundles, in files that all workers and feeds of a machine map: they have them in memory once.
 
-The first worker that needs a form prepares it; the others wait for it, and so does a worker that starts again. A file
+The first process that needs a form prepares it; the others wait for it, and so does one that starts again. A file
 appears whole, by its last name, and is never changed: one that is cut while it is mapped would end its readers. Each
 reader holds a shared lock on its file for as long as it maps it, and what nobody holds is removed when the next form is
 prepared. A folder that cannot be written, a full disk, or a file that is damaged cost memory or time, not the bundle.
 
-Who can write a form decides what is served: so folder and files must belong to this worker's user or to root, and
+Who can write a form decides what is served: so folder and files must belong to this process's user or to root, and
 nobody else may write them.
 """
 
@@ -69,7 +69,7 @@ class SharedForms:
                     return form
         except OSError as error:
             _log.warning(
-                "served_dir %s cannot be used (%s): this worker has the bundle in memory of its own",
+                "served_dir %s cannot be used (%s): this process has the bundle in memory of its own",
                 self._folder,
                 error.strerror or error,
             )
