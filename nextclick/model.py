@@ -175,6 +175,20 @@ class ServedModel:
             raise self._no_number()
         return best_items(form.items, queries, form.counts, self._terms(histories), min(k, self._config.n_items))
 
+    def neighbours_of(self, item_index: int, limit: int) -> list[tuple[int, float]]:
+        """Give what is clicked near an item: item_index and share of each, the largest share first.
+
+        Args:
+            item_index: of the item.
+            limit: how many at most; there are fewer where the bundle counted fewer, and none if it has no counts.
+        """
+        starts, neighbours, shares, _ = self._form.counts
+        if len(starts) == 1:
+            return []
+        begin, end = int(starts[item_index]), int(starts[item_index + 1])
+        largest_first = (-shares[begin:end]).argsort(kind="stable")[:limit]
+        return [(int(neighbours[begin + place]), float(shares[begin + place])) for place in largest_first]
+
     @property
     def n_bytes(self) -> int:
         """Bytes of what serving can read: item vectors, neighbours, texts, the table of hashes, all weights."""
