@@ -1,0 +1,81 @@
+"""The popular items: of the newest update that has them, or of the bundle, whichever is younger. Pure.
+
+A worker makes its list of the clicks that it has counted, and begins with what the bundle knew. The feed counts none.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from feed.api_types import PopularList
+from feed.user_lists import Choice, chosen
+from nextclick.popularity import MAX_LIST, Popularity, prepare_seed
+from nextclick.updates import Recommendation, decode_update
+
+if TYPE_CHECKING:  # numba takes a second to load: the feed answers before
+    from nextclick.model import ServedModel
+
+_ANY_HALF_LIFE_S = 1.0  # nothing is counted here that could fade
+
+
+class PopularItems(NamedTuple):
+    """Popular items, and where they come from.
+
+    Attributes:
+        items: best first.
+        bundle_id: of the bundle that was served when the list was made; empty if there was none.
+        produced_at_ms: when it was made.
+    """
+
+    items: list[Recommendation]
+    bundle_id: str
+    produced_at_ms: int
+
+
+def popular_of_bundle(model: "ServedModel", created_ms: int) -> PopularItems:
+    """Give the popular items of a bundle, as a worker shows them that has counted nothing yet.
+
+    Takes 0.3 s for a million items: to be called once for a bundle, in a thread.
+
+    Args:
+        model: of the bundle.
+        created_ms: when it was made.
+    """
+    popularity = Popularity(_ANY_HALF_LIFE_S)
+    popularity.seed(prepare_seed(model.item_ids, model.popularity))
+    items = msgspec.json.decode(popularity.ranked(MAX_LIST).items_json, type=list[Recommendation])
+    return PopularItems(items, model.bundle_id, created_ms)
+
+
+def popular_of_update(value: bytes) -> PopularItems:
+    """Give the items of an update.
+
+    Raises:
+        msgspec.DecodeError: the bytes are no update.
+    """
+    update = decode_update(value)
+    return PopularItems(update.items, update.bundle_id, update.produced_at_ms)
+
+
+def younger(update: bytes | None, of_bundle: PopularItems | None) -> PopularItems | None:
+    """Give the younger of two popular lists; None if there is none.
+
+    Args:
+        update: the newest one with the popular list.
+        of_bundle: the popular items of the bundle.
+
+    Raises:
+        msgspec.DecodeError: the bytes are no update.
+    """
+    of_update = popular_of_update(update) if update is not None else None
+    if of_update is None or of_bundle is None:
+        return of_update or of_bundle
+    return of_update if of_update.produced_at_ms >= of_bundle.produced_at_ms else of_bundle
+
+
+def popular_list(popular: PopularItems, limit: int, now_ms: int) -> PopularList:
+    """Give the answer: the first `limit` items, and how old they are at `now_ms`."""
+    age_ms = max(0, now_ms - popular.produced_at_ms)  # clocks of two machines differ
+    return PopularList(
+        chosen(popular.items, Choice(limit, frozenset(), False)), popular.bundle_id, popular.produced_at_ms, age_ms
+    )

@@ -1,0 +1,39 @@
+"""Lists for visitors of whom nothing is stored."""
+
+import time
+from functools import partial
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from feed.api_types import SessionIn, encode
+from feed.bodies import body_of
+from feed.parameters import excluded_of, flag_of, limit_of
+from feed.popular import younger
+from feed.routes.items import no_model
+from feed.sessions import Ranking, SessionRules, session_list
+from feed.user_lists import Choice
+
+_decoder = msgspec.json.Decoder(SessionIn)
+
+
+async def session_recommendations(request: Request) -> Response:
+    """Answer `POST /v1/sessions/recommendations` with `SessionList`.
+
+    Raises:
+        ProblemError: there is nothing to make a list from, a click cannot be used, too many ask at once, or the request
+            cannot be read.
+        ClientDisconnect: the client went away.
+    """
+    feed = request.app.state.feed
+    choice = Choice(limit_of(request), excluded_of(request), flag_of(request, "explain"))
+    session = await body_of(request, _decoder)
+    bundle = feed.model.current
+    popular = younger(feed.newest_popular, bundle.popular if bundle is not None else None)
+    if popular is None:  # a bundle has popular items
+        raise no_model()
+    ranking = Ranking(bundle.model if bundle is not None else None, popular)
+    rules, now_ms = SessionRules.of(feed.settings), int(time.time() * 1000)
+    work = partial(session_list, ranking, session.clicks, choice, rules, now_ms)
+    return Response(encode(await feed.model.compute(work)), media_type="application/json")
