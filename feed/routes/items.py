@@ -9,7 +9,8 @@ from starlette.responses import Response
 from feed.api_types import encode
 from feed.neighbours import neighbours
 from feed.parameters import id_in_path, limit_of
-from feed.popular import popular_list, younger
+from feed.parts import feed_of
+from feed.popular import popular_list
 from feed.problems import ProblemError
 
 
@@ -19,12 +20,11 @@ async def item_neighbours(request: Request) -> Response:
     Raises:
         ProblemError: there is no bundle, it does not know the item, or the request cannot be read.
     """
-    model_at_work = request.app.state.feed.model
-    item_id, limit = id_in_path(request, "item_id"), limit_of(request)
-    bundle = model_at_work.current
+    served, item_id, limit = feed_of(request).model, id_in_path(request, "item_id"), limit_of(request)
+    bundle = served.current
     if bundle is None:
         raise no_model()
-    found = await model_at_work.compute(partial(neighbours, bundle.model, item_id, limit))
+    found = await served.compute(partial(neighbours, bundle.model, item_id, limit))
     if found is None:
         raise ProblemError(
             "unknown-item",
@@ -40,9 +40,7 @@ async def popular(request: Request) -> Response:
     Raises:
         ProblemError: neither an update nor a bundle says what is popular, or the request cannot be read.
     """
-    feed, limit = request.app.state.feed, limit_of(request)
-    bundle = feed.model.current
-    found = younger(feed.newest_popular, bundle.popular if bundle is not None else None)
+    found, limit = feed_of(request).popular(), limit_of(request)
     if found is None:
         raise no_model()
     return Response(encode(popular_list(found, limit, int(time.time() * 1000))), media_type="application/json")

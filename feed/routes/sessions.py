@@ -9,11 +9,10 @@ from starlette.responses import Response
 
 from feed.api_types import SessionIn, encode
 from feed.bodies import body_of
-from feed.parameters import excluded_of, flag_of, limit_of
-from feed.popular import younger
+from feed.parameters import choice_of
+from feed.parts import feed_of
 from feed.routes.items import no_model
 from feed.sessions import Ranking, SessionRules, session_list
-from feed.user_lists import Choice
 
 _decoder = msgspec.json.Decoder(SessionIn)
 
@@ -26,11 +25,9 @@ async def session_recommendations(request: Request) -> Response:
             cannot be read.
         ClientDisconnect: the client went away.
     """
-    feed = request.app.state.feed
-    choice = Choice(limit_of(request), excluded_of(request), flag_of(request, "explain"))
+    feed, choice = feed_of(request), choice_of(request)
     session = await body_of(request, _decoder)
-    bundle = feed.model.current
-    popular = younger(feed.newest_popular, bundle.popular if bundle is not None else None)
+    bundle, popular = feed.model.current, feed.popular()
     if popular is None:  # a bundle has popular items
         raise no_model()
     ranking = Ranking(bundle.model if bundle is not None else None, popular)

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from feed.api_types import Neighbours, PopularList, SessionList
 from feed.metrics import FeedMetrics
+from feed.popular import PopularItems, younger
 from feed.problems import ProblemError
 from feed.routes.items import item_neighbours, popular
 from feed.routes.sessions import session_recommendations
@@ -70,6 +71,10 @@ class Feed:
         self.settings = settings
         self.model = ModelAtWork(settings, FeedMetrics(self.registry))
         self.newest_popular: bytes | None = None
+
+    def popular(self) -> PopularItems | None:
+        bundle = self.model.current
+        return younger(self.newest_popular, bundle.popular if bundle is not None else None)
 
     def swaps(self, result: str) -> float | None:
         return self.registry.get_sample_value("nextclick_feed_bundle_swaps_total", {"result": result})
