@@ -29,6 +29,7 @@ _BATCH = 2_000  # updates that are compared and stored together
 _POLL_S = 0.2
 _LOOK_EVERY_S = 10.0  # at the topic: has it grown, was it created anew?
 _AGAIN_S = 1.0  # after a failure
+_STOP_S = 2.0
 _SAY_EVERY_S = 60.0  # the same trouble
 _PROGRESS_EVERY_S = 5.0
 _BUFFERED_KB = 32 * 1024  # of updates that were fetched and not taken yet
@@ -73,9 +74,9 @@ class ListFollower:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; what was read and is not stored yet is read again at the next start."""
+        """End; what was read and is not stored yet is read again at the next start. Blocks for `_STOP_S` at most."""
         self.stopping.set()
-        self._thread.join()
+        self._thread.join(_STOP_S)  # one that waits for an answer of Kafka's ends with the process
 
     def _run(self) -> None:
         try:

@@ -24,7 +24,7 @@ _TOPIC_KEY, _POPULAR_KEY, _POSITION_PREFIX = b"\0topic", b"\0popular", b"\0posit
 _FIRST_KEY, _BEHIND_LAST_KEY = b"", b"\xff" * 300  # users' ids are at most 256 bytes of UTF-8, which has no 0xff
 _WRITE_BUFFER_BYTES = 16 * 1024**2
 _MAX_OPEN_FILES = 512
-_BLOOM_BITS = 10.0  # of a key: one in a hundred users nobody knows costs a read of the disk
+_BLOOM_BITS = 10  # of a key: one in a hundred users nobody knows costs a read of the disk
 _DAMAGED, _LOCKED = "Corruption", "LOCK:"  # in what RocksDB says
 
 
@@ -74,7 +74,7 @@ class ListStore:
     def get_many(self, users: Sequence[bytes]) -> list[bytes | None]:
         """Give users' newest updates, by the keys of their records."""
         with self._explained():
-            found: list[bytes | None] = self._db.get(list(users))
+            found: list[bytes | None] = self._db.get(list(users))  # type: ignore[assignment]
         return found
 
     @property

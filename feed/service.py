@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute
 from feed.app import create_app
 from feed.click_writer import ClickWriter
 from feed.follower import ListFollower
-from feed.hub import Hub
+from feed.hub import Hub, NewList
 from feed.list_store import ListStore
 from feed.metrics import FeedMetrics
 from feed.parts import FeedParts
@@ -72,7 +72,7 @@ class _Service:
             PermanentError: see `run_feed`.
         """
         loop = asyncio.get_running_loop()
-        feed = self._parts(loop, lambda error: loop.call_soon_threadsafe(self._fail, error))
+        feed = self._parts(loop)
         try:
             app = create_app(feed, self._registry, extra_routes)
             self._server = server = _Server(_server_config(app, tls), lambda: _begin_end(feed))
@@ -88,12 +88,17 @@ class _Service:
         if self._error is not None:
             raise self._error
 
-    def _parts(self, loop: asyncio.AbstractEventLoop, fail: Callable[[Exception], None]) -> FeedParts:
+    def _parts(self, loop: asyncio.AbstractEventLoop) -> FeedParts:
         settings, metrics = self._settings, FeedMetrics(self._registry)
         hub = Hub(settings.feed_max_streams)
-        follower = ListFollower(
-            settings, self._lists, metrics, lambda lists: loop.call_soon_threadsafe(hub.tell, lists), fail
-        )
+
+        def tell(lists: Sequence[NewList]) -> None:
+            loop.call_soon_threadsafe(hub.tell, lists)
+
+        def fail(error: Exception) -> None:
+            loop.call_soon_threadsafe(self._fail, error)
+
+        follower = ListFollower(settings, self._lists, metrics, tell, fail)
         return FeedParts(
             settings,
             self._lists,
