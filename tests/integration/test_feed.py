@@ -1,0 +1,288 @@
+"""A feed beside a worker on a real broker: lists, clicks, streams, kills, outages."""
+
+import itertools
+import os
+import re
+import signal
+import threading
+import time
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions
+
+from tests.chaos.bundles import announce, untrained_bundle
+from tests.feeds import FeedUnderTest, StreamReader
+from tests.integration.conftest import create_topics
+from tests.simulated_clicks import simulated
+from tools.client_config import librdkafka_config
+
+ITEMS = [f"i{number}" for number in range(50)]
+
+
+def metric(feed: FeedUnderTest, name: str) -> float:
+    """The value of a metric without labels."""
+    found = re.search(rf"^{name} (\S+)$", feed.ask("/metrics").body, re.MULTILINE)
+    assert found is not None
+    return float(found.group(1))
+
+
+def newest_sequences(playground: Any) -> dict[str, int]:
+    """What the topic has of each user in the end."""
+    newest: dict[str, int] = defaultdict(int)
+    for update in playground.updates():
+        newest[update.user_id] = max(newest[update.user_id], update.sequence)
+    return newest
+
+
+def test_a_click_over_http_is_answered_with_the_list_that_contains_it(playground: Any) -> None:
+    """And the list's own route gives the same, with a tag by which it is known again."""
+    announce(playground.settings, untrained_bundle(playground.settings.bundle_dir, ITEMS, seed=1))
+    playground.worker()
+    feed = FeedUnderTest(playground)
+    playground.wait_for(feed.is_ready, "the feed is ready")
+
+    click = {"user_id": "ann/1", "item_id": "i1", "event_type": "cart"}
+    taken = feed.ask("/v1/clicks?wait=10s", click)
+    listed = feed.ask("/v1/users/ann%2F1/recommendations?limit=5&exclude=i2,i3")
+
+    assert taken.status == 200
+    assert taken.body["recommendations"]["sequence"] == 1
+    assert (listed.status, listed.body["sequence"], listed.body["user_id"]) == (200, 1, "ann/1")
+    wanted = [item for item in taken.body["recommendations"]["items"] if item["item_id"] not in ("i2", "i3")]
+    assert listed.body["items"] == wanted[:5]
+    assert 0 <= listed.body["age_ms"] < 60_000
+    again = feed.ask("/v1/users/ann%2F1/recommendations?limit=5&exclude=i3,i2", if_none_match=listed.headers["etag"])
+    assert (again.status, again.body) == (304, "")
+    other = feed.ask("/v1/users/ann%2F1/recommendations?limit=4", if_none_match=listed.headers["etag"])
+    assert other.status == 200
+    [stored] = playground.clicks()
+    assert (stored.click.user_id, stored.click.item_id, stored.click.event_type) == ("ann/1", "i1", 1)
+
+
+def test_a_retry_is_applied_once_and_answered(playground: Any) -> None:
+    """By the request's key, by each click's place under it, and by the event's own id."""
+    playground.worker()
+    feed = FeedUnderTest(playground)
+
+    def send(body: Any, **headers: str) -> int:
+        answer = feed.ask("/v1/clicks?wait=10s", body, **headers)
+        assert answer.status == 200, answer.body
+        sequence: int = answer.body["recommendations"]["sequence"]
+        return sequence
+
+    two = [{"user_id": "ann", "item_id": "i1"}, {"user_id": "ann", "item_id": "i2"}]
+    assert [send(two, idempotency_key="k") for _ in range(2)] == [2, 2]
+    one = {"user_id": "ann", "item_id": "i3", "event_id": "e"}
+    assert [send(one) for _ in range(2)] == [3, 3]
+    assert send(two[0]) == 4  # a click like another one is another click
+    assert len(playground.clicks()) == 7
+
+
+def test_what_a_worker_would_reject_is_refused(playground: Any) -> None:
+    """All of a request or nothing; nothing is written."""
+    feed = FeedUnderTest(playground)
+    good, bad = {"user_id": "ann", "item_id": "i1"}, {"user_id": "ann", "item_id": "i1", "event_type": "forget"}
+
+    answer = feed.ask("/v1/clicks", [good, bad])
+
+    assert (answer.status, answer.body["type"]) == (422, "urn:nextclick:problem:click-refused")
+    assert answer.body["detail"].startswith("click 2 of 2: ")
+    assert playground.count(playground.settings.clicks_topic) == 0
+
+
+def test_events_come_as_lists_are_made_and_the_end_of_the_feed_ends_them(playground: Any) -> None:
+    """In order, to every stream of the user; a feed that is asked to end has done well."""
+    playground.worker()
+    feed = FeedUnderTest(playground)
+    streams = [StreamReader(feed.port, "ann") for _ in range(3)]
+    playground.wait_for(lambda: all(stream.events for stream in streams), "each stream has begun")
+    assert [stream.sequences for stream in streams] == [[0]] * 3
+
+    for _ in range(5):
+        feed.ask("/v1/clicks?wait=10s", {"user_id": "ann", "item_id": "i1"})
+    playground.wait_for(lambda: all(stream.sequences[-1] == 5 for stream in streams), "each has the last list")
+    os.kill(feed.process.pid, signal.SIGTERM)
+    began_s = time.monotonic()
+    feed.process.wait(10.0)
+
+    assert time.monotonic() - began_s < 5.0
+    assert feed.process.exit_status == 0
+    for stream in streams:
+        stream.stop()
+        assert stream.sequences == sorted(set(stream.sequences))
+    playground.assert_no_error_logged("feed")
+
+
+def test_a_feed_that_starts_again_answers_at_once_and_reads_what_is_new(playground: Any) -> None:
+    """Within three seconds, from its own store."""
+    playground.worker()
+    playground.send(simulated(3_000))
+    playground.wait_until_answered()
+    feed = FeedUnderTest(playground)
+    playground.wait_for(feed.is_ready, "the feed is ready")
+    n_read = metric(feed, "nextclick_feed_updates_total")
+    feed.process.kill()
+    playground.send([("late", "i1", 1_764_000_000_000)])
+    playground.wait_until_answered()
+
+    began_s = time.monotonic()
+    feed = FeedUnderTest(playground)
+    expected = newest_sequences(playground)
+    user = next(iter(expected))
+    answer = feed.ask(f"/v1/users/{user}/recommendations")
+    took_s = time.monotonic() - began_s
+    playground.wait_for(feed.is_ready, "the feed is ready")
+
+    assert took_s < 3.0
+    assert answer.body["sequence"] == expected[user]
+    assert n_read >= len(expected) - 1
+    assert metric(feed, "nextclick_feed_updates_total") == 1
+    for each, sequence in expected.items():
+        assert feed.ask(f"/v1/users/{each}/recommendations").body["sequence"] == sequence
+
+
+def test_a_feed_that_is_killed_ten_times_shows_nothing_older_and_loses_nothing(playground: Any) -> None:
+    """Under load, with someone who asks all the time and streams that connect again."""
+    playground.worker()
+    users = [f"u{number}" for number in range(20)]
+    feed = FeedUnderTest(playground)
+    streams = [StreamReader(feed.port, user) for user in users]
+    shown: dict[str, int] = defaultdict(int)
+    older: list[tuple[str, int, int]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        for user in itertools.cycle(users):
+            if stop.is_set():
+                return
+            try:
+                sequence = feed.ask(f"/v1/users/{user}/recommendations", timeout_s=1.0).body["sequence"]
+            except OSError:
+                continue
+            if sequence < shown[user]:
+                older.append((user, shown[user], sequence))
+            shown[user] = max(shown[user], sequence)
+
+    def click() -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            playground.send([(users[number % len(users)], f"i{number % 50}", 1_764_000_000_000 + number)])
+            time.sleep(0.002)
+
+    threads = [threading.Thread(target=each) for each in (ask, click)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        time.sleep(1.0)
+        feed.process.kill()
+        feed = FeedUnderTest(playground, port=feed.port)
+    time.sleep(1.0)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    playground.wait_until_answered()
+    expected = newest_sequences(playground)
+
+    assert older == []
+    for stream in streams:
+        playground.wait_for(lambda stream=stream: stream.sequences[-1] == expected[stream.user_id], "the last list")
+        assert stream.sequences == sorted(set(stream.sequences))
+        assert stream.n_connected > 5
+        stream.stop()
+    for user in users:
+        assert feed.ask(f"/v1/users/{user}/recommendations").body["sequence"] == expected[user]
+
+
+def test_a_topic_that_is_created_anew_is_read_anew(playground: Any) -> None:
+    """What was of the old one is forgotten."""
+    settings = playground.settings
+    playground.worker()
+    feed = FeedUnderTest(playground)
+    assert feed.ask("/v1/clicks?wait=10s", {"user_id": "ann", "item_id": "i1"}).body["recommendations"]["sequence"] == 1
+    for child in playground.children:
+        child.kill()
+    admin = AdminClient(librdkafka_config(settings))
+    admin.delete_topics([settings.recommendations_topic])[settings.recommendations_topic].result(30)
+    playground.wait_for(
+        lambda: settings.recommendations_topic not in admin.list_topics(timeout=10).topics, "the topic is gone"
+    )
+    create_topics(settings)
+
+    feed = FeedUnderTest(playground)
+    playground.wait_for(feed.is_ready, "the feed is ready")
+
+    assert feed.ask("/v1/users/ann/recommendations").body["sequence"] == 0
+    assert "created anew" in playground.log("feed").read_text()
+
+
+def test_partitions_that_are_added_are_read_while_the_feed_runs(playground: Any) -> None:
+    """Without a restart."""
+    settings = playground.settings
+    feed = FeedUnderTest(playground)
+    playground.wait_for(feed.is_ready, "the feed is ready")
+    admin = AdminClient(librdkafka_config(settings))
+    for topic in (settings.recommendations_topic, settings.clicks_topic, settings.rejected_topic):
+        admin.create_partitions([NewPartitions(topic, 2 * settings.partitions)])[topic].result(30)
+    playground.wait_for(
+        lambda: len(admin.list_topics(settings.clicks_topic).topics[settings.clicks_topic].partitions) > 4, "it grows"
+    )
+    playground.worker()
+    users = [f"u{number}" for number in range(40)]
+    playground.send([(user, "i1", 1_764_000_000_000) for user in users])
+    playground.wait_until_answered()
+
+    def all_known() -> bool:
+        return all(feed.ask(f"/v1/users/{user}/recommendations").body["sequence"] == 1 for user in users)
+
+    playground.wait_for(all_known, "every list is there")
+
+
+def test_lists_are_served_while_kafka_is_away(outage: Any, broker_to_stop: Any) -> None:
+    """Clicks are refused meanwhile, in time and with a reason; all goes on afterwards."""
+    outage.worker()
+    feed = FeedUnderTest(outage)
+    click = {"user_id": "ann", "item_id": "i1"}
+    assert feed.ask("/v1/clicks?wait=10s", click).body["recommendations"]["sequence"] == 1
+    broker_to_stop.stop()
+
+    listed = feed.ask("/v1/users/ann/recommendations")
+    refused = feed.ask("/v1/clicks", click | {"event_id": "again"})
+    outage.wait_for(lambda: "Kafka is away" in str(feed.ask("/readyz").body), "the feed says so")
+
+    assert (listed.status, listed.body["sequence"]) == (200, 1)
+    assert (refused.status, refused.body["type"]) == (503, "urn:nextclick:problem:no-broker")
+    feed.process.kill()
+    feed = FeedUnderTest(outage)
+    assert feed.ask("/v1/users/ann/recommendations").body["sequence"] == 1
+    broker_to_stop.start()
+
+    def taken() -> bool:
+        return feed.ask("/v1/clicks", click | {"event_id": "again"}).status == 200
+
+    outage.wait_for(taken, "clicks are taken again")
+    outage.wait_for(lambda: feed.ask("/v1/users/ann/recommendations").body["sequence"] == 2, "the list is new")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("feed_port", "1", "feed_port=N"),
+        ("feed_tokens_file", "/nowhere", "feed_tokens_file /nowhere cannot be used"),
+        ("feed_tls_key_file", "/nowhere", "belong together"),
+    ],
+)
+def test_what_cannot_be_used_is_said_at_the_start(playground: Any, setting: str, value: str, said: str) -> None:
+    """In one line, with status 1."""
+    if setting == "feed_port" and os.geteuid() == 0:
+        setting, value, said = "feed_host", "192.0.2.1", "feed_host"
+    feed = playground.start(
+        "feed", "feed", "--set", f"feed_dir={playground.folder}/feed", "--set", f"{setting}={value}"
+    )
+    feed.wait(15.0)
+
+    assert feed.exit_status == 1
+    assert said in playground.log("feed").read_text()
+    assert "Traceback" not in playground.log("feed").read_text()
