@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import psutil
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -36,6 +37,7 @@ class Throughput(NamedTuple):
         max_rss_bytes: the most memory of the program.
         watcher_cores: CPU of what measures: it is not the limit.
         n_unanswered: clicks that the program never answered.
+        machine_cores: CPU of the whole machine: program, broker and whatever else runs.
     """
 
     events_per_s: float
@@ -43,6 +45,7 @@ class Throughput(NamedTuple):
     max_rss_bytes: int = 0
     watcher_cores: float = 0.0
     n_unanswered: int = 0
+    machine_cores: float = 0.0
 
 
 class UpdateCounter:
@@ -103,10 +106,17 @@ class _Look(NamedTuple):
     at_s: float
     cpu_s: float
     watcher_s: float
+    machine_s: float
 
 
 def _look(n_updates: int, program: RunningProgram) -> _Look:
-    return _Look(n_updates, time.monotonic(), program.cpu_s(), time.process_time())
+    return _Look(n_updates, time.monotonic(), program.cpu_s(), time.process_time(), machine_cpu_s())
+
+
+def machine_cpu_s() -> float:
+    """Give the CPU seconds that the machine has used since it was started."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def _between(warm: _Look, end: _Look, count: int, max_rss_bytes: int) -> Throughput:
@@ -117,4 +127,5 @@ def _between(warm: _Look, end: _Look, count: int, max_rss_bytes: int) -> Through
         max_rss_bytes,
         (end.watcher_s - warm.watcher_s) / seconds,
         max(count - end.n_updates, 0),
+        (end.machine_s - warm.machine_s) / seconds,
     )

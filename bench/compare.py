@@ -98,5 +98,5 @@ def _progress(figures: ProgramFigures) -> str:
     waits = [f"{share}%: p50 {each[-1].latency.p50_ms:.0f} ms" for share, each in figures.rates.items()]
     return (
         f"{figures.name}: {newest.events_per_s:,.0f} events/s, {newest.cpu_us_per_event:.1f} us CPU, "
-        f"{newest.max_rss_bytes / 1e6:,.0f} MB; {', '.join(waits)}"
+        f"{newest.max_rss_bytes / 1e6:,.0f} MB, {newest.machine_cores:.2f} cores of the machine; {', '.join(waits)}"
     )

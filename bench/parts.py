@@ -11,6 +11,7 @@ from bench import (
     click_files,
     exact_lists,
     failover,
+    feed,
     hot_user,
     learning,
     measure,
@@ -188,6 +189,28 @@ def _files(broker: str, quick: bool) -> None:
     )
 
 
+def _feed(broker: str, quick: bool) -> None:
+    seconds = 5.0 if quick else 15.0
+    click.echo(
+        f"\na feed beside a worker with {feed.N_ITEMS:,} items that {feed.CLICKS_PER_S:,.0f} clicks/s come to, all on "
+        "this machine"
+    )
+    with measure.own_topics(broker) as settings, feed.beside_clicks(settings, 12 * seconds + 60.0) as (program, port):
+        for row in feed.rows(program, port, seconds):
+            found = row.report
+            click.echo(
+                f"  {row.what:42} {found.per_s:>8,.0f}/s, p50 {found.p50_ms:6.1f} ms, p99 {found.p99_ms:6.1f} ms, max "
+                f"{found.max_ms:6.1f} ms, {found.n_failed} failed; feed {row.feed_cores:.2f} cores, load "
+                f"{found.cores:.2f}, late {found.late_p99_ms:.1f} ms"
+            )
+        for n_connections in (64, 1_000):
+            most = feed.saturated(port, n_connections, seconds)
+            click.echo(
+                f"  as many reads as can be, {n_connections:,} connections: "
+                + (f"{most.per_s:,.0f}/s, p99 {most.p99_ms:.1f} ms" if most else "not measured, wrk is not installed")
+            )
+
+
 # By name on the command line. Each gets the broker's address, and whether a look is enough.
 PARTS: dict[str, Callable[[str, bool], None]] = {
     "catalogue": _catalogue,
@@ -202,6 +225,7 @@ PARTS: dict[str, Callable[[str, bool], None]] = {
     "learning": _learning,
     "trainer": _trainer,
     "failover": _failover,
+    "feed": _feed,
     "files": _files,
     "memory": lambda _, quick: shared_bundle.report(quick=quick),
 }

@@ -54,9 +54,13 @@ class RunningProgram:
         if self._process.wait():
             self.check()
 
+    def output(self) -> str:
+        """Give all that it printed so far."""
+        return self._output.read_text(errors="replace")
+
     def tail(self) -> str:
         """Give the last lines that it printed."""
-        lines = self._output.read_text(errors="replace").splitlines()
+        lines = self.output().splitlines()
         return "\n".join(f"    {line:.300}" for line in lines[-_TAIL_LINES:]) or "    (nothing)"
 
     def cpu_s(self) -> float:

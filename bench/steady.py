@@ -9,10 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from bench.backlog import UpdateCounter, send_backlog
+from bench.backlog import UpdateCounter, machine_cpu_s, send_backlog
 from bench.load import LoadReport, prepared_load
 from bench.programs import ProgramStuckError, RunningProgram, running
 from bench.quantiles import quantile
@@ -117,10 +116,10 @@ def _at_rate(settings: Settings, rate: Rate, program: RunningProgram) -> tuple[_
         load.start()
         time.sleep(rate.skipped_s)
         from_ms, began_s = int(time.time() * 1000), time.monotonic()
-        cpu_s, machine_s = program.cpu_s(), _machine_cpu_s()
+        cpu_s, machine_s = program.cpu_s(), machine_cpu_s()
         time.sleep(rate.seconds)
         seconds = time.monotonic() - began_s
-        cores, machine_cores = (program.cpu_s() - cpu_s) / seconds, (_machine_cpu_s() - machine_s) / seconds
+        cores, machine_cores = (program.cpu_s() - cpu_s) / seconds, (machine_cpu_s() - machine_s) / seconds
         to_ms = int(time.time() * 1000)
         report = load.report()
     program.check()
@@ -185,8 +184,3 @@ def _wait_for_rest(counter: UpdateCounter, count: int, program: RunningProgram) 
         program.check()
         time.sleep(_LOOK_S)
     return max(missing, 0)
-
-
-def _machine_cpu_s() -> float:
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
