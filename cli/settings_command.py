@@ -15,6 +15,7 @@ _TITLES = {
     "clicks": "The records of the clicks topic",
     "worker": "The worker (`nextclick stream`)",
     "trainer": "The trainer (`nextclick train`)",
+    "feed": "The feed (`nextclick feed`)",
 }
 
 

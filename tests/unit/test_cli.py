@@ -77,7 +77,7 @@ def test_settings_in_force_say_where_they_come_from(tmp_path: Path) -> None:
         "stall_s": (7.0, "command line", "--set"),
         "broker": ("kafka:9092", "command line", "--broker"),
     }
-    assert {row["program"] for row in rows} == {"broker", "application", "clicks", "worker", "trainer"}
+    assert {row["program"] for row in rows} == {"broker", "application", "clicks", "worker", "trainer", "feed"}
     assert f"partitions = 8  * from {file}; default: 4\n" in text
     assert len(re.findall(r"^\w+ = .*  \* from ", text, re.MULTILINE)) == len(given)
 
@@ -97,7 +97,7 @@ def test_settings_names_everything_that_is_wrong_and_lists_all_the_same() -> Non
 
 
 @pytest.mark.parametrize(
-    "command", ["stream", "train", "topics", "repartition", "send", "simulate", "replay", "demo", "evaluate"]
+    "command", ["stream", "train", "topics", "repartition", "send", "simulate", "replay", "feed", "demo", "evaluate"]
 )
 def test_a_settings_file_reaches_every_command(command: str, tmp_path: Path) -> None:
     """Seen by what is refused, with the file and the key."""
