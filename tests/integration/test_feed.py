@@ -143,36 +143,49 @@ def test_a_feed_that_starts_again_answers_at_once_and_reads_what_is_new(playgrou
         assert feed.ask(f"/v1/users/{each}/recommendations").body["sequence"] == sequence
 
 
+class _Viewer:
+    """Asks for users' lists all the time, and notes those that are older than one it was shown."""
+
+    def __init__(self, feed: FeedUnderTest, users: list[str]) -> None:
+        self._feed, self._users = feed, users
+        self._shown: dict[str, int] = defaultdict(int)
+        self.older: list[tuple[str, int, int]] = []
+        self.n_shown = 0
+
+    def ask(self, stop: threading.Event) -> None:
+        """Ask until it is enough."""
+        for user in itertools.cycle(self._users):
+            if stop.is_set():
+                return
+            try:
+                sequence = self._feed.ask(f"/v1/users/{user}/recommendations", timeout_s=1.0).body["sequence"]
+            except OSError:
+                continue
+            if sequence < self._shown[user]:
+                self.older.append((user, self._shown[user], sequence))
+            self._shown[user] = max(self._shown[user], sequence)
+            self.n_shown += sequence > 0
+
+
+def click_all_the_time(playground: Any, users: list[str], stop: threading.Event) -> None:
+    """Send clicks of these users in turn, until it is enough."""
+    for number in itertools.count():
+        if stop.is_set():
+            return
+        playground.send([(users[number % len(users)], f"i{number % 50}", 1_764_000_000_000 + number)])
+        time.sleep(0.002)
+
+
 def test_a_feed_that_is_killed_ten_times_shows_nothing_older_and_loses_nothing(playground: Any) -> None:
     """Under load, with someone who asks all the time and streams that connect again."""
     playground.worker()
     users = [f"u{number}" for number in range(20)]
     feed = FeedUnderTest(playground)
-    streams = [StreamReader(feed.port, user) for user in users]
-    shown: dict[str, int] = defaultdict(int)
-    older: list[tuple[str, int, int]] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        for user in itertools.cycle(users):
-            if stop.is_set():
-                return
-            try:
-                sequence = feed.ask(f"/v1/users/{user}/recommendations", timeout_s=1.0).body["sequence"]
-            except OSError:
-                continue
-            if sequence < shown[user]:
-                older.append((user, shown[user], sequence))
-            shown[user] = max(shown[user], sequence)
-
-    def click() -> None:
-        for number in itertools.count():
-            if stop.is_set():
-                return
-            playground.send([(users[number % len(users)], f"i{number % 50}", 1_764_000_000_000 + number)])
-            time.sleep(0.002)
-
-    threads = [threading.Thread(target=each) for each in (ask, click)]
+    streams, viewer, stop = [StreamReader(feed.port, user) for user in users], _Viewer(feed, users), threading.Event()
+    threads = [
+        threading.Thread(target=viewer.ask, args=(stop,)),
+        threading.Thread(target=click_all_the_time, args=(playground, users, stop)),
+    ]
     for thread in threads:
         thread.start()
     for _ in range(10):
@@ -186,9 +199,11 @@ def test_a_feed_that_is_killed_ten_times_shows_nothing_older_and_loses_nothing(p
     playground.wait_until_answered()
     expected = newest_sequences(playground)
 
-    assert older == []
+    assert viewer.older == []
+    assert viewer.n_shown > 100
     for stream in streams:
-        playground.wait_for(lambda stream=stream: stream.sequences[-1] == expected[stream.user_id], "the last list")
+        last = expected[stream.user_id]
+        playground.wait_for(lambda stream=stream, last=last: stream.sequences[-1] == last, "the last list has come")
         assert stream.sequences == sorted(set(stream.sequences))
         assert stream.n_connected > 5
         stream.stop()
