@@ -53,7 +53,7 @@ def parts_against_whole(n_clicks: int) -> tuple[float, float]:
         for batch in learners[0].batches:
             for each, times in zip(learners, us_per_click, strict=True):
                 began_s = time.perf_counter()
-                learnt = each.learner.step(batch)[1]
+                learnt = each.learner.step(batch)
                 times.append((time.perf_counter() - began_s) / learnt)
     in_parts, whole = (1.0 / statistics.median(times) for times in us_per_click)
     return in_parts, whole

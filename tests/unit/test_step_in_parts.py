@@ -49,7 +49,10 @@ def learnt(
         if at_once:
             learner._parts = None
         windows = training_windows(sequences, len(sequences), settings.recent_clicks + 1)
-        losses = [learner.step(part)[0] for part in _batches(windows, n_steps)]
+        losses = []
+        for part in _batches(windows, n_steps):
+            n_predicted = learner.step(part)
+            losses.append(learner.take_loss_sum() / n_predicted)
         return losses, network
     finally:
         torch.set_num_threads(before)

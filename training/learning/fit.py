@@ -120,15 +120,14 @@ class _Schedule:
 
     def learn(self, windows: Windows, title: str) -> None:
         """Pass over windows once."""
-        began_s, loss_sum, n_clicks = time.perf_counter(), 0.0, int((windows.end - windows.first - 1).sum())
+        began_s, n_clicks = time.perf_counter(), int((windows.end - windows.first - 1).sum())
         self._network.train()
         self._learner.copy_to_device()
         with progress_bar(title, n_clicks) as advance:
             for batch in batches_in_time_order(windows, self._settings.batch_windows, _BLOCK_BATCHES, self._rng):
-                loss, n_predicted = self._learner.step(batch)
-                loss_sum += loss * n_predicted
-                advance(n_predicted)
+                advance(self._learner.step(batch))
                 self._cancellation.check()
+            loss_sum = self._learner.take_loss_sum()
         self._learner.copy_back()
         took_s = time.perf_counter() - began_s
         self.learning_s += took_s

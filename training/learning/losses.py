@@ -38,7 +38,13 @@ class Candidates(NamedTuple):
 
 
 class CandidateSampler:
-    """Draws the candidates of a batch."""
+    """Draws the candidates of a batch.
+
+    Attributes:
+        n_items: of the catalogue.
+        all_items: int64 (n_items,), where all are candidates of every batch; else None.
+        generator: the source of randomness.
+    """
 
     def __init__(self, target_counts: Tensor, n_negatives: int, power: float, generator: torch.Generator) -> None:
         """Make a sampler.
@@ -49,12 +55,12 @@ class CandidateSampler:
             power: an item is drawn with its popularity raised to it: 0 is uniform, 1 proportional.
             generator: the source of randomness, on the device of the counts.
         """
-        n_items = len(target_counts)
-        self._generator = generator
+        self.n_items = n_items = len(target_counts)
+        self.generator = generator
         self._n_negatives = n_negatives
         # The product with a few more columns costs less than sampling and gathering.
         device = target_counts.device
-        self._all_items = torch.arange(n_items, device=device) if n_items <= 2 * n_negatives else None
+        self.all_items = torch.arange(n_items, device=device) if n_items <= 2 * n_negatives else None
         share = (target_counts + 1.0) ** power
         share /= share.sum()
         self._cumulative = torch.cumsum(share, 0)
@@ -63,14 +69,30 @@ class CandidateSampler:
 
     def candidates(self, targets: Tensor) -> Candidates:
         """Draw for a batch of targets, int64 (n_targets,)."""
-        if self._all_items is not None:
-            return Candidates(self._all_items, torch.zeros_like(self._all_items, dtype=torch.float32), targets)
-        uniform = torch.rand(self._n_negatives, dtype=torch.float64, generator=self._generator, device=targets.device)
-        drawn = torch.searchsorted(self._cumulative, uniform).clamp(max=len(self._cumulative) - 1)
-        items, places = torch.unique(torch.cat([targets, drawn]), return_inverse=True)
-        log_absent = self._n_negatives * self._log_not_drawn[items] + len(targets) * self._log_not_target[items]
-        correction = -torch.log(-torch.expm1(log_absent))
-        return Candidates(items, correction.float(), places[: len(targets)])
+        if self.all_items is not None:
+            return Candidates(self.all_items, torch.zeros_like(self.all_items, dtype=torch.float32), targets)
+        items, places = torch.unique(torch.cat([targets, self.drawn()]), return_inverse=True)
+        return Candidates(items, self.correction(items, len(targets)), places[: len(targets)])
+
+    def drawn(self) -> Tensor:
+        """Draw items by popularity: int64 (n_negatives,), each as often as it comes."""
+        uniform = torch.rand(
+            self._n_negatives, dtype=torch.float64, generator=self.generator, device=self._cumulative.device
+        )
+        return torch.searchsorted(self._cumulative, uniform).clamp(max=len(self._cumulative) - 1)
+
+    def correction(self, items: Tensor, n_targets: int | Tensor) -> Tensor:
+        """Give minus the logarithm of each item's chance to be among the candidates of a batch of `n_targets`.
+
+        Args:
+            items: int64 (n,).
+            n_targets: a number, or a tensor that holds it.
+
+        Returns:
+            float32 (n,).
+        """
+        log_absent = self._n_negatives * self._log_not_drawn[items] + n_targets * self._log_not_target[items]
+        return (-torch.log(-torch.expm1(log_absent))).float()
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -103,6 +125,25 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean of minus log o of the target, where o is the softmax of the row."""
     value: Tensor = _CrossEntropy.apply(logits, target)  # type: ignore[no-untyped-call]
     return value
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Give each row's cross-entropy, and the gradient of their weighted sum.
+
+    Args:
+        logits: float32 (n_targets, n_candidates); becomes the gradient. Minus infinity is allowed beside the target.
+        target: int64 (n_targets,).
+        weight: float32 (n_targets,), of each row in the sum.
+
+    Returns:
+        float32 (n_targets,), not weighted, and float32 (n_targets, n_candidates).
+    """
+    place, weight = target.unsqueeze(1), weight.unsqueeze(1)
+    of_target, highest = logits.gather(1, place), logits.amax(1, keepdim=True)
+    shares = logits.sub_(highest).exp_()
+    total = shares.sum(1, keepdim=True)
+    losses = total.log() + highest - of_target
+    return losses.squeeze(1), shares.mul_(weight / total).scatter_add_(1, place, -weight)
 
 
 def bpr_max(logits: Tensor, target: Tensor) -> Tensor:

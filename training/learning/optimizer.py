@@ -104,7 +104,14 @@ class RowAdagrad:
         """
         if self._is_compiled:
             self._step_compiled(rows, gradient)
-            return
+        else:
+            self.step_alike(rows, gradient)
+
+    def step_alike(self, rows: Tensor, gradient: Tensor) -> None:
+        """Do the same, as tensor operations, for rows that can come several times, with the same gradient each time.
+
+        Such a row moves once.
+        """
         squares = self._squares.index_select(0, rows).addcmul_(gradient, gradient)
         self._squares.index_copy_(0, rows, squares)
         move = squares.add_(self._LEAST).rsqrt_().mul_(gradient).mul_(self._rates.index_select(0, rows))

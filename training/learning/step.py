@@ -20,6 +20,7 @@ from training.learning.losses import LOSSES, CandidateSampler, head_gradients
 from training.learning.optimizer import Optimizers
 from training.learning.sequences import Ints, Sequences, TrainingSet, Windows, padded_rows
 from training.learning.step_in_parts import Batch, StepInParts
+from training.learning.step_on_gpu import Frame, StepOnGpu
 
 
 class Learner:
@@ -58,7 +59,8 @@ class Learner:
         self._sampler = CandidateSampler(target_counts, settings.negatives, settings.negatives_power, generator)
         self._loss = LOSSES[settings.loss]
         self._optimizers = Optimizers(network, training_set.n_known, settings.learning_rate)
-        in_parts = device.type == "cpu" and settings.loss == "cross_entropy"
+        is_cross_entropy = settings.loss == "cross_entropy"
+        in_parts = device.type == "cpu" and is_cross_entropy
         n_threads = torch.get_num_threads() if in_parts else 1
         # Each part draws from a generator of its own: in which order threads come to draw is chance.
         self._dropouts = [
@@ -70,6 +72,8 @@ class Learner:
             if in_parts
             else None
         )
+        self._on_gpu = self._step_on_gpu(settings) if device.type == "cuda" and is_cross_entropy else None
+        self._loss_sum = 0.0
 
     def copy_to_device(self) -> None:
         """Go on from the network's weights as they are now."""
@@ -81,19 +85,41 @@ class Learner:
         if self._network is not self._original:
             self._original.load_state_dict(self._network.state_dict())
 
-    def step(self, windows: Windows) -> tuple[float, int]:
-        """Learn from a batch of windows.
+    def step(self, windows: Windows) -> int:
+        """Learn from a batch of windows, `batch_windows` at most.
+
+        On a GPU the step is queued: what was learnt is there after `copy_back` or `take_loss_sum`.
 
         Returns:
-            The loss before the change, and the number of clicks that were predicted.
+            The number of clicks that are predicted.
         """
+        if self._on_gpu is not None:
+            before = self._states.places_before(windows)
+            self._on_gpu.step(windows, before, self._states.places_kept(windows))
+            return int((windows.end - windows.first - 1).sum())
         batch = self._batch(windows)
-        if self._parts is not None:
-            loss, after = self._parts.step(batch)
-        else:
-            loss, after = self._step_at_once(batch)
+        loss, after = self._parts.step(batch) if self._parts is not None else self._step_at_once(batch)
         self._states.keep(windows, after)
-        return loss, len(batch.targets)
+        self._loss_sum += loss * len(batch.targets)
+        return len(batch.targets)
+
+    def take_loss_sum(self) -> float:
+        """Give the sum of the losses since it was asked for last, one of each click, before its batch changed anything."""
+        if self._on_gpu is not None:
+            return self._on_gpu.take_loss_sum()
+        loss_sum, self._loss_sum = self._loss_sum, 0.0
+        return loss_sum
+
+    def _step_on_gpu(self, settings: Settings) -> StepOnGpu:
+        frame = Frame(
+            self._item_index,
+            self._states.table,
+            [self._sampler.generator, self._dropouts[0][0].generator],
+            settings.batch_windows,
+            settings.recent_clicks,
+            torch.bfloat16 if self._in_bfloat16 else torch.float32,
+        )
+        return StepOnGpu(self._queries, self._sampler, self._optimizers, frame)
 
     def _batch(self, windows: Windows) -> Batch:
         """Look up what a step reads."""
@@ -153,6 +179,10 @@ class TruncatedBackpropagationStates:
     weights have moved a little since. Where a user's windows are so near in time that the one before is not learnt
     first, a window starts from the zero state.
 
+    Attributes:
+        table: float32 (n_states, state_size): one per user with a long history, then the zero state, and last what
+            nobody asks for.
+
     Source: Williams & Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
     trajectories".
     """
@@ -170,18 +200,20 @@ class TruncatedBackpropagationStates:
         is_long = np.diff(sequences.user_starts) > max_clicks
         self._slot = np.where(is_long, np.cumsum(is_long) - 1, -1)  # (n_users,)
         n_long = int(is_long.sum())
-        self._next_row = np.full(n_long, -1, dtype=np.int64)  # the click that comes next in each state
-        self._states = torch.zeros(n_long, state_size, device=device)
+        self._next_row = np.full(
+            n_long + 1, -1, dtype=np.int64
+        )  # the click that comes next in each state; at [-1] none
+        self._zero, self._spare = n_long, n_long + 1
+        self.table = torch.zeros(n_long + 2, state_size, device=device)
 
     def before(self, windows: Windows) -> Tensor:
         """Give the states with which windows begin: float32 (batch, state_size), zeros where none was kept."""
-        state = torch.zeros(len(windows), self._states.shape[1], device=self._states.device)
+        return self.table[self._on_device(self.places_before(windows))]
+
+    def places_before(self, windows: Windows) -> Ints:
+        """Give the rows of the table with these states: int64 (batch,)."""
         slot = self._slots(windows)
-        goes_on = np.flatnonzero(slot >= 0)
-        goes_on = goes_on[self._next_row[slot[goes_on]] == windows.first[goes_on]]
-        if len(goes_on):
-            state[self._on_device(goes_on)] = self._states[self._on_device(slot[goes_on])]
-        return state
+        return np.where(self._next_row[slot] == windows.first, slot, self._zero)
 
     def keep(self, windows: Windows, after: Tensor) -> None:
         """Keep states for the windows that come next.
@@ -191,20 +223,29 @@ class TruncatedBackpropagationStates:
             after: float32 (batch, state_size), after the last step of the padded batch: right for full windows, which
                 have no padding. Only they are followed by another one.
         """
+        self.table.index_copy_(0, self._on_device(self.places_kept(windows)), after.detach())
+
+    def places_kept(self, windows: Windows) -> Ints:
+        """Say that the states after these windows are kept from now on.
+
+        Returns:
+            The rows of the table to keep them in: int64 (batch,), the last one for those that nobody asks for.
+        """
         slot = self._slots(windows)
         is_followed = np.flatnonzero((slot >= 0) & (windows.end - windows.first == self._max_clicks))
         slot, first = np.unique(slot[is_followed], return_index=True)
-        if len(slot):
-            kept = is_followed[first]
-            self._next_row[slot] = windows.end[kept] - 1
-            self._states[self._on_device(slot)] = after.detach()[self._on_device(kept)]
+        kept = is_followed[first]
+        self._next_row[slot] = windows.end[kept] - 1
+        places = np.full(len(windows), self._spare)
+        places[kept] = slot
+        return places
 
     def _slots(self, windows: Windows) -> Ints:
         slots: Ints = self._slot[np.searchsorted(self._user_starts, windows.first, side="right") - 1]
         return slots
 
     def _on_device(self, places: Ints) -> Tensor:
-        return torch.from_numpy(places).to(self._states.device)
+        return torch.from_numpy(places).to(self.table.device)
 
 
 class Dropout:
@@ -221,13 +262,13 @@ class Dropout:
     def __init__(self, share: float, generator: torch.Generator) -> None:
         self._dropped = round(share * self._LEVELS)
         self._scale = self._LEVELS / (self._LEVELS - self._dropped)
-        self._generator = generator
+        self.generator = generator
 
     def __call__(self, values: Tensor) -> Tensor:
         """Give float32 values of the same shape."""
         if not self._dropped:
             return values
         numbers = torch.empty(-(-values.numel() // 8), dtype=torch.int64, device=values.device)
-        numbers.random_(-(2**63), None, generator=self._generator)
+        numbers.random_(-(2**63), None, generator=self.generator)
         drawn = numbers.view(torch.uint8)[: values.numel()].view(values.shape)
         return values * (drawn >= self._dropped).to(values.dtype).mul_(self._scale)
