@@ -132,7 +132,7 @@ def _popularity(broker: str, quick: bool) -> None:
 def _learning(broker: str, quick: bool) -> None:
     click.echo(f"\nlearning, the network alone, width {Settings().hidden_size}, {learning.N_ITEMS:,} items")
     for device, clicks_per_s in learning.clicks_per_s(20_000 if quick else 100_000).items():
-        click.echo(f"  {device:8} {clicks_per_s:>9,.0f} clicks/s")
+        click.echo(f"  {device:19} {clicks_per_s:>9,.0f} clicks/s")
     in_parts, whole = learning.parts_against_whole(10_000 if quick else 40_000)
     click.echo(
         f"  the median step on all cores, in turn: {in_parts:,.0f} clicks/s, and {whole:,.0f} where every operation is "

@@ -44,7 +44,8 @@ class Learner:
         device = chosen_device(settings.device)
         sequences = training_set.sequences
         self._original = network
-        self._network = network = network if device.type == "cpu" else copy.deepcopy(network).to(device)
+        # A network that serves or was loaded is not in training mode, without which cuDNN has no way back.
+        self._network = network = network if device.type == "cpu" else copy.deepcopy(network).to(device).train()
         self._in_bfloat16 = bfloat16_pays(device)
         self._item_index = torch.from_numpy(sequences.item_index).to(device)
         self._event_type = torch.from_numpy(sequences.event_type).to(device)
@@ -104,7 +105,7 @@ class Learner:
         return len(batch.targets)
 
     def take_loss_sum(self) -> float:
-        """Give the sum of the losses since it was asked for last, one of each click, before its batch changed anything."""
+        """Give the sum of the losses since it was last asked for, one of each click, before its batch moves weights."""
         if self._on_gpu is not None:
             return self._on_gpu.take_loss_sum()
         loss_sum, self._loss_sum = self._loss_sum, 0.0
