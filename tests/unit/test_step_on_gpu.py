@@ -15,6 +15,7 @@ from nextclick.settings import Settings
 from tests.networks import random_network
 from training.learning import step
 from training.learning.fit import network_config
+from training.learning.optimizer import RowAdagrad
 from training.learning.sequences import ClickColumns, Sequences, TrainingSet, Windows, group_by_user, training_windows
 from training.learning.step import Learner
 from training.learning.step_on_gpu import _rounded_up
@@ -99,6 +100,25 @@ def test_what_was_learnt_before_moves_less_in_it_too() -> None:
     settings = dataclasses.replace(SETTINGS, device="cpu")
 
     assert_equal(learnt(settings, "fixed", n_known=100), learnt(settings, "at once", n_known=100))
+
+
+def test_an_item_that_comes_again_moves_to_the_same_place_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU writes in no order: whichever of the places is written last, the row must hold the same."""
+    moved: list[int] = []
+    really_move = RowAdagrad.step_alike
+
+    def move(table: RowAdagrad, rows: torch.Tensor, gradient: torch.Tensor) -> None:
+        for row in rows.unique():
+            of_row = gradient[rows == row]
+            assert torch.equal(of_row, of_row[:1].expand_as(of_row))
+        moved.append(len(rows) - len(rows.unique()))
+        really_move(table, rows, gradient)
+
+    monkeypatch.setattr(RowAdagrad, "step_alike", move)
+    losses, _ = learnt(dataclasses.replace(SETTINGS, device="cpu"), "fixed")
+
+    assert len(moved) == 3 * len(losses)
+    assert all(n_repeated > 20 for n_repeated in moved)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
