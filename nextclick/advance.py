@@ -56,8 +56,8 @@ class Model(Protocol):
     def rebuild(self, recent_clicks: Sequence[Sequence[RecentClick]]) -> list[bytes]:
         """Compute hidden states from recent clicks."""
 
-    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
-        """Rank the items for each hidden state and the recent clicks with it."""
+    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int, explain: bool = False) -> list[RankedList]:
+        """Rank the items for each hidden state and the recent clicks with it; `explain`: say what each is there for."""
 
 
 T = TypeVar("T")
@@ -124,10 +124,11 @@ _advanced, _state = quick(Advanced), quick(UserState)
 
 
 class Limits(NamedTuple):
-    """How much is kept and shown per user."""
+    """How much is kept and shown per user; the settings of the same names."""
 
     recent_clicks: int
     list_length: int
+    explain: bool = False
 
 
 def advance(
@@ -176,7 +177,7 @@ def advance(
     every = list(courses.values())
     groups = [every[first : first + MAX_GROUP_USERS] for first in range(0, len(every), MAX_GROUP_USERS)]
     side_by_side = each if len(groups) > 1 else map  # alone it would only wait for another thread
-    end = partial(_end, model, popular, limits.list_length)
+    end = partial(_end, model, popular, limits)
     deque(side_by_side(end, groups), maxlen=0)  # all of them, or what they raise
     return _outcomes(clicks, steps)
 
@@ -221,14 +222,15 @@ def _after(before: _Fields, last_place: int, logged: LoggedClick, keep: int) -> 
     return (bundle, sequence, partition, offset, now_ms, hidden, recent, shown, flags, events), gap_s
 
 
-def _end(model: Model | None, popular: RankedList, k: int, courses: Sequence[_Course]) -> None:
+def _end(model: Model | None, popular: RankedList, limits: Limits, courses: Sequence[_Course]) -> None:
     """Let the network follow the users' clicks, and rank each user once."""
     hidden = _hidden_after(model, courses) if model is not None else [b""] * len(courses)
     lists = [popular] * len(courses)
     rows = [row for row, packed in enumerate(hidden) if packed]
     if model is not None and rows:
         recents = [courses[row][_AFTER][6] for row in rows]
-        _fill(lists, rows, model.rank([hidden[row] for row in rows], recents, k))
+        ranked = model.rank([hidden[row] for row in rows], recents, limits.list_length, limits.explain)
+        _fill(lists, rows, ranked)
     bundle = model.bundle if model is not None else 0
     for course, packed, ranked in zip(courses, hidden, lists, strict=True):
         _, sequence, partition, offset, last_click_ms, _, recent, _, _, events = course[_AFTER]

@@ -28,8 +28,9 @@ from nextclick.scoring.inputs import InputVectors
 from nextclick.scoring.item_lists import write_lists
 from nextclick.scoring.mixing import Best, Terms, best_items
 from nextclick.scoring.queries import QueryWeights, make_queries
+from nextclick.scoring.reasons import write_explained_lists
 from nextclick.served_form import INPUTS, ItemIds, ServedForm, arrays_of, served_form
-from nextclick.updates import RNN, RankedList
+from nextclick.updates import RNN, RankedList, Recommendation, items_of
 from nextclick.user_state import DAMAGE_REMEDY, SHOWN_BYTES, RecentClick
 from nextclick.vocabulary import Vocabulary
 
@@ -144,36 +145,46 @@ class ServedModel:
                 states[row] = state
         return states
 
-    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
+    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int, explain: bool = False) -> list[RankedList]:
         """Give each user's k best items with their probabilities; exact.
 
         Args:
             hidden: float16 state per user, packed; empty for the zero state.
             recent: the clicks that the user's state remembers, packed, the newest one included.
             k: how many items; there may be fewer.
+            explain: write the parts of each item's probability, too (see `nextclick.updates.Part`).
 
         Raises:
             CorruptStateError: a state is not one of this network's.
         """
-        best = self.best(hidden, recent, k)
-        lists, n_bytes = write_lists(self._form.texts, best), SHOWN_BYTES * best.items.shape[1]
+        best, terms = self._best(hidden, recent, k)
+        texts, n_bytes = self._form.texts, SHOWN_BYTES * best.items.shape[1]
+        lists = write_explained_lists(texts, best, terms, self._form.counts) if explain else write_lists(texts, best)
         shown = self._form.low_hashes.take(best.items).astype("<u4", copy=False).tobytes()
         return [
             _ranked((RNN, msgspec.Raw(items_json), shown[user * n_bytes : (user + 1) * n_bytes]))
             for user, items_json in enumerate(lists)
         ]
 
-    def warm_up(self) -> None:
-        """Take a step for nobody: what is compiled at first use is compiled, and nobody has to wait for it later."""
-        self.rank(self.run([b""], [[(0, 0, 0)]]), [b""], 1)
+    def recommend(self, hidden: bytes, recent: bytes, k: int, explain: bool = False) -> list[Recommendation]:
+        """Give one user's k best items; for the arguments and errors see `rank`."""
+        (ranked,) = self.rank([hidden], [recent], k, explain)
+        return items_of(ranked)
+
+    def warm_up(self, explain: bool = False) -> None:
+        """Take a step for nobody: what is compiled at first use is compiled, and nobody has to wait for it later.
+
+        Args:
+            explain: lists will be explained, too.
+        """
+        hidden = self.run([b""], [[(0, 0, 0)]])
+        self.rank(hidden, [b""], 1)
+        if explain:
+            self.rank(hidden, [b""], 1, explain)
 
     def best(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> Best:
         """Give each user's k best items as rows of the vocabulary; for the arguments see `rank`."""
-        states, histories, form = self._states(hidden), self.histories(recent), self._form
-        queries = np.empty((len(states), self._config.hidden_size), np.float32)
-        if not make_queries(self._query_weights, states, histories.newest, queries):
-            raise self._no_number()
-        return best_items(form.items, queries, form.counts, self._terms(histories), min(k, self._config.n_items))
+        return self._best(hidden, recent, k)[0]
 
     def neighbours_of(self, item_index: int, limit: int) -> list[tuple[int, float]]:
         """Give what is clicked near an item: item_index and share of each, the largest share first.
@@ -197,6 +208,15 @@ class ServedModel:
     def histories(self, recent: Sequence[bytes]) -> Histories:
         """Read what users' states remember of clicks on items that this bundle knows."""
         return read_histories(recent, self._form.rows, _LOOKBACK)
+
+    def _best(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> tuple[Best, Terms]:
+        """Give each user's k best items, and the terms that they were found with."""
+        states, histories, form = self._states(hidden), self.histories(recent), self._form
+        queries = np.empty((len(states), self._config.hidden_size), np.float32)
+        if not make_queries(self._query_weights, states, histories.newest, queries):
+            raise self._no_number()
+        terms = self._terms(histories)
+        return best_items(form.items, queries, form.counts, terms, min(k, self._config.n_items)), terms
 
     def _terms(self, histories: Histories) -> Terms:
         if self._gate is None:

@@ -2,20 +2,44 @@
 
 import struct
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 RNN, POPULAR = "rnn", "popular"
 MAX_UPDATE_BYTES = 1024**2  # a broker's default limit for a record; 255 items with the longest ids take 400 KB
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # JSON knows no limit; a reader's arithmetic does
 
 
+class Part(msgspec.Struct, frozen=True):
+    """A part of an item's score, and the term of the mixture that it comes from (see `nextclick.mixture`).
+
+    Attributes:
+        kind: `neighbour`: often clicked near `item_id`; `reclick`: the user clicked the item before; `network`: what
+            the network says.
+        share: of the score, in the same unit.
+        item_id: the clicked item, with `neighbour` alone.
+    """
+
+    kind: Literal["neighbour", "reclick", "network"]
+    share: float
+    item_id: str | UnsetType = UNSET
+
+
 class Recommendation(msgspec.Struct, frozen=True):
-    """An item and the probability that it is clicked next, as the strategy sees it."""
+    """An item and the probability that it is clicked next, as the strategy sees it.
+
+    Attributes:
+        item_id: of the item.
+        score: the probability.
+        because: the parts of the score, the largest first; they add up to it. Only with the setting `explain`, and
+            only in lists of the strategy `rnn`.
+    """
 
     item_id: str
     score: float
+    because: tuple[Part, ...] | UnsetType = UNSET
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -84,6 +108,7 @@ class _WireUpdate(msgspec.Struct, frozen=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(RecommendationUpdate)
+_items_decoder = msgspec.json.Decoder(list[Recommendation])
 
 
 def ranked_list(strategy: str, items: Sequence[Recommendation], low_hashes: Sequence[int]) -> RankedList:
@@ -96,6 +121,11 @@ def ranked_list(strategy: str, items: Sequence[Recommendation], low_hashes: Sequ
     """
     shown = struct.pack(f"<{len(low_hashes)}I", *low_hashes)
     return RankedList(strategy, msgspec.Raw(_encoder.encode(items)), shown)
+
+
+def items_of(ranked: RankedList) -> list[Recommendation]:
+    """Give the items of a list, best first."""
+    return _items_decoder.decode(ranked.items_json)
 
 
 def encode_update(

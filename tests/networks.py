@@ -39,17 +39,24 @@ def probabilities(
     """Give every item's probability to be each user's next click, (users, n_items), as training computes it: what the
     served model is held to.
     """
+    features, context = features_and_context(model, network, hidden, recent)
+    found: npt.NDArray[np.float32] = network.probabilities(features, context).numpy()
+    return found
+
+
+@torch.inference_mode()
+def features_and_context(
+    model: ServedModel, network: Network, hidden: Sequence[bytes], recent: Sequence[bytes]
+) -> tuple[torch.Tensor, Context]:
+    """Give what the network says of users, (users, hidden_size), and what the mixture looks back on."""
     histories = model.histories(recent)
     nothing = bytes(2 * network.config.state_size)
     state = np.stack([np.frombuffer(packed or nothing, "<f2").astype(np.float32) for packed in hidden])
     newest = torch.from_numpy(histories.newest)
     item_index, gap_s, event_type = newest.clamp(min=0).T
     inputs = network.inputs(item_index, event_type, gap_s) * (newest[:, :1] >= 0)
-    context = Context(*(torch.from_numpy(part) for part in histories[:3]))
-    found: npt.NDArray[np.float32] = network.probabilities(
-        network.features(network.hidden(torch.from_numpy(state)), inputs), context
-    ).numpy()
-    return found
+    features: torch.Tensor = network.features(network.hidden(torch.from_numpy(state)), inputs)
+    return features, Context(*(torch.from_numpy(part) for part in histories[:3]))
 
 
 @torch.no_grad()

@@ -14,12 +14,12 @@ from nextclick.scoring.mixing import Best
 Bytes = npt.NDArray[np.uint8]
 
 _DIGITS = 7  # of a probability, as many as a float32 has
-_FULL = 10**_DIGITS
+FULL = 10**_DIGITS
 _SMALL = -5  # powers of ten below this are written as such
-_SCORE_BYTES = 24  # more than any probability takes
+SCORE_BYTES = 24  # more than any probability takes
 _COMMA, _POINT, _ZERO, _MINUS, _E, _OPEN, _CLOSE, _END = b",.0-e[]}"
-_BEFORE_ID, _BEHIND_ID = b'{"item_id":', b',"score":'
-_LEAST = 1e-290  # what is less probable is written as 0
+BEFORE_ID, BEHIND_ID = b'{"item_id":', b',"score":'
+LEAST = 1e-290  # what is less probable is written as 0
 
 
 class ItemTexts(NamedTuple):
@@ -37,7 +37,7 @@ class ItemTexts(NamedTuple):
 def item_texts(item_ids: Sequence[str]) -> ItemTexts:
     """Encode the items of a vocabulary, in its order."""
     encode = msgspec.json.Encoder().encode
-    parts = [_BEFORE_ID + encode(item_id) + _BEHIND_ID for item_id in item_ids]
+    parts = [BEFORE_ID + encode(item_id) + BEHIND_ID for item_id in item_ids]
     starts = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in parts], out=starts[1:])
     return ItemTexts(np.frombuffer(b"".join(parts), dtype=np.uint8), starts)
@@ -45,7 +45,7 @@ def item_texts(item_ids: Sequence[str]) -> ItemTexts:
 
 def id_in(texts: ItemTexts, item: int) -> str:
     """Give the id of an item."""
-    begin, end = int(texts.starts[item]) + len(_BEFORE_ID), int(texts.starts[item + 1]) - len(_BEHIND_ID)
+    begin, end = int(texts.starts[item]) + len(BEFORE_ID), int(texts.starts[item + 1]) - len(BEHIND_ID)
     return msgspec.json.decode(texts.texts[begin:end].tobytes(), type=str)
 
 
@@ -61,7 +61,7 @@ def _write_lists(texts: Any, best: Any, ends: Any) -> Any:
     """Give all lists, one behind the other; each begins and ends where `ends` says."""
     (all_texts, starts), (all_items, all_probabilities) = texts, best
     n_users, k = all_items.shape
-    room = n_users * (k * _SCORE_BYTES + 2)
+    room = n_users * (k * SCORE_BYTES + 2)
     for user in range(n_users):
         for item in all_items[user]:
             room += starts[item + 1] - starts[item]
@@ -78,7 +78,7 @@ def _write_lists(texts: Any, best: Any, ends: Any) -> Any:
             begin, end = starts[item], starts[item + 1]
             for number in range(begin, end):
                 written[at + number - begin] = all_texts[number]
-            at = _write_probability(written, at + end - begin, probabilities[place])
+            at = write_probability(written, at + end - begin, probabilities[place])
             written[at] = _END
             at += 1
         written[at] = _CLOSE
@@ -88,17 +88,30 @@ def _write_lists(texts: Any, best: Any, ends: Any) -> Any:
 
 
 @jit_inner
-def _write_probability(written: Any, at: Any, probability: Any) -> Any:
+def write_probability(written: Any, at: Any, probability: Any) -> Any:
     """Write a number from 0 to 1 with seven digits: 0.01234567, or 1.234567e-06; gives where it ends."""
-    if not probability > _LEAST:
+    if not probability > LEAST:
         written[at], written[at + 1], written[at + 2] = _ZERO, _POINT, _ZERO
         return at + 3
+    digits, exponent = digits_of(probability)
+    return write_digits(written, at, digits, exponent)
+
+
+@jit_inner
+def digits_of(probability: Any) -> Any:
+    """Give a number from `LEAST` to 1 as seven digits, and the power of ten that the first of them counts."""
     exponent, scaled = 0, probability
     while scaled < 1.0:
         scaled, exponent = (scaled * 1e4, exponent - 4) if scaled < 1e-4 else (scaled * 10.0, exponent - 1)
-    digits = int(scaled * (_FULL // 10) + 0.5)
-    if digits >= _FULL:
+    digits = int(scaled * (FULL // 10) + 0.5)
+    if digits >= FULL:
         digits, exponent = digits // 10, exponent + 1
+    return digits, exponent
+
+
+@jit_inner
+def write_digits(written: Any, at: Any, digits: Any, exponent: Any) -> Any:
+    """Write what `digits_of` gives; gives where it ends."""
     is_small = exponent < _SMALL
     leading_zeros = 0 if is_small or exponent >= 0 else -exponent
     # As one number with a point behind its first digit.

@@ -51,7 +51,7 @@ class _Unranked:
     def rebuild(self, recent_clicks: Sequence[Sequence[RecentClick]]) -> list[bytes]:
         return self._model.rebuild(recent_clicks)
 
-    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int) -> list[RankedList]:
+    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int, explain: bool = False) -> list[RankedList]:
         return [_NO_LIST] * len(hidden)
 
 

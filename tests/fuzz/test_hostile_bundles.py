@@ -118,9 +118,11 @@ def judge(original: Path, place: Path, *changes: Change) -> bool:
     for _ in range(3):
         hidden = model.run(hidden, [[(0, 2**32 - 1, 255)]])
         recent = with_recent(recent, item_hash(model.item_ids[0]), 2**32 - 1, 255, keep=3)
-    for ranked in (*model.rank([b"", *hidden], [b"", recent], 9), popularity.ranked(9)):
+    explained = model.rank([b"", *hidden], [b"", recent], 9, explain=True)
+    for ranked in (*model.rank([b"", *hidden], [b"", recent], 9), *explained, popularity.ranked(9)):
         items = json.loads(bytes(ranked.items_json))
         assert items
+        assert all(0 <= part["share"] <= 1 + 1e-6 for item in items for part in item.get("because", ()))
         assert all(0 <= item["score"] <= 1 + 1e-6 for item in items)
         assert all(0 < len(item["item_id"].encode()) <= 256 for item in items)
     return True
@@ -385,7 +387,10 @@ MANIFEST = msgspec.to_builtins(
 )
 UPDATE = {
     "user_id": "u",
-    "items": [{"item_id": "a", "score": 0.5}],
+    "items": [
+        {"item_id": "a", "score": 0.5, "because": [{"kind": "neighbour", "item_id": "b", "share": 0.5}]},
+        {"item_id": "b", "score": 0.25},
+    ],
     "strategy": "rnn",
     "bundle_id": "0123456789abcdef",
     "sequence": 1,

@@ -6,6 +6,7 @@ import struct
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from nextclick.clicks import MAX_ID_BYTES, MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, Click, Decoded, Ignored, Rejected
 from nextclick.errors import CorruptStateError
@@ -15,6 +16,7 @@ from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
 from nextclick.updates import (
     AnsweredClick,
+    Part,
     Recommendation,
     RecommendationUpdate,
     Source,
@@ -46,6 +48,10 @@ i32, i64 = st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63), 2**63 - 1)
 ids = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=64
 )  # 4 bytes a character at most
+parts = st.builds(Part, st.sampled_from(["neighbour", "reclick", "network"]), st.floats(0, 1), st.just(UNSET) | ids)
+recommendations = st.builds(
+    Recommendation, ids, st.floats(0, 1), st.just(UNSET) | st.lists(parts, max_size=10).map(tuple)
+)
 
 
 def parts(size: int, most: int) -> st.SearchStrategy[bytes]:
@@ -202,7 +208,7 @@ def test_a_click_is_read_back(user_id: str, item_id: str, timestamp_ms: int, eve
 @bounded
 @given(
     user_id=ids,
-    items=st.lists(st.tuples(ids, st.floats(0, 1), u32), max_size=30),
+    items=st.lists(st.tuples(recommendations, u32), max_size=30),
     strategy=st.sampled_from(["rnn", "popular"]),
     bundle_id=st.text(string.hexdigits, max_size=16),
     sequence=u32,
@@ -211,7 +217,7 @@ def test_a_click_is_read_back(user_id: str, item_id: str, timestamp_ms: int, eve
 )
 def test_an_update_is_read_back(
     user_id: str,
-    items: list[tuple[str, float, int]],
+    items: list[tuple[Recommendation, int]],
     strategy: str,
     bundle_id: str,
     sequence: int,
@@ -219,13 +225,11 @@ def test_an_update_is_read_back(
     times_ms: tuple[int, int],
 ) -> None:
     """Every field, and the probabilities to the last bit."""
-    recommendations = [Recommendation(item_id, score) for item_id, score, _ in items]
-    ranked = ranked_list(strategy, recommendations, [low_hash for _, _, low_hash in items])
+    listed = [recommendation for recommendation, _ in items]
+    ranked = ranked_list(strategy, listed, [low_hash for _, low_hash in items])
 
     answered = AnsweredClick(*source, times_ms[0])
     update = decode_update(encode_update(user_id, ranked, bundle_id, sequence, answered, times_ms[1]))
 
-    assert update == RecommendationUpdate(
-        user_id, recommendations, strategy, bundle_id, sequence, Source(*source), *times_ms
-    )
+    assert update == RecommendationUpdate(user_id, listed, strategy, bundle_id, sequence, Source(*source), *times_ms)
     assert len(ranked.shown) == SHOWN_BYTES * len(items)

@@ -401,6 +401,22 @@ def test_a_user_of_4_billion_clicks_is_counted_no_further() -> None:
     assert decode_state(encode_state(outcome.state)) == outcome.state
 
 
+def test_lists_say_why_when_they_are_asked_to_and_states_stay_as_they_are() -> None:
+    """Lists of the network alone: what is popular is there for no user's clicks."""
+    model, limits = _model(), LIMITS._replace(explain=True)
+    clicks = [_click("u", "a", 0), _click("u", "b", 1), _click("v", "nowhere", 2)]
+
+    explained = advance(model, POPULAR_LIST, {}, clicks, limits)
+
+    plain = _advance(model, {}, clicks)
+    assert [outcome.state for outcome in explained] == [outcome.state for outcome in plain]
+    assert [_items(outcome.ranked) for outcome in explained] == [_items(outcome.ranked) for outcome in plain]
+    items = [json.loads(bytes(outcome.ranked.items_json)) for outcome in explained]
+    assert [[part["kind"] for part in item["because"]] for item in items[1]] == [["network"]] * LIMITS.list_length
+    assert all("because" not in item for item in items[2])
+    assert all(b"because" not in bytes(outcome.ranked.items_json) for outcome in plain)
+
+
 def test_no_clicks_are_no_outcomes() -> None:
     """An empty batch is a batch."""
     assert _advance(_model(), {}, []) == []

@@ -11,11 +11,13 @@ from nextclick.updates import (
     POPULAR,
     RNN,
     AnsweredClick,
+    Part,
     Recommendation,
     RecommendationUpdate,
     Source,
     decode_update,
     encode_update,
+    items_of,
     ranked_list,
 )
 
@@ -47,6 +49,29 @@ def test_an_update_is_plain_json() -> None:
         "clicked_at_ms": 1_000,
         "produced_at_ms": 1_005,
     }
+
+
+def test_what_an_item_is_listed_for_is_read_back() -> None:
+    """Where it is there; a list can be read alone, too."""
+    because = (Part("neighbour", 0.5, "a"), Part("reclick", 0.125), Part("network", 0.125))
+    items = [Recommendation("b", 0.75, because), Recommendation("c", 0.25)]
+    ranked = ranked_list(RNN, items, [1, 2])
+
+    value = encode_update("u1", ranked, "", 3, AnsweredClick(2, 70, 1_000), 1_005)
+
+    assert decode_update(value).items == items_of(ranked) == items
+    assert json.loads(value)["items"] == [
+        {
+            "item_id": "b",
+            "score": 0.75,
+            "because": [
+                {"kind": "neighbour", "share": 0.5, "item_id": "a"},
+                {"kind": "reclick", "share": 0.125},
+                {"kind": "network", "share": 0.125},
+            ],
+        },
+        {"item_id": "c", "score": 0.25},
+    ]
 
 
 def test_a_list_carries_what_the_state_keeps() -> None:
