@@ -28,7 +28,7 @@ class Work:
     def __init__(self, settings: Settings) -> None:
         """Load the bundle that the settings name, if any, as a worker does."""
         self._decode = click_decoder(ClickSchema.of(settings))
-        self._limits = Limits(settings.recent_clicks, settings.list_length)
+        self._limits = Limits(settings.recent_clicks, settings.list_length, settings.explain)
         self._popularity = Popularity(settings.popularity_half_life_s)
         self._model: Model | None = None
         self._bundle_id = ""
@@ -36,7 +36,7 @@ class Work:
             from nextclick.bundle import load_bundle  # torch takes seconds to load
 
             manifest, model = load_bundle(Path(settings.bundle))
-            model.warm_up()
+            model.warm_up(settings.explain)
             self._popularity.seed(prepare_seed(model.item_ids, model.popularity))
             self._model, self._bundle_id = model, manifest.bundle_id
         n_threads = inference_threads(settings.inference_threads)

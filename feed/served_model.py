@@ -67,7 +67,7 @@ class ModelAtWork:
         """
         self._settings = settings
         self._metrics = metrics
-        self._copies = BundleCopies(settings, settings.feed_dir / "bundles")
+        self._copies = BundleCopies(settings, settings.feed_dir / "bundles", explain=True)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "model")

@@ -142,6 +142,10 @@ class Settings:
     list_length: int = _setting(
         20, "items in a recommendation list", unit="items", at_least=1, at_most=MAX_STORED_COUNT
     )
+    explain: bool = _setting(
+        False,
+        "write into updates what each item is listed for (`because`); such an update is several times as large",
+    )
     recent_clicks: int = _setting(
         20,
         "clicks kept per user, to rebuild the hidden state under new weights",

@@ -134,7 +134,7 @@ class ClickAgent:
         self._served, self._popularity, self._metrics, self._usage, registry = serving
         self._decode = click_decoder(ClickSchema.of(settings), registry)
         self._schemas = SchemaLoader(registry, settings) if registry is not None else None
-        self._limits = Limits(settings.recent_clicks, settings.list_length)
+        self._limits = Limits(settings.recent_clicks, settings.list_length, settings.explain)
         self._inference = ThreadPoolExecutor(1, "inference")
         n_threads = inference_threads(settings.inference_threads)
         self._groups = ThreadPoolExecutor(n_threads, "inference-group") if n_threads > 1 else None

@@ -34,7 +34,7 @@ class ServedBundle:
         self._bundle = settings.bundle
         self._metrics = metrics
         self._on_swap = on_swap
-        self._copies = BundleCopies(settings, settings.data_dir / "bundles")
+        self._copies = BundleCopies(settings, settings.data_dir / "bundles", explain=settings.explain)
         self.current: ServedModel | None = None
 
     def start_with(self) -> None:

@@ -23,13 +23,15 @@ KEPT_COPIES = 2  # the served bundle and the one before
 class BundleCopies:
     """The copies below one folder, which belongs to one process. Blocks; opens no connection."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, *, explain: bool = False) -> None:
         """Know where bundles are; nothing is read yet.
 
         Args:
             settings: where bundles are published, and where their served forms are.
             folder: of the copies.
+            explain: make ready to say what items are listed for, too.
         """
+        self._explain = explain
         self._bundle_dir, self._served_dir = settings.bundle_dir, settings.served_dir
         self._folder = folder
         self._champion_file = folder / CHAMPION
@@ -58,7 +60,7 @@ class BundleCopies:
         from tools.shared_forms import SharedForms
 
         manifest, model = load_bundle(folder, SharedForms(self._served_dir).form_of)
-        model.warm_up()
+        model.warm_up(self._explain)
         return manifest, model
 
     def fetch(self, announced: Manifest) -> "tuple[Manifest, ServedModel]":

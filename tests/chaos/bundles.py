@@ -16,6 +16,7 @@ from nextclick.network import Network
 from nextclick.network_config import NetworkConfig
 from nextclick.settings import Settings
 from nextclick.vocabulary import Vocabulary
+from tests.networks import random_network
 from tools.client_config import producer_config
 
 WIDTH = 32
@@ -25,6 +26,12 @@ def untrained_bundle(store: Path, items: Sequence[str], seed: int) -> Manifest:
     """Make a bundle; the same arguments give the same one."""
     torch.manual_seed(seed)
     network = Network(NetworkConfig(len(items), WIDTH))
+    return save_bundle(store, network, Vocabulary(list(items), np.ones(len(items))), created_ms=seed, metrics={})
+
+
+def mixed_bundle(store: Path, items: Sequence[str], seed: int) -> Manifest:
+    """Make a bundle with neighbours and re-clicks mixed in."""
+    network = random_network(NetworkConfig(len(items), WIDTH, skip=True, normalised=True, n_neighbours=10), seed)
     return save_bundle(store, network, Vocabulary(list(items), np.ones(len(items))), created_ms=seed, metrics={})
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
+from msgspec import UNSET
 
 from stream.agent import REJECT_SHARE_RECORDS
 from stream.topics.topics import Topics
-from tests.chaos.bundles import announce, untrained_bundle
+from tests.chaos.bundles import announce, mixed_bundle, untrained_bundle
 from tests.chaos.evidence import gather
 from tests.simulated_clicks import NOW_MS, simulated
 from tools.client_config import librdkafka_config
@@ -217,6 +218,27 @@ def test_a_new_bundle_is_swapped_in_between_two_batches(playground: Any) -> None
     playground.assert_states_equal_offline(store)
     assert {update.bundle_id for update in updates} == {"", one.bundle_id, two.bundle_id}
     assert updates[-1].strategy == "rnn"
+
+
+def test_updates_say_why_with_the_setting_explain(playground: Any) -> None:
+    """The parts add up to each score; states are those of a worker that says nothing, and so is the popular list."""
+    store, items = playground.settings.bundle_dir, [f"i{number}" for number in range(40)]
+    manifest = mixed_bundle(store, items, seed=1)
+    playground.worker(NEXTCLICK_EXPLAIN="true")
+    playground.send([("u1", "i1", NOW_MS)])
+    [popular] = playground.wait_until_answered()
+    announce(playground.settings, manifest)
+    playground.wait_for_log("worker", manifest.bundle_id)
+    playground.send([("u1", item, NOW_MS) for item in ("i2", "i4", "i2")])
+    updates = playground.wait_until_answered()
+
+    clicked, listed = {"i1", "i2", "i4"}, updates[-1].items
+    assert all(item.because is UNSET for item in popular.items)
+    assert updates[-1].strategy == "rnn"
+    assert all(sum(part.share for part in item.because) == pytest.approx(item.score, abs=1e-9) for item in listed)
+    assert {part.kind for item in listed for part in item.because} == {"neighbour", "reclick", "network"}
+    assert {part.item_id for item in listed for part in item.because if part.kind == "neighbour"} <= clicked
+    playground.assert_states_equal_offline(store)
 
 
 def test_a_corrupt_bundle_is_refused_counted_and_logged_and_the_stream_goes_on(playground: Any) -> None:
