@@ -7,6 +7,7 @@ that scores all items has at least that to do, if it does it in float32. The rat
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from nextclick.model import ServedModel
 from nextclick.network import Network
 from nextclick.network_config import NetworkConfig
 from nextclick.settings import Settings
+from nextclick.updates import RankedList
 from nextclick.user_state import UserState, encode_state, with_recent
 from nextclick.vocabulary import Vocabulary
 
@@ -30,14 +32,20 @@ class Step(NamedTuple):
     Attributes:
         product_ms: the product alone, in float32.
         step_ms: all of the step, with the default model.
+        explained_ms: the same, and what each item is listed for.
         state_bytes: of a user.
         model_bytes: of the vectors, neighbours and texts that a step can read.
+        list_bytes: of a list, on average.
+        explained_bytes: of a list with what each item is listed for.
     """
 
     product_ms: float
     step_ms: float
+    explained_ms: float
     state_bytes: int
     model_bytes: int
+    list_bytes: float
+    explained_bytes: float
 
 
 class Bench:
@@ -63,12 +71,14 @@ class Bench:
         def product() -> None:
             torch.mm(queries, self._vectors.T, out=scores)
 
-        def step() -> None:
-            self._model.rank(self._model.run(hidden, clicks), recent, LIST_LENGTH)
+        def step(explain: bool = False) -> list[RankedList]:
+            return self._model.rank(self._model.run(hidden, clicks), recent, LIST_LENGTH, explain)
 
-        product_ms, step_ms = _in_turn(rounds, product, step)
+        product_ms, step_ms, explained_ms = _in_turn(rounds, product, step, partial(step, explain=True))
+        list_bytes, explained_bytes = _mean_bytes(step()), _mean_bytes(step(explain=True))
         state = UserState(1, 100, 0, 100, 1, hidden[0], recent[0], bytes(4 * LIST_LENGTH), 1)
-        return Step(product_ms, step_ms, len(encode_state(state)), self._model.n_bytes)
+        state_bytes, model_bytes = len(encode_state(state)), self._model.n_bytes
+        return Step(product_ms, step_ms, explained_ms, state_bytes, model_bytes, list_bytes, explained_bytes)
 
 
 def full_network(n_items: int) -> Network:
@@ -83,7 +93,11 @@ def full_network(n_items: int) -> Network:
     return network
 
 
-def _in_turn(rounds: int, *works: Callable[[], None]) -> list[float]:
+def _mean_bytes(lists: list[RankedList]) -> float:
+    return statistics.mean(len(bytes(ranked.items_json)) for ranked in lists)
+
+
+def _in_turn(rounds: int, *works: Callable[[], object]) -> list[float]:
     """Give the median time of each work in ms."""
     taken: list[list[float]] = [[] for _ in works]
     for number in range(rounds + 1):

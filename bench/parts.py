@@ -94,6 +94,10 @@ def _step(broker: str, quick: bool) -> None:
             f"  {n_items:>9,} items: step {took.step_ms:6.1f} ms, product {took.product_ms:6.1f} ms, ratio "
             f"{took.step_ms / took.product_ms:.2f}; a user's state takes {took.state_bytes} bytes"
         )
+        click.echo(
+            f"    with reasons {took.explained_ms:6.1f} ms, ratio {took.explained_ms / took.step_ms:.2f} to the step; "
+            f"a list takes {took.explained_bytes:,.0f} bytes, without {took.list_bytes:,.0f}"
+        )
 
 
 def _sizes(broker: str, quick: bool) -> None:
