@@ -74,7 +74,7 @@ def session_list(
     """
     logged = _logged(clicks, rules.events, now_ms)
     # What is left out afterwards is ranked, too: the list is as long as was asked for.
-    limits = Limits(rules.recent_clicks, choice.limit + len(choice.excluded))
+    limits = Limits(rules.recent_clicks, choice.limit + len(choice.excluded), choice.explain)
     outcomes = advance(ranking.model, _NOTHING_KNOWN, {}, logged, limits)
     ranked, sequence = (outcomes[-1].ranked, outcomes[-1].sequence) if outcomes else (_NOTHING_KNOWN, 0)
     items = ranking.popular.items if ranked.strategy == POPULAR else _decode(ranked.items_json)

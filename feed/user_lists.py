@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 
 from feed.api_types import ListedItem, UserList
+from feed.reasons import reasons
 from nextclick.updates import POPULAR, Recommendation, decode_update
 
 if TYPE_CHECKING:  # which makes its lists of these
@@ -57,7 +58,9 @@ def popular_for(user_id: str, popular: "PopularItems | None", choice: Choice) ->
 def chosen(items: list[Recommendation], choice: Choice) -> list[ListedItem]:
     """Give the items that are wanted."""
     kept = [item for item in items if item.item_id not in choice.excluded][: choice.limit]
-    return [ListedItem(item.item_id, item.score) for item in kept]
+    if not choice.explain:
+        return [ListedItem(item.item_id, item.score) for item in kept]
+    return [ListedItem(item.item_id, item.score, reasons(item.because)) for item in kept]
 
 
 def entity_tag(value: bytes, choice: Choice) -> str:
