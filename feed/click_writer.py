@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from feed.api_types import ClickIn, TakenClick
 from feed.metrics import FeedMetrics
 from feed.problems import ProblemError
 from nextclick.clicks import Rejected
 from nextclick.errors import PermanentError
+from nextclick.feed_types import ClickIn, TakenClick
 from nextclick.hashing import event_hash
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder

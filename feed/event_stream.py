@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 
-from feed.api_types import UserList, encode
 from feed.hub import Watch
 from feed.list_store import ListStore
 from feed.metrics import FeedMetrics
 from feed.newer import UpdateHead, head_of, is_newer
+from nextclick.feed_types import UserList, encode
 from nextclick.updates import Source
 
 HEARTBEAT_S = 15.0  # a connection that carries nothing is cut off by many a proxy after 30 s

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from feed.api_types import ListedItem, Neighbours
+from nextclick.feed_types import ListedItem, Neighbours
 from nextclick.hashing import item_hash
 
 if TYPE_CHECKING:  # numba takes a second to load: the feed answers before

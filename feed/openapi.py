@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 import nextclick
-from feed.api_types import (
+from feed.parameters import DEFAULT_LIMIT, MAX_WAIT_S
+from feed.problems import MEDIA_TYPE as PROBLEM
+from nextclick.clicks import MAX_ID_BYTES
+from nextclick.feed_types import (
     MAX_EXCLUDED,
     MAX_LIMIT,
     ClicksIn,
@@ -18,9 +21,6 @@ from feed.api_types import (
     SessionList,
     UserList,
 )
-from feed.parameters import DEFAULT_LIMIT, MAX_WAIT_S
-from feed.problems import MEDIA_TYPE as PROBLEM
-from nextclick.clicks import MAX_ID_BYTES
 
 _JSON = "application/json"
 _REF = "#/components/schemas/{name}"

@@ -4,9 +4,9 @@ import re
 
 from starlette.requests import Request
 
-from feed.api_types import MAX_EXCLUDED, MAX_LIMIT
 from feed.problems import ProblemError
 from feed.user_lists import Choice
+from nextclick.feed_types import MAX_EXCLUDED, MAX_LIMIT
 
 DEFAULT_LIMIT = 20
 MAX_WAIT_S = 10.0

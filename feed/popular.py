@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from feed.api_types import PopularList
 from feed.user_lists import Choice, chosen
+from nextclick.feed_types import PopularList
 from nextclick.popularity import MAX_LIST, Popularity, prepare_seed
 from nextclick.updates import Recommendation, decode_update
 

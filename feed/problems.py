@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from feed.api_types import Problem, encode
+from nextclick.feed_types import Problem, encode
 
 MEDIA_TYPE = "application/problem+json"
 _TITLES = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import UNSET, UnsetType
 
-from feed.api_types import Reason
+from nextclick.feed_types import Reason
 from nextclick.updates import Part
 
 _TEXTS = {"reclick": "you clicked it before", "network": "fits what you did"}

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
-from feed.api_types import SessionClick, SessionList
 from feed.popular import PopularItems
 from feed.problems import ProblemError
 from feed.user_lists import Choice, chosen
 from nextclick.advance import Limits, LoggedClick, advance
 from nextclick.clicks import FORGET, FUTURE_TOLERANCE_MS, Click
+from nextclick.feed_types import SessionClick, SessionList
 from nextclick.hashing import item_hash
 from nextclick.schema.event_types import EventMap
 from nextclick.settings import Settings

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
-from feed.api_types import ListedItem, UserList
 from feed.reasons import reasons
+from nextclick.feed_types import ListedItem, UserList
 from nextclick.updates import POPULAR, Recommendation, decode_update
 
 if TYPE_CHECKING:  # which makes its lists of these

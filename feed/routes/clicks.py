@@ -10,7 +10,6 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from feed.api_types import ClickIn, ClicksIn, ClicksTaken, TakenClick, encode
 from feed.bodies import body_of
 from feed.hub import Watch
 from feed.newer import contains
@@ -19,6 +18,7 @@ from feed.parts import FeedParts, feed_of
 from feed.problems import ProblemError
 from feed.routes.users import JSON, list_of
 from nextclick.clicks import MAX_ID_BYTES
+from nextclick.feed_types import ClickIn, ClicksIn, ClicksTaken, TakenClick, encode
 from nextclick.schema.encoder import EncodedClick
 
 _decoder = msgspec.json.Decoder(ClicksIn)

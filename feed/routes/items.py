@@ -6,12 +6,12 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from feed.api_types import encode
 from feed.neighbours import neighbours
 from feed.parameters import id_in_path, limit_of
 from feed.parts import feed_of
 from feed.popular import popular_list
 from feed.problems import ProblemError
+from nextclick.feed_types import encode
 
 
 async def item_neighbours(request: Request) -> Response:

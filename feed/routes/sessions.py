@@ -7,12 +7,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from feed.api_types import SessionIn, encode
 from feed.bodies import body_of
 from feed.parameters import choice_of
 from feed.parts import feed_of
 from feed.routes.items import no_model
 from feed.sessions import Ranking, SessionRules, session_list
+from nextclick.feed_types import SessionIn, encode
 
 _decoder = msgspec.json.Decoder(SessionIn)
 

@@ -4,11 +4,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from feed.api_types import UserList, encode
 from feed.event_stream import EventStream
 from feed.parameters import choice_of, id_in_path
 from feed.parts import FeedParts, feed_of
 from feed.user_lists import Choice, entity_tag, popular_for, user_list
+from nextclick.feed_types import UserList, encode
 
 JSON = "application/json"
 

@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from feed.api_types import SessionClick
 from feed.neighbours import neighbours
 from feed.popular import PopularItems, popular_list, popular_of_bundle, younger
 from feed.problems import ProblemError
 from feed.sessions import Ranking, SessionRules, session_list
 from feed.user_lists import Choice
 from nextclick.advance import Advanced, Limits, LoggedClick, advance
+from nextclick.feed_types import SessionClick
 from nextclick.hashing import item_hash
 from nextclick.model import ServedModel
 from nextclick.network_config import NetworkConfig

@@ -20,7 +20,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from feed.api_types import Neighbours, PopularList, SessionList
 from feed.metrics import FeedMetrics
 from feed.popular import PopularItems, younger
 from feed.problems import ProblemError
@@ -28,6 +27,7 @@ from feed.routes.items import item_neighbours, popular
 from feed.routes.sessions import session_recommendations
 from feed.served_model import MAX_WAITING, ModelAtWork
 from nextclick.bundle import MODEL_FILE, save_bundle
+from nextclick.feed_types import Neighbours, PopularList, SessionList
 from nextclick.manifest import Manifest
 from nextclick.network_config import NetworkConfig
 from nextclick.settings import Settings

@@ -4,8 +4,8 @@ import json
 
 from msgspec import UNSET
 
-from feed.api_types import ListedItem, Reason, encode
 from feed.reasons import reasons
+from nextclick.feed_types import ListedItem, Reason, encode
 from nextclick.updates import Part
 
 

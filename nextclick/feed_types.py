@@ -1,4 +1,4 @@
-"""What goes in and out of the feed over HTTP. OpenAPI and the contracts are made from these types."""
+"""What goes in and out of the feed over HTTP. The feed, its clients, OpenAPI and the contracts share these types."""
 
 from typing import Annotated, Literal
 
