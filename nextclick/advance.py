@@ -229,8 +229,8 @@ def _end(model: Model | None, popular: RankedList, limits: Limits, courses: Sequ
     rows = [row for row, packed in enumerate(hidden) if packed]
     if model is not None and rows:
         recents = [courses[row][_AFTER][6] for row in rows]
-        ranked = model.rank([hidden[row] for row in rows], recents, limits.list_length, limits.explain)
-        _fill(lists, rows, ranked)
+        k, explain = limits.list_length, limits.explain
+        _fill(lists, rows, model.rank([hidden[row] for row in rows], recents, k, explain))
     bundle = model.bundle if model is not None else 0
     for course, packed, ranked in zip(courses, hidden, lists, strict=True):
         _, sequence, partition, offset, last_click_ms, _, recent, _, _, events = course[_AFTER]
