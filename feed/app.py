@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feed.access import Guard, Tokens
+from feed.list_store import DamagedLists
 from feed.metrics import FeedMetrics
 from feed.openapi import openapi
 from feed.parts import FeedParts
@@ -69,6 +70,7 @@ def create_app(feed: FeedParts, registry: CollectorRegistry, extra_routes: Seque
             ProblemError: _problem,
             HTTPException: _http_problem,
             ClientDisconnect: _gone,
+            DamagedLists: _damaged,
             Exception: _failed,
         },
     )
@@ -153,6 +155,12 @@ def _http_problem(request: Request, error: Exception) -> Response:
 
 def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)  # nobody reads it
+
+
+def _damaged(request: Request, error: Exception) -> Response:
+    feed: FeedParts = request.app.state.feed
+    feed.fail(error)
+    return ProblemError("ending", "ask another instance: this one reads its lists again").response()
 
 
 def _failed(request: Request, error: Exception) -> Response:

@@ -1,5 +1,6 @@
 """What the routes answer with: the parts of a running feed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -26,6 +27,7 @@ class FeedParts:
         clicks: writes clicks.
         model: the bundle that is served.
         metrics: of the feed.
+        fail: ends the feed with an error.
         is_ending: whether it takes no more work.
     """
 
@@ -36,6 +38,7 @@ class FeedParts:
     clicks: ClickWriter
     model: ModelAtWork
     metrics: FeedMetrics
+    fail: Callable[[Exception], None]
     is_ending: bool = False
 
     @property

@@ -1,6 +1,8 @@
 """Starts a feed, runs it until a signal, and ends it in order."""
 
 import asyncio
+import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -29,6 +31,8 @@ from nextclick.settings import Settings
 _DRAIN_S = 6  # for requests that are being answered; `docker stop` kills after 10 s
 _KEEP_ALIVE_S = 75  # longer than load balancers keep idle connections, so that these close them
 _BACKLOG = 4_096
+# Each open stream is some dozen objects that live for long: a collection that looks at all of them makes everyone wait.
+_GC_THRESHOLDS = (50_000, 20, 100)
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +50,7 @@ def run_feed(
         PermanentError: a port, a folder or a file cannot be used, or the broker refuses a feed that has no lists yet.
     """
     tls = _tls_files(settings)
+    gc.set_threshold(*_GC_THRESHOLDS)
     with _listening(settings) as listening:
         lists = ListStore(settings.feed_dir / "lists", settings.feed_cache_bytes)
         try:
@@ -93,10 +98,12 @@ class _Service:
         hub = Hub(settings.feed_max_streams)
 
         def tell(lists: Sequence[NewList]) -> None:
-            loop.call_soon_threadsafe(hub.tell, lists)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(hub.tell, lists)
 
         def fail(error: Exception) -> None:
-            loop.call_soon_threadsafe(self._fail, error)
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._fail, error)
 
         follower = ListFollower(settings, self._lists, metrics, tell, fail)
         return FeedParts(
@@ -107,6 +114,7 @@ class _Service:
             ClickWriter(settings, metrics),
             ModelAtWork(settings, metrics),
             metrics,
+            fail,
         )
 
     def _fail(self, error: Exception) -> None:
