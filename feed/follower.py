@@ -32,6 +32,7 @@ _AGAIN_S = 1.0  # after a failure
 _STOP_S = 2.0
 _SAY_EVERY_S = 60.0  # the same trouble
 _PROGRESS_EVERY_S = 5.0
+_RENEW_EVERY_S = 3_600.0
 _BUFFERED_KB = 32 * 1024  # of updates that were fetched and not taken yet
 _log = logging.getLogger(__name__)
 
@@ -157,6 +158,7 @@ class _Following:
         self._at_end: set[int] = set()
         self._next_offset: dict[int, int] = {}
         self._progress_s = time.monotonic() + _PROGRESS_EVERY_S
+        self._renew_s = 0.0
 
     def run(self) -> None:
         """Follow until the end is wanted, or the topic is another one.
@@ -185,6 +187,9 @@ class _Following:
                         self._assign(consumer, now.partitions)
                 self._take(_read(consumer))
                 self._say_progress(consumer)
+                if time.monotonic() >= self._renew_s:
+                    self._renew_s = time.monotonic() + _RENEW_EVERY_S
+                    self._follower.store_until_done(lambda: self._store.renew(self._n_partitions))
         finally:
             look.close()
             consumer.close()

@@ -35,17 +35,18 @@ class DamagedLists(TemporaryError):
 class ListStore:
     """The lists in a folder, which no other process may use."""
 
-    def __init__(self, folder: Path, cache_bytes: int) -> None:
+    def __init__(self, folder: Path, cache_bytes: int, keep_s: float) -> None:
         """Open the store; one that is damaged is begun anew.
 
         Args:
             folder: is made if it is not there.
             cache_bytes: memory for what is read often, with the indices of all files.
+            keep_s: what was not written again for so long is removed, when RocksDB next compacts its files.
 
         Raises:
             PermanentError: another process has it, or it cannot be written.
         """
-        self._folder, self._cache_bytes = folder, cache_bytes
+        self._folder, self._cache_bytes, self._keep_s = folder, cache_bytes, keep_s
         self._damage_mark = folder.with_name(f"{folder.name}.damaged")
         try:
             make_folder(folder.parent)
@@ -122,6 +123,20 @@ class ListStore:
         with self._explained():
             self._db.write(batch)
 
+    def renew(self, n_partitions: int) -> None:
+        """Write again what must outlive `keep_s`: the topic, the positions, and what is popular.
+
+        Raises:
+            TemporaryError: the disk is full or cannot be written.
+        """
+        keys = [_TOPIC_KEY, _POPULAR_KEY, *map(_position_key, range(n_partitions))]
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in zip(keys, self.get_many(keys), strict=True):
+            if value is not None:
+                batch.put(key, value)
+        with self._explained():
+            self._db.write(batch)
+
     def begin(self, topic: TopicIdentity) -> None:
         """Remove everything, and note which topic is read from now on.
 
@@ -158,7 +173,9 @@ class ListStore:
 
     def _opened(self) -> rocksdict.Rdict:
         with self._explained():
-            return rocksdict.Rdict(str(self._folder), self._options())
+            return rocksdict.Rdict(
+                str(self._folder), self._options(), access_type=rocksdict.AccessType.with_ttl(int(self._keep_s))
+            )
 
     def _options(self) -> rocksdict.Options:
         table = rocksdict.BlockBasedOptions()

@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -31,8 +32,10 @@ from nextclick.settings import Settings
 _DRAIN_S = 6  # for requests that are being answered; `docker stop` kills after 10 s
 _KEEP_ALIVE_S = 75  # longer than load balancers keep idle connections, so that these close them
 _BACKLOG = 4_096
+_DAY_S = 86_400.0
 # Each open stream is some dozen objects that live for long: a collection that looks at all of them makes everyone wait.
 _GC_THRESHOLDS = (50_000, 20, 100)
+_SWITCH_S = 0.0005  # after so long the thread that stores lists lets the one run that answers; 5 ms in Python
 _log = logging.getLogger(__name__)
 
 
@@ -51,8 +54,9 @@ def run_feed(
     """
     tls = _tls_files(settings)
     gc.set_threshold(*_GC_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_S)
     with _listening(settings) as listening:
-        lists = ListStore(settings.feed_dir / "lists", settings.feed_cache_bytes)
+        lists = ListStore(settings.feed_dir / "lists", settings.feed_cache_bytes, settings.feed_keep_days * _DAY_S)
         try:
             uvloop.run(_Service(settings, lists, listening).run(extra_routes, tls, on_start))
         finally:

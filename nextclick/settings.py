@@ -327,6 +327,13 @@ class Settings:
     feed_max_streams: int = _setting(
         20_000, "most open event streams of a feed; one more is refused", unit="streams", at_least=1
     )
+    feed_keep_days: float = _setting(
+        30.0,
+        "a list that was not renewed for so long is removed, when files are next compacted: users' histories are not "
+        "kept for ever",
+        unit="days",
+        at_least=1,
+    )
     feed_cache_bytes: int = _setting(
         128 * 1024**2,
         "memory for lists that are read often; the rest stays on the disk",

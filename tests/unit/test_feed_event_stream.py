@@ -78,7 +78,7 @@ def follow(
     """Open a stream, let something happen, and give what the client has read in the end."""
 
     async def run() -> Client:
-        store, hub, client = ListStore(folder / "lists", 8 * 1024**2), Hub(10), Client()
+        store, hub, client = ListStore(folder / "lists", 8 * 1024**2, 1e6), Hub(10), Client()
         if stored is not None:
             store.write({b"ann": stored}, {})
         with hub.watch(b"ann") as watch:
