@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import psutil
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from bench.load import encoded_clicks
 from bench.programs import ProgramStuckError, RunningProgram, running
 from nextclick.settings import Settings
 from tools.client_config import librdkafka_config, producer_config
-from tools.kafka import list_offsets
 
 N_ITEMS = 2_000
 DEADLINE_S = 180.0
@@ -49,7 +48,10 @@ class Throughput(NamedTuple):
 
 
 class UpdateCounter:
-    """Says how many updates of an application the broker has."""
+    """Says how many updates of an application the broker has.
+
+    Without what `tools` has for it: `--against` runs this in trees of before, which have other tools.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._admin = AdminClient(librdkafka_config(settings))
@@ -57,8 +59,16 @@ class UpdateCounter:
 
     def count(self) -> int:
         """Ask the broker where the topic's partitions end."""
-        ends = list_offsets(self._admin, self._topic, self._partitions, OffsetSpec.latest(), _ANSWER_S)
-        return sum(end.offset for end in ends.values())
+        wanted = {TopicPartition(self._topic, number): OffsetSpec.latest() for number in self._partitions}
+        end_s = time.monotonic() + _ANSWER_S
+        while True:
+            try:
+                answers = self._admin.list_offsets(wanted, request_timeout=_ANSWER_S)
+                return sum(answer.result().offset for answer in answers.values())
+            except KafkaException:  # of a new topic, what the client knows of its leaders can be old
+                if time.monotonic() > end_s:
+                    raise
+                self._admin.list_topics(self._topic, _ANSWER_S)
 
 
 def send_backlog(settings: Settings, count: int, n_items: int = N_ITEMS) -> None:
