@@ -12,11 +12,11 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 
-from feed.api_types import SessionClick
 from feed.metrics import FeedMetrics
 from feed.served_model import ModelAtWork
 from feed.sessions import Ranking, SessionRules, session_list
 from feed.user_lists import Choice
+from nextclick.feed_types import SessionClick
 from nextclick.manifest import CHAMPION, Manifest, encode_manifest
 from nextclick.settings import Settings
 from stream.topics.topics import Topics

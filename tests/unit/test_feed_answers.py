@@ -169,6 +169,21 @@ def test_a_list_is_full_though_items_are_excluded() -> None:
     assert [item.score for item in found.items] == pytest.approx([item.score for item in expected], rel=1e-4)
 
 
+def test_a_session_is_told_what_its_items_are_there_for_where_it_asks() -> None:
+    """Parts that add up to the score; the items and scores are the same without."""
+    clicks = session(*({"item_id": item, "timestamp_ms": NOW_MS} for item in IDS[40:46]))
+    without = session_list(RANKING, clicks, choice(), RULES, NOW_MS)
+    found = session_list(RANKING, clicks, Choice(20, frozenset(), True), RULES, NOW_MS)
+
+    assert [(item.item_id, item.score) for item in found.items] == [
+        (item.item_id, item.score) for item in without.items
+    ]
+    for item in found.items:
+        assert item.because is not msgspec.UNSET
+        assert sum(reason.share for reason in item.because) == pytest.approx(item.score, rel=1e-5)
+    assert {item.because for item in without.items} == {msgspec.UNSET}
+
+
 def test_neighbours_are_those_that_the_bundle_counted_most_often_first() -> None:
     """With their shares, as many as were asked for."""
     network = random_network(NetworkConfig(N_ITEMS, 8, n_neighbours=4), 1)

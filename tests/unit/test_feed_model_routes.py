@@ -249,18 +249,22 @@ def test_when_too_many_wait_one_more_is_refused_at_once(feed: Feed) -> None:
     """With a time after which to ask again; and who went away makes room."""
     goes_on = threading.Event()
 
+    async def work() -> bool:
+        return await asyncio.wait_for(feed.model.compute(goes_on.wait), DEADLINE_S)
+
     async def ask() -> ProblemError:
-        waiting = [asyncio.create_task(feed.model.compute(goes_on.wait)) for _ in range(MAX_WAITING)]
-        await asyncio.sleep(0)
-        with pytest.raises(ProblemError) as raised:
-            await feed.model.compute(goes_on.wait)
-        waiting[-1].cancel()
-        await asyncio.sleep(0)
-        waiting.append(asyncio.create_task(feed.model.compute(goes_on.wait)))
-        await asyncio.sleep(0)
-        goes_on.set()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        assert waiting[-1].result()
+        waiting = [asyncio.create_task(work()) for _ in range(MAX_WAITING)]
+        await asyncio.sleep(0.01)
+        try:
+            with pytest.raises(ProblemError) as raised:
+                await asyncio.wait_for(work(), 1.0)
+            waiting[-1].cancel()
+            await asyncio.sleep(0.01)
+            waiting[-1] = asyncio.create_task(work())
+            await asyncio.sleep(0.01)
+        finally:
+            goes_on.set()
+        assert all(await asyncio.gather(*waiting))
         return raised.value
 
     refused = asyncio.run(ask())
