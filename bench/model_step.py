@@ -94,7 +94,7 @@ def full_network(n_items: int) -> Network:
 
 
 def _mean_bytes(lists: list[RankedList]) -> float:
-    return statistics.mean(len(bytes(ranked.items_json)) for ranked in lists)
+    return statistics.mean(len(bytes(ranked.items)) for ranked in lists)
 
 
 def _in_turn(rounds: int, *works: Callable[[], object]) -> list[float]:

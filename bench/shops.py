@@ -39,7 +39,7 @@ def crawled_places(n_items: int) -> int:
     popularity = Popularity(Settings().popularity_half_life_s)
     for number, (user, item) in enumerate(clicks):
         popularity.add(user, item, _DAY_START_MS + number * DAY_MS // len(clicks))
-    shown = msgspec.json.decode(popularity.ranked(LIST_LENGTH).items_json, type=list[Recommendation])
+    shown = msgspec.json.decode(popularity.ranked(LIST_LENGTH).items, type=list[Recommendation])
     return sum(item.item_id.startswith("crawled") for item in shown)
 
 

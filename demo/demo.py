@@ -28,11 +28,11 @@ from nextclick.popularity import Popularity
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.settings import Settings
-from nextclick.updates import decode_update
 from stream.topics.topics import Topics
 from tools.client_config import librdkafka_config
 from tools.kafka import ANSWER_S, answer_of
 from tools.processes import cpu_s
+from tools.update_formats import update_decoder
 
 REFRESH_S = 1.0
 STOP_PATIENCE_S = 6.0
@@ -59,6 +59,7 @@ class Demo:
         self._cores: list[float] = []
         self._cpu_at: tuple[float, float, list[int]] | None = None
         self._decoder = click_decoder(ClickSchema.of(settings))
+        self._decode_update = update_decoder(settings)
         self._watch = UserWatch()
         self._score = LiveScore(Popularity(settings.popularity_half_life_s), settings.list_length)
 
@@ -187,7 +188,7 @@ class Demo:
             self._bundle_created_ms[manifest.bundle_id] = manifest.created_ms
         else:
             self._first_update_s = self._first_update_s or time.monotonic() - self._started_s
-            update = decode_update(message.value)
+            update = self._decode_update(message.value)
             self._score.update(update, time.time() * 1000)
             self._watch.update(update, time.monotonic())
 

@@ -21,10 +21,11 @@ from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
-from nextclick.updates import RecommendationUpdate, decode_update
+from nextclick.updates import RecommendationUpdate
 from tools.click_files.recorded import RecordedClicks
 from tools.client_config import consumer_config
 from tools.missing_topics import missing_topics
+from tools.update_formats import UpdateDecoder, update_decoder
 
 _STEP_S = 0.05  # clicks are handed over in groups this far apart: smooth enough, and nearly no CPU
 _MAX_STEP_CLICKS = 1_000  # between two looks at the clock and at `should_stop`
@@ -185,7 +186,7 @@ def send(
     now_ms = int(time.time() * 1000)
     schema = ClickSchema.of(settings)
     key, value, headers = encode_click(schema, user_id, item_id, now_ms, event_type)
-    decode = click_decoder(schema)
+    decode, decode_update = click_decoder(schema), update_decoder(settings)
     checked = decode(key, value, headers, now_ms, now_ms)
     if isinstance(checked, Rejected):
         raise PermanentError(f"a worker would reject this click ({checked.reason}): {checked.detail}; correct it")
@@ -203,7 +204,7 @@ def send(
         producer.send(user_id, item_id, now_ms, event_type)
         producer.flush()
         source = producer.last_delivered
-        answer = _wait_for_answer(consumer, user_id.encode(), source, started_s + timeout_s)
+        answer = _wait_for_answer(consumer, decode_update, user_id.encode(), source, started_s + timeout_s)
         elapsed_ms = (time.monotonic() - started_s) * 1000
     if answer is None:
         raise TemporaryError(
@@ -241,14 +242,18 @@ def _consumer_at_end(settings: Settings, partition: int) -> Iterator[Consumer]:
 
 
 def _wait_for_answer(
-    consumer: Consumer, key: bytes, source: tuple[int | None, int | None] | None, deadline_s: float
+    consumer: Consumer,
+    decode: UpdateDecoder,
+    key: bytes,
+    source: tuple[int | None, int | None] | None,
+    deadline_s: float,
 ) -> RecommendationUpdate | None:
     while (remaining_s := deadline_s - time.monotonic()) > 0:
         message = consumer.poll(min(remaining_s, 0.1))
         if message is None or message.error() or message.key() != key:
             continue
         value = message.value()
-        answer = decode_update(value) if value is not None else None
+        answer = decode(value) if value is not None else None
         if answer is not None and (answer.source.partition, answer.source.offset) == source:
             return answer
     return None

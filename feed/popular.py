@@ -43,7 +43,7 @@ def popular_of_bundle(model: "ServedModel", created_ms: int) -> PopularItems:
     """
     popularity = Popularity(_ANY_HALF_LIFE_S)
     popularity.seed(prepare_seed(model.item_ids, model.popularity))
-    items = msgspec.json.decode(popularity.ranked(MAX_LIST).items_json, type=list[Recommendation])
+    items = msgspec.json.decode(popularity.ranked(MAX_LIST).items, type=list[Recommendation])
     return PopularItems(items, model.bundle_id, created_ms)
 
 

@@ -31,6 +31,7 @@ from nextclick.manifest import (
 from nextclick.model import ServedModel
 from nextclick.network_config import NEIGHBOURS, NetworkConfig
 from nextclick.served_form import ServedForm, fits, served_form
+from nextclick.updates import JSON_FORMAT, UpdateFormat
 from nextclick.vocabulary import MAX_FILE_BYTES as MAX_VOCABULARY_BYTES
 from nextclick.vocabulary import Vocabulary
 
@@ -106,13 +107,16 @@ def _in_own_memory(bundle_id: str, prepare: Callable[[], ServedForm]) -> ServedF
     return prepare()
 
 
-def load_bundle(folder: Path, form_of: FormOf = _in_own_memory) -> tuple[Manifest, ServedModel]:
+def load_bundle(
+    folder: Path, form_of: FormOf = _in_own_memory, output: UpdateFormat = JSON_FORMAT
+) -> tuple[Manifest, ServedModel]:
     """Load a bundle for serving.
 
     Args:
         folder: of the bundle.
         form_of: gives the form of a bundle by its id; is told how to prepare it, which verifies and reads all files.
             The id vouches for a form that was prepared before.
+        output: how the model writes lists.
 
     Raises:
         BundleError: the bundle is missing, incomplete or damaged.
@@ -134,7 +138,7 @@ def load_bundle(folder: Path, form_of: FormOf = _in_own_memory) -> tuple[Manifes
             manifest.bundle_id,
         )
         form = prepare()
-    return manifest, ServedModel.of_form(manifest.bundle_id, config, form)
+    return manifest, ServedModel.of_form(manifest.bundle_id, config, form, output)
 
 
 def load_network(folder: Path) -> "tuple[Manifest, Network, Vocabulary]":

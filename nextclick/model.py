@@ -5,10 +5,9 @@ each other. The way of a batch: `run` lets hidden states follow the clicks, `ran
 the gate weigh the terms, and asks `nextclick.scoring` for the best items.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -22,15 +21,16 @@ from nextclick.network_config import (
 )
 from nextclick.quick_tuples import quick
 from nextclick.recurrence import Recurrence
+from nextclick.scoring.binary_lists import write_avro_lists, write_protobuf_lists
 from nextclick.scoring.gate import Gate
 from nextclick.scoring.histories import Histories, Lookback, read_histories, row_finder
 from nextclick.scoring.inputs import InputVectors
-from nextclick.scoring.item_lists import write_lists
+from nextclick.scoring.item_lists import ItemTexts, write_lists
 from nextclick.scoring.mixing import Best, Terms, best_items
 from nextclick.scoring.queries import QueryWeights, make_queries
 from nextclick.scoring.reasons import write_explained_lists
 from nextclick.served_form import INPUTS, ItemIds, ServedForm, arrays_of, served_form
-from nextclick.updates import RNN, RankedList, Recommendation, items_of
+from nextclick.updates import JSON_FORMAT, RNN, ListFormat, RankedList, Recommendation, UpdateFormat, decode_items
 from nextclick.user_state import DAMAGE_REMEDY, SHOWN_BYTES, RecentClick
 from nextclick.vocabulary import Vocabulary
 
@@ -41,6 +41,11 @@ NetworkClick = tuple[int, int, int]  # item_index, gap_s, event_type
 
 _CELL = ("cell.weight_ih_l0", "cell.weight_hh_l0", "cell.bias_ih_l0", "cell.bias_hh_l0")
 _LOOKBACK = Lookback(N_AGES, SESSION_GAP_S, MAX_SESSION_CLICKS)
+_WRITERS: Mapping[ListFormat, Callable[[ItemTexts, Best], list[bytes]]] = {
+    "json": write_lists,
+    "avro": write_avro_lists,
+    "protobuf": write_protobuf_lists,
+}
 _ranked = quick(RankedList)
 
 
@@ -68,18 +73,30 @@ class ServedModel:
         self._serve(bundle_id, config, served_form(config, weights, vocabulary))
 
     @classmethod
-    def of_form(cls, bundle_id: str, config: NetworkConfig, form: ServedForm) -> "ServedModel":
-        """Make a model of what is packed already."""
+    def of_form(
+        cls, bundle_id: str, config: NetworkConfig, form: ServedForm, output: UpdateFormat = JSON_FORMAT
+    ) -> "ServedModel":
+        """Make a model of what is packed already.
+
+        Args:
+            bundle_id: names the bundle.
+            config: of the network.
+            form: of the bundle.
+            output: how `rank` writes lists.
+        """
         model = cls.__new__(cls)
-        model._serve(bundle_id, config, form)
+        model._serve(bundle_id, config, form, output)
         return model
 
-    def _serve(self, bundle_id: str, config: NetworkConfig, form: ServedForm) -> None:
+    def _serve(
+        self, bundle_id: str, config: NetworkConfig, form: ServedForm, output: UpdateFormat = JSON_FORMAT
+    ) -> None:
         self.bundle_id = bundle_id
         self.bundle = int(bundle_id, 16)
         self.item_ids = ItemIds(form.texts)
         self.popularity = form.popularity
         self._config, self._form, weights = config, form, form.weights
+        self._output, self._write_lists = output, _WRITERS[output.list_format]
         inputs = InputVectors(
             form.items.exact if config.tied else weights[INPUTS],
             weights["event_embedding.weight"],
@@ -158,18 +175,17 @@ class ServedModel:
             CorruptStateError: a state is not one of this network's.
         """
         best, terms = self._best(hidden, recent, k)
-        texts, n_bytes = self._form.texts, SHOWN_BYTES * best.items.shape[1]
-        lists = write_explained_lists(texts, best, terms, self._form.counts) if explain else write_lists(texts, best)
+        lists = self._explained_lists(best, terms) if explain else self._write_lists(self._form.texts, best)
+        n_bytes = SHOWN_BYTES * best.items.shape[1]
         shown = self._form.low_hashes.take(best.items).astype("<u4", copy=False).tobytes()
-        return [
-            _ranked((RNN, msgspec.Raw(items_json), shown[user * n_bytes : (user + 1) * n_bytes]))
-            for user, items_json in enumerate(lists)
-        ]
+        return [_ranked((RNN, items, shown[user * n_bytes : (user + 1) * n_bytes])) for user, items in enumerate(lists)]
 
     def recommend(self, hidden: bytes, recent: bytes, k: int, explain: bool = False) -> list[Recommendation]:
         """Give one user's k best items; for the arguments and errors see `rank`."""
-        (ranked,) = self.rank([hidden], [recent], k, explain)
-        return items_of(ranked)
+        best, terms = self._best([hidden], [recent], k)
+        texts, counts = self._form.texts, self._form.counts
+        (items,) = write_explained_lists(texts, best, terms, counts) if explain else write_lists(texts, best)
+        return decode_items(items)
 
     def warm_up(self, explain: bool = False) -> None:
         """Take a step for nobody: what is compiled at first use is compiled, and nobody has to wait for it later.
@@ -217,6 +233,13 @@ class ServedModel:
             raise self._no_number()
         terms = self._terms(histories)
         return best_items(form.items, queries, form.counts, terms, min(k, self._config.n_items)), terms
+
+    def _explained_lists(self, best: Best, terms: Terms) -> list[bytes]:
+        """Write lists with the parts of each probability: as JSON, and from that in another format."""
+        lists = write_explained_lists(self._form.texts, best, terms, self._form.counts)
+        if self._output.list_format == "json":
+            return lists
+        return [self._output.encode_items(decode_items(items)) for items in lists]
 
     def _terms(self, histories: Histories) -> Terms:
         if self._gate is None:

@@ -13,14 +13,14 @@ is `prepare_seed`, which looks at every item of a bundle and is to be called in 
 """
 
 import heapq
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from math import inf, log2
 from typing import TYPE_CHECKING
 
 from nextclick.hashing import item_hash
 from nextclick.settings import MAX_STORED_COUNT
-from nextclick.updates import POPULAR, RankedList, Recommendation, ranked_list
+from nextclick.updates import POPULAR, RankedList, Recommendation, encode_items, ranked_list
 
 if TYPE_CHECKING:  # a worker without a bundle needs no numpy
     import numpy as np
@@ -110,7 +110,14 @@ class CountedUsers:
 class Popularity:
     """Counts of users per item and hour that halve with every half-life of event time."""
 
-    def __init__(self, half_life_s: float) -> None:
+    def __init__(self, half_life_s: float, encode: Callable[[Sequence[Recommendation]], bytes] = encode_items) -> None:
+        """Begin with nothing.
+
+        Args:
+            half_life_s: of event time.
+            encode: writes the items of a list.
+        """
+        self._encode = encode
         self._half_life_ms = half_life_s * 1000.0
         self._counted = CountedUsers()
         self._weights = Weights()
@@ -177,7 +184,7 @@ class Popularity:
     def _rank(self, k: int) -> RankedList:
         first = self._weights.first(k)
         items = [Recommendation(item_id, self._share(log_weight)) for item_id, log_weight in first]
-        return ranked_list(POPULAR, items, [item_hash(item_id) & _LOW_BITS for item_id, _ in first])
+        return ranked_list(POPULAR, items, [item_hash(item_id) & _LOW_BITS for item_id, _ in first], self._encode)
 
     def _share(self, log_weight: float) -> float:
         return 2.0 ** (log_weight - self._weights.log_total) if log_weight > -inf else 0.0

@@ -78,6 +78,10 @@ class Settings:
     recommendations_topic: str = _setting("recommendations", "where updates go")
     rejected_topic: str = _setting("clicks-rejected", "where clicks go that cannot be used, with the reason")
     models_topic: str = _setting("models", "where bundles are announced")
+    output_format: Literal["json", "cloudevents", "avro", "protobuf"] = _setting(
+        "json",
+        "how updates are written: as JSON, as JSON in a CloudEvent, or as Avro or Protobuf with the schema registry",
+    )
     partitions: int = _setting(
         4,
         "partitions of topics that `nextclick topics` creates; all but models have as many",
@@ -122,8 +126,8 @@ class Settings:
     )
     schema_registry: str = _setting(
         "",
-        "address of the schema registry of clicks in Confluent's wire format (Avro, JSON Schema, Protobuf), as "
-        "https://registry:8081; several with commas; empty: none",
+        "address of the schema registry of clicks in Confluent's wire format (Avro, JSON Schema, Protobuf), and of "
+        "updates with such an output_format, as https://registry:8081; several with commas; empty: none",
         unit="address",
     )
     schema_registry_username: str = _setting("", "user name at the schema registry, where it asks for one")
@@ -378,6 +382,11 @@ class Settings:
         if self.key_format == "registry" and not self.schema_registry:
             raise PermanentError(
                 "key_format=registry needs schema_registry, and it is empty; set it, or correct key_format"
+            )
+        if self.output_format in ("avro", "protobuf") and not self.schema_registry:
+            raise PermanentError(
+                f"output_format={self.output_format} needs schema_registry, and it is empty; set it, or correct "
+                "output_format"
             )
         if bool(self.schema_registry_username) != bool(self.schema_registry_password):
             raise PermanentError(

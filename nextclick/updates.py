@@ -1,8 +1,11 @@
-"""The output message, `RecommendationUpdate`, and the ranked list inside it."""
+"""The output message, `RecommendationUpdate`, and the ranked list inside it, in JSON.
+
+`nextclick.output` writes them in other formats.
+"""
 
 import struct
-from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -10,6 +13,9 @@ from msgspec import UNSET, UnsetType
 RNN, POPULAR = "rnn", "popular"
 MAX_UPDATE_BYTES = 1024**2  # a broker's default limit for a record; 255 items with the longest ids take 400 KB
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # JSON knows no limit; a reader's arithmetic does
+
+
+T = TypeVar("T")
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -86,16 +92,38 @@ class RankedList(NamedTuple):
 
     Attributes:
         strategy: which strategy made it.
-        items_json: the JSON array of its recommendations.
+        items: its recommendations, as the format of the updates has them (see `UpdateFormat`).
         shown: u32 each, the low bits of the item hashes, best first, as the user's state keeps them.
     """
 
     strategy: str
-    items_json: msgspec.Raw
+    items: bytes
     shown: bytes
 
 
-class _WireUpdate(msgspec.Struct, frozen=True):
+ListFormat = Literal["json", "avro", "protobuf"]
+EncodeUpdate = Callable[[str, RankedList, str, int, AnsweredClick, int], bytes]
+
+
+class UpdateFormat(NamedTuple):
+    """How updates are written.
+
+    Attributes:
+        list_format: how the list in an update is, which is written where items are ranked.
+        headers: of every record.
+        encode_items: gives a list that was made in another way.
+        encode_update: gives an update, see `encode_update`.
+    """
+
+    list_format: ListFormat
+    headers: Sequence[tuple[str, bytes]]
+    encode_items: Callable[[Sequence[Recommendation]], bytes]
+    encode_update: EncodeUpdate
+
+
+class WireUpdate(msgspec.Struct, frozen=True):
+    """An update whose list is JSON already."""
+
     user_id: str
     items: msgspec.Raw
     strategy: str
@@ -111,40 +139,58 @@ _decoder = msgspec.json.Decoder(RecommendationUpdate)
 _items_decoder = msgspec.json.Decoder(list[Recommendation])
 
 
-def ranked_list(strategy: str, items: Sequence[Recommendation], low_hashes: Sequence[int]) -> RankedList:
+def encode_items(items: Sequence[Recommendation]) -> bytes:
+    """Give the JSON of a list."""
+    return _encoder.encode(items)
+
+
+def ranked_list(
+    strategy: str,
+    items: Sequence[Recommendation],
+    low_hashes: Sequence[int],
+    encode: Callable[[Sequence[Recommendation]], bytes] = encode_items,
+) -> RankedList:
     """Make a list ready to be sent.
 
     Args:
         strategy: which strategy ranked the items.
         items: best first.
         low_hashes: the low 32 bits of the items' hashes, in the same order.
+        encode: writes the items.
     """
-    shown = struct.pack(f"<{len(low_hashes)}I", *low_hashes)
-    return RankedList(strategy, msgspec.Raw(_encoder.encode(items)), shown)
+    return RankedList(strategy, encode(items), struct.pack(f"<{len(low_hashes)}I", *low_hashes))
 
 
-def items_of(ranked: RankedList) -> list[Recommendation]:
-    """Give the items of a list, best first."""
-    return _items_decoder.decode(ranked.items_json)
+def decode_items(items: bytes) -> list[Recommendation]:
+    """Read the JSON of a list."""
+    return _items_decoder.decode(items)
 
 
 def encode_update(
     user_id: str, ranked: RankedList, bundle_id: str, sequence: int, answered: AnsweredClick, produced_at_ms: int
 ) -> bytes:
     """Give the JSON of an update."""
+    return _encoder.encode(wire_update(user_id, ranked, bundle_id, sequence, answered, produced_at_ms))
+
+
+def wire_update(
+    user_id: str, ranked: RankedList, bundle_id: str, sequence: int, answered: AnsweredClick, produced_at_ms: int
+) -> WireUpdate:
+    """Give what msgspec writes as the JSON of an update."""
     source = Source(answered.partition, answered.offset)
-    return _encoder.encode(
-        _WireUpdate(
-            user_id,
-            ranked.items_json,
-            ranked.strategy,
-            bundle_id,
-            sequence,
-            source,
-            answered.record_timestamp_ms,
-            produced_at_ms,
-        )
+    return WireUpdate(
+        user_id,
+        msgspec.Raw(ranked.items),
+        ranked.strategy,
+        bundle_id,
+        sequence,
+        source,
+        answered.record_timestamp_ms,
+        produced_at_ms,
     )
+
+
+JSON_FORMAT = UpdateFormat("json", [], encode_items, encode_update)
 
 
 def decode_update(value: bytes) -> RecommendationUpdate:
@@ -153,9 +199,18 @@ def decode_update(value: bytes) -> RecommendationUpdate:
     Raises:
         msgspec.DecodeError: the bytes are no update.
     """
+    return decode_json(_decoder, value)
+
+
+def decode_json(decoder: msgspec.json.Decoder[T], value: bytes) -> T:
+    """Read an update, or what one is in.
+
+    Raises:
+        msgspec.DecodeError: the bytes are not what the decoder reads.
+    """
     if len(value) > MAX_UPDATE_BYTES:
         raise msgspec.DecodeError(f"expected an update of at most {MAX_UPDATE_BYTES} bytes, found {len(value)}")
     try:
-        return _decoder.decode(value)
+        return decoder.decode(value)
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(f"expected an update, found bytes that are not JSON: {error!s:.300}") from error

@@ -31,13 +31,13 @@ from nextclick.schema.placement import is_home, misplaced
 from nextclick.schema.times import MILLISECONDS_BELOW, SECONDS_BELOW, record_time_ms
 from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
-from nextclick.updates import POPULAR, RNN, AnsweredClick, RankedList, encode_update
+from nextclick.updates import JSON_FORMAT, POPULAR, RNN, AnsweredClick, RankedList, UpdateFormat
 from nextclick.user_state import UserState, decode_state, encode_state
 from stream.metrics import WorkerMetrics
 from stream.protocol.assignment import Assignment, Partition, Superseded
 from stream.protocol.chunk_rules import Pace
 from stream.protocol.port import ClickRecord, Dropped, StateStore
-from stream.protocol.publisher import NO_HEADERS, Publisher, RunResults
+from stream.protocol.publisher import Publisher, RunResults
 from stream.protocol.reader import Chunk
 from stream.protocol.topic_check import TopicCheck
 from stream.schema_loader import SchemaLoader
@@ -60,6 +60,7 @@ class Serving(NamedTuple):
         metrics: of the worker.
         usage: what becomes of the records of the clicks topic.
         registry: of their schemas; None: there is none.
+        output: how updates are written; lists of `bundle` and `popularity` are written in the same way.
     """
 
     bundle: ServedBundle
@@ -67,6 +68,7 @@ class Serving(NamedTuple):
     metrics: WorkerMetrics
     usage: Usage
     registry: "RegistryDecoder | None" = None
+    output: UpdateFormat = JSON_FORMAT
 
 
 class DecodedRun(NamedTuple):
@@ -131,7 +133,7 @@ class ClickAgent:
         self._store = store
         self._publisher = publisher
         self._topic_check = topic_check
-        self._served, self._popularity, self._metrics, self._usage, registry = serving
+        self._served, self._popularity, self._metrics, self._usage, registry, self._output = serving
         self._decode = click_decoder(ClickSchema.of(settings), registry)
         self._schemas = SchemaLoader(registry, settings) if registry is not None else None
         self._limits = Limits(settings.recent_clicks, settings.list_length, settings.explain)
@@ -346,12 +348,12 @@ class ClickAgent:
 
     def _write(self, read: ReadChunk, outcomes: Sequence[Outcome], bundle_id: str) -> None:
         """Turn outcomes into updates, in the order of the clicks."""
-        now_ms = int(time.time() * 1000)
+        now_ms, encode_update, headers = int(time.time() * 1000), self._output.encode_update, self._output.headers
         for logged, outcome in zip(read.clicks, outcomes, strict=True):
             ((partition, key), offset, record_ms, click, _, _, _), sequence = logged, outcome.sequence
             answered = _answered((partition, offset, record_ms))
             update = encode_update(click.user_id, outcome.ranked, bundle_id, sequence, answered, now_ms)
-            read.results[partition].updates.append((key, update, NO_HEADERS))
+            read.results[partition].updates.append((key, update, headers))
 
     def _measure(
         self, read: ReadChunk, outcomes: Sequence[Outcome], popular_before: RankedList, seconds: float

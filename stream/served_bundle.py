@@ -14,6 +14,7 @@ from nextclick.errors import BundleError
 from nextclick.manifest import Manifest, decode_manifest
 from nextclick.popularity import Weights, prepare_seed
 from nextclick.settings import Settings
+from nextclick.updates import JSON_FORMAT, UpdateFormat
 from stream.metrics import WorkerMetrics
 from tools.bundle_copies import BundleCopies
 
@@ -30,11 +31,25 @@ class ServedBundle:
         current: what the next chunk is served with; None means popularity.
     """
 
-    def __init__(self, settings: Settings, metrics: WorkerMetrics, on_swap: Callable[[Weights], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: WorkerMetrics,
+        on_swap: Callable[[Weights], None],
+        output: UpdateFormat = JSON_FORMAT,
+    ) -> None:
+        """Serve nothing yet.
+
+        Args:
+            settings: of the worker.
+            metrics: count swaps.
+            on_swap: gets the popularity of a bundle that begins to be served.
+            output: how models write lists.
+        """
         self._bundle = settings.bundle
         self._metrics = metrics
         self._on_swap = on_swap
-        self._copies = BundleCopies(settings, settings.data_dir / "bundles", explain=settings.explain)
+        self._copies = BundleCopies(settings, settings.data_dir / "bundles", explain=settings.explain, output=output)
         self.current: ServedModel | None = None
 
     def start_with(self) -> None:

@@ -19,6 +19,7 @@ from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.popularity import Popularity
 from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
+from nextclick.updates import UpdateFormat
 from stream.agent import Serving
 from stream.faust_adapter.announcements import follow_models
 from stream.faust_adapter.app import StreamApp, Topic, WorkerParts, build_worker
@@ -35,6 +36,7 @@ from stream.topics.topics import Topics
 from tools.http_endpoint import start_http
 from tools.kafka import TopicIdentity
 from tools.schema_registry.open_registry import open_registry
+from tools.update_formats import open_update_format
 
 _log = logging.getLogger(__name__)
 
@@ -69,9 +71,10 @@ def run_worker(settings: Settings) -> NoReturn:
     data_dir = DataDir(settings.data_dir, settings.app)
     topics = Topics(settings).check()
     data_dir.claim_changelog(settings.changelog_topic, topics.changelog_id)
+    output = open_update_format(settings)
     gc.set_threshold(GC_THRESHOLD, 20, 50)
     sys.setswitchinterval(SWITCH_S)
-    worker = _Worker(settings, topics.clicks, data_dir.instance_id())
+    worker = _Worker(settings, topics.clicks, data_dir.instance_id(), output)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(worker.run())
 
@@ -95,14 +98,15 @@ class _News(logging.Filter):
 
 
 class _Worker:
-    def __init__(self, settings: Settings, identity: TopicIdentity, instance_id: str) -> None:
+    def __init__(self, settings: Settings, identity: TopicIdentity, instance_id: str, output: UpdateFormat) -> None:
         self._settings = settings
         self._identity = identity
         self._instance_id = instance_id
         self._registry = CollectorRegistry()
         self._metrics = WorkerMetrics(self._registry)
-        self._popularity = Popularity(settings.popularity_half_life_s)
-        self._served = ServedBundle(settings, self._metrics, self._popularity.seed)
+        self._output = output
+        self._popularity = Popularity(settings.popularity_half_life_s, output.encode_items)
+        self._served = ServedBundle(settings, self._metrics, self._popularity.seed, output)
         self._usage = Usage(settings.clicks_topic, identity.partitions)
         self._failure: Exception | None = None
         self._parts: WorkerParts | None = None
@@ -120,7 +124,7 @@ class _Worker:
         caught_up = asyncio.Event()
         topic = Topic(self._identity.partitions, partial(refuse_other_topic, self._settings, self._identity))
         registry = open_registry(self._settings)
-        serving = Serving(self._served, self._popularity, self._metrics, self._usage, registry)
+        serving = Serving(self._served, self._popularity, self._metrics, self._usage, registry, self._output)
         parts = build_worker(self._settings, topic, self._instance_id, serving, caught_up, self._fail)
         self._parts = parts
         # None of them may end by itself: a guard that has died unseen would be none.

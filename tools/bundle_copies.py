@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nextclick.errors import BundleError
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest
 from nextclick.settings import Settings
+from nextclick.updates import JSON_FORMAT, UpdateFormat
 from tools.files import write_whole
 
 if TYPE_CHECKING:  # numba takes a second to load: only when there is a bundle
@@ -23,15 +24,18 @@ KEPT_COPIES = 2  # the served bundle and the one before
 class BundleCopies:
     """The copies below one folder, which belongs to one process. Blocks; opens no connection."""
 
-    def __init__(self, settings: Settings, folder: Path, *, explain: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, *, explain: bool = False, output: UpdateFormat = JSON_FORMAT
+    ) -> None:
         """Know where bundles are; nothing is read yet.
 
         Args:
             settings: where bundles are published, and where their served forms are.
             folder: of the copies.
             explain: make ready to say what items are listed for, too.
+            output: how models write lists.
         """
-        self._explain = explain
+        self._explain, self._output = explain, output
         self._bundle_dir, self._served_dir = settings.bundle_dir, settings.served_dir
         self._folder = folder
         self._champion_file = folder / CHAMPION
@@ -59,7 +63,7 @@ class BundleCopies:
         from nextclick.bundle import load_bundle
         from tools.shared_forms import SharedForms
 
-        manifest, model = load_bundle(folder, SharedForms(self._served_dir).form_of)
+        manifest, model = load_bundle(folder, SharedForms(self._served_dir).form_of, self._output)
         model.warm_up(self._explain)
         return manifest, model
 

@@ -188,22 +188,8 @@ class Topics:
             time.sleep(0.05)
 
     def _plans(self, metadata: Any) -> list[TopicPlan]:
-        settings = self._settings
-        clicks = metadata.topics.get(settings.clicks_topic)
-        partitions = len(clicks.partitions) if clicks is not None else settings.partitions
-        week = {"retention.ms": str(7 * DAY_MS)}
-        return [
-            TopicPlan(settings.clicks_topic, partitions, {"cleanup.policy": "delete"} | week),
-            TopicPlan(settings.recommendations_topic, partitions, {"cleanup.policy": "compact,delete"} | week),
-            TopicPlan(settings.rejected_topic, partitions, {"cleanup.policy": "delete"} | week),
-            TopicPlan(settings.models_topic, 1, {"cleanup.policy": "compact"}),
-            # The lag keeps every write for an hour, so that a recovery can tell an old worker's late write.
-            TopicPlan(
-                settings.changelog_topic,
-                partitions,
-                {"cleanup.policy": "compact", "min.compaction.lag.ms": str(HOUR_MS)},
-            ),
-        ]
+        clicks = metadata.topics.get(self._settings.clicks_topic)
+        return topic_plans(self._settings, len(clicks.partitions) if clicks is not None else self._settings.partitions)
 
     def _metadata(self) -> Any:
         try:
@@ -249,6 +235,23 @@ class Topics:
         # A failed login shows first as such and then as "all brokers down": the first says more.
         if not self._last_error or error.code() == KafkaError._AUTHENTICATION:
             self._last_error = error.str()
+
+
+def topic_plans(settings: Settings, partitions: int) -> list[TopicPlan]:
+    """Give all topics as they should be, where the clicks topic has so many partitions."""
+    week = {"retention.ms": str(7 * DAY_MS)}
+    return [
+        TopicPlan(settings.clicks_topic, partitions, {"cleanup.policy": "delete"} | week),
+        TopicPlan(settings.recommendations_topic, partitions, {"cleanup.policy": "compact,delete"} | week),
+        TopicPlan(settings.rejected_topic, partitions, {"cleanup.policy": "delete"} | week),
+        TopicPlan(settings.models_topic, 1, {"cleanup.policy": "compact"}),
+        # The lag keeps every write for an hour, so that a recovery can tell an old worker's late write.
+        TopicPlan(
+            settings.changelog_topic,
+            partitions,
+            {"cleanup.policy": "compact", "min.compaction.lag.ms": str(HOUR_MS)},
+        ),
+    ]
 
 
 def _refusal_of_note(settings: Settings, noted: TopicIdentity | None, clicks: TopicIdentity) -> list[str]:

@@ -18,12 +18,13 @@ from nextclick.hashing import item_hash
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.settings import Settings
-from nextclick.updates import RecommendationUpdate, Source, decode_update
+from nextclick.updates import RecommendationUpdate, Source
 from nextclick.user_state import UserState, decode_state
 from stream.topics.identity import is_note
 from tests.chaos.eras import ERA, Eras, Place
 from tools.client_config import consumer_config
 from tools.kafka import Failure, failure_of
+from tools.update_formats import update_decoder
 
 ANSWER_S = 30.0  # a broker that has just come back takes a while until it leads its partitions again
 
@@ -108,7 +109,7 @@ class _Log:
 
     def updates(self) -> list[RecommendationUpdate]:
         """Give every update, the eras one after another."""
-        updates = []
+        updates, decode_update = [], update_decoder(self._settings)
         for message in read_topic(self._settings, self._settings.recommendations_topic):
             update = decode_update(message.value())
             source = (update.source.partition, update.source.offset)

@@ -86,7 +86,7 @@ def judge(data: bytes, cell: str) -> None:
         return
 
     assert decode_state(encode_state(outcome.state)) == outcome.state
-    assert all(math.isfinite(item["score"]) for item in json.loads(bytes(outcome.ranked.items_json)))
+    assert all(math.isfinite(item["score"]) for item in json.loads(bytes(outcome.ranked.items)))
     if isinstance(outcome, Advanced):
         assert np.isfinite(np.frombuffer(outcome.state.hidden, "<f2")).all()
         assert outcome.state.sequence == min(state.sequence + 1, MAX_SEQUENCE)

@@ -120,7 +120,7 @@ def judge(original: Path, place: Path, *changes: Change) -> bool:
         recent = with_recent(recent, item_hash(model.item_ids[0]), 2**32 - 1, 255, keep=3)
     explained = model.rank([b"", *hidden], [b"", recent], 9, explain=True)
     for ranked in (*model.rank([b"", *hidden], [b"", recent], 9), *explained, popularity.ranked(9)):
-        items = json.loads(bytes(ranked.items_json))
+        items = json.loads(bytes(ranked.items))
         assert items
         assert all(0 <= part["share"] <= 1 + 1e-6 for item in items for part in item.get("because", ()))
         assert all(0 <= item["score"] <= 1 + 1e-6 for item in items)

@@ -207,7 +207,7 @@ def test_popularity_stays_a_share_whatever_the_times(clicks: list[tuple[str, int
     for item_id, timestamp_ms in clicks:
         popularity.add("u", item_id, timestamp_ms)
 
-    shares = [item["score"] for item in json.loads(bytes(popularity.ranked(20).items_json))]
+    shares = [item["score"] for item in json.loads(bytes(popularity.ranked(20).items))]
     assert math.isclose(sum(shares), 1.0, rel_tol=1e-6)
     assert all(0.0 <= share <= 1.0 + 1e-6 for share in shares)
 

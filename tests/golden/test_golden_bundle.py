@@ -102,7 +102,7 @@ def _check(model: ServedModel, clicks: Clicks, hidden: list[float], ranked: list
         (outcome,) = advance(model, ranked_list(POPULAR, [], []), states, [click], Limits(20, len(ranked)))
         states[click.user] = outcome.state
 
-    items = json.loads(bytes(outcome.ranked.items_json))
+    items = json.loads(bytes(outcome.ranked.items))
     found = np.frombuffer(outcome.state.hidden, "<f2").astype(np.float32)
     np.testing.assert_allclose(found, hidden, atol=HIDDEN_TOLERANCE)
     assert [item["item_id"] for item in items] == [item_id for item_id, _ in ranked]

@@ -26,8 +26,10 @@ main()
 """
 BLOCKED_WORKER = """
 import time
-import stream.agent
-stream.agent.encode_update = lambda *arguments: time.sleep(3600)
+import stream.worker
+from nextclick.updates import JSON_FORMAT
+blocking = JSON_FORMAT._replace(encode_update=lambda *arguments: time.sleep(3600))
+stream.worker.open_update_format = lambda settings: blocking
 from cli.main import main
 main()
 """

@@ -265,5 +265,5 @@ def _kept(state: UserState) -> tuple[object, ...]:
 
 
 def _items(ranked: RankedList) -> tuple[list[str], list[float]]:
-    items = json.loads(bytes(ranked.items_json))
+    items = json.loads(bytes(ranked.items))
     return [item["item_id"] for item in items], [item["score"] for item in items]

@@ -507,6 +507,6 @@ def test_one_client_and_one_clock_do_not_choose_the_list_of_new_users(simulation
             simulation.click(f"visitor-{number}", "of visitors", now_ms)
     simulation.advance(5)
 
-    shown = json.loads(bytes(worker.agent._popularity.ranked(3).items_json))
+    shown = json.loads(bytes(worker.agent._popularity.ranked(3).items))
     assert shown[0]["item_id"] == "of visitors"
     assert shown[0]["score"] == pytest.approx(3 / 5, abs=0.01)

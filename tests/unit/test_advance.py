@@ -82,7 +82,7 @@ def test_every_click_of_a_batch_is_answered_with_the_list_after_the_last_of_them
     outcomes = _advance(model, {}, [_click("u", "abcde"[n % 5], n) for n in range(50)] + [_click("v", "a", 50)])
 
     assert ranked == [2]  # both users at once
-    assert len({bytes(outcome.ranked.items_json) for outcome in outcomes[:50]}) == 1
+    assert len({bytes(outcome.ranked.items) for outcome in outcomes[:50]}) == 1
     assert outcomes[0].ranked.shown == outcomes[0].state.shown != outcomes[-1].ranked.shown
 
 
@@ -411,10 +411,10 @@ def test_lists_say_why_when_they_are_asked_to_and_states_stay_as_they_are() -> N
     plain = _advance(model, {}, clicks)
     assert [outcome.state for outcome in explained] == [outcome.state for outcome in plain]
     assert [_items(outcome.ranked) for outcome in explained] == [_items(outcome.ranked) for outcome in plain]
-    items = [json.loads(bytes(outcome.ranked.items_json)) for outcome in explained]
+    items = [json.loads(bytes(outcome.ranked.items)) for outcome in explained]
     assert [[part["kind"] for part in item["because"]] for item in items[1]] == [["network"]] * LIMITS.list_length
     assert all("because" not in item for item in items[2])
-    assert all(b"because" not in bytes(outcome.ranked.items_json) for outcome in plain)
+    assert all(b"because" not in bytes(outcome.ranked.items) for outcome in plain)
 
 
 def test_no_clicks_are_no_outcomes() -> None:
@@ -473,4 +473,4 @@ def _states(user: str, outcome: Outcome) -> dict[UserKey, UserState]:
 
 
 def _items(ranked: RankedList) -> list[str]:
-    return [item["item_id"] for item in json.loads(bytes(ranked.items_json))]
+    return [item["item_id"] for item in json.loads(bytes(ranked.items))]

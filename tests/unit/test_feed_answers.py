@@ -96,7 +96,7 @@ def test_a_session_gets_the_list_that_a_worker_gives_a_new_user(n_clicks: int) -
 
     assert (found.strategy, found.sequence, found.bundle_id) == (RNN, n_clicks, MODEL.bundle_id)
     assert len(found.items) == 20
-    assert msgspec.json.encode(found.items) == bytes(expected.items_json)
+    assert msgspec.json.encode(found.items) == bytes(expected.items)
 
 
 def test_as_many_clicks_are_remembered_as_a_worker_remembers() -> None:
@@ -106,7 +106,7 @@ def test_as_many_clicks_are_remembered_as_a_worker_remembers() -> None:
     few = session_list(RANKING, clicks, choice(), SessionRules.of(settings), NOW_MS)
     more = session_list(RANKING, clicks, choice(), RULES, NOW_MS)
 
-    assert msgspec.json.encode(few.items) == bytes(workers_list(settings, clicks, 20).items_json)
+    assert msgspec.json.encode(few.items) == bytes(workers_list(settings, clicks, 20).items)
     assert few.items != more.items
 
 
@@ -235,7 +235,7 @@ def test_popular_items_of_a_bundle_are_those_that_a_worker_begins_with() -> None
 
     assert (found.bundle_id, found.produced_at_ms) == (model.bundle_id, 17)
     assert len(found.items) == MAX_LIST
-    assert msgspec.json.encode(found.items) == bytes(popularity.ranked(MAX_LIST).items_json)
+    assert msgspec.json.encode(found.items) == bytes(popularity.ranked(MAX_LIST).items)
     assert [item.score for item in found.items[:6]] == pytest.approx([49 / sum(weights)] * 6)
 
 

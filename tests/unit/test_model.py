@@ -269,7 +269,7 @@ def _recent_clicks(clicks: list[tuple[int, int, int]]) -> list[RecentClick]:
 
 
 def _items(ranked: RankedList) -> tuple[list[str], list[float]]:
-    items = json.loads(bytes(ranked.items_json))
+    items = json.loads(bytes(ranked.items))
     return [item["item_id"] for item in items], [item["score"] for item in items]
 
 

@@ -118,7 +118,7 @@ def test_nothing_seen_gives_an_empty_list() -> None:
     """Not an error: the first click of all has nothing before it."""
     ranked = Popularity(half_life_s=1.0).ranked(5)
 
-    assert json.loads(bytes(ranked.items_json)) == []
+    assert json.loads(bytes(ranked.items)) == []
     assert ranked.shown == b""
 
 
@@ -145,7 +145,7 @@ def test_a_list_is_shared_until_enough_has_changed() -> None:
         lists.append(popularity.ranked(1))
 
     assert lists[3] is before
-    assert json.loads(bytes(lists[4].items_json))[0]["item_id"] == "i99"
+    assert json.loads(bytes(lists[4].items))[0]["item_id"] == "i99"
 
 
 def test_a_seed_is_what_is_shown_until_clicks_take_over() -> None:
@@ -361,5 +361,5 @@ def _shares(popularity: Popularity) -> dict[str, float]:
 
 
 def _ranked(popularity: Popularity, k: int) -> list[tuple[str, float]]:
-    items = json.loads(bytes(popularity.ranked(k).items_json))
+    items = json.loads(bytes(popularity.ranked(k).items))
     return [(item["item_id"], item["score"]) for item in items]

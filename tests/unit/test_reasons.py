@@ -66,7 +66,7 @@ def recent_of(item_ids: list[str]) -> bytes:
     return recent
 
 
-def exactly(items_json: bytes | msgspec.Raw) -> list[Item]:
+def exactly(items_json: bytes) -> list[Item]:
     """Read a list with numbers as they are written."""
     items: list[Item] = json.loads(bytes(items_json), parse_float=Decimal)
     return items
@@ -116,7 +116,7 @@ def test_parts_are_the_terms_of_the_mixture(made: Any, seed: int) -> None:
     model, network = made(seed)
     users = states_of(model, USERS)
 
-    lists = [exactly(ranked.items_json) for ranked in model.rank(*users, K, explain=True)]
+    lists = [exactly(ranked.items) for ranked in model.rank(*users, K, explain=True)]
 
     expected = expected_parts(network, *features_and_context(model, network, *users))
     np.testing.assert_allclose(
@@ -147,10 +147,10 @@ def test_a_list_is_the_same_with_and_without_reasons(made: Any) -> None:
     plain, explained = model.rank(*users, K), model.rank(*users, K, explain=True)
 
     for ranked, with_reasons in zip(plain, explained, strict=True):
-        items = msgspec.json.decode(with_reasons.items_json)
+        items = msgspec.json.decode(with_reasons.items)
         assert all(item.pop("because") for item in items)
-        assert items == msgspec.json.decode(ranked.items_json)
-        assert "because" not in bytes(ranked.items_json).decode()
+        assert items == msgspec.json.decode(ranked.items)
+        assert "because" not in bytes(ranked.items).decode()
         assert ranked.shown == with_reasons.shown
 
 
@@ -190,7 +190,7 @@ def test_the_network_alone_is_the_only_reason() -> None:
 
     for model, recent in ((plain, recent_of(["i4", "i7"])), (mixed, recent_of(["unknown"]))):
         [ranked] = model.rank([b""], [recent], K, explain=True)
-        for item in exactly(ranked.items_json):
+        for item in exactly(ranked.items):
             assert item["because"] == [{"kind": "network", "share": item["score"]}]
 
 
@@ -279,7 +279,7 @@ def test_the_largest_update_is_one_that_a_broker_takes() -> None:
     best = Best(np.arange(n, dtype=np.int32)[None], ((9 / n + reclicked) / (1 + 2 * N_AGES))[None])
 
     [items_json] = write_explained_lists(item_texts(ids), best, terms, counts)
-    ranked = RankedList(RNN, msgspec.Raw(items_json), b"")
+    ranked = RankedList(RNN, items_json, b"")
     value = encode_update("\x01" * MAX_ID_BYTES, ranked, "f" * 16, 2**63 - 1, AnsweredClick(1, 2**62, 2**62), 2**62)
 
     check_sums(exactly(items_json))
@@ -309,7 +309,7 @@ def test_one_users_items_come_with_their_parts_as_objects() -> None:
     items, plain = model.recommend(hidden, recent, K, explain=True), model.recommend(hidden, recent, K)
 
     [ranked] = model.rank([hidden], [recent], K, explain=True)
-    assert json.loads(msgspec.json.encode(items)) == json.loads(bytes(ranked.items_json))
+    assert json.loads(msgspec.json.encode(items)) == json.loads(bytes(ranked.items))
     assert [(item.item_id, item.score) for item in items] == [(item.item_id, item.score) for item in plain]
     assert all(item.because is msgspec.UNSET for item in plain)
 

@@ -15,9 +15,9 @@ from nextclick.updates import (
     Recommendation,
     RecommendationUpdate,
     Source,
+    decode_items,
     decode_update,
     encode_update,
-    items_of,
     ranked_list,
 )
 
@@ -59,7 +59,7 @@ def test_what_an_item_is_listed_for_is_read_back() -> None:
 
     value = encode_update("u1", ranked, "", 3, AnsweredClick(2, 70, 1_000), 1_005)
 
-    assert decode_update(value).items == items_of(ranked) == items
+    assert decode_update(value).items == decode_items(ranked.items) == items
     assert json.loads(value)["items"] == [
         {
             "item_id": "b",

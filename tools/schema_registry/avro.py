@@ -36,7 +36,7 @@ _MOST_NESTED_BYTES = 2_000
 def avro_reader(fetched: FetchedSchema) -> Callable[[bytes], object]:
     """Give the function that reads what was written with a schema; see `readers.build_reader`."""
     schemas = (fetched.schema, *(found.schema for found in fetched.references.values()))
-    most_bytes = _MOST_NESTED_BYTES if any(_nests(json.loads(schema.schema_str), ()) for schema in schemas) else None
+    most_bytes = _MOST_NESTED_BYTES if any(nests(json.loads(schema.schema_str)) for schema in schemas) else None
     references = {
         (subject, version): RegisteredSchema(
             schema_id=found.schema_id,
@@ -94,7 +94,7 @@ def _without_times(schema: Schema) -> Schema:
     return Schema(json.dumps(_untimed(json.loads(schema.schema_str))), "AVRO", schema.references)
 
 
-def _nests(part: Any, around: tuple[str, ...]) -> bool:
+def nests(part: Any, around: tuple[str, ...] = ()) -> bool:
     """Tell whether a type holds itself. Names count without their namespace, so it can say so of one that does not.
 
     Args:
@@ -105,12 +105,12 @@ def _nests(part: Any, around: tuple[str, ...]) -> bool:
         case str():
             return part.rpartition(".")[2] in around
         case list():
-            return any(_nests(branch, around) for branch in part)
+            return any(nests(branch, around) for branch in part)
         case {"type": "record" | "error", "name": str(name), "fields": list(fields)}:
             inside = (*around, name.rpartition(".")[2])
-            return any(_nests(field["type"], inside) for field in fields)
+            return any(nests(field["type"], inside) for field in fields)
         case dict():
-            return any(_nests(part.get(name), around) for name in ("type", "items", "values"))
+            return any(nests(part.get(name), around) for name in ("type", "items", "values"))
         case _:
             return False
 

@@ -1,5 +1,6 @@
 """Asks the schema registry for schemas and what they refer to. Blocks; every failure is said in our words."""
 
+import contextlib
 import functools
 import ssl
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ ANSWER_S = 5.0  # to connect, and again for the answer
 _REFUSED = (401, 403)
 _TOO_MANY, _TOO_SLOW = 429, 408
 _NOT_FOUND = 404
+_INCOMPATIBLE, _INVALID = 409, 422
+_SHORT = 200  # characters of what the registry says
 _MAX_REFERENCES = 1_000  # of one schema, those of its references included
 
 Version = tuple[str, int]  # a subject and a version of it
@@ -80,6 +83,23 @@ class RegistryClient:
         self._fetch_references(schema, references)
         return FetchedSchema(schema, references)
 
+    def register(self, subject: str, schema: Schema) -> int:
+        """Give the id of a schema under a subject; register it where it is not there yet, which needs the right to.
+
+        Blocks as `fetch` does.
+
+        Raises:
+            TemporaryError: the registry does not answer, or says that it cannot now.
+            PermanentError: it refuses us or the schema, or what answers is no schema registry.
+        """
+        what = f"our schema of the subject {subject!r}"
+        with contextlib.suppress(UnknownSchema):
+            found: RegisteredSchema = self._ask(functools.partial(self._client.lookup_schema, subject, schema), what)
+            known: int = found.schema_id
+            return known
+        number: int = self._ask(functools.partial(self._client.register_schema, subject, schema), what)
+        return number
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -127,6 +147,12 @@ class RegistryClient:
             return PermanentError(
                 f"the schema registry at {self.address} refuses us (status {status}); "
                 "correct schema_registry_username and schema_registry_password"
+            )
+        if status in (_INCOMPATIBLE, _INVALID):
+            return PermanentError(
+                f"the schema registry at {self.address} does not take {what} (status {status}: "
+                f"{error.error_message!s:.{_SHORT}}); remove that subject or loosen its compatibility, or register the "
+                "schema from docs/contracts"
             )
         if status in (_TOO_MANY, _TOO_SLOW) or status >= 500:
             return TemporaryError(f"the schema registry at {self.address} cannot answer now (status {status})")

@@ -38,7 +38,7 @@ def protobuf_reader(fetched: FetchedSchema) -> Callable[[bytes], object]:
     Raises:
         UnknownSchema: protoc does not accept the schema.
     """
-    file, pool = _compile(fetched)
+    file, pool = compile_schema(fetched)
     deserializers: dict[tuple[int, ...], ProtobufDeserializer] = {}
 
     def read(framed: bytes) -> object:
@@ -46,13 +46,13 @@ def protobuf_reader(fetched: FetchedSchema) -> Callable[[bytes], object]:
         frame.from_bytes(io.BytesIO(framed))
         indexes = tuple(frame.message_indexes)
         if indexes not in deserializers:
-            deserializers[indexes] = ProtobufDeserializer(_message_class(file, pool, indexes))
+            deserializers[indexes] = ProtobufDeserializer(message_class(file, pool, indexes))
         return plain_message(deserializers[indexes](framed))
 
     return read
 
 
-def _message_class(file: FileDescriptorProto, pool: DescriptorPool, indexes: Sequence[int]) -> type[Message]:
+def message_class(file: FileDescriptorProto, pool: DescriptorPool, indexes: Sequence[int]) -> type[Message]:
     """Find a message by its place in the file, then by its place in that message, and so on.
 
     Raises:
@@ -68,7 +68,12 @@ def _message_class(file: FileDescriptorProto, pool: DescriptorPool, indexes: Seq
     return found
 
 
-def _compile(fetched: FetchedSchema) -> tuple[FileDescriptorProto, DescriptorPool]:
+def compile_schema(fetched: FetchedSchema) -> tuple[FileDescriptorProto, DescriptorPool]:
+    """Let protoc compile a schema and what it refers to.
+
+    Raises:
+        UnknownSchema: protoc does not accept it.
+    """
     with tempfile.TemporaryDirectory(prefix="nextclick-protobuf-") as name:
         source = _Source(Path(name))
         source.add(_MAIN_FILE, fetched.schema)

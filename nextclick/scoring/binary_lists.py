@@ -1,0 +1,148 @@
+"""Writes ranked lists as Avro and Protobuf have them, from the same texts of items as their JSON (`item_lists.py`)."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from nextclick.scoring.compiled import jit, jit_inner
+from nextclick.scoring.item_lists import BEFORE_ID, BEHIND_ID, Bytes, ItemTexts
+from nextclick.scoring.mixing import Best
+
+_ID_BEGIN, _ID_END = len(BEFORE_ID) + 1, len(BEHIND_ID) + 1  # of a text, before and behind the quotes of the id
+_SCORE_BYTES = 8
+_MOST_AROUND = 2 * 2 + 3 + _SCORE_BYTES + 1  # an item's lengths, tags, score and union, all of a list's bytes but ids
+_LIST_ENDS = 4  # a block's length and its end
+_BACKSLASH = ord("\\")
+_U = ord("u")
+_ESCAPE_BYTES = 6  # of \u0000
+# As in `nextclick.output`, and written here: the machine code that is kept is made anew when a file beside it changes.
+_ITEM, _ITEM_ID, _SCORE = 2 << 3 | 2, 1 << 3 | 2, 2 << 3 | 1  # Protobuf's tags
+_NO_REASONS, _END_OF_BLOCKS = 0, 0  # Avro's
+
+
+def _meanings() -> Bytes:
+    """Give the byte that stands for each letter behind a backslash; itself where it has no other meaning."""
+    meanings = np.arange(256, dtype=np.uint8)
+    for letter, meaning in (("b", "\b"), ("f", "\f"), ("n", "\n"), ("r", "\r"), ("t", "\t")):
+        meanings[ord(letter)] = ord(meaning)
+    return meanings
+
+
+_MEANINGS = _meanings()
+
+
+def write_avro_lists(texts: ItemTexts, best: Best) -> list[bytes]:
+    """Give each user's list as Avro's array of `Recommendation`, the best first."""
+    return _write(texts, best, True)
+
+
+def write_protobuf_lists(texts: ItemTexts, best: Best) -> list[bytes]:
+    """Give each user's list as Protobuf's fields `items`, the best first."""
+    return _write(texts, best, False)
+
+
+def _write(texts: ItemTexts, best: Best, is_avro: bool) -> list[bytes]:
+    ends = np.empty(len(best.items) + 1, dtype=np.int64)
+    scores = (
+        np.ascontiguousarray(best.probabilities, dtype="<f8").view(np.uint8).reshape(*best.items.shape, _SCORE_BYTES)
+    )
+    whole, places = _write_lists(texts, best.items, scores, is_avro, ends).tobytes(), ends.tolist()
+    return [whole[begin:end] for begin, end in pairwise(places)]
+
+
+@jit
+def _write_lists(texts: Any, all_items: Any, all_scores: Any, is_avro: Any, ends: Any) -> Any:
+    """Give all lists, one behind the other; each begins and ends where `ends` says."""
+    all_texts, starts = texts
+    n_users, k = all_items.shape
+    room = n_users * (k * _MOST_AROUND + _LIST_ENDS)
+    for user in range(n_users):
+        for item in all_items[user]:
+            room += starts[item + 1] - starts[item]
+    written, at, ends[0] = np.empty(room, np.uint8), 0, 0
+    for user in range(n_users):
+        if is_avro and k:
+            at = _write_number(written, at, 2 * k)
+        for place in range(k):
+            item = all_items[user, place]
+            begin, end = starts[item] + _ID_BEGIN, starts[item + 1] - _ID_END
+            at = _write_item(all_texts, begin, end, all_scores[user, place], is_avro, written, at)
+        if is_avro:
+            written[at] = _END_OF_BLOCKS
+            at += 1
+        ends[user + 1] = at
+    return written[:at]
+
+
+@jit_inner
+def _write_item(texts: Any, begin: Any, end: Any, score: Any, is_avro: Any, written: Any, at: Any) -> Any:  # noqa: PLR0913
+    """Write an item and its score; gives where they end."""
+    n_bytes = _id_bytes(texts, begin, end)
+    if is_avro:
+        at = _write_number(written, at, 2 * n_bytes)
+    else:
+        n_length = 1 if n_bytes < 0x80 else 2
+        written[at] = _ITEM
+        at = _write_number(written, at + 1, 1 + n_length + n_bytes + 1 + _SCORE_BYTES)
+        written[at] = _ITEM_ID
+        at = _write_number(written, at + 1, n_bytes)
+    at = _write_id(texts, begin, end, written, at)
+    if not is_avro:
+        written[at] = _SCORE
+        at += 1
+    for number in range(_SCORE_BYTES):
+        written[at + number] = score[number]
+    at += _SCORE_BYTES
+    if is_avro:
+        written[at] = _NO_REASONS
+        at += 1
+    return at
+
+
+@jit_inner
+def _write_number(written: Any, at: Any, number: Any) -> Any:
+    """Write a number below 2**14; gives where it ends."""
+    if number < 0x80:
+        written[at] = number
+        return at + 1
+    written[at], written[at + 1] = number & 0x7F | 0x80, number >> 7
+    return at + 2
+
+
+@jit_inner
+def _id_bytes(texts: Any, begin: Any, end: Any) -> Any:
+    """Give how many bytes an id has, of which a text is the JSON."""
+    n_bytes, at = 0, begin
+    while at < end:
+        if texts[at] == _BACKSLASH:
+            at += _ESCAPE_BYTES if texts[at + 1] == _U else 2
+        else:
+            at += 1
+        n_bytes += 1
+    return n_bytes
+
+
+@jit_inner
+def _write_id(texts: Any, begin: Any, end: Any, written: Any, at: Any) -> Any:
+    """Write an id, of which a text is the JSON: what JSON escapes is below 128 (see `item_texts`)."""
+    source = begin
+    while source < end:
+        byte = texts[source]
+        if byte != _BACKSLASH:
+            source += 1
+        elif texts[source + 1] == _U:
+            byte = 16 * _digit(texts[source + 4]) + _digit(texts[source + 5])
+            source += _ESCAPE_BYTES
+        else:
+            byte = _MEANINGS[texts[source + 1]]
+            source += 2
+        written[at] = byte
+        at += 1
+    return at
+
+
+@jit_inner
+def _digit(letter: Any) -> Any:
+    """Give the meaning of a hexadecimal digit."""
+    return letter - 48 if letter < 58 else (letter | 32) - 87

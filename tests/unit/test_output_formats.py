@@ -1,0 +1,340 @@
+"""Updates in each output format, read by the libraries that consumers use, and by our own reader."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import fastavro
+import msgspec
+import numpy as np
+import pytest
+from confluent_kafka.schema_registry import Schema
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message_factory import GetMessageClass
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextclick.errors import PermanentError
+from nextclick.output import avro, protobuf
+from nextclick.output.cloud_events import HEADERS, cloud_events_format, decode_event
+from nextclick.output.varints import varint, zigzag
+from nextclick.popularity import Popularity
+from nextclick.scoring.binary_lists import write_avro_lists, write_protobuf_lists
+from nextclick.scoring.item_lists import item_texts, write_lists
+from nextclick.scoring.mixing import Best
+from nextclick.settings import Settings
+from nextclick.updates import (
+    JSON_FORMAT,
+    MAX_UPDATE_BYTES,
+    POPULAR,
+    RNN,
+    AnsweredClick,
+    ListFormat,
+    Recommendation,
+    RecommendationUpdate,
+    Source,
+    UpdateFormat,
+    ranked_list,
+)
+from tools.schema_registry.client import FetchedSchema, UnknownSchema
+from tools.schema_registry.updates import SCHEMAS, FramedUpdates
+from tools.update_formats import open_update_format, update_decoder
+
+SCHEMA_ID = 70_000
+AVRO, PROTOBUF = avro.avro_format(SCHEMA_ID), protobuf.protobuf_format(SCHEMA_ID)
+CLOUD_EVENTS = cloud_events_format("shop", "clicks of shop/1")
+UPDATE = RecommendationUpdate(
+    "ünn", [Recommendation("lamp", 0.25), Recommendation('"é"\\\n\x01', 1e-9)], RNN, "1f0c9d2e5a7b3c48", 12,
+    Source(3, 2**40), 1_764_000_000_123, 1_764_000_000_131,
+)  # fmt: skip
+EMPTY = RecommendationUpdate("u", [], POPULAR, "", 0, Source(0, 0), 0, 0)
+
+ids = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=64)
+counts = st.integers(0, 2**63 - 1)
+
+
+def encode(output: UpdateFormat, update: RecommendationUpdate) -> bytes:
+    """Write an update as a worker does."""
+    ranked = ranked_list(update.strategy, update.items, [], output.encode_items)
+    answered = AnsweredClick(update.source.partition, update.source.offset, update.clicked_at_ms)
+    return output.encode_update(
+        update.user_id, ranked, update.bundle_id, update.sequence, answered, update.produced_at_ms
+    )
+
+
+AVRO_SCHEMA = fastavro.parse_schema(json.loads(json.dumps(avro.SCHEMA)))
+
+
+def read_avro(value: bytes) -> Any:
+    """Read with fastavro; nothing may be left over."""
+    data = io.BytesIO(value[5:])
+    found = fastavro.schemaless_reader(data, AVRO_SCHEMA, None)
+    assert data.read() == b""
+    return found
+
+
+@pytest.fixture(scope="module")
+def message(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The class that protoc makes of the published schema."""
+    folder = tmp_path_factory.mktemp("proto")
+    (folder / "update.proto").write_text(protobuf.SCHEMA)
+    options = [f"-I{folder}", f"--descriptor_set_out={folder / 'set'}", "update.proto"]
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options], check=True)
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString((folder / "set").read_bytes()).file:
+        pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName("nextclick.RecommendationUpdate"))
+
+
+def of_message(found: Any) -> Any:
+    """Give a message's fields as msgspec has them: numbers of 64 bits are text in Protobuf's JSON."""
+    plain = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    plain["items"] = [{name: value for name, value in item.items() if name != "because"} for item in plain["items"]]
+    return msgspec.convert(plain, RecommendationUpdate, strict=False)
+
+
+@pytest.mark.parametrize("update", [UPDATE, EMPTY], ids=["full", "empty"])
+def test_avro_is_what_fastavro_reads(update: RecommendationUpdate) -> None:
+    """Every field, and the id of the schema in front."""
+    value = encode(AVRO, update)
+    found = read_avro(value)
+    for item in found["items"]:
+        assert item.pop("because") is None
+
+    assert value[:5] == b"\0" + SCHEMA_ID.to_bytes(4)
+    assert msgspec.convert(found, RecommendationUpdate) == update
+
+
+@pytest.mark.parametrize("update", [UPDATE, EMPTY], ids=["full", "empty"])
+def test_protobuf_is_what_googles_library_reads(update: RecommendationUpdate, message: Any) -> None:
+    """Every field; in front the id of the schema and its first message."""
+    value = encode(PROTOBUF, update)
+
+    assert value[:6] == b"\0" + SCHEMA_ID.to_bytes(4) + b"\0"
+    assert of_message(message.FromString(value[6:])) == update
+
+
+@given(
+    user_id=ids, items=st.lists(st.tuples(ids, st.floats(0, 1)), max_size=30), bundle_id=st.text(max_size=200),
+    sequence=counts, partition=st.integers(0, 2**31 - 1), times=st.tuples(counts, counts, counts),
+)  # fmt: skip
+def test_any_update_is_read_back(
+    message: Any, user_id: str, items: list[tuple[str, float]], bundle_id: str, sequence: int, partition: int,
+    times: tuple[int, int, int],
+) -> None:  # fmt: skip
+    """Numbers of any size, texts of any length."""
+    recommendations = [Recommendation(*item) for item in items]
+    offset, clicked_at_ms, produced_at_ms = times
+    update = RecommendationUpdate(
+        user_id, recommendations, RNN, bundle_id, sequence, Source(partition, offset), clicked_at_ms, produced_at_ms
+    )
+    plain = read_avro(encode(AVRO, update))
+    for item in plain["items"]:
+        del item["because"]
+
+    assert msgspec.convert(plain, RecommendationUpdate) == update
+    assert of_message(message.FromString(encode(PROTOBUF, update)[6:])) == update
+
+
+@given(number=st.integers(-(2**63), 2**63 - 1))
+def test_numbers_are_as_the_specifications_say(number: int) -> None:
+    """Seven bits in a byte, the lowest first; zigzag folds the negative ones in between."""
+    folded = (number << 1) ^ (number >> 63)
+    read = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(zigzag(number)))
+    last = zigzag(number)[-1]
+
+    assert read == folded
+    assert last < 0x80
+    assert all(byte >= 0x80 for byte in zigzag(number)[:-1])
+    assert zigzag(number) == varint(folded)
+
+
+def test_a_cloud_event_has_what_the_specification_asks_for() -> None:
+    """Version 1.0, JSON, structured mode: the header says so, and the data is the update."""
+    event = json.loads(encode(CLOUD_EVENTS, UPDATE))
+    data = event.pop("data")
+
+    assert event == {
+        "specversion": "1.0",
+        "id": f"3/{2**40}-12",
+        "source": "/nextclick/shop/clicks%20of%20shop%2F1",
+        "type": "nextclick.recommendations.v1",
+        "subject": "ünn",
+        "time": "2025-11-24T16:00:00.131Z",
+        "datacontenttype": "application/json",
+    }
+    assert datetime.fromisoformat(event["time"]).timestamp() * 1000 == UPDATE.produced_at_ms
+    assert data == json.loads(encode(JSON_FORMAT, UPDATE))
+    assert HEADERS == [("content-type", b"application/cloudevents+json; charset=UTF-8")]
+    assert CLOUD_EVENTS.headers == HEADERS
+
+
+def test_a_cloud_event_that_comes_again_has_the_same_id() -> None:
+    """After a crash an update can be sent twice, later and by another worker: consumers know it by source and id."""
+    again = msgspec.structs.replace(UPDATE, produced_at_ms=UPDATE.produced_at_ms + 5_000)
+    newer = msgspec.structs.replace(UPDATE, sequence=13, source=Source(3, 2**40 + 1))
+
+    first, second, third = (json.loads(encode(CLOUD_EVENTS, update)) for update in (UPDATE, again, newer))
+
+    assert (first["source"], first["id"]) == (second["source"], second["id"])
+    assert (first["source"], first["id"]) != (third["source"], third["id"])
+
+
+def list_in(output: UpdateFormat, items: bytes) -> list[Recommendation]:
+    """Read a list that was written where items are ranked."""
+    ranked = ranked_list(RNN, [], [])._replace(items=items)
+    value = output.encode_update("u", ranked, "", 1, AnsweredClick(0, 0, 0), 0)
+    return reader_of(output.list_format)(value).items
+
+
+@lru_cache
+def reader_of(list_format: ListFormat) -> Callable[[bytes], RecommendationUpdate]:
+    """Give our own reader, with a registry that has what it needs."""
+    if list_format == "json":
+        return update_decoder(Settings())
+    return FramedUpdates(_Known(FetchedSchema(SCHEMAS[list_format], {}))).decode  # type: ignore[arg-type]
+
+
+class _Known:
+    """A registry that has one schema under every id."""
+
+    def __init__(self, fetched: FetchedSchema) -> None:
+        self._fetched = fetched
+
+    def fetch(self, _: object) -> FetchedSchema:
+        return self._fetched
+
+
+@pytest.mark.parametrize(
+    ("output", "write"),
+    [(JSON_FORMAT, write_lists), (AVRO, write_avro_lists), (PROTOBUF, write_protobuf_lists)],
+    ids=["json", "avro", "protobuf"],
+)
+def test_a_list_of_the_network_says_the_same_in_each_format(output: UpdateFormat, write: Any) -> None:
+    """Ids with all that JSON escapes, ids of the greatest length, and lists without an item."""
+    item_ids = ["lamp", '"\\/', *(chr(number) for number in range(1, 0x21)), "é" * 31, "ü" * 32, "x" * 127, "y" * 128]
+    item_ids += ["z" * 256, "\x7f\u2028🙂"]
+    rows = np.arange(len(item_ids), dtype=np.int32)
+    best = Best(np.stack([rows, rows[::-1]]), np.stack([1.0 / (rows + 1), np.full(len(rows), 1e-300)]))
+    empty = Best(np.zeros((2, 0), np.int32), np.zeros((2, 0)))
+
+    first, second = (list_in(output, items) for items in write(item_texts(item_ids), best))
+    nothing = [list_in(output, items) for items in write(item_texts(item_ids), empty)]
+
+    assert [item.item_id for item in first] == item_ids
+    assert [item.item_id for item in second] == item_ids[::-1]
+    assert [item.score for item in first] == pytest.approx(best.probabilities[0], rel=1e-6)
+    assert [item.score for item in second] == pytest.approx(best.probabilities[1], abs=1e-290)
+    assert nothing == [[], []]
+
+
+@pytest.mark.parametrize("output", [JSON_FORMAT, CLOUD_EVENTS, AVRO, PROTOBUF])
+def test_popular_items_are_written_in_the_same_format(output: UpdateFormat) -> None:
+    """Their lists do not come from compiled code."""
+    popularity = Popularity(3600.0, output.encode_items)
+    popularity.add("ann", "lamp", 1_000_000_000_000)
+
+    assert list_in(output, popularity.ranked(5).items) == [Recommendation("lamp", 1.0)]
+
+
+@pytest.mark.parametrize("output", [AVRO, PROTOBUF])
+@given(data=st.binary(max_size=200))
+def test_what_is_no_update_is_the_one_documented_error(output: UpdateFormat, data: bytes) -> None:
+    """Others can write to the topic."""
+    decode = reader_of(output.list_format)
+
+    for value in (data, b"\0" + SCHEMA_ID.to_bytes(4) + data, b"\0" + SCHEMA_ID.to_bytes(4) + b"\0" + data):
+        with contextlib.suppress(msgspec.DecodeError):
+            decode(value)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        Schema("{}", "JSON"),
+        Schema('"string"', "AVRO"),
+        Schema(json.dumps({"type": "record", "name": "Click", "fields": []}), "AVRO"),
+        Schema(json.dumps({"type": "record", "name": "A", "fields": [{"name": "a", "type": ["null", "A"]}]}), "AVRO"),
+    ],
+    ids=["JSON Schema", "a text", "another record", "nested in itself"],
+)
+def test_a_schema_of_something_else_is_the_one_documented_error(schema: Schema) -> None:
+    """A click, for example, that somebody sent to the wrong topic."""
+    decode = FramedUpdates(_Known(FetchedSchema(schema, {}))).decode  # type: ignore[arg-type]
+
+    with pytest.raises(msgspec.DecodeError):
+        decode(encode(AVRO, UPDATE))
+
+
+def test_a_schema_that_is_not_known_is_the_one_documented_error() -> None:
+    """The registry was set up anew, for example."""
+
+    def unknown(_: object) -> FetchedSchema:
+        raise UnknownSchema("the schema registry does not know schema 70000")
+
+    with pytest.raises(msgspec.DecodeError, match="does not know schema 70000"):
+        FramedUpdates(SimpleNamespace(fetch=unknown)).decode(encode(AVRO, UPDATE))  # type: ignore[arg-type]
+
+
+def test_an_older_schema_is_read_with_the_defaults_of_this_one() -> None:
+    """Updates of an earlier version stay in the topic for days."""
+    older = json.loads(json.dumps(avro.SCHEMA))
+    older["fields"][1]["type"]["items"]["fields"].pop()  # because
+    written = io.BytesIO()
+    fastavro.schemaless_writer(written, fastavro.parse_schema(older), msgspec.to_builtins(UPDATE))
+    decode = FramedUpdates(_Known(FetchedSchema(Schema(json.dumps(older), "AVRO"), {}))).decode  # type: ignore[arg-type]
+
+    assert decode(b"\0" + SCHEMA_ID.to_bytes(4) + written.getvalue()) == UPDATE
+
+
+@pytest.mark.parametrize("kind", ["json", "cloudevents"])
+def test_json_is_read_whichever_of_its_forms_it_has(kind: str) -> None:
+    """The setting can have been another one when older updates were written."""
+    decode = update_decoder(Settings.load({}, {"output_format": kind}))
+
+    assert decode(encode(JSON_FORMAT, UPDATE)) == UPDATE
+    assert decode(encode(CLOUD_EVENTS, UPDATE)) == UPDATE
+    for value in (b"", b"{}", b'{"data":{}}', b"\xff", b" " * MAX_UPDATE_BYTES + b"{}"):
+        with pytest.raises(msgspec.DecodeError):
+            decode(value)
+    with pytest.raises(msgspec.DecodeError):
+        decode_event(b'{"data":')
+
+
+def test_without_a_registry_its_updates_are_said_to_need_one() -> None:
+    """Instead of a complaint about JSON."""
+    with pytest.raises(msgspec.DecodeError, match="schema_registry is empty"):
+        update_decoder(Settings())(encode(AVRO, UPDATE))
+
+
+@pytest.mark.parametrize("kind", ["avro", "protobuf"])
+def test_a_format_of_a_registry_needs_one(kind: str) -> None:
+    """Said before anything starts."""
+    with pytest.raises(PermanentError, match=f"output_format={kind} needs schema_registry, and it is empty"):
+        Settings.load({}, {"output_format": kind})
+
+
+def test_the_formats_without_a_registry_ask_nobody() -> None:
+    """No client is made, and no extra is needed."""
+    assert open_update_format(Settings()) is JSON_FORMAT
+    assert open_update_format(Settings(output_format="cloudevents")).headers == HEADERS
+
+
+def test_the_worker_needs_no_library_to_write_a_format() -> None:
+    """The extra `registry` is for registering and reading: writing costs a worker no more memory."""
+    code = (
+        "import sys; from nextclick.output import avro, protobuf, cloud_events; "
+        "sys.exit(bool({'fastavro', 'google.protobuf', 'confluent_kafka'} & sys.modules.keys()))"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0

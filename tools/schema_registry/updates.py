@@ -1,0 +1,112 @@
+"""Updates in Confluent's wire format: their schema is registered before the first is written, and they are read."""
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import fastavro
+import msgspec
+from confluent_kafka.schema_registry import Schema
+
+from nextclick.output import avro, protobuf
+from nextclick.schema.wire_format import SchemaId, read_frame
+from nextclick.updates import MAX_UPDATE_BYTES, ListFormat, Recommendation, RecommendationUpdate, Source
+from tools.schema_registry.avro import nests
+from tools.schema_registry.client import FetchedSchema, RegistryClient, UnknownSchema
+from tools.schema_registry.protobuf import compile_schema, message_class
+
+SCHEMAS = {
+    "avro": Schema(json.dumps(avro.SCHEMA), "AVRO"),
+    "protobuf": Schema(protobuf.SCHEMA, "PROTOBUF"),
+}
+_AVRO_PREFIX, _PROTOBUF_PREFIX = 5, 6  # bytes in front of a record
+_Read = Callable[[bytes], RecommendationUpdate]
+
+
+def register_updates(client: RegistryClient, topic: str, list_format: ListFormat) -> int:
+    """Give the id of the schema of a topic's updates; it is registered if it is not yet. Blocks, and raises, as
+    `RegistryClient.register` does.
+    """
+    return client.register(f"{topic}-value", SCHEMAS[list_format])
+
+
+class FramedUpdates:
+    """Reads updates, written with whichever schema of theirs."""
+
+    def __init__(self, client: RegistryClient) -> None:
+        """Begin with no schema; `client` is asked when one is met."""
+        self._client = client
+        self._readers: dict[SchemaId, _Read] = {}
+
+    def decode(self, value: bytes) -> RecommendationUpdate:
+        """Read an update. Blocks for the registry at the first of a schema.
+
+        Raises:
+            msgspec.DecodeError: the bytes are no update.
+            TemporaryError, PermanentError: from the registry.
+        """
+        frame = read_frame(value)
+        if frame is None or len(value) > MAX_UPDATE_BYTES:
+            raise msgspec.DecodeError(f"expected an update in Confluent's wire format, found {len(value)} other bytes")
+        try:
+            read = self._readers.get(frame.schema_id)
+            if read is None:
+                read = self._readers[frame.schema_id] = _reader(self._client.fetch(frame.schema_id))
+        except UnknownSchema as error:
+            raise msgspec.DecodeError(f"an update cannot be read: {error}") from None
+        try:
+            return read(value)
+        except Exception as error:  # whatever the libraries make of hostile bytes
+            kind = type(error).__name__
+            raise msgspec.DecodeError(f"an update does not fit its schema, {frame.schema_id} ({kind})") from error
+
+
+def _reader(fetched: FetchedSchema) -> _Read:
+    """Give what reads updates of a schema.
+
+    Raises:
+        UnknownSchema: it is of something else.
+    """
+    kind = fetched.schema.schema_type or "AVRO"
+    if kind == "AVRO":
+        return _avro_reader(fetched)
+    if kind == "PROTOBUF":
+        return _protobuf_reader()
+    raise UnknownSchema(f"expected a schema of Avro or Protobuf, found one of {kind!r:.60}")
+
+
+def _avro_reader(fetched: FetchedSchema) -> _Read:
+    written: Any = json.loads(fetched.schema.schema_str)
+    if fetched.references or nests(written):  # ours never do; values that nest can end the process
+        raise UnknownSchema("its schema is not one of an update")
+    try:
+        writer, reader = fastavro.parse_schema(written), fastavro.parse_schema(dict(avro.SCHEMA))
+    except Exception as error:
+        raise UnknownSchema(f"its schema is not one of an update ({type(error).__name__})") from None
+
+    def read(value: bytes) -> RecommendationUpdate:
+        plain = fastavro.schemaless_reader(io.BytesIO(value[_AVRO_PREFIX:]), writer, reader)
+        return msgspec.convert(plain, RecommendationUpdate)
+
+    return read
+
+
+def _protobuf_reader() -> _Read:
+    """Give what reads updates by the schema of this version: Protobuf passes over what a newer one has added."""
+    update: Any = message_class(*compile_schema(FetchedSchema(SCHEMAS["protobuf"], {})), (0,))
+
+    def read(value: bytes) -> RecommendationUpdate:
+        found = update.FromString(value[_PROTOBUF_PREFIX:])
+        return RecommendationUpdate(
+            found.user_id,
+            [Recommendation(item.item_id, item.score) for item in found.items],
+            found.strategy,
+            found.bundle_id,
+            found.sequence,
+            Source(found.source.partition, found.source.offset),
+            found.clicked_at_ms,
+            found.produced_at_ms,
+        )
+
+    return read
