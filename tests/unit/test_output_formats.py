@@ -146,6 +146,14 @@ def test_any_update_is_read_back(
     assert of_message(message.FromString(encode(PROTOBUF, update)[6:])) == update
 
 
+def test_every_format_has_every_field(message: Any) -> None:
+    """A field that is added to the type is added to all of them, under its own name."""
+    in_avro = [field["name"] for field in avro.SCHEMA["fields"]]
+
+    assert tuple(in_avro) == RecommendationUpdate.__struct_fields__
+    assert tuple(field.name for field in message.DESCRIPTOR.fields) == RecommendationUpdate.__struct_fields__
+
+
 @given(number=st.integers(-(2**63), 2**63 - 1))
 def test_numbers_are_as_the_specifications_say(number: int) -> None:
     """Seven bits in a byte, the lowest first; zigzag folds the negative ones in between."""
