@@ -27,7 +27,7 @@ from nextclick.output.cloud_events import cloud_events_format
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
-from nextclick.updates import JSON_FORMAT, POPULAR, RNN, AnsweredClick, Recommendation, UpdateFormat, ranked_list
+from nextclick.updates import JSON_FORMAT, POPULAR, RNN, AnsweredClick, Part, Recommendation, UpdateFormat, ranked_list
 from tools.dead_letters import DeadLetter, Origin, dead_letter
 
 _CLICKED_MS, _PRODUCED_MS = 1_764_000_000_123, 1_764_000_000_131
@@ -43,6 +43,12 @@ def update_record(output: UpdateFormat) -> bytes:
     """Give the update of a click as a worker writes it."""
     ranked = ranked_list(RNN, _LISTED, [0] * len(_LISTED), output.encode_items)
     return output.encode_update("u-17", ranked, _BUNDLE, 12, _ANSWERED, _PRODUCED_MS)
+
+
+def _explained_update() -> bytes:
+    because = (Part("neighbour", 0.08, "sku-4711"), Part("network", 0.03))
+    ranked = ranked_list(RNN, [Recommendation("sku-4712", 0.11, because)], [0])
+    return JSON_FORMAT.encode_update("u-17", ranked, _BUNDLE, 12, _ANSWERED, _PRODUCED_MS)
 
 
 def _popular_update() -> bytes:
@@ -83,7 +89,7 @@ CLICKS: list[Any] = [
     {"user_id": 17, "item_id": 4711, "timestamp_ms": "2025-11-24T16:00:00Z", "event_type": "cart"},
     {"user_id": "u-17", "item_id": "sku-4711"},
 ]
-UPDATES = [json.loads(update_record(JSON_FORMAT)), json.loads(_popular_update())]
+UPDATES = [json.loads(each) for each in (update_record(JSON_FORMAT), _explained_update(), _popular_update())]
 EVENTS = [json.loads(update_record(cloud_events_format(Settings().app, Settings().clicks_topic)))]
 DEAD_LETTER_HEADERS = [{name: text.decode() for name, text in _dead_letter().headers}]
 MANIFESTS = [json.loads(_manifest())]

@@ -1,15 +1,17 @@
 """Updates in Avro, in Confluent's wire format: five bytes name the schema, and the record follows."""
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from msgspec import UnsetType
+
 from nextclick.output.varints import zigzag
-from nextclick.updates import AnsweredClick, RankedList, Recommendation, UpdateFormat
+from nextclick.updates import AnsweredClick, Part, RankedList, Recommendation, UpdateFormat
 
 VERSION = "1.0"
-_PARTS = {
+_PART = {
     "type": "record",
     "name": "Part",
     "doc": "A part of an item's score, and the term of the mixture that it comes from.",
@@ -33,7 +35,7 @@ _RECOMMENDATION = {
         {"name": "score", "type": "double"},
         {
             "name": "because",
-            "type": ["null", {"type": "array", "items": _PARTS}],
+            "type": ["null", {"type": "array", "items": _PART}],
             "default": None,
             "doc": "What the item is listed for, the largest part first; with the setting explain alone.",
         },
@@ -69,7 +71,7 @@ SCHEMA: Mapping[str, Any] = {
     ],
 }
 _END_OF_BLOCKS = b"\0"
-_NO_REASONS = b"\0"  # the first branch of a union: null
+_NULL, _NOT_NULL = b"\0", b"\2"  # which branch of a union follows
 _double = struct.Struct("<d").pack
 
 
@@ -101,8 +103,22 @@ def avro_format(schema_id: int) -> UpdateFormat:
 
 def encode_items(items: Sequence[Recommendation]) -> bytes:
     """Write a list: one block of items, if there are any."""
-    block = b"".join(_text(item.item_id) + _double(item.score) + _NO_REASONS for item in items)
-    return zigzag(len(items)) + block + _END_OF_BLOCKS if items else _END_OF_BLOCKS
+    return _array(map(_item, items), len(items))
+
+
+def _item(item: Recommendation) -> bytes:
+    parts = item.because
+    because = _NULL if isinstance(parts, UnsetType) else _NOT_NULL + _array(map(_part, parts), len(parts))
+    return _text(item.item_id) + _double(item.score) + because
+
+
+def _part(part: Part) -> bytes:
+    clicked = _NULL if isinstance(part.item_id, UnsetType) else _NOT_NULL + _text(part.item_id)
+    return _text(part.kind) + _double(part.share) + clicked
+
+
+def _array(items: Iterable[bytes], n_items: int) -> bytes:
+    return zigzag(n_items) + b"".join(items) + _END_OF_BLOCKS if n_items else _END_OF_BLOCKS
 
 
 @lru_cache(maxsize=64)  # there are as many as strategies and bundles of late

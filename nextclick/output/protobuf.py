@@ -4,8 +4,10 @@ import struct
 from collections.abc import Sequence
 from functools import lru_cache
 
+from msgspec import UnsetType
+
 from nextclick.output.varints import varint
-from nextclick.updates import AnsweredClick, RankedList, Recommendation, UpdateFormat
+from nextclick.updates import AnsweredClick, Part, RankedList, Recommendation, UpdateFormat
 
 VERSION = "1.0"
 SCHEMA = f"""\
@@ -52,7 +54,8 @@ _NUMBER, _DOUBLE, _BYTES = 0, 1, 2
 _USER, _ITEM, _STRATEGY, _BUNDLE, _SOURCE = (bytes([number << 3 | _BYTES]) for number in (1, 2, 3, 4, 6))
 _SEQUENCE, _CLICKED_AT, _PRODUCED_AT = (bytes([number << 3 | _NUMBER]) for number in (5, 7, 8))
 _PARTITION, _OFFSET = (bytes([number << 3 | _NUMBER]) for number in (1, 2))
-_ITEM_ID, _SCORE = bytes([1 << 3 | _BYTES]), bytes([2 << 3 | _DOUBLE])
+_ITEM_ID, _SCORE, _PART = bytes([1 << 3 | _BYTES]), bytes([2 << 3 | _DOUBLE]), bytes([3 << 3 | _BYTES])
+_KIND, _SHARE, _CLICKED = bytes([1 << 3 | _BYTES]), bytes([2 << 3 | _DOUBLE]), bytes([3 << 3 | _BYTES])
 _double = struct.Struct("<d").pack
 
 
@@ -91,7 +94,14 @@ def encode_items(items: Sequence[Recommendation]) -> bytes:
 
 
 def _item(item: Recommendation) -> bytes:
-    return _field(_ITEM_ID, item.item_id.encode()) + _SCORE + _double(item.score)
+    parts = () if isinstance(item.because, UnsetType) else item.because
+    because = b"".join(_field(_PART, _part(part)) for part in parts)
+    return _field(_ITEM_ID, item.item_id.encode()) + _SCORE + _double(item.score) + because
+
+
+def _part(part: Part) -> bytes:
+    clicked = b"" if isinstance(part.item_id, UnsetType) else _field(_CLICKED, part.item_id.encode())
+    return _field(_KIND, part.kind.encode()) + _SHARE + _double(part.share) + clicked
 
 
 def _field(tag: bytes, data: bytes) -> bytes:

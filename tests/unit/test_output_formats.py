@@ -40,6 +40,7 @@ from nextclick.updates import (
     RNN,
     AnsweredClick,
     ListFormat,
+    Part,
     Recommendation,
     RecommendationUpdate,
     Source,
@@ -57,6 +58,14 @@ UPDATE = RecommendationUpdate(
     "ünn", [Recommendation("lamp", 0.25), Recommendation('"é"\\\n\x01', 1e-9)], RNN, "1f0c9d2e5a7b3c48", 12,
     Source(3, 2**40), 1_764_000_000_123, 1_764_000_000_131,
 )  # fmt: skip
+EXPLAINED = msgspec.structs.replace(
+    UPDATE,
+    items=[
+        Recommendation("lamp", 0.25, (Part("neighbour", 0.15, "été"), Part("reclick", 0.06), Part("network", 0.04))),
+        Recommendation("vase", 0.125, (Part("network", 0.125),)),
+        Recommendation("rug", 0.0),
+    ],
+)
 EMPTY = RecommendationUpdate("u", [], POPULAR, "", 0, Source(0, 0), 0, 0)
 
 ids = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=64)
@@ -75,12 +84,23 @@ def encode(output: UpdateFormat, update: RecommendationUpdate) -> bytes:
 AVRO_SCHEMA = fastavro.parse_schema(json.loads(json.dumps(avro.SCHEMA)))
 
 
+def without_nothing(plain: Any) -> Any:
+    """Leave out what is null, or a list of nothing but the update's own: in JSON it is absent."""
+    for item in plain["items"]:
+        for part in item["because"] or ():
+            if part.get("item_id") is None:
+                part.pop("item_id", None)
+        if not item["because"]:
+            del item["because"]
+    return plain
+
+
 def read_avro(value: bytes) -> Any:
     """Read with fastavro; nothing may be left over."""
     data = io.BytesIO(value[5:])
     found = fastavro.schemaless_reader(data, AVRO_SCHEMA, None)
     assert data.read() == b""
-    return found
+    return without_nothing(found)
 
 
 @pytest.fixture(scope="module")
@@ -99,23 +119,20 @@ def message(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def of_message(found: Any) -> Any:
     """Give a message's fields as msgspec has them: numbers of 64 bits are text in Protobuf's JSON."""
     plain = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    plain["items"] = [{name: value for name, value in item.items() if name != "because"} for item in plain["items"]]
-    return msgspec.convert(plain, RecommendationUpdate, strict=False)
+    return msgspec.convert(without_nothing(plain), RecommendationUpdate, strict=False)
 
 
-@pytest.mark.parametrize("update", [UPDATE, EMPTY], ids=["full", "empty"])
+@pytest.mark.parametrize("update", [UPDATE, EXPLAINED, EMPTY], ids=["full", "explained", "empty"])
 def test_avro_is_what_fastavro_reads(update: RecommendationUpdate) -> None:
     """Every field, and the id of the schema in front."""
     value = encode(AVRO, update)
     found = read_avro(value)
-    for item in found["items"]:
-        assert item.pop("because") is None
 
     assert value[:5] == b"\0" + SCHEMA_ID.to_bytes(4)
     assert msgspec.convert(found, RecommendationUpdate) == update
 
 
-@pytest.mark.parametrize("update", [UPDATE, EMPTY], ids=["full", "empty"])
+@pytest.mark.parametrize("update", [UPDATE, EXPLAINED, EMPTY], ids=["full", "explained", "empty"])
 def test_protobuf_is_what_googles_library_reads(update: RecommendationUpdate, message: Any) -> None:
     """Every field; in front the id of the schema and its first message."""
     value = encode(PROTOBUF, update)
@@ -129,7 +146,7 @@ def test_protobuf_is_what_googles_library_reads(update: RecommendationUpdate, me
     sequence=counts, partition=st.integers(0, 2**31 - 1), times=st.tuples(counts, counts, counts),
 )  # fmt: skip
 def test_any_update_is_read_back(
-    message: Any, user_id: str, items: list[tuple[str, float]], bundle_id: str, sequence: int, partition: int,
+    message: Any, user_id: str, items: list[tuple[str, float, Any]], bundle_id: str, sequence: int, partition: int,
     times: tuple[int, int, int],
 ) -> None:  # fmt: skip
     """Numbers of any size, texts of any length."""
@@ -138,20 +155,31 @@ def test_any_update_is_read_back(
     update = RecommendationUpdate(
         user_id, recommendations, RNN, bundle_id, sequence, Source(partition, offset), clicked_at_ms, produced_at_ms
     )
-    plain = read_avro(encode(AVRO, update))
-    for item in plain["items"]:
-        del item["because"]
 
-    assert msgspec.convert(plain, RecommendationUpdate) == update
+    assert msgspec.convert(read_avro(encode(AVRO, update)), RecommendationUpdate) == update
     assert of_message(message.FromString(encode(PROTOBUF, update)[6:])) == update
 
 
 def test_every_format_has_every_field(message: Any) -> None:
     """A field that is added to the type is added to all of them, under its own name."""
-    in_avro = [field["name"] for field in avro.SCHEMA["fields"]]
+    in_avro: dict[str, list[str]] = {}
 
-    assert tuple(in_avro) == RecommendationUpdate.__struct_fields__
-    assert tuple(field.name for field in message.DESCRIPTOR.fields) == RecommendationUpdate.__struct_fields__
+    def walk(part: Any) -> None:
+        match part:
+            case {"type": "record", "name": name, "fields": fields}:
+                in_avro[name] = [field["name"] for field in fields]
+                walk([field["type"] for field in fields])
+            case {"items": inner}:
+                walk(inner)
+            case list():
+                for each in part:
+                    walk(each)
+
+    walk(avro.SCHEMA)
+
+    for kind in (RecommendationUpdate, Recommendation, Part, Source):
+        fields = message.DESCRIPTOR.file.message_types_by_name[kind.__name__].fields
+        assert [field.name for field in fields] == in_avro[kind.__name__] == list(kind.__struct_fields__)
 
 
 @given(number=st.integers(-(2**63), 2**63 - 1))

@@ -8,10 +8,11 @@ from typing import Any
 import fastavro
 import msgspec
 from confluent_kafka.schema_registry import Schema
+from msgspec import UNSET
 
 from nextclick.output import avro, protobuf
 from nextclick.schema.wire_format import SchemaId, read_frame
-from nextclick.updates import MAX_UPDATE_BYTES, ListFormat, Recommendation, RecommendationUpdate, Source
+from nextclick.updates import MAX_UPDATE_BYTES, ListFormat, Part, Recommendation, RecommendationUpdate, Source
 from tools.schema_registry.avro import nests
 from tools.schema_registry.client import FetchedSchema, RegistryClient, UnknownSchema
 from tools.schema_registry.protobuf import compile_schema, message_class
@@ -87,9 +88,21 @@ def _avro_reader(fetched: FetchedSchema) -> _Read:
 
     def read(value: bytes) -> RecommendationUpdate:
         plain = fastavro.schemaless_reader(io.BytesIO(value[_AVRO_PREFIX:]), writer, reader)
-        return msgspec.convert(plain, RecommendationUpdate)
+        return msgspec.convert(_without_null(plain), RecommendationUpdate)
 
     return read
+
+
+def _without_null(plain: Any) -> Any:
+    """Leave out what an item or a part of its score does not have: in JSON it is absent."""
+    for item in plain["items"]:
+        if item["because"] is None:
+            del item["because"]
+        else:
+            item["because"] = [
+                {name: value for name, value in part.items() if value is not None} for part in item["because"]
+            ]
+    return plain
 
 
 def _protobuf_reader() -> _Read:
@@ -100,7 +113,7 @@ def _protobuf_reader() -> _Read:
         found = update.FromString(value[_PROTOBUF_PREFIX:])
         return RecommendationUpdate(
             found.user_id,
-            [Recommendation(item.item_id, item.score) for item in found.items],
+            [_recommendation(item) for item in found.items],
             found.strategy,
             found.bundle_id,
             found.sequence,
@@ -110,3 +123,10 @@ def _protobuf_reader() -> _Read:
         )
 
     return read
+
+
+def _recommendation(item: Any) -> Recommendation:
+    if not item.because:
+        return Recommendation(item.item_id, item.score)
+    parts = (Part(part.kind, part.share, part.item_id if part.HasField("item_id") else UNSET) for part in item.because)
+    return Recommendation(item.item_id, item.score, tuple(parts))
