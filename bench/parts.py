@@ -12,6 +12,7 @@ from bench import (
     exact_lists,
     failover,
     feed,
+    formats,
     hot_user,
     learning,
     measure,
@@ -22,6 +23,7 @@ from bench import (
     shops,
     swap,
 )
+from bench.model_step import LIST_LENGTH
 from nextclick.settings import Settings
 
 
@@ -180,6 +182,18 @@ def _failover(broker: str, quick: bool) -> None:
         click.echo(f"  after {number.name}: {seconds:.1f} s")
 
 
+def _formats(broker: str, quick: bool) -> None:
+    click.echo(f"\nan update in each format: CPU of a list of {LIST_LENGTH} items, of the rest of it, and its bytes")
+    for name, cost in formats.costs(10 if quick else 200).items():
+        click.echo(
+            f"  {name:11} {cost.list_us:5.2f} + {cost.update_us:4.2f} us, {cost.n_bytes:6,.0f} bytes; "
+            f"a list with reasons {cost.explained_us:5.2f} us"
+        )
+    click.echo(f"\na worker in each format, with a model of {formats.N_ITEMS:,} items")
+    for name, result in formats.workers(broker, 5_000 if quick else 50_000):
+        click.echo(f"  {name:11} {result.events_per_s:>9,.0f} events/s {result.cpu_us_per_event:9.1f} us CPU")
+
+
 def _files(broker: str, quick: bool) -> None:
     n_clicks = 1_000_000 if quick else 33_000_000
     with tempfile.TemporaryDirectory(prefix="nextclick-bench-") as folder:
@@ -231,6 +245,7 @@ PARTS: dict[str, Callable[[str, bool], None]] = {
     "failover": _failover,
     "feed": _feed,
     "files": _files,
+    "formats": _formats,
     "memory": lambda _, quick: shared_bundle.report(quick=quick),
 }
 WITHOUT_BROKER = {"shops", "step", "sizes", "exact", "popularity", "learning", "files", "memory"}
