@@ -91,7 +91,7 @@ def workers(broker: str, count: int) -> Iterator[tuple[str, Throughput]]:
         of_registry = {name: getattr(registry.settings, name) for name in _REGISTRY_SETTINGS}
         for name in OUTPUTS:
             with measure.own_topics(broker) as settings:
-                served = replace(measure.with_bundle(settings, N_ITEMS), output_format=name, **of_registry)
+                served = replace(measure.with_bundle(settings, N_ITEMS), **of_registry | {"output_format": name})
                 yield name, measure.throughput(served, count, *measure.WORKER)
 
 
