@@ -22,6 +22,7 @@ from nextclick.network_config import (
 from nextclick.quick_tuples import quick
 from nextclick.recurrence import Recurrence
 from nextclick.scoring.binary_lists import write_avro_lists, write_protobuf_lists
+from nextclick.scoring.binary_reasons import avro_of_explained, protobuf_of_explained
 from nextclick.scoring.gate import Gate
 from nextclick.scoring.histories import Histories, Lookback, read_histories, row_finder
 from nextclick.scoring.inputs import InputVectors
@@ -45,6 +46,10 @@ _WRITERS: Mapping[ListFormat, Callable[[ItemTexts, Best], list[bytes]]] = {
     "json": write_lists,
     "avro": write_avro_lists,
     "protobuf": write_protobuf_lists,
+}
+_OF_EXPLAINED: Mapping[ListFormat, Callable[[Sequence[bytes]], list[bytes]]] = {
+    "avro": avro_of_explained,
+    "protobuf": protobuf_of_explained,
 }
 _ranked = quick(RankedList)
 
@@ -237,9 +242,8 @@ class ServedModel:
     def _explained_lists(self, best: Best, terms: Terms) -> list[bytes]:
         """Write lists with the parts of each probability: as JSON, and from that in another format."""
         lists = write_explained_lists(self._form.texts, best, terms, self._form.counts)
-        if self._output.list_format == "json":
-            return lists
-        return [self._output.encode_items(decode_items(items)) for items in lists]
+        translate = _OF_EXPLAINED.get(self._output.list_format)
+        return translate(lists) if translate is not None else lists
 
     def _terms(self, histories: Histories) -> Terms:
         if self._gate is None:

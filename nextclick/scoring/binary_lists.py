@@ -10,15 +10,15 @@ from nextclick.scoring.item_lists import BEFORE_ID, BEHIND_ID, Bytes, ItemTexts
 from nextclick.scoring.mixing import Best
 
 _ID_BEGIN, _ID_END = len(BEFORE_ID) + 1, len(BEHIND_ID) + 1  # of a text, before and behind the quotes of the id
-_SCORE_BYTES = 8
-_MOST_AROUND = 2 * 2 + 3 + _SCORE_BYTES + 1  # an item's lengths, tags, score and union, all of a list's bytes but ids
+SCORE_BYTES = 8
+_MOST_AROUND = 2 * 2 + 3 + SCORE_BYTES + 1  # an item's lengths, tags, score and union, all of a list's bytes but ids
 _LIST_ENDS = 4  # a block's length and its end
 _BACKSLASH = ord("\\")
 _U = ord("u")
 _ESCAPE_BYTES = 6  # of \u0000
 # As in `nextclick.output`, and written here: the machine code that is kept is made anew when a file beside it changes.
-_ITEM, _ITEM_ID, _SCORE = 2 << 3 | 2, 1 << 3 | 2, 2 << 3 | 1  # Protobuf's tags
-_NO_REASONS, _END_OF_BLOCKS = 0, 0  # Avro's
+ITEM, ITEM_ID, SCORE = 2 << 3 | 2, 1 << 3 | 2, 2 << 3 | 1  # Protobuf's tags
+NULL, _END_OF_BLOCKS = 0, 0  # Avro's
 
 
 def _meanings() -> Bytes:
@@ -45,7 +45,7 @@ def write_protobuf_lists(texts: ItemTexts, best: Best) -> list[bytes]:
 def _write(texts: ItemTexts, best: Best, is_avro: bool) -> list[bytes]:
     ends = np.empty(len(best.items) + 1, dtype=np.int64)
     scores = (
-        np.ascontiguousarray(best.probabilities, dtype="<f8").view(np.uint8).reshape(*best.items.shape, _SCORE_BYTES)
+        np.ascontiguousarray(best.probabilities, dtype="<f8").view(np.uint8).reshape(*best.items.shape, SCORE_BYTES)
     )
     whole, places = _write_lists(texts, best.items, scores, is_avro, ends).tobytes(), ends.tolist()
     return [whole[begin:end] for begin, end in pairwise(places)]
@@ -63,7 +63,7 @@ def _write_lists(texts: Any, all_items: Any, all_scores: Any, is_avro: Any, ends
     written, at, ends[0] = np.empty(room, np.uint8), 0, 0
     for user in range(n_users):
         if is_avro and k:
-            at = _write_number(written, at, 2 * k)
+            at = write_number(written, at, 2 * k)
         for place in range(k):
             item = all_items[user, place]
             begin, end = starts[item] + _ID_BEGIN, starts[item + 1] - _ID_END
@@ -78,30 +78,30 @@ def _write_lists(texts: Any, all_items: Any, all_scores: Any, is_avro: Any, ends
 @jit_inner
 def _write_item(texts: Any, begin: Any, end: Any, score: Any, is_avro: Any, written: Any, at: Any) -> Any:  # noqa: PLR0913
     """Write an item and its score; gives where they end."""
-    n_bytes = _id_bytes(texts, begin, end)
+    n_bytes = id_bytes(texts, begin, end)
     if is_avro:
-        at = _write_number(written, at, 2 * n_bytes)
+        at = write_number(written, at, 2 * n_bytes)
     else:
         n_length = 1 if n_bytes < 0x80 else 2
-        written[at] = _ITEM
-        at = _write_number(written, at + 1, 1 + n_length + n_bytes + 1 + _SCORE_BYTES)
-        written[at] = _ITEM_ID
-        at = _write_number(written, at + 1, n_bytes)
-    at = _write_id(texts, begin, end, written, at)
+        written[at] = ITEM
+        at = write_number(written, at + 1, 1 + n_length + n_bytes + 1 + SCORE_BYTES)
+        written[at] = ITEM_ID
+        at = write_number(written, at + 1, n_bytes)
+    at = write_id(texts, begin, end, written, at)
     if not is_avro:
-        written[at] = _SCORE
+        written[at] = SCORE
         at += 1
-    for number in range(_SCORE_BYTES):
+    for number in range(SCORE_BYTES):
         written[at + number] = score[number]
-    at += _SCORE_BYTES
+    at += SCORE_BYTES
     if is_avro:
-        written[at] = _NO_REASONS
+        written[at] = NULL
         at += 1
     return at
 
 
 @jit_inner
-def _write_number(written: Any, at: Any, number: Any) -> Any:
+def write_number(written: Any, at: Any, number: Any) -> Any:
     """Write a number below 2**14; gives where it ends."""
     if number < 0x80:
         written[at] = number
@@ -111,7 +111,7 @@ def _write_number(written: Any, at: Any, number: Any) -> Any:
 
 
 @jit_inner
-def _id_bytes(texts: Any, begin: Any, end: Any) -> Any:
+def id_bytes(texts: Any, begin: Any, end: Any) -> Any:
     """Give how many bytes an id has, of which a text is the JSON."""
     n_bytes, at = 0, begin
     while at < end:
@@ -124,7 +124,7 @@ def _id_bytes(texts: Any, begin: Any, end: Any) -> Any:
 
 
 @jit_inner
-def _write_id(texts: Any, begin: Any, end: Any, written: Any, at: Any) -> Any:
+def write_id(texts: Any, begin: Any, end: Any, written: Any, at: Any) -> Any:
     """Write an id, of which a text is the JSON: what JSON escapes is below 128 (see `item_texts`)."""
     source = begin
     while source < end:

@@ -31,9 +31,8 @@ class OneListEach(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         self.wfile.write(b": heartbeat\n\nevent: other\ndata: {}\n\n")
-        self.wfile.write(
-            f"retry: 10\nid: {json.loads(sent)['sequence']}\nevent: recommendations\ndata: {sent}\n\n".encode()
-        )
+        event = f"retry: 10\nid: {due['sequence']}\nevent: recommendations\ndata: {json.dumps(due)}\n\n"
+        self.wfile.write(event.encode())
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -21,8 +21,9 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message_factory import GetMessageClass
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from nextclick.errors import PermanentError
 from nextclick.output import avro, protobuf
@@ -30,6 +31,7 @@ from nextclick.output.cloud_events import HEADERS, cloud_events_format, decode_e
 from nextclick.output.varints import varint, zigzag
 from nextclick.popularity import Popularity
 from nextclick.scoring.binary_lists import write_avro_lists, write_protobuf_lists
+from nextclick.scoring.binary_reasons import avro_of_explained, protobuf_of_explained
 from nextclick.scoring.item_lists import item_texts, write_lists
 from nextclick.scoring.mixing import Best
 from nextclick.settings import Settings
@@ -272,6 +274,61 @@ def test_a_list_of_the_network_says_the_same_in_each_format(output: UpdateFormat
     assert [item.score for item in first] == pytest.approx(best.probabilities[0], rel=1e-6)
     assert [item.score for item in second] == pytest.approx(best.probabilities[1], abs=1e-290)
     assert nothing == [[], []]
+
+
+explained_items = st.builds(
+    Recommendation,
+    ids | st.just("x" * 256),
+    st.floats(0, 1),
+    st.lists(
+        st.builds(Part, st.just("neighbour"), st.floats(0, 1), ids | st.just("y" * 256))
+        | st.builds(Part, st.sampled_from(["reclick", "network"]), st.floats(0, 1)),
+        max_size=10,
+    ).map(tuple),
+)
+
+
+@settings(deadline=None)  # the first one compiles
+@given(lists=st.lists(st.lists(explained_items, max_size=8), min_size=1, max_size=3))
+def test_an_explained_list_says_the_same_in_each_format(lists: list[list[Recommendation]]) -> None:
+    """What compiled code makes of their JSON is what is written item by item; numbers as far as the JSON has them."""
+    texts = [b"[" + b",".join(map(explained_json, items)) + b"]" for items in lists]
+    expected = [json.loads(text, parse_float=rounded) for text in texts]
+    in_avro = [as_json(list_in(AVRO, items)) for items in avro_of_explained(texts)]
+    in_protobuf = [as_json(list_in(PROTOBUF, items)) for items in protobuf_of_explained(texts)]
+
+    assert in_avro == expected
+    assert in_protobuf == [
+        [{name: value for name, value in item.items() if value != []} for item in items] for items in expected
+    ]
+
+
+def as_json(items: list[Recommendation]) -> Any:
+    return json.loads(msgspec.json.encode(items), parse_float=rounded)
+
+
+def rounded(text: str) -> float:
+    """Read a number but for the last bits, which may differ where it is far below 1e-22."""
+    return float(f"{float(text):.13g}")
+
+
+def explained_json(item: Recommendation) -> bytes:
+    """Write an item as `nextclick.scoring.reasons` does."""
+    encode = msgspec.json.encode
+    parts = []
+    for part in item.because:
+        clicked = b"" if part.item_id is UNSET else b',"item_id":' + encode(part.item_id)
+        parts.append(b'{"kind":' + encode(part.kind) + clicked + b',"share":' + number(part.share) + b"}")
+    head = b'{"item_id":' + encode(item.item_id) + b',"score":' + number(item.score)
+    return head + b',"because":[' + b",".join(parts) + b"]}"
+
+
+def number(value: float) -> bytes:
+    """Write a number as lists have them: seven digits of 0 to 1."""
+    if value < 1e-290:
+        return b"0.0"
+    text = f"{value:.6e}" if value < 1e-5 else f"{value:.7f}"
+    return text.encode()
 
 
 @pytest.mark.parametrize("output", [JSON_FORMAT, CLOUD_EVENTS, AVRO, PROTOBUF])
