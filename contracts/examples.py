@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from feed.api_types import (
+from nextclick.clicks import Rejected, RejectReason
+from nextclick.feed_types import (
     ClickIn,
     ClicksTaken,
     ListedItem,
@@ -20,7 +21,6 @@ from feed.api_types import (
     UserList,
     encode,
 )
-from nextclick.clicks import Rejected, RejectReason
 from nextclick.manifest import BundleFile, Manifest, bundle_id_of, encode_manifest
 from nextclick.network_config import NetworkConfig
 from nextclick.output.cloud_events import cloud_events_format

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from contracts import examples
-from feed import api_types
+from nextclick import feed_types
 from nextclick.clicks import MAX_ID_BYTES
 from nextclick.manifest import Manifest
 from nextclick.output.cloud_events import RecommendationEvent
@@ -59,14 +59,14 @@ MESSAGES = (
     Message("recommendation-event", RecommendationEvent, "1.0", examples.EVENTS),
     Message("rejected-click-headers", DeadLetterHeaders, "1.0", examples.DEAD_LETTER_HEADERS),
     Message("bundle-manifest", Manifest, "1.0", examples.MANIFESTS),
-    Message("user-list", api_types.UserList, "1.0", examples.USER_LISTS),
-    Message("popular-list", api_types.PopularList, "1.0", examples.POPULAR_LISTS),
-    Message("neighbours", api_types.Neighbours, "1.0", examples.NEIGHBOURS),
-    Message("clicks-in", api_types.ClicksIn, "1.0", examples.CLICKS_IN),
-    Message("clicks-taken", api_types.ClicksTaken, "1.0", examples.CLICKS_TAKEN),
-    Message("session-in", api_types.SessionIn, "1.0", examples.SESSIONS_IN),
-    Message("session-list", api_types.SessionList, "1.0", examples.SESSION_LISTS),
-    Message("problem", api_types.Problem, "1.0", examples.PROBLEMS),
+    Message("user-list", feed_types.UserList, "1.0", examples.USER_LISTS),
+    Message("popular-list", feed_types.PopularList, "1.0", examples.POPULAR_LISTS),
+    Message("neighbours", feed_types.Neighbours, "1.0", examples.NEIGHBOURS),
+    Message("clicks-in", feed_types.ClicksIn, "1.0", examples.CLICKS_IN),
+    Message("clicks-taken", feed_types.ClicksTaken, "1.0", examples.CLICKS_TAKEN),
+    Message("session-in", feed_types.SessionIn, "1.0", examples.SESSIONS_IN),
+    Message("session-list", feed_types.SessionList, "1.0", examples.SESSION_LISTS),
+    Message("problem", feed_types.Problem, "1.0", examples.PROBLEMS),
 )
 
 
