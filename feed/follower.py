@@ -21,9 +21,10 @@ from feed.newer import head_of, is_newer
 from nextclick.clicks import MAX_ID_BYTES
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.settings import Settings
-from nextclick.updates import POPULAR
+from nextclick.updates import POPULAR, decode_update
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import Failure, TopicIdentity, describe_topic, failure_of, is_partition_end
+from tools.update_formats import update_decoder
 
 _BATCH = 2_000  # updates that are compared and stored together
 _POLL_S = 0.2
@@ -103,18 +104,18 @@ class ListFollower:
         if known is None or not known.is_same_topic(topic):
             if known is not None:
                 _log.warning("%s was created anew: its lists are read anew", topic.topic)
-            self.store_until_done(lambda: self.store.begin(topic))
+            self.until_done(lambda: self.store.begin(topic))
         return topic
 
-    def store_until_done(self, write: Callable[[], None]) -> None:
-        """Write to the store; a full disk is waited for, and readers are answered meanwhile.
+    def until_done(self, work: Callable[[], None]) -> None:
+        """Do what needs the disk or a schema registry; they are waited for, and readers are answered meanwhile.
 
         Raises:
             DamagedLists: the files cannot be trusted.
         """
         while True:
             try:
-                write()
+                work()
                 return
             except DamagedLists:
                 raise
@@ -154,6 +155,7 @@ class _Following:
     def __init__(self, follower: ListFollower, topic: TopicIdentity) -> None:
         self._follower, self._topic = follower, topic
         self._store, self._metrics, self._settings = follower.store, follower.metrics, follower.settings
+        self._decode = update_decoder(self._settings)
         self._n_partitions = 0
         self._at_end: set[int] = set()
         self._next_offset: dict[int, int] = {}
@@ -189,7 +191,7 @@ class _Following:
                 self._say_progress(consumer)
                 if time.monotonic() >= self._renew_s:
                     self._renew_s = time.monotonic() + _RENEW_EVERY_S
-                    self._follower.store_until_done(lambda: self._store.renew(self._n_partitions))
+                    self._follower.until_done(lambda: self._store.renew(self._n_partitions))
         finally:
             look.close()
             consumer.close()
@@ -220,7 +222,7 @@ class _Following:
             lists = {user: new.value if new is not None else None for user, new in newest.items()}
             popular = [new for new in newest.values() if new is not None and new.head.strategy == POPULAR]
             last_popular = popular[-1].value if popular else None
-            self._follower.store_until_done(lambda: self._store.write(lists, positions, last_popular))
+            self._follower.until_done(lambda: self._store.write(lists, positions, last_popular))
             self._next_offset |= positions
             self._tell([new for new in newest.values() if new is not None])
         if len(self._at_end) == self._n_partitions and not self._follower.caught_up.is_set():
@@ -236,13 +238,28 @@ class _Following:
             newest[user] = None
         else:
             try:
-                head = head_of(value)
+                value = self._plain(value)
             except msgspec.DecodeError as error:
                 self._pass_over(message, f"it is no update: {error}")
                 return
-            before = newest.get(user)
+            head, before = head_of(value), newest.get(user)
             if before is None or is_newer(head, before.head):
                 newest[user] = NewList(user, head, value)
+
+    def _plain(self, value: bytes) -> bytes:
+        """Give an update as JSON, whatever its format is; a schema registry that is away is waited for.
+
+        Raises:
+            msgspec.DecodeError: it is none.
+            PermanentError: the registry refuses us.
+        """
+        try:
+            decode_update(value)
+        except msgspec.DecodeError:
+            found: list[bytes] = []
+            self._follower.until_done(lambda: found.append(msgspec.json.encode(self._decode(value))))
+            return found[0]
+        return value
 
     def _keep_newer(self, newest: dict[bytes, NewList | None]) -> None:
         """Leave out what the store has, or has a newer one of."""
