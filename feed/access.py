@@ -27,7 +27,7 @@ class Tokens:
             PermanentError: it cannot be read, has no token, or a short one.
         """
         self._path = path
-        self._changed_ns, self._next_look_s = -1, 0.0
+        self._changed_ns, self._next_look_s, self._is_unusable = -1, 0.0, False
         self._tokens: list[bytes] = []
         try:
             self._read()
@@ -41,7 +41,7 @@ class Tokens:
         """Tell whether a header Authorization has one of the tokens."""
         self._look()
         scheme, _, token = (authorization or "").partition(" ")
-        given = token.strip().encode()
+        given = token.strip().encode("latin-1")  # the bytes that were sent
         # All are compared, each in constant time: how long it takes says nothing.
         return (scheme.lower() == "bearer") & any([hmac.compare_digest(given, known) for known in self._tokens])
 
@@ -54,14 +54,17 @@ class Tokens:
             if self._path.stat().st_mtime_ns != self._changed_ns:
                 self._read()
                 _log.info("feed_tokens_file was read again", extra={"fields": {"tokens": len(self._tokens)}})
+                self._is_unusable = False
         except (OSError, ValueError) as error:
-            _log.warning(
-                "feed_tokens_file %s cannot be used (%s): the tokens of before hold", self._path, _reason(error)
-            )
+            if not self._is_unusable:  # said once
+                _log.warning(
+                    "feed_tokens_file %s cannot be used (%s): the tokens of before hold", self._path, _reason(error)
+                )
+            self._is_unusable = True
 
     def _read(self) -> None:
         changed_ns = self._path.stat().st_mtime_ns
-        lines = [line.strip() for line in self._path.read_text().splitlines()]
+        lines = [line.strip() for line in self._path.read_text(encoding="utf-8").splitlines()]
         tokens = [line.encode() for line in lines if line and not line.startswith("#")]
         if not tokens:
             raise ValueError("it has no token")

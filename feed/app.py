@@ -1,13 +1,16 @@
 """The feed as an ASGI application: which request goes where, and what stands before all of them."""
 
 import logging
+import re
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -27,6 +30,7 @@ from feed.routes.items import item_neighbours, popular
 from feed.routes.probes import health, metrics, readiness
 from feed.routes.sessions import session_recommendations
 from feed.routes.users import events, recommendations
+from nextclick.errors import NextclickError, PermanentError
 from nextclick.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -36,10 +40,23 @@ async def _description(request: Request) -> Response:
     return JSONResponse(openapi())
 
 
+class _IdConvertor(Convertor[str]):
+    """An id in a path: any text at all, with slashes and line breaks."""
+
+    regex = "[\\s\\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", _IdConvertor())
 ROUTES: Sequence[Route] = (
-    Route("/v1/users/{user_id:path}/recommendations", recommendations, methods=["GET"]),
-    Route("/v1/users/{user_id:path}/events", events, methods=["GET"]),
-    Route("/v1/items/{item_id:path}/neighbours", item_neighbours, methods=["GET"]),
+    Route("/v1/users/{user_id:id}/recommendations", recommendations, methods=["GET"]),
+    Route("/v1/users/{user_id:id}/events", events, methods=["GET"]),
+    Route("/v1/items/{item_id:id}/neighbours", item_neighbours, methods=["GET"]),
     Route("/v1/popular", popular, methods=["GET"]),
     Route("/v1/clicks", take_clicks, methods=["POST"]),
     Route("/v1/sessions/recommendations", session_recommendations, methods=["POST"]),
@@ -50,6 +67,7 @@ ROUTES: Sequence[Route] = (
 )
 _ALLOWED_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID")
 _CORS_MAX_AGE_S = 3_600
+_ORIGIN = re.compile(r"https?://[^/?#\s@]+", re.ASCII)
 
 
 def create_app(feed: FeedParts, registry: CollectorRegistry, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
@@ -61,7 +79,7 @@ def create_app(feed: FeedParts, registry: CollectorRegistry, extra_routes: Seque
         extra_routes: come after its own.
 
     Raises:
-        PermanentError: the file of tokens cannot be used.
+        PermanentError: the file of tokens cannot be used, or feed_origins has something that is no origin.
     """
     app = Starlette(
         routes=[*ROUTES, *extra_routes],
@@ -71,7 +89,6 @@ def create_app(feed: FeedParts, registry: CollectorRegistry, extra_routes: Seque
             HTTPException: _http_problem,
             ClientDisconnect: _gone,
             DamagedLists: _damaged,
-            Exception: _failed,
         },
     )
     app.state.feed, app.state.registry = feed, registry
@@ -80,22 +97,39 @@ def create_app(feed: FeedParts, registry: CollectorRegistry, extra_routes: Seque
 
 
 def _middleware(settings: Settings, metrics: FeedMetrics) -> list[Middleware]:
+    """Give what stands before the routes, outermost first: a page may read also why it was refused."""
     found = [Middleware(_Measured, metrics)]
     if settings.feed_origins:
-        origins = [origin.strip() for origin in settings.feed_origins.split(",")]
         found.append(
             Middleware(
                 CORSMiddleware,
-                allow_origins=origins,
+                allow_origins=_origins(settings.feed_origins),
                 allow_methods=["GET", "POST"],
                 allow_headers=_ALLOWED_HEADERS,
                 expose_headers=["ETag", "Retry-After"],
                 max_age=_CORS_MAX_AGE_S,
             )
         )
+    found.append(Middleware(_Failures))
     if settings.feed_tokens_file:
         found.append(Middleware(Guard, Tokens(Path(settings.feed_tokens_file))))
     return found
+
+
+def _origins(listed: str) -> list[str]:
+    """Read the setting feed_origins.
+
+    Raises:
+        PermanentError: a part of it is no origin: no page would ever match it.
+    """
+    origins = [origin.strip() for origin in listed.split(",")]
+    for origin in origins:
+        if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+            raise PermanentError(
+                f"feed_origins has {origin!r}, which is no origin; write scheme, host and port as a browser sends "
+                "them, without a path: https://shop.example or http://localhost:3000"
+            )
+    return origins
 
 
 class _Measured:
@@ -121,9 +155,6 @@ class _Measured:
 
         try:
             await self._app(scope, receive, noting)
-        except Exception:
-            status = status or 500  # which is answered further out
-            raise
         finally:
             route = _route_name(scope)
             if status and not (route.endswith("/events") and status == 200):
@@ -131,11 +162,42 @@ class _Measured:
                 self._metrics.requests.labels(route, scope["method"], str(status)).observe(took_s)
 
 
+class _Failures:
+    """Answers with a problem when a route fails, and says in the log where; never what a request held."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        has_begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            _log.error("%s failed: %s", _route_name(scope), _description_of(error))
+            if not has_begun:  # else the server closes the connection: the client sees that something is missing
+                problem = ProblemError("internal", "the feed's log says more; try again")
+                await problem.response()(scope, receive, send)
+
+
+def _description_of(error: Exception) -> str:
+    """Say what failed and where. The text of an error that is none of ours can hold what a client has sent."""
+    text = f" {error}" if isinstance(error, NextclickError) else ""
+    frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    return f"{type(error).__name__}{text}\n{frames}"
+
+
 def _route_name(scope: Scope) -> str:
     """Name the route, never the path: it holds users' ids, and there are endless many."""
     found: Any = scope.get("route")
     path: str = found.path if isinstance(found, Route) else "none"
-    return path.replace(":path", "")
+    return path.replace(":id", "")
 
 
 def _problem(request: Request, error: Exception) -> Response:
@@ -146,7 +208,7 @@ def _problem(request: Request, error: Exception) -> Response:
 def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
         problem = ProblemError("method-not-allowed", f"use {allowed}", {"Allow": allowed})
     else:
         problem = ProblemError("not-found", "GET /openapi.json lists what there is")
@@ -161,7 +223,3 @@ def _damaged(request: Request, error: Exception) -> Response:
     feed: FeedParts = request.app.state.feed
     feed.fail(error)
     return ProblemError("ending", "ask another instance: this one reads its lists again").response()
-
-
-def _failed(request: Request, error: Exception) -> Response:
-    return ProblemError("internal", "it is in the feed's log; try again").response()

@@ -1,5 +1,6 @@
 """Reads the body of a request: JSON of a known type, within bounds."""
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
@@ -8,6 +9,7 @@ from starlette.requests import Request
 from feed.problems import ProblemError
 from nextclick.clicks import MAX_VALUE_BYTES
 
+BODY_S = 15.0  # from its beginning to its end
 _T = TypeVar("_T")
 
 
@@ -15,7 +17,7 @@ async def body_of(request: Request, decoder: "msgspec.json.Decoder[_T]") -> _T:
     """Read and check a body.
 
     Raises:
-        ProblemError: it is too large, no JSON, or of another form.
+        ProblemError: it is too large, too slow, no JSON, or of another form.
         ClientDisconnect: the client went away.
     """
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
@@ -24,10 +26,15 @@ async def body_of(request: Request, decoder: "msgspec.json.Decoder[_T]") -> _T:
             "unsupported-media-type", f"send Content-Type: application/json instead of {media_type!r:.80}"
         )
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_VALUE_BYTES:
-            raise ProblemError("too-large", f"a body may have {MAX_VALUE_BYTES} bytes; send less at once")
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_VALUE_BYTES:
+                    raise ProblemError("too-large", f"a body may have {MAX_VALUE_BYTES} bytes; send less at once")
+    except TimeoutError:
+        detail = f"the body was not there after {BODY_S:g} s; send it faster, or less at once"
+        raise ProblemError("too-slow", detail, {"Connection": "close"}) from None
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
@@ -10,19 +9,18 @@ from starlette.types import Receive, Scope, Send
 from feed.hub import Watch
 from feed.list_store import ListStore
 from feed.metrics import FeedMetrics
-from feed.newer import UpdateHead, head_of, is_newer
 from nextclick.feed_types import UserList, encode
-from nextclick.updates import Source
+from nextclick.newer import UpdateHead, event_id_of, head_in, head_of, is_newer
 
 HEARTBEAT_S = 15.0  # a connection that carries nothing is cut off by many a proxy after 30 s
 RETRY_MS = 1_000  # a browser waits for so long before it connects again
 _SEND_S = 60.0  # a client that takes nothing for so long is cut off: it can connect again
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # nginx would keep events back
-]
-_EVENT_ID = re.compile(r"(\d{1,10})-(\d{1,10})-(\d{1,19})", re.ASCII)
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # nginx would keep events back
+}
+_RAW_HEADERS = [(name.encode(), value.encode()) for name, value in STREAM_HEADERS.items()]
 _HEARTBEAT = b": heartbeat\n\n"
 
 
@@ -50,11 +48,11 @@ class EventStream:
         """
         self._user_id, self._watch, self._store = user_id, watch, store
         self._listed, self._metrics = listed, metrics
-        self._shown = _head_in(last_event_id)
+        self._shown = head_in(last_event_id or "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the client goes away or the feed ends."""
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
         leaving = asyncio.create_task(self._end_with(receive))
         try:
             with contextlib.suppress(TimeoutError, OSError):
@@ -102,18 +100,5 @@ class EventStream:
 
 
 def _event(listed: UserList, head: UpdateHead | None) -> bytes:
-    place = b"" if head is None else b"id: %b\n" % _id_of(head).encode()
+    place = b"" if head is None else b"id: %b\n" % event_id_of(head).encode()
     return b"%bevent: recommendations\ndata: %b\n\n" % (place, encode(listed))
-
-
-def _id_of(head: UpdateHead) -> str:
-    return f"{head.sequence}-{head.source.partition}-{head.source.offset}"
-
-
-def _head_in(event_id: str | None) -> UpdateHead | None:
-    """Give what an event's id says of its list; None if it is none of ours."""
-    found = _EVENT_ID.fullmatch(event_id or "")
-    if found is None:
-        return None
-    sequence, partition, offset = map(int, found.groups())
-    return UpdateHead("", sequence, Source(partition, offset), 0, 0)

@@ -17,9 +17,9 @@ from confluent_kafka.admin import AdminClient
 from feed.hub import NewList
 from feed.list_store import DamagedLists, ListStore
 from feed.metrics import FeedMetrics
-from feed.newer import head_of, is_newer
 from nextclick.clicks import MAX_ID_BYTES
 from nextclick.errors import PermanentError, TemporaryError
+from nextclick.newer import head_of, is_newer
 from nextclick.settings import Settings
 from nextclick.updates import POPULAR, decode_update
 from tools.client_config import consumer_config, librdkafka_config

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from feed.newer import UpdateHead, is_newer
 from feed.problems import ProblemError
+from nextclick.newer import UpdateHead, is_newer
 
 
 class NewList(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 import nextclick
-from feed.parameters import DEFAULT_LIMIT, MAX_WAIT_S
+from feed.parameters import DEFAULT_LIMIT, KEY_PATTERN, WAIT_PATTERN
 from feed.problems import MEDIA_TYPE as PROBLEM
 from nextclick.clicks import MAX_ID_BYTES
 from nextclick.feed_types import (
@@ -109,7 +109,7 @@ OPERATIONS = (
         ("wait", *_LIST, "Idempotency-Key"),
         ClicksTaken,
         takes=ClicksIn,
-        problems=(413, 415, 422, 429, 501, 503),
+        problems=(408, 413, 415, 422, 429, 501, 503),
     ),
     _Operation(
         "post",
@@ -120,7 +120,7 @@ OPERATIONS = (
         _LIST,
         SessionList,
         takes=SessionIn,
-        problems=(413, 415, 422, 429, 503),
+        problems=(408, 413, 415, 422, 429, 503),
     ),
 )
 
@@ -200,8 +200,8 @@ _PARAMETERS: Mapping[str, Json] = {
     },
     "wait": {
         "in": "query",
-        "description": f"How long to wait for the new list, up to {MAX_WAIT_S:g}s.",
-        "schema": {"type": "string", "pattern": "^[0-9]{1,6}(ms|s)$"},
+        "description": "How long to wait for the new list, up to 10s.",
+        "schema": {"type": "string", "pattern": f"^(?:{WAIT_PATTERN})$"},
         "example": "200ms",
     },
     "If-None-Match": {"in": "header", "description": "An `ETag` of before.", "schema": {"type": "string"}},
@@ -209,6 +209,6 @@ _PARAMETERS: Mapping[str, Json] = {
     "Idempotency-Key": {
         "in": "header",
         "description": "Names the click, or the list of clicks: sent again under it, it is applied once.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES},
+        "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
     },
 }

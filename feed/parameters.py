@@ -6,12 +6,15 @@ from starlette.requests import Request
 
 from feed.problems import ProblemError
 from feed.user_lists import Choice
+from nextclick.clicks import MAX_ID_BYTES
 from nextclick.feed_types import MAX_EXCLUDED, MAX_LIMIT
 
 DEFAULT_LIMIT = 20
-MAX_WAIT_S = 10.0
-_DURATION = re.compile(r"(\d{1,6})(ms|s)")
-_FLAGS = {"true": True, "1": True, "": True, "false": False, "0": False}
+WAIT_PATTERN = "(?:[1-9][0-9]{0,3}|10000)ms|(?:[1-9]|10)s"  # from 1 ms to 10 s
+KEY_PATTERN = "[!-~]{1,250}"  # what a header can hold; workers read an id of 256 bytes, and a click's place follows it
+_WAIT = re.compile(WAIT_PATTERN)
+_KEY = re.compile(KEY_PATTERN)
+_FLAGS = {"true": True, "false": False}
 
 
 def choice_of(request: Request) -> Choice:
@@ -43,10 +46,10 @@ def excluded_of(request: Request) -> frozenset[str]:
     Raises:
         ProblemError: they are more than `MAX_EXCLUDED`.
     """
-    items = frozenset(item for given in request.query_params.getlist("exclude") for item in given.split(",") if item)
-    if len(items) > MAX_EXCLUDED:
-        raise ProblemError("bad-request", f"exclude takes {MAX_EXCLUDED} items at most, found {len(items)}")
-    return items
+    given = [item for part in request.query_params.getlist("exclude") for item in part.split(",")]
+    if len(given) > MAX_EXCLUDED:
+        raise ProblemError("bad-request", f"exclude takes {MAX_EXCLUDED} items at most, found {len(given)}")
+    return frozenset(given)
 
 
 def flag_of(request: Request, name: str) -> bool:
@@ -67,29 +70,49 @@ def wait_of(request: Request) -> float | None:
     """Give for how long the answer may be waited for, in s; None: not at all.
 
     Raises:
-        ProblemError: it is no duration such as 200ms or 1s, or more than `MAX_WAIT_S`.
+        ProblemError: it is no duration such as 200ms or 1s, or more than 10 s.
     """
     given = _single(request, "wait")
     if given is None:
         return None
-    found = _DURATION.fullmatch(given)
-    seconds = int(found[1]) / (1000 if found[2] == "ms" else 1) if found is not None else None
-    if seconds is None or not 0 < seconds <= MAX_WAIT_S:
+    if _WAIT.fullmatch(given) is None:
         raise ProblemError(
-            "bad-request", f"wait must be a time up to {MAX_WAIT_S:g}s, such as 200ms or 1s, and is {given!r:.40}"
+            "bad-request", f"wait must be a time from 1ms to 10s, such as 200ms or 1s, and is {given!r:.40}"
         )
-    return seconds
+    return int(given[:-2]) / 1000 if given.endswith("ms") else int(given[:-1])
+
+
+def key_of(request: Request) -> str | None:
+    """Give the header Idempotency-Key; None if there is none.
+
+    Raises:
+        ProblemError: it is no key.
+    """
+    given = request.headers.get("idempotency-key")
+    if given is not None and _KEY.fullmatch(given) is None:
+        raise ProblemError(
+            "bad-request", "Idempotency-Key must have 1 to 250 visible characters of ASCII; a UUID is a good one"
+        )
+    return given
+
+
+def tags_of(request: Request) -> list[str]:
+    """Give the tags of If-None-Match, compared weakly (RFC 9110, 13.1.2): without the mark of a weak one."""
+    given = ",".join(request.headers.getlist("if-none-match"))
+    return [tag.strip().removeprefix("W/") for tag in given.split(",")]
 
 
 def id_in_path(request: Request, name: str) -> str:
     """Give an id that stands in the path.
 
     Raises:
-        ProblemError: nothing stands there.
+        ProblemError: nothing stands there, or more than any id has.
     """
     given: str = request.path_params[name]
     if not given:
         raise ProblemError("not-found", f"{name} is missing in the path")
+    if len(given) > MAX_ID_BYTES:
+        raise ProblemError("bad-request", f"{name} has {len(given)} characters, and may have {MAX_ID_BYTES}")
     return given
 
 

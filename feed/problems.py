@@ -13,7 +13,7 @@ _TITLES = {
     "not-found": (404, "There is nothing here"),
     "unknown-item": (404, "No bundle knows this item"),
     "method-not-allowed": (405, "This route has other methods"),
-    "conflict": (409, "The request contradicts an earlier one"),
+    "too-slow": (408, "The request did not come in time"),
     "too-large": (413, "The request is too large"),
     "unsupported-media-type": (415, "The body must be JSON"),
     "click-refused": (422, "A click cannot be used"),
@@ -44,4 +44,4 @@ class ProblemError(Exception):
         """Give the response."""
         status, title = _TITLES[self.kind]
         body = encode(Problem(f"urn:nextclick:problem:{self.kind}", title, status, self.detail))
-        return Response(body, status, dict(self.headers or {}), MEDIA_TYPE)
+        return Response(body, status, {"Cache-Control": "no-store", **(self.headers or {})}, MEDIA_TYPE)

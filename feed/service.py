@@ -6,16 +6,13 @@ import gc
 import logging
 import signal
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from types import FrameType
+from typing import Any
 
-import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry
-from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from feed.app import create_app
@@ -26,12 +23,9 @@ from feed.list_store import ListStore
 from feed.metrics import FeedMetrics
 from feed.parts import FeedParts
 from feed.served_model import ModelAtWork
-from nextclick.errors import PermanentError
+from feed.server import FeedServer, allow_many_connections, listening_socket, server_config, tls_files
 from nextclick.settings import Settings
 
-_DRAIN_S = 6  # for requests that are being answered; `docker stop` kills after 10 s
-_KEEP_ALIVE_S = 75  # longer than load balancers keep idle connections, so that these close them
-_BACKLOG = 4_096
 _DAY_S = 86_400.0
 # Each open stream is some dozen objects that live for long: a collection that looks at all of them makes everyone wait.
 _GC_THRESHOLDS = (50_000, 20, 100)
@@ -52,10 +46,11 @@ def run_feed(
     Raises:
         PermanentError: a port, a folder or a file cannot be used, or the broker refuses a feed that has no lists yet.
     """
-    tls = _tls_files(settings)
+    tls = tls_files(settings)
     gc.set_threshold(*_GC_THRESHOLDS)
     sys.setswitchinterval(_SWITCH_S)
-    with _listening(settings) as listening:
+    allow_many_connections()
+    with listening_socket(settings) as listening:
         lists = ListStore(settings.feed_dir / "lists", settings.feed_cache_bytes, settings.feed_keep_days * _DAY_S)
         try:
             uvloop.run(_Service(settings, lists, listening).run(extra_routes, tls, on_start))
@@ -72,7 +67,7 @@ class _Service:
     async def run(
         self,
         extra_routes: Sequence[BaseRoute],
-        tls: dict[str, str],
+        tls: dict[str, Any],
         on_start: Callable[[int], None] | None,
     ) -> None:
         """Serve, then end: first the streams, then the requests, then what they are answered with.
@@ -84,7 +79,7 @@ class _Service:
         feed = self._parts(loop)
         try:
             app = create_app(feed, self._registry, extra_routes)
-            self._server = server = _Server(_server_config(app, tls), lambda: _begin_end(feed))
+            self._server = server = FeedServer(server_config(app, tls), lambda: _begin_end(feed))
             feed.follower.start()
             feed.model.start()
             port = self._listening.getsockname()[1]
@@ -126,23 +121,6 @@ class _Service:
         self._server.handle_exit(signal.SIGTERM, None)
 
 
-class _Server(uvicorn.Server):
-    """Ends the streams when it is told to end: it waits for every response, and these end by themselves never."""
-
-    def __init__(self, config: uvicorn.Config, before_end: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._before_end = before_end
-        self._loop = asyncio.get_running_loop()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end; the second time, at once. The signal is not raised again, as uvicorn does: a feed that was
-        asked to end has done well.
-        """
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
-        self._loop.call_soon_threadsafe(self._before_end)
-
-
 def _begin_end(feed: FeedParts) -> None:
     feed.is_ending = True
     feed.hub.end()
@@ -156,59 +134,3 @@ def _stop(feed: FeedParts) -> None:
     feed.model.stop()
     for each in stops:
         each.join()
-
-
-def _server_config(app: Starlette, tls: dict[str, str]) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_DRAIN_S,
-        ssl_certfile=tls.get("certificate"),
-        ssl_keyfile=tls.get("key"),
-    )
-
-
-def _tls_files(settings: Settings) -> dict[str, str]:
-    """Give the certificate and the key of HTTPS; empty without.
-
-    Raises:
-        PermanentError: one is missing, or they cannot be used.
-    """
-    certificate, key = settings.feed_tls_certificate_file, settings.feed_tls_key_file
-    if bool(certificate) != bool(key):
-        raise PermanentError(
-            "feed_tls_certificate_file and feed_tls_key_file belong together, and one of them is empty; set both or "
-            "none"
-        )
-    if not certificate:
-        return {}
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
-    except OSError as error:  # ssl.SSLError is one, too
-        raise PermanentError(
-            f"the feed's certificate {certificate} and key {key} cannot be used: {error.strerror or error}"
-        ) from error
-    return {"certificate": certificate, "key": key}
-
-
-def _listening(settings: Settings) -> socket.socket:
-    """Listen where the settings say.
-
-    Raises:
-        PermanentError: the address cannot be used.
-    """
-    host, port = settings.feed_host, settings.feed_port
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise PermanentError(
-            f"{host}:{port} cannot be used for the feed: {error.strerror or error}; choose another with --set "
-            "feed_port=N (0 for any) or feed_host"
-        ) from error

@@ -12,13 +12,12 @@ from starlette.responses import Response
 
 from feed.bodies import body_of
 from feed.hub import Watch
-from feed.newer import contains
-from feed.parameters import choice_of, wait_of
+from feed.parameters import choice_of, key_of, wait_of
 from feed.parts import FeedParts, feed_of
 from feed.problems import ProblemError
 from feed.routes.users import JSON, list_of
-from nextclick.clicks import MAX_ID_BYTES
 from nextclick.feed_types import ClickIn, ClicksIn, ClicksTaken, TakenClick, encode
+from nextclick.newer import contains
 from nextclick.schema.encoder import EncodedClick
 
 _decoder = msgspec.json.Decoder(ClicksIn)
@@ -35,7 +34,7 @@ async def take_clicks(request: Request) -> Response:
     user_id = clicks[0].user_id
     if wait_s is not None and any(click.user_id != user_id for click in clicks):
         raise ProblemError("bad-request", "wait is for clicks of one user; send those of others without it")
-    records = _records(feed, clicks, request.headers.get("idempotency-key"))
+    records = _records(feed, clicks, key_of(request))
     began_s = asyncio.get_running_loop().time()
     # Watched from before the click is sent: its list may be there before the broker's answer is.
     with feed.hub.watch(user_id.encode()) if wait_s is not None else nullcontext() as watch:
@@ -54,8 +53,6 @@ def _records(feed: FeedParts, clicks: Sequence[ClickIn], key: str | None) -> lis
     Raises:
         ProblemError: one cannot be used; says which.
     """
-    if key is not None and not 0 < len(key.encode()) <= MAX_ID_BYTES:
-        raise ProblemError("bad-request", f"Idempotency-Key must have 1 to {MAX_ID_BYTES} bytes")
     now_ms, records = int(time.time() * 1000), []
     for place, click in enumerate(clicks):
         event_id = click.event_id if click.event_id is not UNSET else key

@@ -13,6 +13,8 @@ from feed.popular import popular_list
 from feed.problems import ProblemError
 from nextclick.feed_types import encode
 
+_AGES = {"Cache-Control": "no-cache"}
+
 
 async def item_neighbours(request: Request) -> Response:
     """Answer `GET /v1/items/{item_id:path}/neighbours` with `Neighbours`.
@@ -31,7 +33,7 @@ async def item_neighbours(request: Request) -> Response:
             f"bundle {bundle.model.bundle_id} does not know the item {item_id!r:.80}: it was clicked too rarely, too "
             "long ago, or after the bundle was made",
         )
-    return Response(encode(found), media_type="application/json")
+    return Response(encode(found), headers=_AGES, media_type="application/json")
 
 
 async def popular(request: Request) -> Response:
@@ -43,7 +45,8 @@ async def popular(request: Request) -> Response:
     found, limit = feed_of(request).popular(), limit_of(request)
     if found is None:
         raise no_model()
-    return Response(encode(popular_list(found, limit, int(time.time() * 1000))), media_type="application/json")
+    answer = encode(popular_list(found, limit, int(time.time() * 1000)))
+    return Response(answer, headers=_AGES, media_type="application/json")
 
 
 def no_model() -> ProblemError:

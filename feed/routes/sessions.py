@@ -33,4 +33,5 @@ async def session_recommendations(request: Request) -> Response:
     ranking = Ranking(bundle.model if bundle is not None else None, popular)
     rules, now_ms = SessionRules.of(feed.settings), int(time.time() * 1000)
     work = partial(session_list, ranking, session.clicks, choice, rules, now_ms)
-    return Response(encode(await feed.model.compute(work)), media_type="application/json")
+    answer = encode(await feed.model.compute(work))
+    return Response(answer, headers={"Cache-Control": "no-store"}, media_type="application/json")

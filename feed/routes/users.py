@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from feed.event_stream import EventStream
-from feed.parameters import choice_of, id_in_path
+from feed.event_stream import STREAM_HEADERS, EventStream
+from feed.parameters import choice_of, id_in_path, tags_of
 from feed.parts import FeedParts, feed_of
 from feed.user_lists import Choice, entity_tag, popular_for, user_list
 from nextclick.feed_types import UserList, encode
@@ -22,7 +22,8 @@ async def recommendations(request: Request) -> Response:
         "ETag": entity_tag(value if value is not None else encode(listed.items), choice),
         "Cache-Control": "private, no-cache",
     }
-    if headers["ETag"] in _tags(request.headers.get("if-none-match", "")):
+    tags = tags_of(request)
+    if headers["ETag"].removeprefix("W/") in tags or tags == ["*"]:
         return Response(status_code=304, headers=headers)
     return Response(encode(listed), headers=headers, media_type=JSON)
 
@@ -30,6 +31,8 @@ async def recommendations(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """Give the list of a user as server-sent events: now, and whenever there is a newer one."""
     feed, choice, user_id = feed_of(request), choice_of(request), id_in_path(request, "user_id")
+    if request.method == "HEAD":  # has no end to wait for
+        return Response(headers=STREAM_HEADERS)
     return _Events(feed, user_id, choice, request.headers.get("last-event-id"))
 
 
@@ -59,7 +62,3 @@ class _Events(Response):
 def list_of(feed: FeedParts, user_id: str, value: bytes | None, choice: Choice) -> UserList:
     """Give a stored update as the user's list; of None, the popular one."""
     return user_list(value, choice) if value is not None else popular_for(user_id, feed.popular(), choice)
-
-
-def _tags(if_none_match: str) -> list[str]:
-    return [tag.strip() for tag in if_none_match.split(",")]

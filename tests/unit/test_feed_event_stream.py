@@ -14,9 +14,9 @@ from feed.event_stream import EventStream
 from feed.hub import Hub, NewList
 from feed.list_store import ListStore
 from feed.metrics import FeedMetrics
-from feed.newer import head_of
 from feed.user_lists import Choice, popular_for, user_list
 from nextclick.feed_types import UserList
+from nextclick.newer import head_of
 from nextclick.updates import AnsweredClick, Recommendation, encode_update, ranked_list
 
 CHOICE = Choice(20, frozenset(), False)

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from feed.hub import Hub, NewList
-from feed.newer import UpdateHead
 from feed.problems import ProblemError
+from nextclick.newer import UpdateHead
 from nextclick.updates import Source
 
 

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from feed.newer import UpdateHead, contains, head_of, is_newer
+from nextclick.newer import UpdateHead, contains, head_of, is_newer
 from nextclick.updates import AnsweredClick, Source, encode_update, ranked_list
 
 

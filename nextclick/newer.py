@@ -1,5 +1,7 @@
 """Which of two updates of a user is the newer one: said here alone. Pure."""
 
+import re
+
 import msgspec
 
 from nextclick.updates import Source
@@ -15,6 +17,7 @@ class UpdateHead(msgspec.Struct, frozen=True):
     produced_at_ms: int
 
 
+_EVENT_ID = re.compile(r"(\d{1,10})-(\d{1,10})-(\d{1,19})", re.ASCII)
 _decode_head = msgspec.json.Decoder(UpdateHead).decode
 
 
@@ -47,3 +50,17 @@ def is_newer(update: UpdateHead, than: UpdateHead) -> bool:
 def contains(update: UpdateHead, partition: int, offset: int) -> bool:
     """Tell whether a list was made after a click was applied."""
     return update.source.partition == partition and update.source.offset >= offset
+
+
+def event_id_of(head: UpdateHead) -> str:
+    """Name an update in a stream of events."""
+    return f"{head.sequence}-{head.source.partition}-{head.source.offset}"
+
+
+def head_in(event_id: str) -> UpdateHead | None:
+    """Give what an event's id says of its update; None if it is none of ours."""
+    found = _EVENT_ID.fullmatch(event_id)
+    if found is None:
+        return None
+    sequence, partition, offset = map(int, found.groups())
+    return UpdateHead("", sequence, Source(partition, offset), 0, 0)
