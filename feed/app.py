@@ -67,7 +67,7 @@ ROUTES: Sequence[Route] = (
 )
 _ALLOWED_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID")
 _CORS_MAX_AGE_S = 3_600
-_ORIGIN = re.compile(r"https?://[^/?#\s@]+", re.ASCII)
+_ORIGIN = re.compile(r"https?://[^/?#@*\s]+", re.ASCII)
 
 
 def create_app(feed: FeedParts, registry: CollectorRegistry, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:

@@ -59,6 +59,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request."""
         super().connection_made(transport)
+        self.access_log = False  # whoever listens to uvicorn's loggers: these lines hold users' ids
         self._expect(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
