@@ -97,8 +97,9 @@ class ServedFeed:
             self._answers.set()
 
     async def _serve(self) -> None:
+        self.failures: list[Exception] = []
         self._loop, registry = asyncio.get_running_loop(), CollectorRegistry()
-        lists, metrics = ListStore(self.settings.feed_dir / "lists", 8 * 1024**2), FeedMetrics(registry)
+        lists, metrics = ListStore(self.settings.feed_dir / "lists", 8 * 1024**2, 1e6), FeedMetrics(registry)
         lists.begin(TopicIdentity(self.settings.recommendations_topic, "one", 4))
         follower = ListFollower(self.settings, lists, metrics, lambda new: None, lambda error: None)
         follower.caught_up.set()
@@ -110,6 +111,7 @@ class ServedFeed:
             ClickWriter(self.settings, metrics),
             ModelAtWork(self.settings, metrics),
             metrics,
+            self.failures.append,
         )
         try:
             app = create_app(self.parts, registry, self._extra_routes)
