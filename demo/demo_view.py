@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from demo.live_score import HitRate
+from demo.live_score import HitRate, Rates
 from demo.watched_user import WatchedUser
 
 PLAIN_LINE_S = 5.0
@@ -31,7 +31,9 @@ class DemoFigures(NamedTuple):
         bundle_age_s: since it was made.
         overall: hit rates of all judged clicks.
         after_swap: hit rates since the first bundle is served.
+        recent: hit rates of the newest judged clicks; None before there are any.
         ceiling: the Recall@20 that no recommender can beat, as the simulator knows.
+        lag: clicks that have no update yet.
         cores: in use by all of the demo's processes, the broker among them.
         median_cores: the same over the whole run: what is used between trainings.
         watched: one user's last clicks and list; None until there is one.
@@ -49,7 +51,9 @@ class DemoFigures(NamedTuple):
     bundle_age_s: float | None
     overall: HitRate
     after_swap: HitRate
+    recent: Rates | None
     ceiling: float
+    lag: int
     cores: float
     median_cores: float
     watched: WatchedUser | None
@@ -72,6 +76,7 @@ class DemoView:
         self._next_line_s = 0.0
         self._said_first = False
         self._said_bundles = 0
+        self._said_page = False
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -88,6 +93,12 @@ class DemoView:
     def say(self, text: str) -> None:
         """Tell what happens next."""
         self._console.print(f"demo: {text}", soft_wrap=True)
+
+    def say_page(self, url: str) -> None:
+        """Tell where the page is, once."""
+        if not self._said_page:
+            self.say(f"the page is at {url}")
+            self._said_page = True
 
     def show(self, figures: DemoFigures) -> None:
         """Show the figures of this moment."""

@@ -17,6 +17,7 @@ from nextclick.updates import RNN, RecommendationUpdate
 _LOW_BITS = 0xFFFFFFFF
 _MAX_WAITING = 200_000  # clicks without their update yet, or the other way round: the oldest go first
 _LATENCY_WINDOW = 5_000  # newest updates that the percentiles are taken over
+_RECENT_CLICKS = 2_000  # newest judged clicks of the recent rates: some ten seconds of the demo, and 1% either way
 
 # Association is counted as `training.evaluation.baselines.item_pairs` does: in one session, within so many clicks,
 # either way round.
@@ -25,6 +26,14 @@ _SESSION_GAP_MS = 1_800_000  # a longer pause ends a session
 _MAX_PAIRS = 1_000_000  # about 100 MB; beyond it counts are halved, and what was seen once is forgotten
 
 _T = TypeVar("_T")
+
+
+class Rates(NamedTuple):
+    """Hit rates on the same clicks: of what was sent, of popularity, of association."""
+
+    sent: float
+    popularity: float
+    association: float
 
 
 class _JudgedClick(NamedTuple):
@@ -62,19 +71,38 @@ class HitRate:
         return self.association_hits / self.judged if self.judged else 0.0
 
 
+class RecentHitRate:
+    """The rates of the newest judged clicks alone."""
+
+    def __init__(self) -> None:
+        self._hits: deque[tuple[bool, bool, bool]] = deque(maxlen=_RECENT_CLICKS)
+
+    def count(self, hit: bool, click: _JudgedClick) -> None:
+        """Judge one click."""
+        self._hits.append((hit, click.popularity_hit, click.association_hit))
+
+    @property
+    def rates(self) -> Rates | None:
+        """None before anything was judged."""
+        if not self._hits:
+            return None
+        return Rates(*(sum(column) / len(self._hits) for column in zip(*self._hits, strict=True)))
+
+
 class LiveScore:
     """Follows clicks and updates, in any order between the two.
 
     Attributes:
         overall: every judged click.
         after_swap: those whose list was made when a bundle was served.
+        recent: the newest judged clicks.
         n_updates: updates seen.
         n_network: of these, by the network.
         bundles: the bundles that were seen in updates, in order of appearance.
     """
 
     def __init__(self, popularity: Popularity, k: int) -> None:
-        self.overall, self.after_swap = HitRate(), HitRate()
+        self.overall, self.after_swap, self.recent = HitRate(), HitRate(), RecentHitRate()
         self.n_updates = self.n_network = 0
         self.bundles: list[str] = []
         self._popularity = popularity
@@ -136,6 +164,7 @@ class LiveScore:
             return
         hit = any(item.item_id == click.item_id for item in seen.items[: self._k])
         self.overall.count(hit, click)
+        self.recent.count(hit, click)
         if seen.bundle_id:
             self.after_swap.count(hit, click)
 

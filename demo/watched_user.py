@@ -6,8 +6,10 @@ from typing import NamedTuple
 from nextclick.updates import RecommendationUpdate
 
 HOLD_S = 20.0  # then the user of the newest update is watched: this one's session may be over
-_SHOWN_CLICKS = 4
-_SHOWN_ITEMS = 4
+_SHOWN_CLICKS = 8
+_SHOWN_ITEMS = 8
+_TEXT_CLICKS = 4  # what fits into a line of a terminal
+_TEXT_ITEMS = 4
 _MAX_USERS = 10_000  # whose clicks are kept: those who clicked last, several times those in a session
 
 
@@ -26,13 +28,15 @@ class WatchedUser(NamedTuple):
 
     @property
     def clicks_text(self) -> str:
-        """The clicks in their order; a hit has a star."""
-        return " > ".join(f"{item_id}{'*' if was_listed else ''}" for item_id, was_listed in self.clicks)
+        """The newest clicks in their order; a hit has a star."""
+        return " > ".join(
+            f"{item_id}{'*' if was_listed else ''}" for item_id, was_listed in self.clicks[-_TEXT_CLICKS:]
+        )
 
     @property
     def items_text(self) -> str:
         """The beginning of the list."""
-        return ", ".join(self.items) + ", ..." if self.items else "an empty list"
+        return ", ".join(self.items[:_TEXT_ITEMS]) + ", ..." if self.items else "an empty list"
 
 
 class _Trail:
