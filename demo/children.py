@@ -12,6 +12,7 @@ import msgspec
 from nextclick.errors import PermanentError
 from tools.processes import dying_with_parent
 
+COMMAND_LINE = "from cli.main import main; main()"
 TAIL_LINES = 12
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
@@ -36,8 +37,9 @@ class Child:
         log: Path,
         *,
         read_output: bool = False,
+        program: str = COMMAND_LINE,
     ) -> None:
-        """Start `nextclick` with arguments.
+        """Start `nextclick` with arguments, or another program of it.
 
         Args:
             name: of the part.
@@ -45,12 +47,13 @@ class Child:
             environment: replaces this process's.
             log: gets its standard error, and its standard output unless that is read.
             read_output: whether `output` is wanted.
+            program: what Python runs.
         """
         self.name = name
         self._log = log
         with log.open("wb") as log_file:
             self._process = subprocess.Popen(
-                dying_with_parent([sys.executable, "-c", "from cli.main import main; main()", *arguments]),
+                dying_with_parent([sys.executable, "-c", program, *arguments]),
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if read_output else log_file,

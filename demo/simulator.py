@@ -14,6 +14,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+USER_PREFIX = "user-"
 TOP = 20  # items in a list: the ceiling is a Recall@20
 _BLOCK_CLICKS = 128  # clicks that are drawn together, each of another user; large enough for numpy to pay
 _ADVANCE_CLICKS = 512  # the catalogue changes in steps of so many clicks
@@ -265,7 +266,7 @@ class Simulator:
         events = _EVENT_CUMULATIVE.searchsorted(rng.random(n_clicks))
         users, numbers = self._user_number[rows].tolist(), catalogue.item_number[items].tolist()
         self._waiting += [
-            (f"user-{user}", f"item-{item}", _EVENT_TYPES[event])
+            (f"{USER_PREFIX}{user}", f"item-{item}", _EVENT_TYPES[event])
             for user, item, event in zip(users, numbers, events.tolist(), strict=True)
         ]
         self._waiting_scores = np.concatenate([self._waiting_scores, scores])
