@@ -6,6 +6,7 @@ from demo.demo_view import DemoFigures
 from demo.live_score import Rates
 
 _MAX_POINTS = 240  # of a curve: about two pixels each
+_MAX_SWAPS = 100  # the newest
 _SPEED_S = 5.0  # clicks/s are told over so long
 
 _Point = tuple[float, float, float, float, float]
@@ -16,7 +17,7 @@ class Curve(msgspec.Struct, frozen=True):
 
     Attributes:
         points: seconds since the start, and the rates of what was sent, popularity, association and the ceiling.
-        swaps: seconds since the start, and the id of a bundle that was served from then on.
+        swaps: seconds since the start, and the id of a bundle that was served from then on; the newest ones.
     """
 
     points: list[_Point]
@@ -77,7 +78,7 @@ class CurveRecorder:
 
     def swap(self, elapsed_s: float, bundle: str) -> None:
         """Note that a bundle is served from now on."""
-        self._swaps.append((round(elapsed_s, 1), bundle))
+        self._swaps = [*self._swaps, (round(elapsed_s, 1), bundle)][-_MAX_SWAPS:]
 
     @property
     def curve(self) -> Curve:

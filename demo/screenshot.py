@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from nextclick.errors import PermanentError
 
-_WIDTH, _HEIGHT = 1280, 1000
+_WIDTH, _HEIGHT = 1360, 1010
 _SWAP_MS = 180_000.0  # until the first bundle is there
 _LIST_MS = 10_000.0  # of a click
 _N_CLICKS = 5
@@ -69,7 +69,7 @@ def main(picture: Path, address: str, dark: bool) -> None:
         page.mouse.move(0, 0)
         page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         page.wait_for_timeout(_REST_MS)
-        page.screenshot(path=picture, full_page=True)
+        page.screenshot(path=picture)
 
 
 if __name__ == "__main__":

@@ -18,15 +18,16 @@ const N_TRAIL = 8;
 const N_POPULAR_ASKED = 60; // of which those are shown that are not in the list for you
 const POPULAR_AGAIN_MS = 60_000;
 const ASK_AGAIN_MS = 2_000;
+const SLOW_MS = 700; // a list that takes longer is worth a word
 
 const byId = (id) => document.getElementById(id);
-const nowMs = () => performance.timeOrigin + performance.now();
 
 class Page {
   constructor() {
     this.userId = visitorId(sessionStorage);
     this.shown = undefined; // the list on the screen
     this.waiting = []; // clicks whose list has not come, oldest first
+    this.offsetMs = 0; // from the page's clock to the machine's
     this.tookMs = []; // click to list on the screen, of the last clicks
     this.trail = [];
     this.note = new Note(byId("note"));
@@ -38,7 +39,7 @@ class Page {
     this.outbox = new Outbox((click) => postClick(this.userId, click, N_FOR_YOU), sessionStorage, {
       taken: (click, answer) => this.taken(click, answer),
       refused: (click, error) => this.note.error(`The click on ${nameOf(click.itemId)} was refused: ${error.message}`),
-      waiting: (nClicks) => this.note.away(nClicks),
+      waiting: (nClicks, error) => this.note.away(nClicks, error.title),
     });
   }
 
@@ -61,14 +62,25 @@ class Page {
     this.outbox.flush();
   }
 
+  /** Milliseconds since 1970, with parts, as the broker and the worker count them. */
+  nowMs() {
+    return performance.now() + this.offsetMs;
+  }
+
   click(itemId) {
-    const click = { ...this.outbox.add(itemId), startedMs: nowMs(), sequenceBefore: this.shown?.sequence ?? 0 };
+    this.offsetMs = Date.now() - performance.now(); // anew: the two go apart, above all when a machine sleeps
+    const startedMs = this.nowMs();
+    const click = { ...this.outbox.add(itemId), startedMs, sequenceBefore: this.shown?.sequence ?? 0 };
     this.waiting.push(click);
     this.waiting.splice(0, this.waiting.length - N_TRAIL);
     this.trail = [...this.trail, itemId].slice(-N_TRAIL);
     byId("trail").hidden = false;
     byId("trail-items").replaceChildren(...this.trail.map((id) => mini(id, false)));
     this.showNear(itemId);
+    clearTimeout(this.slow);
+    this.slow = setTimeout(() => {
+      if (this.waiting.length) byId("for-you-sub").textContent = "Waiting for the new list";
+    }, SLOW_MS);
   }
 
   /** The feed has answered a click: the broker has it, and the new list came along if it was there in time. */
@@ -84,7 +96,7 @@ class Page {
   }
 
   take(list, came) {
-    const arrivedMs = nowMs();
+    const arrivedMs = this.nowMs();
     if (!isNewer(list, this.shown)) return;
     this.shown = list;
     const answered = this.waiting.filter((click) => contains(list, click));
@@ -95,7 +107,7 @@ class Page {
   }
 
   painted(click, list) {
-    this.answered = { ...click, paintedMs: nowMs(), list };
+    this.answered = { ...click, paintedMs: this.nowMs(), list };
     this.showJourney();
     const tookMs = this.answered.paintedMs - click.startedMs;
     this.tookMs = [...this.tookMs, tookMs].slice(-20);
@@ -159,7 +171,7 @@ class Page {
   showFigures(figures) {
     byId("score-k").textContent = figures.list_length;
     showFigures(byId("figures"), figures);
-    this.chart.show(figures.curve);
+    this.chart.show(figures.curve, figures.n_bundles);
     const watched = JSON.stringify(figures.watched);
     if (watched !== this.watched) showWatched(byId("watched"), figures.watched);
     this.watched = watched;

@@ -9,10 +9,10 @@ export class Note {
     this.isAway = false;
   }
 
-  /** The feed does not answer; `nKept` clicks wait. */
-  away(nKept) {
+  /** Nobody answers; `nKept` clicks wait, `who` does not answer. */
+  away(nKept, who = "The feed does not answer") {
     const kept = nKept === 0 ? "" : nKept === 1 ? " One click is kept and sent then." : ` ${nKept} clicks are kept and sent then.`;
-    const text = `The feed does not answer. This page goes on by itself as soon as it does.${kept}`;
+    const text = `${who}. This page goes on by itself as soon as it can.${kept}`;
     if (this.isAway) {
       if (this.element.dataset.kind === "away") this.say("away", text);
       this.text = text;

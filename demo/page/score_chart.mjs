@@ -4,11 +4,12 @@ import { element } from "./elements.mjs";
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 190;
+const MOST_LINES = 12; // through the chart: of more swaps, the marks above it say enough
 const MARGIN = { top: 14, right: 8, bottom: 24, left: 40 };
 
 // In the order of a point's values after its time; the first is drawn last, on top.
 export const SERIES = [
-  { key: "rate", title: "this list" },
+  { key: "rate", title: "nextclick" },
   { key: "popularity", title: "popularity" },
   { key: "association", title: "association" },
   { key: "ceiling", title: "best possible" },
@@ -41,12 +42,14 @@ export class ScoreChart {
     this.element = element;
     this.legend = legend;
     this.curve = { points: [], swaps: [] };
+    this.nBundles = 0;
     new ResizeObserver(() => this.draw()).observe(element);
   }
 
-  /** Shows a curve: `points` are `[seconds, rate, popularity, association, ceiling]`, `swaps` `[seconds, bundle id]`. */
-  show(curve) {
+  /** Shows a curve: `points` are `[seconds, rate, popularity, association, ceiling]`, `swaps` `[seconds, bundle id]`, the newest ones. */
+  show(curve, nBundles) {
     this.curve = curve;
+    this.nBundles = nBundles;
     this.draw();
   }
 
@@ -72,10 +75,11 @@ export class ScoreChart {
     for (const [s, anchor] of [[from, ""], [(from + to) / 2, " middle"], [to, " end"]]) {
       svg.append(made("text", { class: `axis${anchor}`, x: x(s), y: HEIGHT - 6 }, clock(s)));
     }
-    for (const [s, bundle] of swaps.filter(([at]) => at >= from)) {
+    const marked = swaps.filter(([at]) => at >= from);
+    for (const [s, bundle] of marked) {
       const mark = made("g", { class: "swap" });
       mark.append(made("title", {}, `bundle ${bundle} came after ${clock(s)}`));
-      mark.append(made("line", { x1: x(s), x2: x(s), y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }));
+      if (marked.length <= MOST_LINES) mark.append(made("line", { x1: x(s), x2: x(s), y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }));
       mark.append(made("path", { d: `M${x(s)} ${MARGIN.top - 9}l4.5 4.5l-4.5 4.5l-4.5 -4.5z` }));
       svg.append(mark);
     }
@@ -84,18 +88,18 @@ export class ScoreChart {
     const [s, value] = points.at(-1);
     if (value !== null) svg.append(made("circle", { class: "now", cx: x(s), cy: y(value), r: 4 }));
     this.element.replaceChildren(svg);
-    this.showLegend(points.at(-1), swaps);
+    this.showLegend(points.at(-1));
   }
 
   inWords() {
-    const { points, swaps } = this.curve;
+    const { points } = this.curve;
     const values = SERIES.map(({ title }, i) => `${title} ${percent(points.at(-1)[i + 1])}`).join(", ");
-    return `Hit rates over the last ${clock(points.at(-1)[0] - points[0][0])} minutes. Now: ${values}. New bundles: ${swaps.length}.`;
+    return `Hit rates over the last ${clock(points.at(-1)[0] - points[0][0])} minutes. Now: ${values}. New bundles: ${this.nBundles}.`;
   }
 
-  showLegend(point, swaps) {
+  showLegend(point) {
     const rows = SERIES.map(({ key, title }, i) => [key, title, percent(point[i + 1])]);
-    rows.push(["swap", swaps.length === 1 ? "new bundle" : "new bundles", String(swaps.length)]);
+    rows.push(["swap", this.nBundles === 1 ? "new bundle" : "new bundles", String(this.nBundles)]);
     this.legend.replaceChildren(...rows.map(([key, title, value]) => {
       const row = element("div", key);
       row.append(element("dt", "", title), element("dd", "", value));

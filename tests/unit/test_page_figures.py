@@ -49,6 +49,16 @@ def test_a_new_bundle_is_marked_when_it_comes_and_once() -> None:
     assert page.curve.swaps == [(2.0, "aa"), (4.0, "bb")]
 
 
+def test_marks_are_bounded() -> None:
+    """A demo that runs for days has thousands of bundles; the newest are marked."""
+    recorder = CurveRecorder()
+    for number in range(1_000):
+        recorder.swap(float(number), str(number))
+
+    assert len(recorder.curve.swaps) == 100
+    assert recorder.curve.swaps[-1] == (999.0, "999")
+
+
 def test_speeds_are_of_the_last_seconds() -> None:
     """What was long ago does not slow them down, and one look is no speed."""
     recorder = PageRecorder(k=20)
