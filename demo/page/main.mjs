@@ -38,7 +38,7 @@ class Page {
     this.chart = new ScoreChart(byId("chart"), byId("series"));
     this.outbox = new Outbox((click) => postClick(this.userId, click, N_FOR_YOU), sessionStorage, {
       taken: (click, answer) => this.taken(click, answer),
-      refused: (click, error) => this.note.error(`The click on ${nameOf(click.itemId)} was refused: ${error.message}`),
+      refused: (click, error) => this.refused(click, error),
       waiting: (nClicks, error) => this.note.away(nClicks, error.title),
     });
   }
@@ -93,6 +93,11 @@ class Page {
     }
     if (answer.recommendations) this.take(answer.recommendations, "answer");
     this.note.back();
+  }
+
+  refused({ eventId, itemId }, error) {
+    this.waiting = this.waiting.filter((click) => click.eventId !== eventId);
+    this.note.error(`The click on ${nameOf(itemId)} was refused: ${error.message}`);
   }
 
   take(list, came) {

@@ -24,8 +24,9 @@ export class Note {
     this.timer = setTimeout(() => this.say("away", this.text), PATIENCE_MS);
   }
 
-  /** The feed answers again. */
+  /** The feed answers. */
   back() {
+    if (this.element.dataset.kind === "error") this.say("", "");
     if (!this.isAway) return;
     this.isAway = false;
     clearTimeout(this.timer);
