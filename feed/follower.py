@@ -78,7 +78,8 @@ class ListFollower:
     def stop(self) -> None:
         """End; what was read and is not stored yet is read again at the next start. Blocks for `_STOP_S` at most."""
         self.stopping.set()
-        self._thread.join(_STOP_S)  # one that waits for an answer of Kafka's ends with the process
+        if self._thread.is_alive():
+            self._thread.join(_STOP_S)  # one that waits for an answer of Kafka's ends with the process
 
     def _run(self) -> None:
         try:

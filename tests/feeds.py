@@ -89,8 +89,8 @@ class StreamReader:
 
     @property
     def sequences(self) -> list[int]:
-        """Of the lists so far."""
-        return [listed["sequence"] for _, listed in self.events]
+        """Of the lists so far, without those of a user nobody knows yet."""
+        return [listed["sequence"] for _, listed in self.events if listed["sequence"]]
 
     def stop(self) -> None:
         """Read no more."""
