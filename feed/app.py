@@ -23,7 +23,7 @@ from feed.access import Guard, Tokens
 from feed.list_store import DamagedLists
 from feed.metrics import FeedMetrics
 from feed.openapi import openapi
-from feed.parts import FeedParts
+from feed.parts import FeedParts, feed_of
 from feed.problems import ProblemError
 from feed.routes.clicks import take_clicks
 from feed.routes.items import item_neighbours, popular
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 async def _description(request: Request) -> Response:
-    return JSONResponse(openapi())
+    return JSONResponse(openapi(needs_token=bool(feed_of(request).settings.feed_tokens_file)))
 
 
 class _IdConvertor(Convertor[str]):

@@ -36,8 +36,20 @@ async def body_of(request: Request, decoder: "msgspec.json.Decoder[_T]") -> _T:
         detail = f"the body was not there after {BODY_S:g} s; send it faster, or less at once"
         raise ProblemError("too-slow", detail, {"Connection": "close"}) from None
     try:
-        return decoder.decode(body)
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            return msgspec.convert(_untyped.decode(body), decoder.type)
     except msgspec.ValidationError as error:
         raise ProblemError("bad-request", f"the body does not fit: {error!s:.300}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError("bad-request", f"the body is no JSON: {error!s:.300}") from None
+
+
+def _number(text: str) -> int | float:
+    """Read a number that is not written as a whole one. It may be one: as JSON Schema has it, 1.0 is an integer."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+_untyped = msgspec.json.Decoder(float_hook=_number)

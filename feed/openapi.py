@@ -8,6 +8,7 @@ import msgspec
 import nextclick
 from feed.parameters import DEFAULT_LIMIT, KEY_PATTERN, WAIT_PATTERN
 from feed.problems import MEDIA_TYPE as PROBLEM
+from feed.server import MAX_HEAD_BYTES
 from nextclick.clicks import MAX_ID_BYTES
 from nextclick.feed_types import (
     MAX_EXCLUDED,
@@ -23,6 +24,7 @@ from nextclick.feed_types import (
 )
 
 _JSON = "application/json"
+_ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
 _REF = "#/components/schemas/{name}"
 Json = dict[str, Any]
 
@@ -36,6 +38,7 @@ class _Operation(NamedTuple):
         summary, description: for a person.
         parameters: names of those below.
         takes: the type of the body, if there is one.
+        examples: of the body, by what they show.
         gives: the type of the answer.
         problems: statuses of the problems that are its own.
         media_type: of the answer.
@@ -49,6 +52,7 @@ class _Operation(NamedTuple):
     parameters: Sequence[str]
     gives: Any
     takes: Any = None
+    examples: Mapping[str, Any] = {}
     problems: Sequence[int] = ()
     media_type: str = _JSON
 
@@ -109,6 +113,13 @@ OPERATIONS = (
         ("wait", *_LIST, "Idempotency-Key"),
         ClicksTaken,
         takes=ClicksIn,
+        examples={
+            "one click": {"user_id": "u-17", "item_id": "sku-4711"},
+            "a list of clicks": [
+                {"user_id": "u-17", "item_id": "sku-4711", "event_type": "cart", "event_id": "e-1"},
+                {"user_id": "u-17", "item_id": "sku-0815", "timestamp_ms": 1_764_000_000_000, "event_id": "e-2"},
+            ],
+        },
         problems=(408, 413, 415, 422, 429, 501, 503),
     ),
     _Operation(
@@ -120,13 +131,21 @@ OPERATIONS = (
         _LIST,
         SessionList,
         takes=SessionIn,
+        examples={
+            "two clicks": {"clicks": [{"item_id": "sku-4711"}, {"item_id": "sku-0815", "event_type": "cart"}]},
+            "none yet": {"clicks": []},
+        },
         problems=(408, 413, 415, 422, 429, 503),
     ),
 )
 
 
-def openapi() -> Json:
-    """Give the description."""
+def openapi(needs_token: bool | None = None) -> Json:
+    """Give the description.
+
+    Args:
+        needs_token: whether the feed asks for a token; None: of feeds that do and of those that do not.
+    """
     types: list[Any] = [Problem, *(each.gives for each in OPERATIONS)]
     bodies = [each.takes for each in OPERATIONS if each.takes is not None]
     schemas, components = msgspec.json.schema_components([*types, *bodies], ref_template=_REF)
@@ -147,18 +166,19 @@ def openapi() -> Json:
             "schemas": components,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-        "security": [{"token": []}, {}],  # a token is asked for where feed_tokens_file names some
+        "security": {True: [{"token": []}], False: [{}], None: [{"token": []}, {}]}[needs_token],
     }
 
 
 def _described(operation: _Operation, schemas: Mapping[str, Json]) -> Json:
     answer: Json = {"schema": schemas[repr(operation.gives)]}
     if operation.media_type != _JSON:
-        answer = {"schema": {"type": "string", "description": "Events whose data is a `UserList`."}}
+        answer = {"schema": _event(answer["schema"])}
     responses: Json = {"200": {"description": operation.summary, "content": {operation.media_type: answer}}}
     if "If-None-Match" in operation.parameters:
         responses["200"]["headers"] = {"ETag": {"schema": {"type": "string"}}}
         responses["304"] = {"description": "The list is the one that If-None-Match names."}
+    responses["431"] = {"description": f"The request line and the headers have more than {MAX_HEAD_BYTES} bytes."}
     problem = {PROBLEM: {"schema": schemas[repr(Problem)]}}
     for status in sorted({400, 401, 500, *operation.problems}):
         responses[str(status)] = {"description": "A problem; `detail` says what to do.", "content": problem}
@@ -170,19 +190,32 @@ def _described(operation: _Operation, schemas: Mapping[str, Json]) -> Json:
         "responses": responses,
     }
     if operation.takes is not None:
-        body = {_JSON: {"schema": schemas[repr(operation.takes)]}}
+        examples = {name: {"value": value} for name, value in operation.examples.items()}
+        body = {_JSON: {"schema": schemas[repr(operation.takes)], "examples": examples}}
         described["requestBody"] = {"required": True, "content": body}
     return described
 
 
-def _in_path(what: str) -> Json:
-    schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
-    return {"in": "path", "required": True, "description": what, "schema": schema}
+def _event(data: Json) -> Json:
+    """Give the schema of a server-sent event: of each, since the stream as a whole has none."""
+    return {
+        "type": "object",
+        "properties": {
+            "event": {"const": "recommendations"},
+            "id": {"type": "string", "description": "For `Last-Event-ID`; absent with the popular list."},
+            "data": {"type": "string", "contentMediaType": _JSON, "contentSchema": data},
+        },
+        "required": ["event", "data"],
+    }
+
+
+def _in_path(what: str, example: str) -> Json:
+    return {"in": "path", "required": True, "description": what, "schema": _ID, "example": example}
 
 
 _PARAMETERS: Mapping[str, Json] = {
-    "user_id": _in_path("The user, as in the clicks; at most 256 bytes of UTF-8."),
-    "item_id": _in_path("The item, as in the clicks; at most 256 bytes of UTF-8."),
+    "user_id": _in_path("The user, as in the clicks; at most 256 bytes of UTF-8.", "u-17"),
+    "item_id": _in_path("The item, as in the clicks; at most 256 bytes of UTF-8.", "sku-4711"),
     "limit": {
         "in": "query",
         "description": "Most items.",
@@ -191,7 +224,8 @@ _PARAMETERS: Mapping[str, Json] = {
     "exclude": {
         "in": "query",
         "description": "Items that must not be on the list, with commas; may be given several times.",
-        "schema": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_EXCLUDED},
+        "schema": {"type": "array", "items": _ID, "maxItems": MAX_EXCLUDED},
+        "example": ["sku-0815"],
     },
     "explain": {
         "in": "query",

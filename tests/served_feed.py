@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import uvloop
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
@@ -19,14 +21,32 @@ from feed.metrics import FeedMetrics
 from feed.parts import FeedParts
 from feed.served_model import ModelAtWork
 from feed.server import FeedServer, listening_socket, server_config, tls_files
+from nextclick.bundle import save_bundle
+from nextclick.network_config import NetworkConfig
 from nextclick.newer import head_of
 from nextclick.settings import Settings
 from nextclick.updates import POPULAR, AnsweredClick, Recommendation, decode_update, encode_update, ranked_list
+from nextclick.vocabulary import Vocabulary
+from tests.networks import random_network
+from tools.bundle_copies import BundleCopies
 from tools.kafka import TopicIdentity
 
 NO_BROKER = "127.0.0.1:1"
 PARTITION = 2
 ITEMS = [f"item-{number}" for number in range(5)]
+
+
+def serve_bundle(feed: "ServedFeed", items: Sequence[str]) -> None:
+    """Let a feed that runs answer from a bundle that knows items, as if it had served it before."""
+    network = random_network(NetworkConfig(len(items), 8, n_neighbours=4), 1)
+    vocabulary = Vocabulary(items, np.arange(len(items), dtype=np.float64))
+    manifest = save_bundle(feed.settings.bundle_dir, network, vocabulary, created_ms=1_000, metrics={})
+    BundleCopies(feed.settings, feed.settings.feed_dir / "bundles").fetch(manifest)
+    feed.parts.model.start()
+    end_s = time.monotonic() + 30.0
+    while feed.parts.model.current is None:
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
 
 
 def update(user_id: str, sequence: int, items: Sequence[str] = ITEMS, strategy: str = "rnn") -> bytes:
