@@ -14,7 +14,7 @@ from nextclick.newer import UpdateHead, event_id_of, head_in, head_of, is_newer
 
 HEARTBEAT_S = 15.0  # a connection that carries nothing is cut off by many a proxy after 30 s
 RETRY_MS = 1_000  # a browser waits for so long before it connects again
-_SEND_S = 60.0  # a client that takes nothing for so long is cut off: it can connect again
+_SEND_S = 90.0  # a client that takes nothing for so long is cut off, where the system has not done it before
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",

@@ -24,6 +24,7 @@ from nextclick.errors import PermanentError
 from nextclick.settings import Settings
 
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers: room for a thousand items in `exclude`
+MAX_PIPELINED = 64  # requests that wait behind another one of their connection: each takes some KB
 HEAD_S = 15.0  # for the head of a request, and for what is left of a body that nobody reads
 _UNREAD_S = 60  # a client that takes nothing for so long is cut off by the system
 _DRAIN_S = 6  # for requests that are being answered; `docker stop` kills after 10 s
@@ -68,17 +69,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, unless they make a head too long that has not come to its end."""
+        """Take bytes. What is no whole head yet has its time and its length; most come whole, and need no clock."""
         super().data_received(data)
         if self._in_head:
+            if self._deadline is None:
+                self._expect(HEAD_S)
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("")
 
     def on_message_begin(self) -> None:
-        """Expect the head of a request."""
+        """Begin with the head of a request."""
         self._in_head, self._head_bytes = True, 0
-        self._expect(HEAD_S)
+        self._expect(None)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -86,8 +89,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._expect(None)
         self._head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise httptools.HttpParserError("the head is too long")
+        if self._head_bytes > MAX_HEAD_BYTES or len(self.pipeline) >= MAX_PIPELINED:
+            raise httptools.HttpParserError("too long, or too many at once")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

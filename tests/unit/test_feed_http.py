@@ -1,6 +1,7 @@
 """What a feed does with requests as the world sends them: its real application and server, without Kafka."""
 
 import logging
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -390,10 +391,29 @@ def test_a_connection_is_kept_between_requests(served: ServedFeed, monkeypatch: 
             time.sleep(0.6)  # longer than a head may take
 
 
+def test_only_so_many_requests_may_wait_behind_another_one(served: ServedFeed) -> None:
+    """They would fill the memory, all at once."""
+    ask, end = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /healthz HTTP/1.0\r\n\r\n"
+
+    assert raw(served, ask * 60 + end).count(b"HTTP/1.1 200 ") == 61
+    assert b"HTTP/1.1 400 " in raw(served, ask * 1_000)
+
+
 def test_a_client_that_does_not_read_is_cut_off(served: ServedFeed) -> None:
     """By the system, after a minute: an answer of which it takes nothing would stay in memory."""
     with feed.server.listening_socket(served.settings) as listening:
         assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+
+
+def test_a_feed_may_open_as_many_connections_as_the_system_allows() -> None:
+    """A shell's own limit is often a thousand."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[0] // 2, before[1]))
+    try:
+        feed.server.allow_many_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize(
