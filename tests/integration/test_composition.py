@@ -33,7 +33,7 @@ def start_service(playground: Any, tmp_path: Path) -> Iterator[Any]:
     def start(service: str) -> Child:
         mine = playground.settings.as_environment()
         given = environment_of(service)
-        for name in ("NEXTCLICK_BUNDLE_DIR", "NEXTCLICK_LOG_DIR", "NEXTCLICK_DATA_DIR"):
+        for name in ("NEXTCLICK_BUNDLE_DIR", "NEXTCLICK_LOG_DIR", "NEXTCLICK_DATA_DIR", "NEXTCLICK_FEED_DIR"):
             given[name] = given[name].replace("/data", str(tmp_path / "volume"))
         own = {k: v for k, v in mine.items() if k.endswith(("_TOPIC", "_APP", "_BROKER", "_PORT"))}
         child: Child = playground.start(service, *SERVICES[service]["command"], **(given | own))
@@ -65,7 +65,9 @@ def test_services_start_in_the_order_of_the_composition_and_answer_a_click(start
     assert update.items[0].item_id == "item-1"
 
 
-@pytest.mark.parametrize(("service", "variable"), [("worker", "WORKER_PORT"), ("trainer", "TRAINER_PORT")])
+@pytest.mark.parametrize(
+    ("service", "variable"), [("worker", "WORKER_PORT"), ("trainer", "TRAINER_PORT"), ("feed", "FEED_PORT")]
+)
 def test_the_health_check_of_a_service_tells_whether_it_runs(
     start_service: Any, playground: Any, service: str, variable: str
 ) -> None:
@@ -91,7 +93,7 @@ def test_the_health_check_of_a_service_tells_whether_it_runs(
 
 def test_what_runs_for_ever_is_restarted_and_has_time_to_stop() -> None:
     """Also after the machine was started anew, which `on-failure` does not do."""
-    for service in ("worker", "trainer"):
+    for service in ("worker", "trainer", "feed"):
         assert SERVICES[service]["restart"] == "unless-stopped"
         assert int(SERVICES[service]["stop_grace_period"].removesuffix("s")) > STOP_S
 
@@ -100,10 +102,9 @@ def test_prometheus_scrapes_the_ports_that_the_services_listen_on() -> None:
     """The targets are the services' names and the ports of their settings."""
     jobs = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())["scrape_configs"]
     targets = {target for job in jobs for config in job["static_configs"] for target in config["targets"]}
-    worker = Settings.load(environment_of("worker"))
-    trainer = Settings.load(environment_of("trainer"))
+    worker, trainer, feed = (Settings.load(environment_of(service)) for service in ("worker", "trainer", "feed"))
 
-    assert targets == {f"worker:{worker.worker_port}", f"trainer:{trainer.trainer_port}"}
+    assert targets == {f"worker:{worker.worker_port}", f"trainer:{trainer.trainer_port}", f"feed:{feed.feed_port}"}
 
 
 def test_files_that_the_composition_mounts_exist() -> None:
