@@ -158,7 +158,8 @@ class _Requests(Generic[_Http]):
         self._timeout_s, self._retries = timeout_s, retries
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         base = url.rstrip("/") + "/v1/"
-        self._http: _Http = self._kind(base_url=base, headers=headers, timeout=timeout_s, verify=verify)
+        limits = httpx2.Limits(max_connections=None)  # each stream has one, and may stay open for days
+        self._http: _Http = self._kind(base_url=base, headers=headers, timeout=timeout_s, verify=verify, limits=limits)
 
     def _request(self, call: _Call[Any]) -> dict[str, Any]:
         request = {"url": call.path, "params": call.params, "timeout": self._timeout_s + call.waits_s}

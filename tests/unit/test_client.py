@@ -213,6 +213,23 @@ def test_events_on_an_event_loop(served: ServedFeed) -> None:
     assert asyncio.run(follow()) == [0, 1]
 
 
+def test_many_streams_are_open_at_once(served: ServedFeed) -> None:
+    """None waits for another one's connection."""
+
+    async def first(client: AsyncFeed, others: asyncio.Barrier) -> int:
+        async with aclosing(client.events("ann")) as lists:
+            listed = await anext(lists)
+            await others.wait()
+            return listed.sequence
+
+    async def follow() -> list[int]:
+        async with asyncio.timeout(30), AsyncFeed(served.url) as client:
+            others = asyncio.Barrier(110)
+            return await asyncio.gather(*(first(client, others) for _ in range(110)))
+
+    assert asyncio.run(follow()) == [3] * 110
+
+
 def test_help_shows_what_a_method_takes_and_gives() -> None:
     """As if it were written there."""
     assert "(self, /, user_id: str, *, limit: int = 20" in str(inspect.signature(Feed.recommendations))
