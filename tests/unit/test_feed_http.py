@@ -192,7 +192,7 @@ def test_a_wait_that_cannot_be_read_is_refused(client: httpx2.Client, wait: str)
     assert "wait must be a time from 1ms to 10s" in assert_problem(answer, 400, "bad-request")
 
 
-@pytest.mark.parametrize("key", ["", "a b", "x" * 251, b"\xe4"])
+@pytest.mark.parametrize("key", ["", "a b", "x" * 251, b"\xe4"], ids=lambda key: ascii(key)[:20])
 def test_a_key_that_cannot_be_one_is_refused(client: httpx2.Client, key: Any) -> None:
     """It has to be told from others, also by workers."""
     headers = [(b"Idempotency-Key", key.encode() if isinstance(key, str) else key)]
@@ -291,6 +291,15 @@ def test_a_body_that_does_not_fit_is_refused(client: httpx2.Client, body: bytes)
     assert len(assert_problem(answer, 400, "bad-request")) < 400
 
 
+@pytest.mark.parametrize(("time_ms", "status"), [("1764000000000.0", 200), ("1.764e12", 200), ("1764000000000.5", 400)])
+def test_a_whole_number_may_be_written_in_any_way(client: httpx2.Client, time_ms: str, status: int) -> None:
+    """As JSON Schema has it, and some languages write it."""
+    body = f'{{"clicks": [{{"item_id": "a", "timestamp_ms": {time_ms}}}]}}'
+    answer = client.post(SESSIONS, content=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == status
+
+
 def test_more_clicks_than_a_record_may_have_are_refused(client: httpx2.Client) -> None:
     """And none of them is sent."""
     click = {"user_id": "a", "item_id": "b"}
@@ -338,7 +347,7 @@ def test_a_head_without_end_is_cut_off(served: ServedFeed) -> None:
         b"GET /" + b"x" * 100_000,
         b"GET / HTTP/1.1\r\nx: " + b"y" * 99_999,
     ):
-        answer = raw(served, sent)
+        answer = raw(served, sent, within_s=feed.server.HEAD_S / 2)
 
         assert answer.startswith(b"HTTP/1.1 431 ") or answer == b""  # the system can throw away what was not read
 
@@ -389,6 +398,23 @@ def test_a_connection_is_kept_between_requests(served: ServedFeed, monkeypatch: 
             connection.sendall(ask)
             assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
             time.sleep(0.6)  # longer than a head may take
+
+
+def test_a_head_that_came_in_parts_has_its_answer_in_its_own_time(
+    served: ServedFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream goes on longer than a head may take."""
+    monkeypatch.setattr(feed.server, "HEAD_S", 0.5)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(b"GET /v1/users/fay/events HTTP/1.1\r\n")
+        time.sleep(0.1)  # so that it is read by itself
+        connection.sendall(b"host: a\r\n\r\n")
+        while b'"sequence":0' not in connection.recv(65_536):
+            pass
+        time.sleep(0.8)
+        served.store(update("fay", 1))
+
+        assert b'"sequence":1' in connection.recv(65_536)
 
 
 def test_only_so_many_requests_may_wait_behind_another_one(served: ServedFeed) -> None:
@@ -456,9 +482,9 @@ def test_no_log_line_holds_who_asked_or_what_for(
     served: ServedFeed, client: httpx2.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither the feed's own lines nor those of the server, however much it is told to say."""
-    caplog.set_level(logging.DEBUG)
     for clients_own in ("httpx2", "httpcore2"):
         caplog.set_level(logging.WARNING, clients_own)
+    caplog.set_level(logging.DEBUG)
     for path in (f"/v1/users/{SECRET}/recommendations", f"/v1/users/{SECRET}", f"/v1/items/{SECRET}/neighbours"):
         client.get(path, headers={"Authorization": f"Bearer {SECRET}"})
     client.get("/v1/users/a/recommendations", params={"limit": SECRET})
