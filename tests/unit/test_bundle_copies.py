@@ -63,6 +63,19 @@ def test_a_damaged_bundle_is_not_fetched(tmp_path: Path, copies: BundleCopies) -
     assert copies.last() == first.bundle_id
 
 
+def test_a_bundle_that_cannot_be_loaded_is_not_the_one_to_start_with(tmp_path: Path, copies: BundleCopies) -> None:
+    """Its files are what was announced, and no network: the next start takes the one before."""
+    first, network = published(tmp_path, 1), random_network(CONFIG, 2)
+    network.item_bias.data[0] = float("nan")
+    vocabulary = Vocabulary([f"i{item}" for item in range(5)], np.ones(5))
+    second = save_bundle(tmp_path / "bundles", network, vocabulary, created_ms=2, metrics={})
+    copies.fetch(first)
+
+    with pytest.raises(BundleError, match="NaN"):
+        copies.fetch(second)
+    assert copies.last() == first.bundle_id
+
+
 def test_a_bundle_that_is_not_the_announced_one_is_not_fetched(tmp_path: Path, copies: BundleCopies) -> None:
     """Its files may be whole: what was announced has other metrics, or another parent."""
     announced = msgspec.structs.replace(published(tmp_path, 1), parent="0123456789abcdef")
