@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from contracts import asyncapi, schemas
+from feed.openapi import openapi
 from nextclick.output import avro, protobuf
 
 FOLDER = Path(__file__).parents[1] / "docs" / "contracts"
@@ -37,6 +38,7 @@ def documents() -> list[Document]:
         of_json("recommendation-update.avsc", dict(avro.SCHEMA)),
         of_proto("recommendation-update.proto", protobuf.SCHEMA),
         of_json("asyncapi.json", asyncapi.document()),
+        of_json("openapi.json", openapi()),
     ]
 
 
@@ -93,8 +95,8 @@ def _missing_version(made: Document, folder: Path) -> str | None:
         return None
     return (
         f"{made.file} has changed, and its version, {made.version}, is not above the published {published.version}: "
-        "raise it where it is made (contracts/, nextclick/output/), the first number if readers must change, and run "
-        "python -m contracts --write"
+        "raise it where it is made (contracts/, nextclick/output/, feed/openapi.py), the first number if readers must "
+        "change, and run python -m contracts --write"
     )
 
 

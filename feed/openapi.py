@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
-import nextclick
 from feed.parameters import DEFAULT_LIMIT, KEY_PATTERN, WAIT_PATTERN
 from feed.problems import MEDIA_TYPE as PROBLEM
 from feed.server import MAX_HEAD_BYTES
@@ -22,7 +19,9 @@ from nextclick.feed_types import (
     SessionList,
     UserList,
 )
+from tools.json_schemas import schemas_of
 
+VERSION = "1.0"  # of the routes and types; the first number changes where clients must (docs/contracts)
 _JSON = "application/json"
 _ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
 _REF = "#/components/schemas/{name}"
@@ -148,7 +147,7 @@ def openapi(needs_token: bool | None = None) -> Json:
     """
     types: list[Any] = [Problem, *(each.gives for each in OPERATIONS)]
     bodies = [each.takes for each in OPERATIONS if each.takes is not None]
-    schemas, components = msgspec.json.schema_components([*types, *bodies], ref_template=_REF)
+    schemas, components = schemas_of([*types, *bodies], _REF)
     found = dict(zip(map(repr, [*types, *bodies]), schemas, strict=True))
     paths: Json = {}
     for operation in OPERATIONS:
@@ -157,7 +156,7 @@ def openapi(needs_token: bool | None = None) -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "nextclick feed",
-            "version": nextclick.__version__,
+            "version": VERSION,
             "summary": "Lists of recommendations over HTTP, and the way in for clicks.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

@@ -14,6 +14,7 @@ import pytest
 
 from contracts import asyncapi, examples, published, schemas
 from contracts.published import FOLDER, Document, complaints, documents, of_json, of_proto, write
+from feed.openapi import OPERATIONS
 from nextclick.clicks import Ignored, Rejected
 from nextclick.output import protobuf
 from nextclick.schema.click_schema import ClickSchema
@@ -22,7 +23,7 @@ from tests.node_packages import node_program
 
 NOW_MS = 1_800_000_000_000
 SCHEMAS = {message.name: schemas.schema_of(message) for message in schemas.MESSAGES}
-PARSER = Path(__file__).parents[1] / "asyncapi_parser"
+PARSERS = Path(__file__).parents[1] / "contract_parsers"
 
 
 @pytest.fixture
@@ -191,8 +192,8 @@ def test_every_message_of_asyncapi_fits_its_schema() -> None:
 
 def test_asyncapis_own_parser_takes_the_document() -> None:
     """With Avro's and Protobuf's schemas inside; needs Node."""
-    program = node_program(PARSER)
-    command = ["node", program / "validate.mjs", FOLDER / "asyncapi.json"]
+    program = node_program(PARSERS)
+    command = ["node", program / "asyncapi.mjs", FOLDER / "asyncapi.json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     found = json.loads(done.stdout)
 
@@ -205,6 +206,21 @@ def test_asyncapis_own_parser_takes_the_document() -> None:
         "nextclick-user-state-changelog",
     ]
     assert len(found["messages"]) == 8
+
+
+def test_openapi_is_what_its_specification_says() -> None:
+    """By a parser that has the specification's own schema; needs Node."""
+    program = node_program(PARSERS)
+    done = subprocess.run(
+        ["node", program / "openapi.mjs", FOLDER / "openapi.json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == {operation.path for operation in OPERATIONS}
 
 
 def test_the_command_says_what_it_finds() -> None:
