@@ -173,14 +173,14 @@ def _messages() -> dict[str, Any]:
 
 
 def _message(
-    title: str, content_type: str, key: Schema, payload: Schema, examples_: list[dict[str, Any]]
+    title: str, content_type: str, key: Schema, payload: Schema, shown: list[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
         "title": title,
         "contentType": content_type,
         "payload": payload,
         "bindings": {"kafka": {"key": key, "bindingVersion": _BINDING}},
-    } | ({"examples": examples_} if examples_ else {})
+    } | ({"examples": shown} if shown else {})
 
 
 def _examples(name: str) -> list[dict[str, Any]]:

@@ -9,27 +9,19 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nextclick.scoring.binary_lists import ITEM, ITEM_ID, NULL, SCORE, SCORE_BYTES, id_bytes, write_id, write_number
 from nextclick.scoring.compiled import jit, jit_inner
 
 _PART, _KIND, _SHARE, _CLICKED = 3 << 3 | 2, 1 << 3 | 2, 2 << 3 | 1, 3 << 3 | 2  # Protobuf's tags
 _NOT_NULL = 2  # Avro's second branch of a union
-_QUOTE, _BACKSLASH, _COMMA, _CLOSE, _POINT, _E, _MINUS, _ZERO = b'"\\,].e-0'
+_QUOTE, _BACKSLASH, _COMMA, _CLOSE, _POINT, _E, _ZERO = b'"\\,].e0'
 _BEFORE_ID, _BEFORE_SCORE, _BEFORE_PARTS = len('[{"item_id":"'), len('","score":'), len(',"because":[')
 _BEFORE_KIND, _BEFORE_CLICKED, _BEFORE_SHARE = len('{"kind":"'), len('","item_id":"'), len('","share":')
 _BEHIND_PARTS, _BEHIND_PART = len("]}"), len("}")
+_NEXT_NAME, _I = len('","'), ord("i")  # behind a kind comes `item_id`, or `share`
 _LENGTH_BYTES = 2  # of what is shorter than 2**14, at most
 _EXACT_POWER = 22  # of ten, the largest that is exact
-
-
-def _text(text: bytes) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(text, np.uint8)
-
-
-_NEIGHBOUR, _RECLICK, _NETWORK = _text(b"neighbour"), _text(b"reclick"), _text(b"network")
-_THIRD_OF_NEIGHBOUR, _THIRD_OF_RECLICK = _NEIGHBOUR[2], _RECLICK[2]
 
 
 def avro_of_explained(lists: Sequence[bytes]) -> list[bytes]:
@@ -113,23 +105,15 @@ def _write_part(texts: Any, source: Any, is_avro: Any, number: Any, number_bytes
     """Write a part of a score; gives where it ends, there and here."""
     body = at if is_avro else at + 1 + _LENGTH_BYTES
     written[at] = _PART
-    third = texts[source + _BEFORE_KIND + 2]
-    is_neighbour = third == _THIRD_OF_NEIGHBOUR
-    kind = _NEIGHBOUR if is_neighbour else (_RECLICK if third == _THIRD_OF_RECLICK else _NETWORK)
-    source += _BEFORE_KIND
-    _, after = _write_text(texts, source, is_avro, _KIND, written, body)
-    source += len(kind)
-    clicked = source + _BEFORE_CLICKED
-    if is_neighbour:
+    source, after = _write_text(texts, source + _BEFORE_KIND, is_avro, _KIND, written, body)
+    has_clicked, clicked = texts[source + _NEXT_NAME] == _I, source + _BEFORE_CLICKED
+    if has_clicked:
         source = _end_of_text(texts, clicked)
     share, after = _write_double(texts, source + _BEFORE_SHARE, is_avro, _SHARE, number, number_bytes, written, after)
-    if is_neighbour and is_avro:
-        written[after] = _NOT_NULL
+    if is_avro:
+        written[after] = _NOT_NULL if has_clicked else NULL
         after += 1
-    elif is_avro:
-        written[after] = NULL
-        after += 1
-    if is_neighbour:
+    if has_clicked:
         _, after = _write_text(texts, clicked, is_avro, _CLICKED, written, after)
     if not is_avro:
         after = _moved(written, body, after, write_number(written, at + 1, after - body))
