@@ -1,5 +1,6 @@
 """The consumers in docs/integrate, each with its own language's client, on a real broker."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,12 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from nextclick.updates import JSON_FORMAT, POPULAR, AnsweredClick, Recommendation, encode_update, ranked_list
+from tests.feeds import FeedUnderTest
+from tests.integration.conftest import Playground
 from tests.node_packages import node_program
 
 FOLDER = Path(__file__).parents[2] / "docs" / "integrate"
+BROWSER_CLIENT = Path(__file__).parents[1] / "browser_client"
 DEADLINE_S = 60.0
 BUILD_S = 300.0
 _NOT_TO_BE_HAD = ("Could not resolve", "Could not transfer", "dial tcp", "no such host")  # Maven's and Go's words
@@ -119,6 +123,30 @@ def test_a_consumer_shows_each_list_once(language: object, broker: str, recommen
             time.sleep(0.1)
 
         assert lines == EXPECTED
+
+
+@pytest.mark.long
+def test_a_page_gets_each_new_list_though_the_feed_is_started_again(playground: Playground) -> None:
+    """The module of the page connects again by itself and says what it had last: nothing comes twice."""
+    program = node_program(BROWSER_CLIENT)
+    playground.worker()
+    feed = FeedUnderTest(playground)
+    playground.wait_for(feed.is_ready, "the feed is ready")
+    address = f"http://127.0.0.1:{feed.port}"
+    command = ["node", program / "follow.mjs", FOLDER / "browser" / "recommendations.mjs", address, "ann/é", "3"]
+    with output_of(command, program) as lines:
+        playground.wait_for(lambda: len(lines) == 1, "the list of now")
+        playground.send([("ann/é", "i1", 1_764_000_000_000)])
+        playground.wait_for(lambda: len(lines) == 2, "the list after a click")
+        feed.process.kill()
+        again = FeedUnderTest(playground, port=feed.port)
+        playground.wait_for(again.is_ready, "the feed is ready again")
+        playground.send([("ann/é", "i2", 1_764_000_000_001)])
+        playground.wait_for(lambda: len(lines) == 3, "the list after another click")
+
+    lists = [json.loads(line) for line in lines]
+    assert [(listed["user_id"], listed["sequence"]) for listed in lists] == [("ann/é", 0), ("ann/é", 1), ("ann/é", 2)]
+    assert {item["item_id"] for item in lists[-1]["items"]} == {"i1", "i2"}
 
 
 @pytest.mark.parametrize("file", ["python/consumer.py", "node/consumer.mjs", "go/main.go"])
