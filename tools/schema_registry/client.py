@@ -146,7 +146,7 @@ class RegistryClient:
         if status in _REFUSED:
             return PermanentError(
                 f"the schema registry at {self.address} refuses us (status {status}); "
-                "correct schema_registry_username and schema_registry_password"
+                "correct schema_registry_username and schema_registry_password, or what they may do there"
             )
         if status in (_INCOMPATIBLE, _INVALID):
             return PermanentError(
