@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_WAITING = 256  # answers that are computed or wait for it: more are refused at once instead of later
 _BATCH = 100
 _POLL_S = 0.5
+_ANSWER_S = 1.0
 _AGAIN_S = 2.0  # after a failure
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -125,12 +126,16 @@ class ModelAtWork:
         """Read the topic from its beginning, and serve whatever is the newest at its end.
 
         Raises:
-            KafkaException: the topic is not there, cannot be read, or may not be read.
+            KafkaException: the broker is away; the topic is not there, cannot be read, or may not be read.
         """
         config = consumer_config(self._settings, f"{self._settings.app}-feed-models") | {"enable.partition.eof": True}
-        consumer = Consumer(config)
+        topic, consumer = self._settings.models_topic, Consumer(config)
         try:
-            consumer.assign([TopicPartition(self._settings.models_topic, 0, OFFSET_BEGINNING)])
+            # Asked for, because a client that is to read a topic that is not there says nothing (librdkafka 2.16).
+            missing = consumer.list_topics(topic, _ANSWER_S).topics[topic].error
+            if missing is not None:
+                raise KafkaException(missing)
+            consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
             values: list[bytes] = []
             while not self._stopping.is_set():
                 messages = _read(consumer)
@@ -179,7 +184,10 @@ class ModelAtWork:
 
     def _say_failure(self, failed: KafkaException) -> None:
         topic, error = self._settings.models_topic, failed.args[0]
-        if failure_of(error) is Failure.GONE:
+        kind = failure_of(error)
+        if kind is Failure.PASSING:  # a broker that is away: who follows the lists says so
+            return
+        if kind is Failure.GONE:
             self._say(f"there is no topic {topic}, which is waited for; `nextclick topics` creates it")
         else:
             self._say(f"topic {topic} cannot be read ({error.str()}), and is tried again: no new bundle until then")
