@@ -26,13 +26,14 @@ from pathlib import Path
 import uvloop
 from nextclick.errors import NextclickError
 from nextclick.settings import Settings
+from nextclick.updates import JSON_FORMAT
 from stream.worker import _Worker
 from tools.kafka import TopicIdentity
 folder, bundle, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 settings = Settings(
     broker="127.0.0.1:1", data_dir=folder / "worker", served_dir=folder / "served", bundle=bundle, worker_port=port
 )
-worker = _Worker(settings, TopicIdentity("clicks", "id", 1), "instance")
+worker = _Worker(settings, TopicIdentity("clicks", "id", 1), "instance", JSON_FORMAT)
 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     try:
         runner.run(worker.run())
