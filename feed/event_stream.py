@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
@@ -12,7 +13,8 @@ from feed.metrics import FeedMetrics
 from nextclick.feed_types import UserList, encode
 from nextclick.newer import UpdateHead, event_id_of, head_in, head_of, is_newer
 
-HEARTBEAT_S = 15.0  # a connection that carries nothing is cut off by many a proxy after 30 s
+HEARTBEAT_S = 15.0  # at most: a connection that carries nothing is cut off by many a proxy after 30 s
+_SOONEST = 0.6  # of that: streams that were opened together must not beat together, or all others wait for them
 RETRY_MS = 1_000  # a browser waits for so long before it connects again
 _SEND_S = 90.0  # a client that takes nothing for so long is cut off, where the system has not done it before
 STREAM_HEADERS = {
@@ -58,7 +60,7 @@ class EventStream:
             with contextlib.suppress(TimeoutError, OSError):
                 await self._send(send, b"retry: %d\n\n%b" % (RETRY_MS, self._first()))
                 while not self._watch.has_ended:
-                    new = await self._watch.wait(HEARTBEAT_S)
+                    new = await self._watch.wait(HEARTBEAT_S * random.uniform(_SOONEST, 1.0))
                     if new is not None:
                         await self._send(send, self._event(new.head, new.value))
                     elif not self._watch.has_ended:
