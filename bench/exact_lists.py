@@ -1,4 +1,4 @@
-"""Compares the lists of a trained model with those of a full sort of all probabilities, as training computes them."""
+"""Compares the lists of a trained model with those of a full sort of all probabilities, in float64."""
 
 from threading import Event
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from training.learning.training_round import train_round
 
 _LIST_LENGTH = 20
 _BATCH = 250
-_RESOLUTION = 2.0**-22  # of probabilities that float32 has added up
+_RESOLUTION = 2.0**-24  # of float32, in which hidden states and vectors are
 
 
 class Compared(NamedTuple):
@@ -47,6 +47,7 @@ def compare(n_clicks: int, n_lists: int) -> Compared:
     outcome = train_round(data, None, Settings(epochs=1, min_clicks=100), Cancellation(Event()))
     network = outcome.network.eval()
     model = ServedModel("1".zfill(16), network.config, network.arrays(), outcome.vocabulary)
+    network.double()
     hidden: dict[str, bytes] = {}
     recent: dict[str, bytes] = {}
     found = Compared(0, 0, 0, 0.0)
@@ -83,7 +84,7 @@ def _training_data(clicks: list[tuple[str, str, int]]) -> TrainingData:
 
 def _compare(model: ServedModel, network: Network, hidden: list[bytes], recent: list[bytes]) -> Compared:
     best = model.best(hidden, recent, _LIST_LENGTH)
-    everything = probabilities(model, network, hidden, recent).astype(np.float64)
+    everything = probabilities(model, network, hidden, recent)
     top = torch.topk(torch.from_numpy(everything), _LIST_LENGTH, dim=1)
     of_found = np.take_along_axis(everything, best.items.astype(np.int64), axis=1)
     is_same = (top.indices.numpy() == best.items).all(axis=1)

@@ -116,9 +116,9 @@ def _sizes(broker: str, quick: bool) -> None:
 
 def _exact(broker: str, quick: bool) -> None:
     found = exact_lists.compare(10_000 if quick else 40_000, 1_000 if quick else 10_000)
-    click.echo(f"\n{found.n_lists:,} lists of a trained model against a full sort of all probabilities in float32")
+    click.echo(f"\n{found.n_lists:,} lists of a trained model against a full sort of all probabilities in float64")
     click.echo(
-        f"  {found.n_same:,} are the same, {found.n_ties:,} differ by ties below its resolution, "
+        f"  {found.n_same:,} are the same, {found.n_ties:,} differ by ties below float32's resolution, "
         f"{found.n_lists - found.n_same - found.n_ties:,} otherwise; probabilities differ by {found.sum_error:.1e} at "
         "most, relative"
     )

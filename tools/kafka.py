@@ -35,7 +35,7 @@ _GONE = frozenset(
         KafkaError.OFFSET_OUT_OF_RANGE,
     }
 )
-# A topic that is new: what one broker knows can be news to another for a moment, and so can who leads.
+# A topic that is new, or a broker: what one knows can be news to another for a moment, and so can who leads.
 _NEWS = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -43,6 +43,7 @@ _NEWS = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError._NOENT,  # nobody leads any of the partitions: a broker that has just started
     }
 )
 # The client tries these again by itself, yet calls only some of them retriable.
