@@ -14,6 +14,8 @@ from nextclick.updates import JSON_FORMAT, RecommendationUpdate, UpdateFormat, d
 from tools.schema_registry.open_registry import open_client
 
 if TYPE_CHECKING:  # its client is an extra
+    from nextclick.schema.wire_format import SchemaId
+    from tools.schema_registry.client import FetchedSchema
     from tools.schema_registry.updates import FramedUpdates
 
 UpdateDecoder = Callable[[bytes], RecommendationUpdate]
@@ -71,7 +73,15 @@ def update_decoder(settings: Settings) -> UpdateDecoder:
 
 
 def _framed_updates(settings: Settings) -> "FramedUpdates":
-    client = open_client(settings)
+    open_client(settings).close()  # says now what is missing
     from tools.schema_registry.updates import FramedUpdates
 
-    return FramedUpdates(client)
+    def fetch(schema_id: "SchemaId") -> "FetchedSchema":
+        """Ask with a client of its own: schemas are few, and no connection is to stay open for them."""
+        client = open_client(settings)
+        try:
+            return client.fetch(schema_id)
+        finally:
+            client.close()
+
+    return FramedUpdates(fetch)

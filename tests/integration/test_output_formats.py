@@ -10,7 +10,6 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.schema_registry import Schema
 from confluent_kafka.schema_registry.avro import AvroDeserializer
-from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from google.protobuf.json_format import MessageToDict
 
@@ -55,27 +54,33 @@ def playground_of(
         playground.stop()
 
 
-def reader(output_format: str, playground: Any, registry: LocalRegistry) -> Callable[[Message], Any]:
-    """Give what reads a record as a consumer of Confluent's libraries does; plain objects, as the JSON has them."""
-    context = SerializationContext(playground.settings.recommendations_topic, MessageField.VALUE)
+def read_as_others_do(output_format: str, playground: Any, registry: LocalRegistry) -> list[Any]:
+    """Read all updates with the libraries that consumers have; plain objects, as the JSON has them."""
+    topic = playground.settings.recommendations_topic
+    messages = playground.read(topic)
     if output_format == "cloudevents":
-        schema = json.loads((FOLDER / "recommendation-event.schema.json").read_text())
+        return [data_of_event(message) for message in messages]
+    with registry.client() as client:
+        if output_format == "avro":
+            deserialize, context = AvroDeserializer(client), SerializationContext(topic, MessageField.VALUE)
+            return [without_null(deserialize(message.value(), context)) for message in messages]
+        # Not with Confluent's deserialiser: it asks for the schema in a form that this registry does not give.
+        value = messages[0].value()
+        text = client.get_schema(int.from_bytes(value[1:5])).schema_str
+        kind = message_class(*compile_schema(FetchedSchema(Schema(text, "PROTOBUF"), {})), (0,))
+        assert {message.value()[:6] for message in messages} == {value[:5] + b"\0"}  # the first message of the schema
+        return [of_protobuf(kind.FromString(message.value()[6:])) for message in messages]
 
-        def read_event(message: Message) -> Any:
-            assert ("content-type", b"application/cloudevents+json; charset=UTF-8") in headers_of(message)
-            event = json.loads(message.value() or b"")
-            jsonschema.Draft202012Validator(schema).validate(event)
-            assert event["subject"] == (message.key() or b"").decode()
-            return event["data"]
 
-        return read_event
-    if output_format == "avro":
-        deserialize = AvroDeserializer(registry.client())
-        return lambda message: without_null(deserialize(message.value(), context))
-    text = (FOLDER / "recommendation-update.proto").read_text()
-    kind = message_class(*compile_schema(FetchedSchema(Schema(text, "PROTOBUF"), {})), (0,))
-    parse = ProtobufDeserializer(kind, {"use.deprecated.format": False}, registry.client())
-    return lambda message: of_protobuf(parse(message.value(), context))
+def data_of_event(message: Message) -> Any:
+    """Check a CloudEvent, and give its data."""
+    schema = json.loads((FOLDER / "recommendation-event.schema.json").read_text())
+    event = json.loads(message.value() or b"")
+
+    assert ("content-type", b"application/cloudevents+json; charset=UTF-8") in headers_of(message)
+    jsonschema.Draft202012Validator(schema).validate(event)
+    assert event["subject"] == (message.key() or b"").decode()
+    return event["data"]
 
 
 def without_null(plain: Any) -> Any:
@@ -116,8 +121,7 @@ def test_whoever_reads_updates_reads_each_format(
     playground.wait_for(feed.is_ready, "the feed is ready")
     sent = playground.start("send", "send", "ann", "i7")
     sent.wait(60)
-    read = reader(output_format, playground, schema_registry)
-    found = [read(message) for message in playground.read(playground.settings.recommendations_topic)]
+    found = read_as_others_do(output_format, playground, schema_registry)
 
     assert sent.exit_status == 0
     assert {update["strategy"] for update in found} == {"popular", "rnn"}

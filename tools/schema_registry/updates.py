@@ -35,9 +35,9 @@ def register_updates(client: RegistryClient, topic: str, list_format: ListFormat
 class FramedUpdates:
     """Reads updates, written with whichever schema of theirs."""
 
-    def __init__(self, client: RegistryClient) -> None:
-        """Begin with no schema; `client` is asked when one is met."""
-        self._client = client
+    def __init__(self, fetch: Callable[[SchemaId], FetchedSchema]) -> None:
+        """Begin with no schema; `fetch` is asked when one is met for the first time (see `RegistryClient.fetch`)."""
+        self._fetch = fetch
         self._readers: dict[SchemaId, _Read] = {}
 
     def decode(self, value: bytes) -> RecommendationUpdate:
@@ -53,7 +53,7 @@ class FramedUpdates:
         try:
             read = self._readers.get(frame.schema_id)
             if read is None:
-                read = self._readers[frame.schema_id] = _reader(self._client.fetch(frame.schema_id))
+                read = self._readers[frame.schema_id] = _reader(self._fetch(frame.schema_id))
         except UnknownSchema as error:
             raise msgspec.DecodeError(f"an update cannot be read: {error}") from None
         try:
