@@ -14,14 +14,13 @@ from nextclick.feed_types import SessionClick, SessionList
 from nextclick.hashing import item_hash
 from nextclick.schema.event_types import EventMap
 from nextclick.settings import Settings
-from nextclick.updates import POPULAR, RankedList, Recommendation
+from nextclick.updates import POPULAR, RankedList, decode_items
 
 if TYPE_CHECKING:  # numba takes a second to load: the feed answers before
     from nextclick.model import ServedModel
 
 _NOBODY = (0, b"")  # the one user of a session: it is forgotten with the answer
 _NOTHING_KNOWN = RankedList(POPULAR, b"[]", b"")
-_decode = msgspec.json.Decoder(list[Recommendation]).decode
 
 
 class SessionRules(NamedTuple):
@@ -77,7 +76,7 @@ def session_list(
     limits = Limits(rules.recent_clicks, choice.limit + len(choice.excluded), choice.explain)
     outcomes = advance(ranking.model, _NOTHING_KNOWN, {}, logged, limits)
     ranked, sequence = (outcomes[-1].ranked, outcomes[-1].sequence) if outcomes else (_NOTHING_KNOWN, 0)
-    items = ranking.popular.items if ranked.strategy == POPULAR else _decode(ranked.items)
+    items = ranking.popular.items if ranked.strategy == POPULAR else decode_items(ranked.items)
     bundle_id = ranking.model.bundle_id if ranking.model is not None else ""
     return SessionList(chosen(items, choice), ranked.strategy, bundle_id, sequence)
 

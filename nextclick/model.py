@@ -31,7 +31,7 @@ from nextclick.scoring.mixing import Best, Terms, best_items
 from nextclick.scoring.queries import QueryWeights, make_queries
 from nextclick.scoring.reasons import write_explained_lists
 from nextclick.served_form import INPUTS, ItemIds, ServedForm, arrays_of, served_form
-from nextclick.updates import JSON_FORMAT, RNN, ListFormat, RankedList, Recommendation, UpdateFormat, decode_items
+from nextclick.updates import JSON_FORMAT, RNN, ListFormat, RankedList, UpdateFormat
 from nextclick.user_state import DAMAGE_REMEDY, SHOWN_BYTES, RecentClick
 from nextclick.vocabulary import Vocabulary
 
@@ -184,13 +184,6 @@ class ServedModel:
         n_bytes = SHOWN_BYTES * best.items.shape[1]
         shown = self._form.low_hashes.take(best.items).astype("<u4", copy=False).tobytes()
         return [_ranked((RNN, items, shown[user * n_bytes : (user + 1) * n_bytes])) for user, items in enumerate(lists)]
-
-    def recommend(self, hidden: bytes, recent: bytes, k: int, explain: bool = False) -> list[Recommendation]:
-        """Give one user's k best items; for the arguments and errors see `rank`."""
-        best, terms = self._best([hidden], [recent], k)
-        texts, counts = self._form.texts, self._form.counts
-        (items,) = write_explained_lists(texts, best, terms, counts) if explain else write_lists(texts, best)
-        return decode_items(items)
 
     def warm_up(self, explain: bool = False) -> None:
         """Take a step for nobody: what is compiled at first use is compiled, and nobody has to wait for it later.

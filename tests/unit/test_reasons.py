@@ -301,19 +301,6 @@ def test_short_ids_always_find_room() -> None:
     assert len(exactly(text)[0]["because"]) == N_AGES + 1
 
 
-def test_one_users_items_come_with_their_parts_as_objects() -> None:
-    """For who ranks one user at a time; without reasons they have none."""
-    model, _ = random_model(2)
-    [hidden], [recent] = states_of(model, [[7, 4, 7]])
-
-    items, plain = model.recommend(hidden, recent, K, explain=True), model.recommend(hidden, recent, K)
-
-    [ranked] = model.rank([hidden], [recent], K, explain=True)
-    assert json.loads(msgspec.json.encode(items)) == json.loads(bytes(ranked.items))
-    assert [(item.item_id, item.score) for item in items] == [(item.item_id, item.score) for item in plain]
-    assert all(item.because is msgspec.UNSET for item in plain)
-
-
 def test_nothing_is_listed_for_an_empty_list_of_users() -> None:
     """An empty batch is a batch."""
     best = Best(np.zeros((0, 3), np.int32), np.zeros((0, 3)))
