@@ -11,12 +11,13 @@ from pathlib import Path
 import click
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from demo.simulator import Law
 from nextclick.errors import PermanentError
 
-_WIDTH, _HEIGHT = 1360, 1010
+_WIDTH, _HEIGHT = 1360, 1130
 _SWAP_MS = 180_000.0  # until the first bundle is there
 _LIST_MS = 10_000.0  # of a click
-_N_CLICKS = 5
+_N_INTERESTS = 3
 _REST_MS = 1_500.0  # between clicks, and before the picture: the machine shall have time for what it always does
 
 
@@ -46,14 +47,21 @@ def chromium() -> Iterator[Browser]:
 
 
 def use_page(page: Page) -> None:
-    """Click as a visitor would, once there is a model: first something popular, then what the lists bring."""
+    """Click as a visitor with several interests would, once there is a model."""
     expect(page.locator("#series .swap dd")).not_to_have_text("0", timeout=_SWAP_MS)
-    for place in range(_N_CLICKS):
-        shelf = "#popular-items" if place == 0 else "#for-you-items"
-        before = page.locator("#announcer").inner_text()
-        page.locator(f"{shelf} button").nth(place).click()
-        expect(page.locator("#announcer")).not_to_have_text(before, timeout=_LIST_MS)
-        page.wait_for_timeout(_REST_MS)
+    expect(page.locator("#popular-items button").first).to_be_visible(timeout=_SWAP_MS)
+    listed = page.locator("#popular-items li").evaluate_all("places => places.map((place) => place.dataset.item)")
+    by_interest = {int(item_id.removeprefix("item-")) // Law().items_per_group: item_id for item_id in listed}
+    for item_id in list(by_interest.values())[:_N_INTERESTS]:
+        _click(page, f"#popular-items [data-item={item_id}] button")
+        _click(page, "#for-you-items li:nth-child(3) button")
+
+
+def _click(page: Page, selector: str) -> None:
+    before = page.locator("#announcer").inner_text()
+    page.locator(selector).click()
+    expect(page.locator("#announcer")).not_to_have_text(before, timeout=_LIST_MS)
+    page.wait_for_timeout(_REST_MS)
 
 
 @click.command()

@@ -15,7 +15,7 @@ import { visitorId } from "./visitor.mjs";
 const N_FOR_YOU = 12;
 const N_SMALL = 6;
 const N_TRAIL = 8;
-const N_POPULAR_ASKED = 60; // of which those are shown that are not in the list for you
+const N_POPULAR_ASKED = 60; // of which those are shown first that are not in the list for you
 const POPULAR_AGAIN_MS = 60_000;
 const ASK_AGAIN_MS = 2_000;
 const SLOW_MS = 700; // a list that takes longer is worth a word
@@ -158,8 +158,7 @@ class Page {
       try {
         const { items } = await ask(`/v1/popular?limit=${N_POPULAR_ASKED}`);
         const listed = new Set((this.shown?.items ?? []).slice(0, N_FOR_YOU).map((item) => item.item_id));
-        const others = items.filter((item) => !listed.has(item.item_id));
-        const shown = (others.length >= N_SMALL ? others : items).slice(0, 2 * N_SMALL);
+        const shown = [...items].sort((a, b) => listed.has(a.item_id) - listed.has(b.item_id)).slice(0, 2 * N_SMALL);
         this.popular.show(shown.map(({ item_id }) => ({ item_id })));
         empty.hidden = shown.length > 0;
         empty.textContent = "The window is still empty: the first clicks are on their way.";
