@@ -241,7 +241,8 @@ def test_random_parts_always_add_up() -> None:
     for age, items in enumerate(clicked.T):
         scores += weights[:, 1 + age, None] * shares[items]
         scores[np.arange(n_users), items] += weights[:, 1 + N_AGES + age]
-    best = Best(np.tile(np.arange(n_items, dtype=np.int32), (n_users, 1)), scores / (2 * N_AGES))
+    listed = rng.permuted(np.tile(np.arange(n_items, dtype=np.int32), (n_users, 1)), axis=1)[:, :30]
+    best = Best(listed, np.take_along_axis(scores, listed.astype(int), 1) / (2 * N_AGES))
     texts = item_texts([f"item-{number}" for number in range(n_items)])
 
     lists = write_explained_lists(texts, best, Terms(clicked, weights / (2 * N_AGES)), counts)
