@@ -178,9 +178,9 @@ class ModelAtWork:
         _log.info("serving a new bundle", extra={"fields": {"bundle": bundle_id, "items": len(model.item_ids)}})
 
     def _refuse(self, bundle_id: str, error: Exception) -> None:
-        self._metrics.swaps.labels("refused").inc()
         served = self.current.model.bundle_id if self.current is not None else ""
         _log.error("bundle refused: %s", error, extra={"fields": {"bundle": bundle_id, "still_served": served}})
+        self._metrics.swaps.labels("refused").inc()
 
     def _say_failure(self, failed: KafkaException) -> None:
         topic, error = self._settings.models_topic, failed.args[0]

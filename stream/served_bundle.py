@@ -93,9 +93,9 @@ class ServedBundle:
         _log.info("serving a new bundle", extra={"fields": fields})
 
     def _refuse(self, bundle_id: str, error: BundleError) -> None:
-        self._metrics.swaps.labels("refused").inc()
         served = self.current.bundle_id if self.current is not None else ""
         _log.error("bundle refused: %s", error, extra={"fields": {"bundle": bundle_id, "still_served": served}})
+        self._metrics.swaps.labels("refused").inc()
 
 
 def _with_popularity(manifest: Manifest, model: "ServedModel") -> "tuple[Manifest, ServedModel, Weights]":
