@@ -110,7 +110,7 @@ COMMANDS: dict[str, tuple[Callable[[], click.Command], str]] = {
     "simulate": (_simulate, "Send an endless, realistic stream of clicks."),
     "send": (_send, "Send one click and print the list that comes back."),
     "kafka": (_kafka, "Run a local Apache Kafka."),
-    "demo": (_demo, "See it all at work: broker, worker, trainer and simulator."),
+    "demo": (_demo, "See it all at work: broker, worker, trainer, feed, simulator, and a page."),
     "doctor": (_doctor, "Say what does not fit, and which settings would mend it."),
     "settings": (_settings, "List every setting, its value and where that comes from."),
 }

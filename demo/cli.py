@@ -248,11 +248,12 @@ def _wait_for_its_end(broker: "LocalKafka") -> NoReturn:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the simulator.")
 @given_options
 def demo(seconds: float | None, rate: int, seed: int, given: Mapping[str, Given]) -> None:
-    """See it all at work: broker, worker, trainer and simulator, with a live view.
+    """See it all at work: broker, worker, trainer, feed and simulator, with a live view and a page.
 
-    Starts an Apache Kafka of its own (or uses the one that the settings name, with topics of its own that are deleted
-    at the end). Nothing is left behind. With --seconds, the exit status is 0 only when
-    recommendations came, a trained bundle was swapped in, and it hit more often than popularity.
+    The page is at feed_port, or at another port where that one is taken. Starts an Apache Kafka of its own (or uses the
+    one that the settings name, with topics of its own that are deleted at the end). Nothing is left behind. With
+    --seconds, the exit status is 0 only when recommendations came, a trained bundle was swapped in, and it hit more
+    often than popularity.
     """
     from demo.demo import Demo
     from tools.logs import set_up_logs
