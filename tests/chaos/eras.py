@@ -47,6 +47,7 @@ class Eras:
         self._counts = [first_partitions, *(growth.partitions for growth in growths)]
         self._growths = growths
         self._counted: dict[Place, Place] = {}  # a record that does not count to the one in its place
+        self._undone: set[Place] = set()
         self.real_places: dict[Place, Place] = {}  # of all that `lasting` has given
 
     @classmethod
@@ -84,6 +85,10 @@ class Eras:
             place = self._counted[place]
         return place
 
+    def is_undone(self, place: Place) -> bool:
+        """Tell whether a record was copied to be applied anew: what was made of it before has no state behind it."""
+        return place in self._undone
+
     def is_home(self, place: Place, key: bytes) -> bool:
         """Tell whether a record is where its key belonged in its era."""
         return self._home(key, self.era(place)) == place[0]
@@ -119,3 +124,4 @@ class Eras:
                 self._counted[copy] = original
             else:
                 self._counted[original] = copy
+                self._undone.add(original)

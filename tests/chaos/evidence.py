@@ -37,7 +37,8 @@ class Evidence:
     Attributes:
         clicks: the valid ones.
         bad: places of the records that no worker can use.
-        updates: all that left.
+        updates: all that left, but for those that a growth has undone.
+        undone: places of updates whose clicks were applied anew behind later ones, when the topic had grown.
         states: every state in the changelog, not only the newest of a user.
         corrupt: places in the changelog of records that are no states.
         rejected: for each dead letter, where its original stands.
@@ -51,6 +52,7 @@ class Evidence:
     corrupt: list[Place]
     rejected: list[Place]
     real: Mapping[Place, Place] = field(default_factory=dict)
+    undone: list[Place] = field(default_factory=list)
 
 
 def gather(settings: Settings) -> Evidence:
@@ -58,7 +60,8 @@ def gather(settings: Settings) -> Evidence:
     log = _Log(settings)
     clicks, bad = log.clicks()
     states, corrupt = log.states(clicks)
-    return Evidence(clicks, bad, log.updates(), states, corrupt, log.rejected(), log.eras.real_places)
+    updates, undone = log.updates()
+    return Evidence(clicks, bad, updates, states, corrupt, log.rejected(), log.eras.real_places, undone)
 
 
 def read_clicks(settings: Settings) -> tuple[list[LoggedClick], list[Place]]:
@@ -67,8 +70,8 @@ def read_clicks(settings: Settings) -> tuple[list[LoggedClick], list[Place]]:
 
 
 def read_updates(settings: Settings) -> list[RecommendationUpdate]:
-    """Give every update."""
-    return _Log(settings).updates()
+    """Give every update, but for those that a growth has undone."""
+    return _Log(settings).updates()[0]
 
 
 def logged_clicks(user: UserKey, offset: int, timestamp_ms: int, clicks: Sequence[Click]) -> list[LoggedClick]:
@@ -107,16 +110,23 @@ class _Log:
             clicks += logged_clicks((partition, key), offset, timestamp_ms, decoded)
         return sorted(clicks, key=lambda click: (click.user[0], click.offset, click.place)), bad
 
-    def updates(self) -> list[RecommendationUpdate]:
-        """Give every update, the eras one after another."""
-        updates, decode_update = [], update_decoder(self._settings)
+    def updates(self) -> tuple[list[RecommendationUpdate], list[Place]]:
+        """Give every update, the eras one after another, without those that a growth has undone; and where these stand.
+
+        An update can be there though its state is not: its worker ended in between. Where the topic grows then, the
+        click is copied behind clicks that came to the new partition directly, and has another sequence there.
+        """
+        updates, undone, decode_update = [], [], update_decoder(self._settings)
         for message in read_topic(self._settings, self._settings.recommendations_topic):
             update = decode_update(message.value())
             source = (update.source.partition, update.source.offset)
+            if self.eras.is_undone(source):
+                undone.append(source)
+                continue
             partition, offset = self.eras.lasting(source, message.key())
             lasting = msgspec.structs.replace(update, source=Source(partition, offset))
             updates.append((self.eras.era(source), lasting))
-        return [update for _, update in sorted(updates, key=lambda each: each[0])]
+        return [update for _, update in sorted(updates, key=lambda each: each[0])], undone
 
     def states(self, clicks: Sequence[LoggedClick]) -> tuple[list[tuple[UserKey, UserState]], list[Place]]:
         """Give every state in the changelog, the eras one after another, and where the records are that are none.

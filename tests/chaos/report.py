@@ -34,6 +34,7 @@ class Report:
         other_bundle: clicks whose bundle in the chain of states is named by no update of theirs (see
             `offline_hidden`).
         late_states: changelog records that stand after one with a higher fence.
+        undone: updates without a state behind them, whose clicks were applied anew after a growth.
         repeated_rejects: dead letters beyond the first of a record.
         examples: a few places in the clicks topic for each of these.
         real: the records that places stand for, where they differ.
@@ -62,6 +63,7 @@ class Report:
     answered_by_later: int = 0
     other_bundle: int = 0
     late_states: int = 0
+    undone: int = 0
     repeated_rejects: int = 0
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     real: Mapping[Place, Place] = field(default_factory=dict)

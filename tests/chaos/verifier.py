@@ -50,6 +50,8 @@ def verify_without_network(evidence: Evidence, limits: Limits) -> Report:
     _check_states(report, expected, evidence.states)
     _check_newest(report, expected, last, _newest_states(report, evidence.states))
     _check_rejected(report, evidence)
+    for place in evidence.undone:
+        report.count("undone", place)
     for place in evidence.corrupt:
         report.count("corrupt_states", place)
     return report
