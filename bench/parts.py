@@ -190,7 +190,7 @@ def _formats(broker: str, quick: bool) -> None:
             f"a list with reasons {cost.explained_us:5.2f} us"
         )
     click.echo(f"\na worker in each format, with a model of {formats.N_ITEMS:,} items")
-    for name, result in formats.workers(broker, 5_000 if quick else 50_000):
+    for name, result in formats.workers(broker, 5_000 if quick else 60_000):
         click.echo(f"  {name:11} {result.events_per_s:>9,.0f} events/s {result.cpu_us_per_event:9.1f} us CPU")
 
 
