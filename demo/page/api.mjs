@@ -3,13 +3,14 @@
 const PATIENCE_MS = 5000;
 const WAIT_MS = 500; // how long the feed may hold the answer to a click until the new list is there
 
-/** Why a request failed. `status` is 0 where nothing answered; `mayHelpLater` says whether to send it again. */
+/** Why a request failed. `status` is 0 where no answer came that can be read; `mayHelpLater`: whether to send it again. */
 export class FeedError extends Error {
   constructor(status, title, detail = "") {
     super(detail || title);
     this.status = status;
     this.title = title;
-    this.mayHelpLater = status === 0 || status === 408 || status === 429 || status >= 500;
+    // 501: the feed's settings do not allow it, however often it is asked.
+    this.mayHelpLater = status === 0 || status === 408 || status === 429 || (status >= 500 && status !== 501);
   }
 }
 
@@ -47,7 +48,9 @@ async function send(path, options) {
   } catch {
     throw new FeedError(0, "The feed does not answer");
   }
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new FeedError(response.status, body.title ?? `Status ${response.status}`, body.detail);
+  const body = await response.json().catch(() => undefined);
+  if (!response.ok) throw new FeedError(response.status, body?.title ?? `Status ${response.status}`, body?.detail);
+  // The feed may have taken a click all the same: sent again, it is applied once.
+  if (!body) throw new FeedError(0, "The answer of the feed cannot be read");
   return body;
 }

@@ -40,6 +40,7 @@ class Page {
       taken: (click, answer) => this.taken(click, answer),
       refused: (click, error) => this.refused(click, error),
       waiting: (nClicks, error) => this.note.away(nClicks, error.title),
+      dropped: (nClicks) => this.note.dropped(nClicks),
     });
   }
 

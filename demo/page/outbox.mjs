@@ -1,19 +1,20 @@
 // Clicks on their way to the feed, one after the other, so that their order is the visitor's. One that gets no answer
-// stays and is sent again under the same event id; a reload keeps what waits.
+// stays and is sent again under the same event id; a reload keeps what waits. What is beyond the bound is dropped, and told.
 
 import { randomHex } from "./visitor.mjs";
 
 const KEY = "nextclick.outbox";
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 8000;
-const MOST_WAITING = 200;
+export const MOST_WAITING = 200;
 
 /** Sends clicks with `post(click)`, which rejects with a `FeedError`. */
 export class Outbox {
   /**
    * @param post sends a click, `{itemId, timestampMs, eventId}`, and gives the feed's answer
    * @param storage keeps what waits
-   * @param tell `taken(click, answer)`, `refused(click, error)`, `waiting(nClicks, error)`
+   * @param tell `taken(click, answer)`, `refused(click, error)`, `waiting(nClicks, error)`, `dropped(nClicks)`. One that
+   *   throws ends this `flush`; the next one comes by itself.
    */
   constructor(post, storage, tell) {
     this.post = post;
@@ -33,9 +34,11 @@ export class Outbox {
   add(itemId) {
     const click = { itemId, timestampMs: Date.now(), eventId: randomHex(16) };
     this.clicks.push(click);
-    this.clicks.splice(0, this.clicks.length - MOST_WAITING);
+    // The first one may be on its way: it is not dropped then.
+    const dropped = this.clicks.splice(this.isSending ? 1 : 0, Math.max(0, this.clicks.length - MOST_WAITING));
     this.keep();
     this.flush();
+    if (dropped.length > 0) this.tell.dropped(dropped.length);
     return click;
   }
 
@@ -44,26 +47,36 @@ export class Outbox {
     if (this.isSending) return;
     clearTimeout(this.timer);
     this.isSending = true;
-    while (this.clicks.length > 0 && (await this.sendFirst()));
-    this.isSending = false;
+    try {
+      while (this.clicks.length > 0 && (await this.sendFirst()));
+    } finally {
+      this.isSending = false;
+      if (this.clicks.length > 0) this.flushLater();
+    }
   }
 
+  flushLater() {
+    this.timer = setTimeout(() => this.flush(), this.delayMs);
+    this.delayMs = Math.min(2 * this.delayMs, LONGEST_DELAY_MS);
+  }
+
+  /** Sends the first click; tells whether the next one can be sent. */
   async sendFirst() {
     const [click] = this.clicks;
+    let answer;
     try {
-      const answer = await this.post(click);
-      this.done(click);
-      this.tell.taken(click, answer);
+      answer = await this.post(click);
     } catch (error) {
       if (error.mayHelpLater) {
-        this.timer = setTimeout(() => this.flush(), this.delayMs);
-        this.delayMs = Math.min(2 * this.delayMs, LONGEST_DELAY_MS);
         this.tell.waiting(this.clicks.length, error);
         return false;
       }
       this.done(click);
       this.tell.refused(click, error);
+      return true;
     }
+    this.done(click);
+    this.tell.taken(click, answer); // what it throws is no failure of the click's
     return true;
   }
 

@@ -3,10 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { ask, FeedError, postClick } from "../../demo/page/api.mjs";
 import { describe, KINDS, nameOf } from "../../demo/page/catalogue.mjs";
 import { age, tiles } from "../../demo/page/figures.mjs";
 import { median, rounded, stops } from "../../demo/page/journey.mjs";
 import { contains, isNewer } from "../../demo/page/newest.mjs";
+import { Note } from "../../demo/page/note.mjs";
 import { Outbox } from "../../demo/page/outbox.mjs";
 import { drawing } from "../../demo/page/pictures.mjs";
 import { mainReason, shares } from "../../demo/page/reasons.mjs";
@@ -161,6 +163,104 @@ test("a click that is refused does not hold up the next one", async () => {
   assert.deepEqual(outbox.told, [["refused", "bad"], ["taken", "good"]]);
 });
 
+test("of more clicks than are kept the oldest are dropped, and it is told how many", async () => {
+  const storage = new Storage();
+  const cut = outboxOf(storage, () => {
+    throw Object.assign(new Error(), { mayHelpLater: true });
+  });
+  for (let number = 0; number < 250; number += 1) cut.add(number);
+  await until(() => cut.told.some(([what]) => what === "waiting"));
+  clearTimeout(cut.timer);
+  const again = outboxOf(storage, () => ({}));
+  await again.flush();
+
+  const dropped = cut.told.filter(([what]) => what === "dropped").map(([, nClicks]) => nClicks);
+  assert.equal(dropped.reduce((sum, nClicks) => sum + nClicks, 0), 50);
+  assert.deepEqual(again.sent, [0, ...Array.from({ length: 199 }, (_, place) => 51 + place)]); // the first was on its way
+});
+
+test("a handler that throws stops nothing and has no click sent twice", async () => {
+  for (const handler of ["taken", "refused", "waiting"]) {
+    const broken = new Error("of the page");
+    let answer = { taken: () => ({}), refused: refusal(false), waiting: refusal(true) }[handler];
+    const storage = new Storage([["nextclick.outbox", JSON.stringify([{ itemId: "a", eventId: "1" }, { itemId: "b", eventId: "2" }])]]);
+    const outbox = outboxOf(storage, (click) => answer(click));
+    const { [handler]: tell } = outbox.tell;
+    outbox.tell[handler] = (...what) => {
+      tell(...what);
+      throw broken;
+    };
+
+    await assert.rejects(outbox.flush(), broken);
+    assert.deepEqual(outbox.told, [[handler, handler === "waiting" ? 2 : "a"]]);
+    outbox.tell[handler] = tell;
+    answer = () => ({});
+    await until(() => outbox.size === 0); // by itself
+    assert.deepEqual(outbox.told.at(-1), ["taken", "b"]);
+    assert.deepEqual(outbox.sent, handler === "waiting" ? ["a", "a", "b"] : ["a", "b"]);
+  }
+});
+
+test("an answer that cannot be read is none: the click is sent again", async () => {
+  const told = await withFetch(() => new Response('{"clicks":[{"parti', { status: 200 }), () => postClick("u", { itemId: "a" }, 1).catch((error) => error));
+
+  assert.ok(told instanceof FeedError);
+  assert.ok(told.mayHelpLater);
+  assert.match(told.message, /cannot be read/);
+});
+
+test("a refusal without a readable body has its status all the same", async () => {
+  const told = await withFetch(() => new Response("<html>", { status: 404 }), () => ask("/v1/popular").catch((error) => error));
+
+  assert.deepEqual([told.status, told.message, told.mayHelpLater], [404, "Status 404", false]);
+});
+
+test("what another try may mend is tried again, and what settings forbid is not", () => {
+  const later = [0, 400, 404, 408, 422, 429, 500, 501, 502, 503, 504].filter((status) => new FeedError(status, "").mayHelpLater);
+
+  assert.deepEqual(later, [0, 408, 429, 500, 502, 503, 504]);
+});
+
+test("dropped clicks are said while the feed is away, and still when it is back", () => {
+  const note = new Note({ textContent: "", dataset: {} });
+  note.away(200);
+  clearTimeout(note.timer);
+  note.dropped(1);
+  note.dropped(49);
+  note.away(200);
+  assert.match(note.text, /200 clicks are kept and sent then. 50 older clicks are lost/);
+
+  note.say("away", note.text);
+  note.back();
+  assert.match(note.element.textContent, /^Connected again. 50 older clicks are lost/);
+  note.back(); // with each answer
+  assert.match(note.element.textContent, /50 older clicks are lost/);
+});
+
+test("dropped clicks are said at once while the feed only is slow", () => {
+  const note = new Note({ textContent: "", dataset: {} });
+  note.dropped(1);
+
+  assert.equal(note.element.textContent, "One older click is lost: no more than 200 are kept.");
+});
+
+/** Does something while `fetch` gives this answer. */
+async function withFetch(answer, work) {
+  const before = globalThis.fetch;
+  globalThis.fetch = async () => answer();
+  try {
+    return await work();
+  } finally {
+    globalThis.fetch = before;
+  }
+}
+
+function refusal(mayHelpLater) {
+  return () => {
+    throw Object.assign(new Error(), { mayHelpLater });
+  };
+}
+
 function outboxOf(storage, answer) {
   const post = async (click) => {
     outbox.sent.push(click.itemId);
@@ -171,6 +271,7 @@ function outboxOf(storage, answer) {
     taken: (click) => outbox.told.push(["taken", click.itemId]),
     refused: (click) => outbox.told.push(["refused", click.itemId]),
     waiting: (nClicks) => outbox.told.push(["waiting", nClicks]),
+    dropped: (nClicks) => outbox.told.push(["dropped", nClicks]),
   });
   return Object.assign(outbox, { sent: [], sentIds: [], told: [] });
 }
