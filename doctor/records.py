@@ -37,7 +37,7 @@ def check_records(
             findings.append(_changes(proposal, given))
         if not _is_better(proposal) and before.used < (1 - _FEW) * n_records - _ignored(before):
             findings.append(_nothing_found(proposal))
-    return [*findings, *_left_out(proposal), *_notes(proposal, topic)]
+    return [*findings, *_left_out(proposal), *_event_ids(proposal, settings), *_notes(proposal, topic)]
 
 
 def _left_out(proposal: Proposal) -> list[Finding]:
@@ -55,6 +55,26 @@ def _left_out(proposal: Proposal) -> list[Finding]:
         )
         for path, number in proposal.left_out.items()
     ]
+
+
+def _event_ids(proposal: Proposal, settings: Settings) -> list[Finding]:
+    """Say when the field of the events' ids repeats, which loses clicks, or when there is a better one."""
+    ids, better = proposal.present_ids, f"--set {shlex.quote(f'id_field={proposal.id_field}')}"
+    if ids.is_repeated:
+        found = (
+            f"id_field names {settings.id_field}, which is no id of each event's own: {ids.n_ids:,} events have "
+            f"{plural(ids.different, 'value')} there. A click whose user had the same one shortly before is taken for "
+            "a client's retry and is lost"
+        )
+        remedy = "counts every click" if not proposal.id_field else "applies each event once"
+        return [Finding(Level.WARNING, _ABOUT, found, f"{better} {remedy}, for worker, trainer and feeds alike")]
+    if not proposal.id_field or "id_field" in proposal.changes:
+        return []
+    found = (
+        f"events have an id of their own at {proposal.id_field}, and id_field names another place: an event that a "
+        "client sends twice counts twice"
+    )
+    return [Finding(Level.NOTE, _ABOUT, found, f"{better} applies it once")]
 
 
 def _notes(proposal: Proposal, topic: str) -> list[Finding]:
@@ -79,16 +99,6 @@ def _notes(proposal: Proposal, topic: str) -> list[Finding]:
                 f"the records have only {plural(proposal.few_keys, 'key')}, too few to tell which partitioner their "
                 "producer uses",
                 "ask again when there are more, or set partitioner to the one that you know of",
-            )
-        )
-    if proposal.id_field:
-        findings.append(
-            Finding(
-                Level.NOTE,
-                _ABOUT,
-                f"events have an id of their own at {proposal.id_field}, and id_field names another place: an event "
-                "that a client sends twice counts twice",
-                f"--set {shlex.quote(f'id_field={proposal.id_field}')} applies it once",
             )
         )
     return findings

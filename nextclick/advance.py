@@ -112,11 +112,13 @@ class Skipped(NamedTuple):
     Attributes:
         sequence: of the user's clicks up to this one.
         state, ranked: as in `Advanced`.
+        is_repeat: whether that is known by the id of its event, and not by the fence.
     """
 
     sequence: int
     state: UserState
     ranked: RankedList
+    is_repeat: bool = False
 
 
 Outcome = Advanced | Skipped
@@ -153,7 +155,7 @@ def advance(
         An outcome per click, in the same order; those of one user share the state and the list after the batch.
     """
     courses: dict[UserKey, _Course] = {}
-    steps: list[tuple[_Course, int, bool]] = []  # per click: the user's course, the sequence after it, was it applied
+    steps: list[_Step] = []
     index_of = model.index_of if model is not None else None
     for logged in clicks:
         user = logged.user
@@ -162,12 +164,13 @@ def advance(
             before = states.get(user, NEW_USER)
             course = courses[user] = [before, before, ALL_PLACES, None, None]
         after, gap_s = _after(course[_AFTER], course[_PLACE], logged, limits.recent_clicks)
-        if after is not course[_AFTER]:
+        moves_fence = after is not course[_AFTER]
+        if moves_fence:
             course[_AFTER], course[_PLACE] = after, logged.place
         if gap_s is None:
-            steps.append((course, after[1], False))
+            steps.append((course, after[1], _REPEATED if moves_fence else _KNOWN))
             continue
-        steps.append((course, after[1], True))
+        steps.append((course, after[1], _APPLIED))
         if index_of is not None and (index := index_of(logged.item_hash)) is not None:
             network_click = (index, gap_s, logged.click.event_type)
             if course[_CLICKS] is None:
@@ -189,6 +192,10 @@ _Fields = tuple[int, int, int, int, int, bytes, bytes, bytes, int, bytes]  # of 
 # applied and whose items the model knows; and in the end the state and the list after the batch.
 _Course = list[Any]
 _BEFORE, _AFTER, _PLACE, _CLICKS, _END = range(5)
+# Per click: the user's course, the sequence after it, and whether it was applied: if not, the fence knows it, or it
+# came before with the same event id.
+_Step = tuple[_Course, int, int]
+_APPLIED, _KNOWN, _REPEATED = range(3)
 
 
 def _after(before: _Fields, last_place: int, logged: LoggedClick, keep: int) -> tuple[_Fields, int | None]:
@@ -258,13 +265,13 @@ def _fill(target: list[T], rows: Sequence[int], values: Sequence[T]) -> None:
         target[row] = value
 
 
-def _outcomes(clicks: Sequence[LoggedClick], steps: Sequence[tuple[_Course, int, bool]]) -> list[Outcome]:
+def _outcomes(clicks: Sequence[LoggedClick], steps: Sequence[_Step]) -> list[Outcome]:
     """Give what became of each click."""
     outcomes: list[Outcome] = []
-    for logged, (course, sequence, is_applied) in zip(clicks, steps, strict=True):
+    for logged, (course, sequence, became) in zip(clicks, steps, strict=True):
         state, ranked = course[_END]
-        if not is_applied:
-            outcomes.append(Skipped(sequence, state, ranked))
+        if became != _APPLIED:
+            outcomes.append(Skipped(sequence, state, ranked, became == _REPEATED))
             continue
         before = course[_BEFORE]
         hit = was_shown(before.shown, logged.item_hash) if before.shown else None

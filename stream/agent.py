@@ -361,18 +361,21 @@ class ClickAgent:
         metrics = self._metrics
         popular_items = set(memoryview(popular_before.shown).cast("I")) if popular_before.shown else set()
         tallies = {POPULAR: [0, 0, 0], RNN: [0, 0, 0]}  # clicks that are judged, hits, popularity's hits
-        n_skipped = 0
+        n_skipped = n_repeated = 0
         for logged, outcome in zip(read.clicks, outcomes, strict=True):
             if isinstance(outcome, Skipped):
-                n_skipped += 1
+                n_skipped += not outcome.is_repeat
+                n_repeated += outcome.is_repeat
             elif outcome.hit is not None:
                 tally = tallies[RNN if outcome.hit_by_network else POPULAR]
                 tally[0] += 1
                 tally[1] += outcome.hit
                 tally[2] += (logged.item_hash & 0xFFFFFFFF) in popular_items
-        metrics.clicks.labels("applied").inc(len(outcomes) - n_skipped)
-        if n_skipped:
-            metrics.clicks.labels("skipped").inc(n_skipped)
+        n_applied = len(outcomes) - n_skipped - n_repeated
+        self._usage.note_repeated(n_repeated, n_applied + n_repeated)
+        for outcome_name, number in (("applied", n_applied), ("skipped", n_skipped), ("repeated", n_repeated)):
+            if number:
+                metrics.clicks.labels(outcome_name).inc(number)
         for strategy, (judged, hits, popularity_hits) in tallies.items():
             if judged:
                 metrics.judged.labels(strategy).inc(judged)

@@ -19,7 +19,7 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.clicks = Counter(
             "nextclick_clicks",
-            "Clicks by what became of them: applied, skipped (known already).",
+            "Clicks by what became of them: applied, skipped (read again), repeated (of an event that was applied).",
             ["outcome"],
             registry=registry,
         )
@@ -98,7 +98,7 @@ class WorkerMetrics:
             "nextclick_bundle_swaps", "Announced bundles by result: swapped, refused.", ["result"], registry=registry
         )
         # So that the first burst is seen: a rate begins with a value before.
-        start_at_zero(self.clicks, ("applied", "skipped"))
+        start_at_zero(self.clicks, ("applied", "skipped", "repeated"))
         start_at_zero(self.rejected, RejectReason)
         start_at_zero(self.ignored, IgnoreReason)
         for counter in (self.updates, self.judged, self.hits, self.popularity_hits):

@@ -4,16 +4,17 @@
 2. What names the kind of an event.
 3. The user: a field that equals the record's key, else by name; then how keys are written and which partitioner fits.
 4. The item, among the events that are clicks by their kind; then which kinds are clicks.
-5. The time.
+5. The time, and the events' own ids.
 6. The worker's own decoder judges the outcome, and what it does not need is left out again.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 from doctor.search.envelope import find_envelope
+from doctor.search.event_ids import PresentIds, find_id_field, look_at_ids
 from doctor.search.event_names import NO_CLICK, event_type_of
 from doctor.search.events import event_names, find_event_field, map_events
 from doctor.search.fields import find_item, find_time, left_out
@@ -21,9 +22,7 @@ from doctor.search.keying import Keying, find_growth, find_keying
 from doctor.search.sample import Sample, Verdict, judge, judge_copies
 from doctor.search.table import Table, read_table
 from doctor.search.users import find_user
-from doctor.search.words import is_event_id
 from nextclick.errors import PermanentError
-from nextclick.schema.paths import FieldPath
 from nextclick.settings import Settings
 
 SEARCHED = 1_000  # records; more make the search slower and hardly surer
@@ -43,12 +42,13 @@ class Proposal(NamedTuple):
         after: under the changed ones.
         needs_rekey: why some or all records have to be copied with another key; empty: they need not.
         is_after_rekey: whether `changes` and `after` are for the copy: the topic as it is can hardly be used.
-        id_field: a field that holds each event's own id, if there is nothing where the settings have it.
+        id_field: a field that holds each event's own id, if there is none where the settings have it.
         grown_from: how many partitions the topic had when some of the records were written; 0: as many as now.
         few_keys: of how many keys the partitioner was told, or could not be, if these are too few; 0: they are enough.
         left_out: by the path of a list whose first element is used, how many others stand behind it in what was looked
             through.
         missing: what no field was found for: user, item.
+        present_ids: what the settings take for the events' own ids.
     """
 
     changes: Mapping[str, str]
@@ -61,6 +61,7 @@ class Proposal(NamedTuple):
     few_keys: int = 0
     left_out: Mapping[str, int] = MappingProxyType({})
     missing: Sequence[str] = ()
+    present_ids: PresentIds = PresentIds()
 
 
 def propose(sample: Sample, settings: Settings) -> Proposal:
@@ -85,6 +86,7 @@ def propose(sample: Sample, settings: Settings) -> Proposal:
         found.few_keys,
         found.left_out,
         found.missing,
+        found.present_ids,
     )
     if not found.needs_rekey or after.used >= _USABLE * max(1, len(sample.records)):
         return proposal
@@ -113,8 +115,7 @@ class _Found(NamedTuple):
         needs_rekey: why it must be keyed anew.
         id_field: the field of the events' own ids.
         few_keys: as in `Keying`.
-        left_out: as in `Proposal`.
-        missing: as in `Proposal`.
+        left_out, missing, present_ids: as in `Proposal`.
     """
 
     fields: Mapping[str, str]
@@ -125,6 +126,7 @@ class _Found(NamedTuple):
     few_keys: int
     left_out: Mapping[str, int]
     missing: Sequence[str]
+    present_ids: PresentIds = PresentIds()
 
 
 _NOTHING = _Found({}, {}, frozenset(), "", "", 0, {}, ("user", "item"))
@@ -180,16 +182,21 @@ def _search(sample: Sample, settings: Settings, envelope: str, list_field: str) 
     if time is None and any(event.time is not None for event in table.events):
         kept.add("envelope")
     ids = [*(user.path.split("|") if user is not None else ()), *(item.split("|") if item is not None else ())]
+    present_ids = look_at_ids(table, settings)
+    id_field = find_id_field(table, present_ids, ids)
+    if present_ids.is_unusable:
+        fields["id_field"] = id_field
     missing = tuple(what for what, place in (("user", user), ("item", item)) if place is None)
     return _Found(
         fields,
         keying.changes,
         frozenset(kept),
         keying.needs_rekey,
-        _id_field(table, settings, ids),
+        id_field,
         keying.few_keys,
         left_out(clicks, ids),
         missing,
+        present_ids,
     )
 
 
@@ -219,31 +226,6 @@ def _clicks(table: Table, kind: str | None) -> Table:
         lambda place: names[place] is None or event_type_of(names[place] or "") not in (NO_CLICK, None)
     )
     return clicks if clicks.events else table
-
-
-def _id_field(table: Table, settings: Settings, without: Collection[str]) -> str:
-    """Give a field that holds an id of each event's own, if there is nothing where the settings have it.
-
-    Args:
-        table: the events.
-        settings: the present ones.
-        without: fields that are of users or items.
-    """
-    if settings.id_field:
-        named = FieldPath.parse(settings.id_field)
-        if any(event.read(named) is not None for event in table.events):
-            return ""
-    for path in table.paths:
-        ids = [each for each in table.ids(path) if each is not None]
-        # A client's retries are the same event again: a few repeat.
-        if (
-            path not in without
-            and is_event_id(path)
-            and len(ids) > 20
-            and len(ids) >= len(set(ids)) >= 0.9 * len(table.events)
-        ):
-            return path
-    return ""
 
 
 def _without_needless(

@@ -263,5 +263,6 @@ def _event_hash(path: FieldPath, event: Event, headers: Headers, place: int) -> 
     try:
         text = read_id(value)
     except ValueError as error:
-        return Rejected(RejectReason.BAD_FIELD, f"expected a text or a whole number as the event's id, found {error}")
+        expected = f"expected a text or a whole number as the event's id at {path.text!r:.60}"
+        return Rejected(RejectReason.BAD_FIELD, f"{expected}, found {error}")
     return event_hash(text if own or not place else f"{place}:{text}")

@@ -13,6 +13,8 @@ FIRST_RECORDS = 1_000  # when none of so many can be used, something does not fi
 FIRST_IGNORED = 100_000  # where nothing is a mistake: purchases, for example, are rare among events
 EVERY_S = 60.0  # between two lines about the same reason
 MAX_SAMPLE = 200  # keys that a guess looks at
+FEW_CLICKS = 1_000  # a share of repeated clicks is judged over at least so many
+MOST_REPEATED = 0.5  # of the clicks: no client tries again so often
 
 _REMEDIES = {
     RejectReason.NO_KEY: "let the producer use the user as key, or copy the records with `nextclick rekey`",
@@ -25,8 +27,8 @@ _REMEDIES = {
         "looks for them"
     ),
     RejectReason.BAD_FIELD: (
-        "set user_field, item_field, time_field and event_field to the places that hold them; `nextclick doctor` looks "
-        "for them"
+        "set user_field, item_field, time_field, event_field and id_field to the places that hold them (id_field= if "
+        "none holds an id of the event); `nextclick doctor` looks for them"
     ),
     RejectReason.BAD_JSON: "records must be JSON, or in Confluent's wire format with schema_registry set",
     RejectReason.NEEDS_REGISTRY: "set schema_registry to its address",
@@ -75,6 +77,10 @@ class Usage:
     by_reason: Counter[RejectReason | IgnoreReason] = field(default_factory=Counter)
     _dropped: dict[RejectReason | IgnoreReason, _Dropped] = field(default_factory=dict)
     _misplaced: dict[bytes, int] = field(default_factory=dict)
+    _clicks: int = 0
+    _repeated: int = 0
+    _due: list[str] = field(default_factory=list)
+    _said_repeated: bool = False
 
     def note_used(self, n_records: int = 1) -> None:
         """Count records that hold clicks."""
@@ -95,6 +101,22 @@ class Usage:
             assert key is not None
             self._misplaced[key] = partition
 
+    def note_repeated(self, n_repeated: int, n_clicks: int) -> None:
+        """Count clicks, and how many of them came before under the same id of their event: if most, it is said once."""
+        self._clicks += n_clicks
+        self._repeated += n_repeated
+        if self._clicks < FEW_CLICKS:
+            return
+        if self._repeated > MOST_REPEATED * self._clicks and not self._said_repeated:
+            self._said_repeated = True
+            self._due.append(
+                f"{self._repeated:,} of {self._clicks:,} clicks of {self.topic} were passed over as repeats, for a "
+                "click of the same user shortly before had the same id: what id_field names is hardly an id of each "
+                "event's own. With --set id_field= for worker, trainer and feeds every click counts; `nextclick "
+                "doctor` looks for a better place"
+            )
+        self._clicks = self._repeated = 0
+
     def lines(self, now_s: float, *, is_last: bool = False) -> list[str]:
         """Give the lines that are due: of a reason that is new at once, of one that goes on once a minute.
 
@@ -102,7 +124,7 @@ class Usage:
             now_s: the time on any clock that does not go back.
             is_last: whether nobody asks again: everything that was not said yet is due.
         """
-        lines = []
+        lines, self._due = self._due, []
         for reason, dropped in self._dropped.items():
             is_early = dropped.said_s is not None and now_s < dropped.said_s + EVERY_S
             if not dropped.since or (is_early and not is_last):

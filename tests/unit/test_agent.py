@@ -1,4 +1,4 @@
-"""Where a chunk is computed: on the event loop only what is known to be quick."""
+"""Where a chunk is computed: on the event loop only what is known to be quick. And what is counted of it."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
-from nextclick.advance import MAX_GROUP_USERS, Limits, LoggedClick, UserKey
+from nextclick.advance import MAX_GROUP_USERS, Limits, LoggedClick, UserKey, advance
 from nextclick.clicks import Click
 from nextclick.hashing import item_hash
 from nextclick.network_config import NetworkConfig
+from nextclick.schema.usage import FEW_CLICKS, Usage
 from nextclick.updates import POPULAR, ranked_list
 from nextclick.user_state import NEW_USER, UserState
 from nextclick.vocabulary import Vocabulary
 from stream.agent import ClickAgent, ReadChunk
+from stream.metrics import WorkerMetrics
 from stream.protocol.chunk_rules import Pace
 from tests.networks import random_network, served_model
 
@@ -64,3 +67,24 @@ def test_states_of_another_bundle_are_computed_anew_in_a_thread() -> None:
     states = {(0, b"u1"): NEW_USER._replace(bundle=7, sequence=1)}
 
     assert not is_on_the_loop(3, states)
+
+
+def test_repeats_of_an_event_are_counted_and_said_and_what_is_read_again_is_not() -> None:
+    """After a crash many are read again, and nothing is wrong with their ids."""
+    registry, agent = CollectorRegistry(), object.__new__(ClickAgent)
+    agent._metrics, agent._usage = WorkerMetrics(registry), Usage("clicks", 1)
+    clicks = [
+        LoggedClick((0, b"u"), offset, 1_000, Click("u", "1", 1_000, 0, event_hash=7), item_hash("1"))
+        for offset in range(FEW_CLICKS)
+    ]
+    outcomes = advance(None, NOTHING, {}, clicks, LIMITS)
+    read_again = advance(None, NOTHING, {(0, b"u"): outcomes[-1].state}, clicks, LIMITS)
+    for each in (outcomes, read_again):
+        agent._measure(ReadChunk(0, clicks), each, NOTHING, 0.0)
+
+    counted = {
+        outcome: registry.get_sample_value("nextclick_clicks_total", {"outcome": outcome})
+        for outcome in ("applied", "repeated", "skipped")
+    }
+    assert counted == {"applied": 1, "repeated": FEW_CLICKS - 1, "skipped": FEW_CLICKS}
+    assert [line.split(" clicks")[0] for line in agent._usage.lines(0.0)] == ["999 of 1,000"]

@@ -314,6 +314,27 @@ def test_what_is_found_besides_does_not_hide_what_is_lost() -> None:
     assert any("no settings were found" in each.found for each in findings)
 
 
+def test_an_event_id_that_loses_clicks_is_a_warning_with_its_remedy() -> None:
+    """All records can be read, and most of their clicks would be passed over in silence."""
+    settings = Settings(user_field="who", item_field="sku")
+    findings = check_records(settings, propose(sample_of({"event_id": "click"}), settings), [])
+    [finding] = [each for each in findings if each.level is Level.WARNING]
+
+    assert "id_field names event_id" in finding.found
+    assert "60 events have 1 value there" in finding.found
+    assert finding.advice.startswith("--set id_field= counts every click")
+
+
+def test_an_event_id_that_is_an_object_is_given_up_in_the_line() -> None:
+    """It can be pasted, and nothing contradicts it."""
+    settings = Settings(user_field="who", item_field="sku")
+    findings = check_records(settings, propose(sample_of({"event_id": {"a": 1}}), settings), [])
+
+    assert any(each.advice == "nextclick stream --set id_field=" for each in findings)
+    assert any("at 'event_id', found an object" in each.found for each in findings)
+    assert not any("no settings were found" in each.found for each in findings)
+
+
 def test_an_empty_topic_is_a_note() -> None:
     """There is nothing wrong yet."""
     findings = check_records(Settings(), propose(Sample([], 3, NOW_MS), Settings()), [])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -637,6 +638,106 @@ def test_the_field_of_the_events_ids_is_named() -> None:
     assert look_at(make).id_field == "message_id"
     assert look_at(make_as_set).id_field == ""
     assert look_at(usual).id_field == ""
+
+
+def with_id(id_of: Callable[[int, str], Any], **others: Any) -> Make:
+    """What nextclick itself sends, with an `event_id`, by the record's number and its user."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        event = {**usual(number, user, item, time_ms, chance)[1], "event_id": id_of(number, user)}
+        return user.encode(), event | {name: f"{name}{number}" for name in others}, None
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "id_of", [lambda *_: "click", lambda number, _: number % 3 + 1, lambda number, _: f"s{number // 40}"]
+)
+def test_an_event_id_that_repeats_is_noticed(id_of: Callable[[int, str], Any]) -> None:
+    """A name of the event, the number of its kind, a session: workers would take most clicks for retries."""
+    found = look_at(with_id(id_of))
+
+    assert found.present_ids.is_repeated
+    assert found.id_field == ""
+    assert look_at(with_id(id_of, message_id=True)).id_field == "message_id"
+
+
+def test_an_event_id_that_repeats_is_noticed_though_no_user_comes_again() -> None:
+    """The newest records of a large shop are of as many users."""
+    sample = sample_of(with_id(lambda *_: "click"))
+    records = [record._replace(key=b"%d" % number) for number, record in enumerate(sample.records)]
+
+    assert propose(sample._replace(records=records), Settings(check_key=False)).present_ids.is_repeated
+
+
+@pytest.mark.parametrize(
+    "id_of",
+    [
+        lambda *_: "",
+        lambda *_: 0,
+        lambda number, _: "click" if number % 20 == 0 else None,
+    ],
+)
+def test_events_without_ids_are_left_alone(id_of: Callable[[int, str], Any]) -> None:
+    """What is empty is no id; and hardly any event has one."""
+    found = look_at(with_id(id_of))
+
+    assert not found.present_ids.is_repeated
+    assert found.changes == {}
+
+
+def test_a_few_retries_are_left_alone() -> None:
+    """Users of whom nothing else is seen send every twelfth event again."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        number -= number % 12 == 11
+        return f"v{number}".encode(), {"user_id": f"v{number}", "item_id": item, "event_id": f"e{number}"}, None
+
+    found = look_at(make)
+
+    assert found.present_ids.known_to_users == N_RECORDS // 12
+    assert not found.present_ids.is_repeated
+
+
+def test_ids_that_count_the_events_of_each_user_are_left_alone() -> None:
+    """Other users' events have the same ones; workers compare those of one user."""
+    counts = Counter[str]()
+
+    def count(_: int, user: str) -> int:
+        counts[user] += 1
+        return counts[user]
+
+    assert not look_at(with_id(count)).present_ids.is_repeated
+
+
+def test_an_id_around_several_events_is_no_repetition() -> None:
+    """Workers give each of them a part of it."""
+
+    def make(number: int, user: str, item: str, time_ms: int, chance: random.Random) -> Any:
+        clicks = [usual(number, user, item, time_ms, chance)[1] for _ in range(3)]
+        return user.encode(), {"event_id": f"e{number}", "batch": clicks}, None
+
+    found = propose(sample_of(make), Settings(list_field="batch"))
+
+    assert found.present_ids.n_ids == N_RECORDS
+    assert not found.present_ids.is_repeated
+
+
+@pytest.mark.parametrize("value", [{"high": 1, "low": 2}, ["a"], 1.5])
+def test_an_event_id_that_is_none_is_given_up(value: Any) -> None:
+    """Workers reject every record with it."""
+    found = look_at(with_id(lambda *_: value))
+
+    assert found.before.used == 0
+    assert (found.changes, found.after.used) == ({"id_field": ""}, N_RECORDS)
+    assert look_at(with_id(lambda *_: value, message_id=True)).changes == {"id_field": "message_id"}
+
+
+def test_one_event_id_that_is_none_is_a_mistake_of_a_client() -> None:
+    """The others are ids."""
+    found = look_at(with_id(lambda number, _: {"of": number} if number == 7 else f"e{number}"))
+
+    assert found.changes == {}
 
 
 def test_nothing_is_proposed_for_what_cannot_be_read() -> None:

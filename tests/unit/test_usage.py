@@ -5,7 +5,7 @@ import pytest
 from nextclick.clicks import Ignored, IgnoreReason, Rejected, RejectReason
 from nextclick.hashing import PARTITIONERS, partition_of
 from nextclick.schema.placement import MIN_SAMPLE, guess_partitioner, is_home
-from nextclick.schema.usage import EVERY_S, FIRST_IGNORED, FIRST_RECORDS, Usage
+from nextclick.schema.usage import EVERY_S, FEW_CLICKS, FIRST_IGNORED, FIRST_RECORDS, Usage
 
 NO_KEY = Rejected(RejectReason.NO_KEY, "expected a key, found none")
 
@@ -144,3 +144,30 @@ def test_home_is_where_any_of_the_counts_puts_a_key() -> None:
     assert not is_home(key, elsewhere, "murmur2_random", {4, 6})
     assert is_home(key, elsewhere, "none", {4})
     assert is_home(None, elsewhere, "murmur2_random", {4})
+
+
+def test_clicks_that_are_mostly_passed_over_as_repeats_are_said_once() -> None:
+    """No client tries again so often: the field holds something else than an id of each event."""
+    usage = Usage("clicks", 4)
+    usage.note_repeated(FEW_CLICKS // 2, FEW_CLICKS - 1)
+    early = usage.lines(0.0)
+    usage.note_repeated(1, 1)
+    (line,) = usage.lines(1.0)
+    usage.note_repeated(FEW_CLICKS, FEW_CLICKS)
+
+    assert early == []
+    assert line.startswith("501 of 1,000 clicks of clicks were passed over as repeats")
+    assert "--set id_field= " in line
+    assert usage.lines(2.0) == []
+
+
+def test_retries_are_not_said_and_what_repeats_later_is() -> None:
+    """A share is of the newest clicks: a producer can change at any time."""
+    usage = Usage("clicks", 4)
+    for _ in range(20):
+        usage.note_repeated(FEW_CLICKS // 2, FEW_CLICKS)
+    before = usage.lines(0.0)
+    usage.note_repeated(FEW_CLICKS, FEW_CLICKS)
+
+    assert before == []
+    assert len(usage.lines(1.0)) == 1
