@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from doctor.findings import Finding, Level, plural, refusal
 from nextclick.errors import PermanentError
+from nextclick.newer import BEGIN_ANEW
 from nextclick.settings import Settings
 from tools.client_config import librdkafka_config
 from tools.kafka import ANSWER_S, OffsetRange, TopicIdentity, answer_of, offset_ranges
@@ -97,7 +98,7 @@ def _out_of_range(topic: str, committed: Mapping[int, int], ranges: Mapping[int,
                 _WORKERS,
                 f"the group has read further than partition {beyond[0]} of {topic} goes: the topic lost records, or "
                 "was created anew",
-                "start a new application with --set app=NAME: its states start anew",
+                f"{BEGIN_ANEW}: its states start anew",
             )
         )
     return findings

@@ -163,8 +163,11 @@ def _nothing_found(proposal: Proposal) -> Finding:
 
 
 def _rekey(proposal: Proposal, settings: Settings, given: Sequence[str], has_states: bool) -> Finding:
-    # The states of an application are of one topic, and a data folder is of one application: the copy has new ones.
-    app = {"app": f"{settings.app}-copy"} if has_states else {}
+    # The states of an application are of one topic, and a data folder is of one application: the copy has new ones. So
+    # have its lists (`nextclick/newer.py`): its offsets and its users' sequences begin again.
+    app = {}
+    if has_states:
+        app = {"app": f"{settings.app}-copy", "recommendations_topic": f"{settings.recommendations_topic}-copy"}
     copy = {"clicks_topic": f"{settings.clicks_topic}-by-user"}
     read = {**proposal.changes, **app, **copy}
     if has_states:

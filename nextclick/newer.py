@@ -1,4 +1,9 @@
-"""Which of two updates of a user is the newer one: said here alone. Pure."""
+"""Which of two updates of a user is the newer one: said here alone. Pure.
+
+Known bound: where sequences and offsets both begin again (a new application over a clicks topic that was created anew,
+or has lost clicks), the old list is taken for the newer one until it is overtaken. Such an application needs a topic of
+updates of its own, and whoever tells people to begin anew says so (`BEGIN_ANEW`).
+"""
 
 import re
 
@@ -17,6 +22,11 @@ class UpdateHead(msgspec.Struct, frozen=True):
     produced_at_ms: int
 
 
+# What to do where states have to begin anew, as the second half of an error's line.
+BEGIN_ANEW = (
+    "start a new application with --set app=NAME --set recommendations_topic=TOPIC, and let feeds and consumers follow "
+    "that topic (in the old one they would keep the old lists)"
+)
 _EVENT_ID = re.compile(r"(\d{1,10})-(\d{1,10})-(\d{1,19})", re.ASCII)
 _decode_head = msgspec.json.Decoder(UpdateHead).decode
 

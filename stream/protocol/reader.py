@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 from nextclick.errors import PermanentError, TemporaryError
+from nextclick.newer import BEGIN_ANEW
 from nextclick.settings import Settings
 from stream.protocol.assignment import Assignment, Assignments
 from stream.protocol.port import Place, Port, Run
@@ -143,7 +144,7 @@ def start_position(settings: Settings, number: int, place: Place, on_lost: Calla
         raise PermanentError(
             f"application {settings.app} has read {settings.clicks_topic}, partition {number}, up to "
             f"{place.committed}, but it ends at {place.end}: the broker has lost clicks, and new ones would be taken "
-            "for known. Start a new application with --set app=NAME, which reads what is left from the beginning"
+            f"for known; {BEGIN_ANEW}: it reads what is left from the beginning"
         )
     if place.committed < place.first:
         on_lost(number, place.committed, place.first)

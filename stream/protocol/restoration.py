@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nextclick.errors import CorruptStateError, PermanentError
+from nextclick.newer import BEGIN_ANEW
 from nextclick.settings import Settings
 from nextclick.user_state import UserState, decode_state
 from stream.protocol.port import StateStore
@@ -147,7 +148,7 @@ def lost_clicks_error(settings: Settings, partition: int, fence: int, clicks_end
     return PermanentError(
         f"the states of application {settings.app} know the click at offset {fence} of {settings.clicks_topic}, "
         f"partition {partition}, but that ends at {clicks_end}: the broker has lost clicks, and new ones would be "
-        "taken for known. Start a new application with --set app=NAME, which reads what is left from the beginning"
+        f"taken for known; {BEGIN_ANEW}: it reads what is left from the beginning"
     )
 
 

@@ -28,6 +28,7 @@ from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaExcep
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from nextclick.errors import PermanentError, TemporaryError
+from nextclick.newer import BEGIN_ANEW
 from nextclick.settings import Settings
 from stream.protocol.port import Place
 from stream.protocol.reader import log_lost, start_position
@@ -117,8 +118,8 @@ class _Repartition:
             if settings.partitioner == "none" or settings.key_format != "text" or not settings.check_key:
                 raise PermanentError(
                     "repartition moves users to where their ids belong as keys, and with partitioner=none, "
-                    "check_key=false or another key_format than text nobody knows where that is: start a new "
-                    "application with --set app=NAME, which makes its states from the clicks"
+                    "check_key=false or another key_format than text nobody knows where that is; "
+                    f"{BEGIN_ANEW}: it makes its states from the clicks"
                 )
             writer = writer or FencedWriter(settings)
             self._wait_for_empty_group()

@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from nextclick.errors import PermanentError, TemporaryError
+from nextclick.newer import BEGIN_ANEW
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import Failure, TopicIdentity, describe_topic, failure_of, is_partition_end, offset_ranges
@@ -53,8 +54,8 @@ def refuse_other_topic(settings: Settings, noted: TopicIdentity, now: TopicIdent
         found = f"is another one, of id {now.topic_id}" if noted.topic == now.topic else f"is topic {now.topic}"
         raise PermanentError(
             f"the states of application {settings.app} were made from the topic {noted.topic} of id {noted.topic_id}, "
-            f"but the clicks topic now {found}: its clicks would be taken for ones that were applied before. Start a "
-            "new application with --set app=NAME: its states start anew, and it reads the clicks from their beginning"
+            f"but the clicks topic now {found}: its clicks would be taken for ones that were applied before; "
+            f"{BEGIN_ANEW}: its states start anew, and it reads the clicks from their beginning"
         )
     if noted.partitions != now.partitions:
         raise PermanentError(

@@ -47,7 +47,7 @@ def test_a_clicks_topic_that_was_created_anew_is_refused_though_nothing_local_is
 
     said = playground.log("again").read_text()
     assert "now is another one, of id" in said
-    assert "--set app=NAME" in said
+    assert "--set app=NAME --set recommendations_topic=TOPIC" in said
     assert "Traceback" not in said
     assert last_line(playground.log("topics").read_text()) == last_line(said)
     assert playground.children[1].exit_status == topics.exit_status == 1

@@ -163,6 +163,7 @@ def test_how_far_workers_are(group: Group, level: Level, says: str) -> None:
 
     assert worst(findings) is level
     assert any(says in finding.found for finding in findings)
+    assert all("recommendations_topic=" in finding.advice for finding in findings if finding.level is Level.ERROR)
 
 
 def settings_in(folder: Path) -> Settings:
@@ -266,7 +267,7 @@ def test_the_lines_for_a_copy_fit_the_copy() -> None:
         ["rekey", "shop", "--to", "shop-by-user", "--set", "key_format=long", "--set", "clicks_topic=shop"],
         ["stream", "--set", "clicks_topic=shop-by-user", "--set", "key_format=text"],
     ]
-    assert noted.count("--set app=nextclick-copy") == 3
+    assert noted.count("--set app=nextclick-copy --set recommendations_topic=recommendations-copy") == 3
     assert "--set data_dir=data/worker-copy" in noted.splitlines()[2]
 
 

@@ -1,11 +1,19 @@
 """Which of two updates of a user is the newer one."""
 
+from collections.abc import Callable
 from itertools import product
 
 import pytest
 
+from nextclick.errors import PermanentError
 from nextclick.newer import UpdateHead, contains, head_of, is_newer
+from nextclick.settings import Settings
 from nextclick.updates import AnsweredClick, Source, encode_update, ranked_list
+from stream.protocol.port import Place
+from stream.protocol.reader import start_position
+from stream.protocol.restoration import RestoredPartition, check_fence
+from stream.topics.identity import refuse_other_topic
+from tools.kafka import TopicIdentity
 
 
 def head(sequence: int, partition: int, offset: int) -> UpdateHead:
@@ -52,3 +60,17 @@ def test_the_head_of_an_update_is_read() -> None:
     value = encode_update("ann", ranked_list("popular", [], []), "", 3, AnsweredClick(1, 8, 1_000), 2_000)
 
     assert head_of(value) == UpdateHead("popular", 3, Source(1, 8), 1_000, 2_000)
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        lambda: refuse_other_topic(Settings(), TopicIdentity("clicks", "a", 1), TopicIdentity("clicks", "b", 1)),
+        lambda: start_position(Settings(), 0, Place(committed=9, first=0, end=5), lambda *_: None),
+        lambda: check_fence(Settings(), 0, RestoredPartition(9, 9, clicks_end=5, highest_fence=7)),
+    ],
+)
+def test_whoever_is_told_to_begin_anew_is_told_of_a_new_topic_of_lists(refuse: Callable[[], object]) -> None:
+    """Sequences and offsets begin again: in the old topic each old list would count as the newer one."""
+    with pytest.raises(PermanentError, match="--set app=NAME --set recommendations_topic=TOPIC"):
+        refuse()
