@@ -1,6 +1,7 @@
 """Reads what stands in a request beside its body: query parameters and headers."""
 
 import re
+from urllib.parse import unquote_plus
 
 from starlette.requests import Request
 
@@ -43,10 +44,15 @@ def limit_of(request: Request) -> int:
 def excluded_of(request: Request) -> frozenset[str]:
     """Give the items that must not be on the list: `exclude=a,b`, or `exclude` several times.
 
+    A comma that is written `%2C` belongs to an id, so commas are looked for before anything is decoded.
+
     Raises:
         ProblemError: they are more than `MAX_EXCLUDED`.
     """
-    given = [item for part in request.query_params.getlist("exclude") for item in part.split(",")]
+    query = request.scope["query_string"].decode("latin-1")
+    pairs = [part.partition("=") for part in query.split("&")]
+    coded = [items for name, _, items in pairs if unquote_plus(name) == "exclude"]
+    given = [unquote_plus(item) for items in coded for item in items.split(",")]
     if len(given) > MAX_EXCLUDED:
         raise ProblemError("bad-request", f"exclude takes {MAX_EXCLUDED} items at most, found {len(given)}")
     return frozenset(given)

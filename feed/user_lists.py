@@ -66,7 +66,7 @@ def chosen(items: list[Recommendation], choice: Choice) -> list[ListedItem]:
 def entity_tag(value: bytes, choice: Choice) -> str:
     """Name an answer. Weak: it is the same list though its age is another."""
     hashed = xxhash.xxh3_64(value)
-    hashed.update(f"{choice.limit}|{choice.explain}|{','.join(sorted(choice.excluded))}".encode())
+    hashed.update(f"{choice.limit}|{choice.explain}|{sorted(choice.excluded)!r}".encode())
     return f'W/"{hashed.hexdigest()}"'
 
 

@@ -210,6 +210,17 @@ def test_what_is_excluded_is_not_there(client: httpx2.Client) -> None:
     assert [item["item_id"] for item in many["items"]] == ITEMS
 
 
+def test_an_item_whose_id_has_a_comma_can_be_excluded(served: ServedFeed, client: httpx2.Client) -> None:
+    """Written `%2C`, it is a part of the id; and the answer has a tag of its own."""
+    served.store(update("kim", 1, ["a,b", "a", "b"]))
+    path = "/v1/users/kim/recommendations"
+    answers = [client.get(f"{path}?exclude={given}") for given in ("a%2Cb", "a,b", "a&exclude=b", "a%2Cb,%61", "b")]
+    found = [[item["item_id"] for item in answer.json()["items"]] for answer in answers]
+
+    assert found == [["a", "b"], ["a,b"], ["a,b"], ["b"], ["a,b", "a"]]
+    assert len({answer.headers["etag"] for answer in answers}) == 4
+
+
 # Caches
 
 
