@@ -21,6 +21,7 @@ _TITLES = {
     "internal": (500, "The feed failed"),
     "not-possible": (501, "These settings do not allow it"),
     "no-broker": (503, "The broker does not answer"),
+    "cannot-write": (503, "Clicks cannot be written"),
     "no-model": (503, "No bundle is served yet"),
     "ending": (503, "This instance is ending"),
 }

@@ -110,7 +110,7 @@ class _Service:
             self._lists,
             follower,
             hub,
-            ClickWriter(settings, metrics),
+            ClickWriter(settings, metrics, fail),
             ModelAtWork(settings, metrics),
             metrics,
             fail,

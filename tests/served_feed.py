@@ -128,7 +128,7 @@ class ServedFeed:
             lists,
             follower,
             Hub(self.settings.feed_max_streams),
-            ClickWriter(self.settings, metrics),
+            ClickWriter(self.settings, metrics, self.failures.append),
             ModelAtWork(self.settings, metrics),
             metrics,
             self.failures.append,

@@ -33,7 +33,7 @@ DEADLINE_S = 60.0
 SESSION_TIMEOUT_S = 6.0  # long enough for a busy machine
 SHORT_SESSION_TIMEOUT_S = 3.0  # where the test waits until it is over
 # Tests that share something that takes long to make run in one process, one after the other.
-GROUPED_BY = ("broker_to_stop", "secure_broker", "schema_registry")
+GROUPED_BY = ("broker_to_stop", "secure_broker", "guarded_broker", "schema_registry")
 
 
 @pytest.hookimpl(tryfirst=True)
