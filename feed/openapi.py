@@ -108,7 +108,8 @@ OPERATIONS = (
         "Take one click, or a list of clicks",
         "Answered when the broker has them all. With `wait`, for clicks of one user, the answer has the user's list "
         "that contains them; null if it was not there in time. A click that is sent again under its `event_id`, or "
-        "under the same `Idempotency-Key`, is applied once.",
+        "under the same `Idempotency-Key`, is applied once, while fewer than `recent_clicks` (a setting, 20) other "
+        "clicks of its user came in between; a request with an id or a key may have so many of a user at most.",
         ("wait", *_LIST, "Idempotency-Key"),
         ClicksTaken,
         takes=ClicksIn,
@@ -222,7 +223,8 @@ _PARAMETERS: Mapping[str, Json] = {
     },
     "exclude": {
         "in": "query",
-        "description": "Items that must not be on the list, with commas; may be given several times.",
+        "description": "Items that must not be on the list: given several times, or with commas between them. A comma "
+        "in an id is written `%2C`.",
         "schema": {"type": "array", "items": _ID, "maxItems": MAX_EXCLUDED},
         "example": ["sku-0815"],
     },
@@ -241,7 +243,8 @@ _PARAMETERS: Mapping[str, Json] = {
     "Last-Event-ID": {"in": "header", "description": "The last event that was read.", "schema": {"type": "string"}},
     "Idempotency-Key": {
         "in": "header",
-        "description": "Names the click, or the list of clicks: sent again under it, it is applied once.",
+        "description": "Names the click, or the list of clicks: sent again under it, it is applied once, while fewer "
+        "than `recent_clicks` (20) other clicks of the user came in between.",
         "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
     },
 }

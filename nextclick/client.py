@@ -1,7 +1,8 @@
 """Asks a feed for lists and sends it clicks: `Feed` for threads, `AsyncFeed` for event loops.
 
 Each route is said once, as a function that gives a `_Call`; both classes have it as a method. What fails in passing is
-tried again, which is harmless: clicks are sent under a key by which workers know them again.
+tried again, clicks under a key by which workers know them: while fewer than `recent_clicks` (20) other clicks of the
+user came in between, they are applied once.
 """
 
 import asyncio
@@ -79,8 +80,11 @@ def session(
 
 
 def clicks(sent: Sequence[types.ClickIn], *, wait_s: float | None = None, limit: int = 20) -> _Call[types.ClicksTaken]:
-    """Send up to 1,000 clicks, of one user where `wait_s` says how long to wait for the list that contains them."""
-    params = {"limit": limit} | ({"wait": f"{round(wait_s * 1000)}ms"} if wait_s is not None else {})
+    """Send up to 1,000 clicks, and of each user at most the feed's `recent_clicks` (20): more could not be tried again.
+
+    For those of one user, `wait_s` says how long to wait for the list that contains them; 0 or None: not at all.
+    """
+    params = {"limit": limit} | ({"wait": f"{round(wait_s * 1000) or 1}ms"} if wait_s else {})
     return _Call(types.ClicksTaken, "clicks", params, list(sent), wait_s or 0.0)
 
 
@@ -152,7 +156,8 @@ class _Requests(Generic[_Http]):
             url: of the feed, such as http://127.0.0.1:9470.
             token: one of the feed's, if it asks for them.
             timeout_s: for each try; `wait_s` comes on top.
-            retries: how often to try again. 0 where workers know no ids of events (`id_field` is empty).
+            retries: how often to try again. 0 where workers know no ids of events (`id_field` is empty), or for more
+                clicks of a user at once than they know again; clicks then have no key.
             verify: whether to check the feed's certificate, or with what.
         """
         self._timeout_s, self._retries = timeout_s, retries

@@ -95,7 +95,8 @@ class ClickIn(Struct, frozen=True, forbid_unknown_fields=True):
         item_id: what was clicked.
         timestamp_ms: event time; now, where it is not given.
         event_type: as in the clicks topic.
-        event_id: the event's own id: a click that is sent again under it is applied once.
+        event_id: the event's own id: a click that is sent again under it is applied once, while fewer than
+            `recent_clicks` (20) other clicks of its user came in between.
     """
 
     user_id: Id

@@ -116,7 +116,8 @@ class Settings:
     )
     id_field: str = _setting(
         "event_id",
-        "where the event's own id is (optional there): a client's retry is then applied once; empty: nowhere",
+        "where the event's own id is (optional there): a client's retry is then applied once, while it is among the "
+        "user's last recent_clicks; empty: nowhere",
     )
     events: str = _setting(
         "", "events that are clicks, each with our type if it has another name: view,add_to_cart:cart; empty: all"

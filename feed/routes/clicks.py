@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -54,11 +55,14 @@ def _records(feed: FeedParts, clicks: Sequence[ClickIn], key: str | None) -> lis
         ProblemError: one cannot be used; says which.
     """
     now_ms, records = int(time.time() * 1000), []
+    n_of_user = Counter(click.user_id for click in clicks)
     for place, click in enumerate(clicks):
         event_id = click.event_id if click.event_id is not UNSET else key
         if event_id is not None and event_id is key and len(clicks) > 1:
             event_id = f"{key}/{place}"
         try:
+            if event_id is not None:
+                _check_retry(n_of_user[click.user_id], feed.settings.recent_clicks)
             records.append(feed.clicks.record(click, event_id, now_ms))
         except ProblemError as problem:
             feed.metrics.clicks.labels("refused").inc(len(clicks))
@@ -67,11 +71,32 @@ def _records(feed: FeedParts, clicks: Sequence[ClickIn], key: str | None) -> lis
     return records
 
 
+def _check_retry(n_clicks: int, recent_clicks: int) -> None:
+    """Refuse what could not be sent again: workers know a click again while it is among its user's recent ones.
+
+    Args:
+        n_clicks: of the user in one request.
+        recent_clicks: the setting.
+
+    Raises:
+        ProblemError: they are more.
+    """
+    if n_clicks > recent_clicks:
+        raise ProblemError(
+            "click-refused",
+            f"the request has {n_clicks} clicks of its user, and a retry is known only among a user's last "
+            f"{recent_clicks} (recent_clicks): sent again, some would be applied twice; send at most {recent_clicks} "
+            "of a user at once, or send them without Idempotency-Key and event_id and never again",
+        )
+
+
 async def _list_with(watch: Watch, click: TakenClick, end_s: float) -> bytes | None:
-    """Wait for a list that contains a click; None when the time is over."""
+    """Give a list that contains a click, waiting for it while there is time; None if it has not come."""
     clock_s = asyncio.get_running_loop().time
-    while not watch.has_ended and (left_s := end_s - clock_s()) > 0:
+    new = watch.take()  # it may be there already, however long the broker took
+    while new is None or not contains(new.head, click.partition, click.offset):
+        left_s = end_s - clock_s()
+        if watch.has_ended or left_s <= 0:
+            return None
         new = await watch.wait(left_s)
-        if new is not None and contains(new.head, click.partition, click.offset):
-            return new.value
-    return None
+    return new.value

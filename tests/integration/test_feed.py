@@ -83,6 +83,9 @@ def test_a_retry_is_applied_once_and_answered(playground: Any) -> None:
     assert [send(one) for _ in range(2)] == [3, 3]
     assert send(two[0]) == 4  # a click like another one is another click
     assert len(playground.clicks()) == 7
+    many = [{"user_id": "ben", "item_id": f"i{n}"} for n in range(playground.settings.recent_clicks)]
+    assert [send(many, idempotency_key="m") for _ in range(2)] == [len(many)] * 2
+    assert feed.ask("/v1/clicks", [*many, many[0]], idempotency_key="n").status == 422  # see the decision on the feed
 
 
 def test_what_a_worker_would_reject_is_refused(playground: Any) -> None:

@@ -74,7 +74,7 @@ def event(sequence: int) -> bytes:
 def test_every_route_of_reading(served: ServedFeed) -> None:
     """As types; ids may hold anything."""
     with Feed(served.url) as client:
-        listed = client.recommendations("ann", limit=2, exclude=[ITEMS[0], "none, of these"])
+        listed = client.recommendations("ann", limit=2, exclude=[ITEMS[0], f"none,{ITEMS[1]}"])
         names = ["..", ".", "a/b", "a?b#c%2F", "line\nbreak", "\U0001f600", "x" * 256]
         echoed = [client.recommendations(name).user_id for name in names]
         popular = client.popular(limit=1)
@@ -144,6 +144,17 @@ def test_where_no_ids_are_known_a_click_is_sent_once_and_without() -> None:
     assert [b"dempotency" in asked for asked in server.asked] == [False, False]
     assert b"wait=250ms" in server.asked[0]
     assert b'"event_id":"e-2"' in server.asked[1]
+
+
+def test_who_does_not_want_to_wait_can_say_so_as_a_number() -> None:
+    """And the shortest time is still one."""
+    server = Scripted(*[ok(TAKEN)] * 3)
+    with Feed(server.url) as client:
+        for wait_s in (0.0, None, 0.0001):
+            client.click("ann", "lamp", wait_s=wait_s)
+
+    assert [b"wait=" in asked for asked in server.asked] == [False, False, True]
+    assert b"wait=1ms" in server.asked[2]
 
 
 def test_what_is_no_answer_of_a_feed_is_said() -> None:
