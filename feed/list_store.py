@@ -1,14 +1,17 @@
 """The local copy of the lists: the newest update of every user, and up to where the topic was read.
 
 One RocksDB, one writer, any number of readers. It is a cache: one that is damaged is removed and read again from the
-topic.
+topic. On a full disk it is read all the same, and written again once there is room.
 """
 
 import logging
 import shutil
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import rocksdict
@@ -25,18 +28,32 @@ _FIRST_KEY, _BEHIND_LAST_KEY = b"", b"\xff" * 300  # users' ids are at most 256 
 _WRITE_BUFFER_BYTES = 16 * 1024**2
 _MAX_OPEN_FILES = 512
 _BLOOM_BITS = 10  # of a key: one in a hundred users nobody knows costs a read of the disk
-_DAMAGED, _LOCKED = "Corruption", "LOCK:"  # in what RocksDB says
+_TIME_BYTES = 4  # RocksDB puts the time behind each value that has a lifetime; read-only, it gives both
+_CLOSE_TRIES, _CLOSE_AGAIN_S = 20, 0.05
+# In what RocksDB says. A file that is missing is named with the system's words.
+_DAMAGED, _LOCKED = ("Corruption", "No such file or directory"), "LOCK:"
 
 
 class DamagedLists(TemporaryError):
     """The files cannot be trusted. They are removed at the next start, which reads the topic again."""
 
 
+class _Database(NamedTuple):
+    """What is open: one object, for readers must not meet one with the other's properties."""
+
+    rocks: rocksdict.Rdict
+    is_read_only: bool
+
+    def value(self, found: bytes | None) -> bytes | None:
+        """Give a value that was read without what RocksDB has put behind it."""
+        return found[:-_TIME_BYTES] if self.is_read_only and found is not None else found
+
+
 class ListStore:
     """The lists in a folder, which no other process may use."""
 
     def __init__(self, folder: Path, cache_bytes: int, keep_s: float) -> None:
-        """Open the store; one that is damaged is begun anew.
+        """Open the store; one that is damaged is begun anew, and one on a full disk is only read.
 
         Args:
             folder: is made if it is not there.
@@ -44,9 +61,11 @@ class ListStore:
             keep_s: what was not written again for so long is removed, when RocksDB next compacts its files.
 
         Raises:
-            PermanentError: another process has it, or it cannot be written.
+            PermanentError: another process has it, or its folder cannot be made.
+            TemporaryError: it can neither be written nor read.
         """
         self._folder, self._cache_bytes, self._keep_s = folder, cache_bytes, keep_s
+        self._replacing, self._is_closing = threading.Lock(), False
         self._damage_mark = folder.with_name(f"{folder.name}.damaged")
         try:
             make_folder(folder.parent)
@@ -62,6 +81,9 @@ class ListStore:
             _log.warning("%s", error)
             self._remove()
             self._db = self._opened()
+        except TemporaryError as error:
+            self._db = self._opened_to_read(error)
+            _log.warning("%s; what is stored is answered", error)
 
     def list_of(self, user_id: str) -> bytes | None:
         """Give a user's newest update; None if there is none, as of any text that is no user's id.
@@ -74,9 +96,7 @@ class ListStore:
 
     def get_many(self, users: Sequence[bytes]) -> list[bytes | None]:
         """Give users' newest updates, by the keys of their records."""
-        with self._explained():
-            found: list[bytes | None] = self._db.get(list(users))  # type: ignore[assignment]
-        return found
+        return self._read(users)
 
     @property
     def popular(self) -> bytes | None:
@@ -88,6 +108,12 @@ class ListStore:
         """The topic that the lists are from; None: there are none yet."""
         found = self._get(_TOPIC_KEY)
         return msgspec.json.decode(found, type=TopicIdentity) if found is not None else None
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether anything of the topic was stored."""
+        topic = self.topic
+        return topic is not None and any(offset is not None for offset in self.positions(topic.partitions))
 
     def positions(self, n_partitions: int) -> list[int | None]:
         """Give the next offset to read of each partition; None: it was never read."""
@@ -120,8 +146,8 @@ class ListStore:
             batch.put(_position_key(partition), str(offset).encode())
         if popular is not None:
             batch.put(_POPULAR_KEY, popular)
-        with self._explained():
-            self._db.write(batch)
+        with self._writing() as rocks:
+            rocks.write(batch)
 
     def renew(self, n_partitions: int) -> None:
         """Write again what must outlive `keep_s`: the topic, the positions, and what is popular.
@@ -134,8 +160,8 @@ class ListStore:
         for key, value in zip(keys, self.get_many(keys), strict=True):
             if value is not None:
                 batch.put(key, value)
-        with self._explained():
-            self._db.write(batch)
+        with self._writing() as rocks:
+            rocks.write(batch)
 
     def begin(self, topic: TopicIdentity) -> None:
         """Remove everything, and note which topic is read from now on.
@@ -143,39 +169,95 @@ class ListStore:
         Raises:
             TemporaryError: the disk is full or cannot be written.
         """
-        with self._explained():
-            self._db.delete_range(_FIRST_KEY, _BEHIND_LAST_KEY)
-            self._db.put(_TOPIC_KEY, msgspec.json.encode(topic))
-            self._db.compact_range(None, None)
+        with self._writing() as rocks:
+            rocks.delete_range(_FIRST_KEY, _BEHIND_LAST_KEY)
+            rocks.put(_TOPIC_KEY, msgspec.json.encode(topic))
+            rocks.compact_range(None, None)
 
     def n_users(self) -> int:
         """Estimate how many users have a list."""
         with self._explained():
-            return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
+            return int(self._db.rocks.property_int_value("rocksdb.estimate-num-keys") or 0)
 
     def n_bytes(self) -> int:
         """Give the bytes of the files."""
         with self._explained():
-            return int(self._db.property_int_value("rocksdb.total-sst-files-size") or 0)
+            return int(self._db.rocks.property_int_value("rocksdb.total-sst-files-size") or 0)
 
     def close(self) -> None:
-        """Close; what was written is on its way to the disk."""
-        self._db.close()
+        """Close; what was written is on its way to the disk. Never fails: what could not be written is read again."""
+        _close(self._db.rocks)
 
     def _get(self, key: bytes) -> bytes | None:
-        with self._explained():
-            found: bytes | None = self._db.get(key)
-        return found
+        return self._read([key])[0]
+
+    def _read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Read; again, if what was open has been replaced meanwhile, and maybe its files with it."""
+        while True:
+            if self._is_closing:
+                with self._replacing:
+                    pass
+            database = self._db
+            try:
+                found: Any = database.rocks.get(list(keys))
+                return [database.value(each) for each in found]
+            except Exception:
+                with self._replacing:  # waits for who does it
+                    if database is self._db:
+                        with self._explained():
+                            raise
 
     def _remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._damage_mark.unlink(missing_ok=True)
 
-    def _opened(self) -> rocksdict.Rdict:
+    def _opened(self) -> _Database:
+        access = rocksdict.AccessType.with_ttl(int(self._keep_s))
         with self._explained():
-            return rocksdict.Rdict(
-                str(self._folder), self._options(), access_type=rocksdict.AccessType.with_ttl(int(self._keep_s))
-            )
+            # Without families by name: of those that it finds, rocksdict 0.3 sets a lifetime that is over for all there
+            # is (it overflows), and each compaction of a store that was opened again would remove every list.
+            rocks = rocksdict.Rdict(str(self._folder), self._options(), column_families={}, access_type=access)
+        return _Database(rocks, False)
+
+    def _opened_to_read(self, why: TemporaryError) -> _Database:
+        """Open the files without writing.
+
+        Raises:
+            TemporaryError: `why`, for they cannot be read either.
+        """
+        access = rocksdict.AccessType.read_only()
+        try:
+            return _Database(rocksdict.Rdict(str(self._folder), self._options(), access_type=access), True)
+        except Exception:
+            raise why from None
+
+    @contextmanager
+    def _writing(self) -> Iterator[rocksdict.Rdict]:
+        """Give what is written to.
+
+        RocksDB never writes again after a failure, also when the disk has room: it is opened anew, and until that
+        succeeds, what is stored is read without it.
+        """
+        if self._db.is_read_only:
+            with self._replacing:
+                before, self._db = self._db, self._opened()
+                _close(before.rocks)
+        try:
+            with self._explained():
+                yield self._db.rocks
+        except DamagedLists:
+            raise
+        except TemporaryError as error:
+            with self._replacing:
+                self._is_closing = True  # else readers that come one after the other would keep it from closing
+                try:
+                    # Closed first: it may still move lists from file to file, and would let no other one write.
+                    _close(self._db.rocks)
+                    self._db = self._db._replace(is_read_only=True)
+                    self._db = self._opened_to_read(error)
+                finally:
+                    self._is_closing = False
+            raise
 
     def _options(self) -> rocksdict.Options:
         table = rocksdict.BlockBasedOptions()
@@ -205,8 +287,9 @@ class ListStore:
                 raise PermanentError(
                     f"{self._folder} is used by another process; give each feed a folder of its own (feed_dir)"
                 ) from error
-            if _DAMAGED in str(error):
-                self._damage_mark.touch()
+            if any(words in str(error) for words in _DAMAGED):
+                with suppress(OSError):  # a full disk: the next start finds the damage itself, or a reader does
+                    self._damage_mark.touch()
                 raise DamagedLists(
                     f"the lists in {self._folder} are damaged ({error}); the next start reads them from the topic again"
                 ) from error
@@ -215,3 +298,17 @@ class ListStore:
 
 def _position_key(partition: int) -> bytes:
     return _POSITION_PREFIX + str(partition).encode()
+
+
+def _close(rocks: rocksdict.Rdict) -> None:
+    """Close a database; one that somebody still uses is waited for for a second, and then left to the process's end."""
+    for _ in range(_CLOSE_TRIES):
+        try:
+            rocks.close()
+            return
+        except RuntimeError:  # it is read or compacted at this moment
+            time.sleep(_CLOSE_AGAIN_S)
+        except Exception as error:  # RocksDB's
+            _log.warning("the store of lists was closed with an error (%s): what it does not have is read again", error)
+            return
+    _log.warning("the store of lists is still in use: it is closed with the process")
