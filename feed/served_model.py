@@ -2,14 +2,16 @@
 
 The thread begins with the last verified copy, whether or not Kafka is there, and then follows the topic `models`. A
 bundle is copied, verified, loaded and warmed up before it is `current`; one that cannot be used is refused, counted and
-logged, and the feed keeps the one it has. Nothing that happens here ends the feed. Only the thread loads numba and the
-model: until they are there, everything is answered that needs none.
+logged, and tried again every minute: its folder can have been away. The feed keeps the one it has meanwhile. Nothing
+that happens here ends the feed. Only the thread loads numba and the model: until they are there, everything is answered
+that needs none.
 """
 
 import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -35,7 +37,8 @@ MAX_WAITING = 256  # answers that are computed or wait for it: more are refused 
 _BATCH = 100
 _POLL_S = 0.5
 _ANSWER_S = 1.0
-_AGAIN_S = 2.0  # after a failure
+_AGAIN_S = 2.0  # after a failure of Kafka's
+_TRY_EVERY_S = 60.0  # what was refused, or failed for a reason that is not known
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -74,6 +77,9 @@ class ModelAtWork:
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "model")
         self._n_waiting = 0
         self._handled: Sequence[bytes] = ()  # a topic that is read again says nothing new
+        self._wanted: Manifest | None = None  # was announced, and cannot be served yet
+        self._try_again_s = 0.0
+        self._refused = ""
         self._said = ""
         self.current: BundleAtWork | None = None
 
@@ -121,6 +127,9 @@ class ModelAtWork:
             except KafkaException as error:
                 self._say_failure(error)
                 self._stopping.wait(_AGAIN_S)
+            except Exception as error:  # a mistake of ours: without this thread, bundles would stay as they are
+                _log.error("following the bundles failed, and is tried again in a minute", exc_info=error)
+                self._stopping.wait(_TRY_EVERY_S)
 
     def _follow(self) -> None:
         """Read the topic from its beginning, and serve whatever is the newest at its end.
@@ -144,42 +153,60 @@ class ModelAtWork:
                     self._said = ""  # should it fail again, that is news
                     self._announced(newest_announcements(values))
                     values = []
+                if self._wanted is not None and time.monotonic() >= self._try_again_s:
+                    self._fetch(self._wanted)
         finally:
             consumer.close()
 
     def _announced(self, values: Sequence[bytes]) -> None:
-        """Serve what was announced, unless it is served already or was looked at before."""
-        if not values or values == self._handled:
+        """Serve what was announced, unless it is served already or was looked at before with success."""
+        if not values or (values == self._handled and self._wanted is None):
             return
-        self._handled = values
+        self._refused = ""
         for value in values:
             try:
                 manifest = decode_manifest(value)
             except BundleError as error:
                 self._refuse("?", error)
                 continue
-            if self.current is None or self.current.model.bundle_id != manifest.bundle_id:
-                self._serve(manifest.bundle_id, partial(self._copies.fetch, manifest))
+            self._fetch(manifest)
+        self._handled = values
 
-    def _serve(self, bundle_id: str, load: "Callable[[], tuple[Manifest, ServedModel]]") -> None:
-        """Load a bundle, and let it be `current` once it is ready."""
+    def _fetch(self, manifest: Manifest) -> None:
+        """Serve a bundle that was announced; one that is refused is `_wanted` until it is served or another one is."""
+        is_served = self.current is not None and self.current.model.bundle_id == manifest.bundle_id
+        if is_served or self._serve(manifest.bundle_id, partial(self._copies.fetch, manifest)):
+            self._wanted = None
+        else:
+            self._wanted, self._try_again_s = manifest, time.monotonic() + _TRY_EVERY_S
+
+    def _serve(self, bundle_id: str, load: "Callable[[], tuple[Manifest, ServedModel]]") -> bool:
+        """Load a bundle, and let it be `current` once it is ready; tell whether it is."""
         try:
             manifest, model = load()
             ready = BundleAtWork(model, popular_of_bundle(model, manifest.created_ms))
-        except BundleError as error:
+        except Exception as error:  # also no memory, or a library: lists are answered from the store all the same
             self._refuse(bundle_id, error)
-            return
-        except Exception as error:  # no memory, a library: lists are answered from the store all the same
-            _log.error("a bundle could not be loaded", exc_info=error)
-            self._refuse(bundle_id, error)
-            return
+            return False
         self.current = ready
         self._metrics.swaps.labels("swapped").inc()
         _log.info("serving a new bundle", extra={"fields": {"bundle": bundle_id, "items": len(model.item_ids)}})
+        return True
 
     def _refuse(self, bundle_id: str, error: Exception) -> None:
+        """Say and count why a bundle is not served; the same reason again is no news, unless it is announced again."""
+        refused = f"{bundle_id}: {error}"
+        if refused == self._refused:
+            return
+        self._refused = refused
         served = self.current.model.bundle_id if self.current is not None else ""
-        _log.error("bundle refused: %s", error, extra={"fields": {"bundle": bundle_id, "still_served": served}})
+        unforeseen = None if isinstance(error, BundleError) else error
+        _log.error(
+            "bundle refused: %s",
+            error,
+            exc_info=unforeseen,
+            extra={"fields": {"bundle": bundle_id, "still_served": served}},
+        )
         self._metrics.swaps.labels("refused").inc()
 
     def _say_failure(self, failed: KafkaException) -> None:

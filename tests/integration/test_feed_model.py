@@ -2,7 +2,8 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 
+import feed.served_model
 from feed.metrics import FeedMetrics
 from feed.served_model import ModelAtWork
 from feed.sessions import Ranking, SessionRules, session_list
@@ -87,6 +89,63 @@ def test_a_bundle_that_is_announced_is_served_and_one_that_is_damaged_is_refused
     [refused] = [record for record in caplog.records if "bundle refused" in record.message]
     fields = refused.fields  # type: ignore[attr-defined]
     assert fields == {"bundle": damaged.bundle_id, "still_served": first.bundle_id}
+
+
+def test_a_bundle_that_was_refused_in_passing_is_served_when_it_is_there(
+    playground: Any, follow: Callable[..., Following], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its folder is on a network file system that comes late, for example: tried again, and said once."""
+    monkeypatch.setattr(feed.served_model, "_TRY_EVERY_S", 0.2)
+    store = playground.settings.bundle_dir
+    bundle = untrained_bundle(store, ITEMS, seed=1)
+    (store / bundle.bundle_id).rename(store / "away")
+    following = follow()
+    announce(playground.settings, bundle)
+    playground.wait_for(lambda: following.swaps()[1] == 1.0, "a refusal")
+    time.sleep(1.0)  # some more tries, which are not told
+    (store / "away").rename(store / bundle.bundle_id)
+    following.wait_for(bundle)
+
+    assert following.swaps() == (1.0, 1.0)
+    assert caplog.text.count("bundle refused") == 1
+
+
+def test_a_bundle_that_was_refused_is_tried_at_once_when_it_is_announced_again(
+    playground: Any, follow: Callable[..., Following]
+) -> None:
+    """Whoever has mended it does not wait."""
+    store = playground.settings.bundle_dir
+    bundle = untrained_bundle(store, ITEMS, seed=1)
+    (store / bundle.bundle_id).rename(store / "away")
+    following = follow()
+    announce(playground.settings, bundle)
+    playground.wait_for(lambda: following.swaps()[1] == 1.0, "a refusal")
+    (store / "away").rename(store / bundle.bundle_id)
+    announce(playground.settings, bundle)
+    following.wait_for(bundle)
+
+    assert following.swaps() == (1.0, 1.0)
+
+
+def test_an_error_that_nobody_foresaw_is_said_and_bundles_are_followed_on(
+    playground: Any, follow: Callable[..., Following], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the thread, the feed would serve an old bundle for ever, and nobody would know."""
+    monkeypatch.setattr(feed.served_model, "_TRY_EVERY_S", 0.2)
+    real, failed = feed.served_model.newest_announcements, threading.Event()
+
+    def failing_once(values: Sequence[bytes]) -> Sequence[bytes]:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("a mistake")
+        return real(values)
+
+    monkeypatch.setattr(feed.served_model, "newest_announcements", failing_once)
+    bundle = untrained_bundle(playground.settings.bundle_dir, ITEMS, seed=1)
+    announce(playground.settings, bundle)
+    follow().wait_for(bundle)
+
+    assert "following the bundles failed" in caplog.text
 
 
 def test_only_the_newest_of_what_was_announced_before_the_start_is_loaded(
