@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+import tools.schema_registry.updates
 from nextclick.errors import PermanentError
 from nextclick.output import avro, protobuf
 from nextclick.output.cloud_events import HEADERS, cloud_events_format, decode_event
@@ -372,6 +373,28 @@ def test_a_schema_that_is_not_known_is_the_one_documented_error() -> None:
 
     with pytest.raises(msgspec.DecodeError, match="does not know schema 70000"):
         FramedUpdates(unknown).decode(encode(AVRO, UPDATE))
+
+
+def test_a_schema_that_is_not_known_is_not_asked_for_with_each_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry far away would take the time of a question for each; it is asked again after a while."""
+    asked: list[object] = []
+
+    def unknown(schema_id: object) -> FetchedSchema:
+        asked.append(schema_id)
+        raise UnknownSchema("the schema registry does not know it")
+
+    decode = FramedUpdates(unknown).decode
+    for _ in range(3):
+        with pytest.raises(msgspec.DecodeError, match="does not know it"):
+            decode(encode(AVRO, UPDATE))
+    n_asked = len(asked)
+    decode = FramedUpdates(unknown).decode
+    monkeypatch.setattr(tools.schema_registry.updates, "_ASK_AGAIN_S", 0.0)
+    for _ in range(3):
+        with pytest.raises(msgspec.DecodeError):
+            decode(encode(AVRO, UPDATE))
+
+    assert (n_asked, len(asked)) == (1, 4)
 
 
 def test_an_older_schema_is_read_with_the_defaults_of_this_one() -> None:

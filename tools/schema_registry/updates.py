@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ SCHEMAS = {
     "protobuf": Schema(protobuf.SCHEMA, "PROTOBUF"),
 }
 _AVRO_PREFIX, _PROTOBUF_PREFIX = 5, 6  # bytes in front of a record
+_ASK_AGAIN_S = 10.0  # for a schema that the registry did not know: it can be registered meanwhile
 _Read = Callable[[bytes], RecommendationUpdate]
 
 
@@ -39,6 +41,8 @@ class FramedUpdates:
         """Begin with no schema; `fetch` is asked when one is met for the first time (see `RegistryClient.fetch`)."""
         self._fetch = fetch
         self._readers: dict[SchemaId, _Read] = {}
+        self._unknown: dict[SchemaId, str] = {}  # why they cannot be read
+        self._ask_again_s = 0.0
 
     def decode(self, value: bytes) -> RecommendationUpdate:
         """Read an update. Blocks for the registry at the first of a schema.
@@ -50,17 +54,28 @@ class FramedUpdates:
         frame = read_frame(value)
         if frame is None or len(value) > MAX_UPDATE_BYTES:
             raise msgspec.DecodeError(f"expected an update in Confluent's wire format, found {len(value)} other bytes")
-        try:
-            read = self._readers.get(frame.schema_id)
-            if read is None:
-                read = self._readers[frame.schema_id] = _reader(self._fetch(frame.schema_id))
-        except UnknownSchema as error:
-            raise msgspec.DecodeError(f"an update cannot be read: {error}") from None
+        read = self._reader_of(frame.schema_id)
         try:
             return read(value)
         except Exception as error:  # whatever the libraries make of hostile bytes
             kind = type(error).__name__
             raise msgspec.DecodeError(f"an update does not fit its schema, {frame.schema_id} ({kind})") from error
+
+    def _reader_of(self, schema_id: SchemaId) -> _Read:
+        """Give what reads updates of a schema. A registry that does not know it is not asked with every record."""
+        if (read := self._readers.get(schema_id)) is not None:
+            return read
+        if time.monotonic() >= self._ask_again_s:
+            self._unknown.clear()
+            self._ask_again_s = time.monotonic() + _ASK_AGAIN_S
+        try:
+            if schema_id in self._unknown:
+                raise UnknownSchema(self._unknown[schema_id])
+            read = self._readers[schema_id] = _reader(self._fetch(schema_id))
+            return read
+        except UnknownSchema as error:
+            self._unknown[schema_id] = str(error)
+            raise msgspec.DecodeError(f"an update cannot be read: {error}") from None
 
 
 def _reader(fetched: FetchedSchema) -> _Read:
