@@ -3,6 +3,8 @@
 import hmac
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -14,6 +16,7 @@ from nextclick.errors import PermanentError
 LEAST_TOKEN = 16  # characters: shorter ones can be guessed
 _LOOK_EVERY_S = 1.0
 _PROTECTED = "/v1/"
+_HOLDS_STILL = "nextclick.token_holds_still"  # in the scope of a request
 _log = logging.getLogger(__name__)
 
 
@@ -81,11 +84,11 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with a problem, or pass the request on."""
-        if (
-            scope["type"] == "http"
-            and scope["path"].startswith(_PROTECTED)
-            and not self._tokens.are_good_for(Headers(scope=scope).get("authorization"))
-        ):
+        if scope["type"] != "http" or not scope["path"].startswith(_PROTECTED):
+            await self._app(scope, receive, send)
+            return
+        is_good = partial(self._tokens.are_good_for, Headers(scope=scope).get("authorization"))
+        if not is_good():
             problem = ProblemError(
                 "unauthorized",
                 "send the header `Authorization: Bearer TOKEN` with one of the tokens in feed_tokens_file",
@@ -93,7 +96,14 @@ class Guard:
             )
             await problem.response()(scope, receive, send)
             return
+        scope[_HOLDS_STILL] = is_good
         await self._app(scope, receive, send)
+
+
+def holds_still(scope: Scope) -> Callable[[], bool]:
+    """Give what tells whether the token of a request is one still; true where none is asked for."""
+    found: Callable[[], bool] = scope.get(_HOLDS_STILL, lambda: True)
+    return found
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from starlette.types import Receive, Scope, Send
 
 from feed.hub import Watch
-from feed.list_store import ListStore
 from feed.metrics import FeedMetrics
 from nextclick.feed_types import UserList, encode
 from nextclick.newer import UpdateHead, event_id_of, head_in, head_of, is_newer
@@ -31,36 +30,44 @@ class EventStream:
 
     def __init__(
         self,
-        user_id: str,
         watch: Watch,
-        store: ListStore,
+        stored: bytes | None,
         last_event_id: str | None,
         listed: Callable[[bytes | None], UserList],
         metrics: FeedMetrics,
+        may_read: Callable[[], bool],
     ) -> None:
         """Prepare.
 
         Args:
-            user_id: whose lists.
-            watch: of this user, which began before the store is looked at: no list falls in between.
-            store: has the list to begin with.
+            watch: of the user, which began before the store was looked at: no list falls in between.
+            stored: the list to begin with, if there is one.
             last_event_id: the last event that the client had, if it says so.
             listed: makes the list of a stored update, or the popular one of None.
             metrics: of the feed.
+            may_read: whether the client's token still holds; asked before whatever is sent.
         """
-        self._user_id, self._watch, self._store = user_id, watch, store
-        self._listed, self._metrics = listed, metrics
+        self._watch, self._stored = watch, stored
+        self._listed, self._metrics, self._may_read = listed, metrics, may_read
         self._shown = head_in(last_event_id or "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the client goes away or the feed ends."""
+        """Send events until the client goes away, it may not read any longer, or the feed ends.
+
+        Raises:
+            DamagedLists: the files cannot be trusted; the response has not begun.
+            TemporaryError: the disk cannot be read; the response has not begun.
+        """
+        first = self._first()
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
         leaving = asyncio.create_task(self._end_with(receive))
         try:
             with contextlib.suppress(TimeoutError, OSError):
-                await self._send(send, b"retry: %d\n\n%b" % (RETRY_MS, self._first()))
+                await self._send(send, b"retry: %d\n\n%b" % (RETRY_MS, first))
                 while not self._watch.has_ended:
                     new = await self._watch.wait(HEARTBEAT_S * random.uniform(_SOONEST, 1.0))
+                    if not self._may_read():
+                        break
                     if new is not None:
                         await self._send(send, self._event(new.head, new.value))
                     elif not self._watch.has_ended:
@@ -77,9 +84,8 @@ class EventStream:
 
     def _first(self) -> bytes:
         """Give the event to begin with: what is stored, unless the client has it, or the popular list."""
-        value = self._store.list_of(self._user_id)
-        if value is not None:
-            return self._event(head_of(value), value)
+        if self._stored is not None:
+            return self._event(head_of(self._stored), self._stored)
         return b"" if self._shown is not None else _event(self._listed(None), None)
 
     def _event(self, head: UpdateHead, value: bytes) -> bytes:

@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from feed.access import holds_still
 from feed.event_stream import STREAM_HEADERS, EventStream
 from feed.parameters import choice_of, id_in_path, tags_of
 from feed.parts import FeedParts, feed_of
@@ -48,6 +49,7 @@ class _Events(Response):
 
         Raises:
             ProblemError: there are too many streams, or the feed is ending.
+            DamagedLists, TemporaryError: the list cannot be read; the response has not begun.
         """
         feed, user_id = self._feed, self._user_id
 
@@ -55,7 +57,8 @@ class _Events(Response):
             return list_of(feed, user_id, value, self._choice)
 
         with feed.hub.watch(user_id.encode(errors="replace")) as watch:
-            stream = EventStream(user_id, watch, feed.lists, self._last_event_id, listed, feed.metrics)
+            stored, may_read = feed.lists.list_of(user_id), holds_still(scope)
+            stream = EventStream(watch, stored, self._last_event_id, listed, feed.metrics, may_read)
             await stream(scope, receive, send)
 
 

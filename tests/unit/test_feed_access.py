@@ -160,6 +160,30 @@ def test_a_file_that_cannot_be_used_is_refused_at_the_start(tmp_path: Path, text
         Tokens(path)
 
 
+def test_a_token_that_is_taken_from_the_file_loses_its_open_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of other tokens stay."""
+    monkeypatch.setattr(feed.access, "_LOOK_EVERY_S", 0.0)
+    path = tmp_path / "tokens"
+    path.write_text(f"{TOKEN}\n{NEW}\n")
+    with (
+        ServedFeed(tmp_path / "feed", feed_tokens_file=str(path)) as served,
+        httpx2.Client(base_url=served.url, timeout=10) as client,
+        client.stream("GET", "/v1/users/ann/events", headers={"Authorization": f"Bearer {TOKEN}"}) as taken,
+        client.stream("GET", "/v1/users/ann/events", headers={"Authorization": f"Bearer {NEW}"}) as kept,
+    ):
+        lines = kept.iter_lines()
+        assert next(lines).startswith("retry")
+        path.with_name("new").write_text(NEW)
+        path.with_name("new").rename(path)
+        os.utime(path, ns=(1, 1))
+        served.store(update("ann", 3))
+
+        assert 'sequence":3' not in taken.read().decode()
+        assert any('sequence":3' in line for line in lines)
+
+
 def test_the_client_sends_its_token(client: httpx2.Client) -> None:
     """And says when it has a wrong one."""
     url = str(client.base_url)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +11,6 @@ from prometheus_client import CollectorRegistry
 import feed.event_stream
 from feed.event_stream import EventStream
 from feed.hub import Hub, NewList
-from feed.list_store import ListStore
 from feed.metrics import FeedMetrics
 from feed.user_lists import Choice, popular_for, user_list
 from nextclick.feed_types import UserList
@@ -68,28 +66,26 @@ class Client:
 
 
 def follow(
-    folder: Path,
     stored: bytes | None,
     last_event_id: str | None,
     script: Callable[[Hub, Client], None],
     *,
     leaves: bool = True,
+    may_read: Callable[[], bool] = lambda: True,
 ) -> Client:
     """Open a stream, let something happen, and give what the client has read in the end."""
 
     async def run() -> Client:
-        store, hub, client = ListStore(folder / "lists", 8 * 1024**2, 1e6), Hub(10), Client()
-        if stored is not None:
-            store.write({b"ann": stored}, {})
+        hub, client = Hub(10), Client()
         with hub.watch(b"ann") as watch:
-            stream = EventStream("ann", watch, store, last_event_id, listed, FeedMetrics(CollectorRegistry()))
+            metrics = FeedMetrics(CollectorRegistry())
+            stream = EventStream(watch, stored, last_event_id, listed, metrics, may_read)
             loop = asyncio.get_running_loop()
             loop.call_later(0.05, script, hub, client)
             if leaves:
                 loop.call_later(0.2, client.left.set)
             async with asyncio.timeout(10.0):
                 await stream({"type": "http"}, client.receive, client.send)
-        store.close()
         return client
 
     return asyncio.run(run())
@@ -99,23 +95,23 @@ def nothing(hub: Hub, client: Client) -> None:
     """Nothing happens."""
 
 
-def test_the_stored_list_comes_first_then_each_newer_one(tmp_path: Path) -> None:
+def test_the_stored_list_comes_first_then_each_newer_one() -> None:
     """Each with an id that says where it stands."""
 
     def script(hub: Hub, client: Client) -> None:
         hub.tell([new(update(4))])
 
-    assert follow(tmp_path, update(3), None, script).events == [("3-2-30", 3), ("4-2-40", 4)]
+    assert follow(update(3), None, script).events == [("3-2-30", 3), ("4-2-40", 4)]
 
 
-def test_an_older_list_never_comes_after_a_newer_one(tmp_path: Path) -> None:
+def test_an_older_list_never_comes_after_a_newer_one() -> None:
     """Nor the same one again, as after a worker's crash."""
 
     def script(hub: Hub, client: Client) -> None:
         for sequence in (2, 3, 1):
             hub.tell([new(update(sequence))])
 
-    assert follow(tmp_path, update(3), None, script).events == [("3-2-30", 3)]
+    assert follow(update(3), None, script).events == [("3-2-30", 3)]
 
 
 @pytest.mark.parametrize(
@@ -128,39 +124,37 @@ def test_an_older_list_never_comes_after_a_newer_one(tmp_path: Path) -> None:
         ("9" * 400, [("3-2-30", 3)]),
     ],
 )
-def test_a_client_that_comes_back_gets_what_is_newer(
-    tmp_path: Path, last_event_id: str, expected: list[tuple[str, int]]
-) -> None:
+def test_a_client_that_comes_back_gets_what_is_newer(last_event_id: str, expected: list[tuple[str, int]]) -> None:
     """By the id of its last event."""
-    assert follow(tmp_path, update(3), last_event_id, nothing).events == expected
+    assert follow(update(3), last_event_id, nothing).events == expected
 
 
-def test_a_user_nobody_knows_begins_with_the_popular_list(tmp_path: Path) -> None:
+def test_a_user_nobody_knows_begins_with_the_popular_list() -> None:
     """Which has no id, for whatever comes is newer."""
 
     def script(hub: Hub, client: Client) -> None:
         hub.tell([new(update(1))])
 
-    assert follow(tmp_path, None, None, script).events == [("", 0), ("1-2-10", 1)]
+    assert follow(None, None, script).events == [("", 0), ("1-2-10", 1)]
 
 
-def test_a_connection_that_carries_nothing_is_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_carries_nothing_is_kept_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """By comments, which browsers pass over."""
     monkeypatch.setattr(feed.event_stream, "HEARTBEAT_S", 0.02)
 
-    assert follow(tmp_path, update(3), None, nothing).read.count(b": heartbeat\n\n") > 2
+    assert follow(update(3), None, nothing).read.count(b": heartbeat\n\n") > 2
 
 
-def test_the_end_of_the_feed_ends_the_stream(tmp_path: Path) -> None:
+def test_the_end_of_the_feed_ends_the_stream() -> None:
     """Before the client goes away."""
 
     def script(hub: Hub, client: Client) -> None:
         hub.end()
 
-    assert follow(tmp_path, update(3), None, script, leaves=False).events == [("3-2-30", 3)]
+    assert follow(update(3), None, script, leaves=False).events == [("3-2-30", 3)]
 
 
-def test_a_client_that_takes_nothing_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would keep its place for ever."""
     monkeypatch.setattr(feed.event_stream, "_SEND_S", 0.05)
 
@@ -168,4 +162,19 @@ def test_a_client_that_takes_nothing_is_cut_off(tmp_path: Path, monkeypatch: pyt
         client.is_stuck = True
         hub.tell([new(update(4))])
 
-    assert follow(tmp_path, update(3), None, script, leaves=False).events == [("3-2-30", 3)]
+    assert follow(update(3), None, script, leaves=False).events == [("3-2-30", 3)]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_token_that_is_taken_back_ends_the_stream(monkeypatch: pytest.MonkeyPatch, is_told: bool) -> None:
+    """With the next heartbeat, or instead of the next list."""
+    monkeypatch.setattr(feed.event_stream, "HEARTBEAT_S", 3600.0 if is_told else 0.1)
+
+    def script(hub: Hub, client: Client) -> None:
+        if is_told:
+            hub.tell([new(update(4))])
+
+    client = follow(update(3), None, script, leaves=False, may_read=lambda: False)
+
+    assert client.events == [("3-2-30", 3)]
+    assert b"heartbeat" not in client.read
