@@ -1,6 +1,7 @@
 """The popular items: of the newest update that has them, or of the bundle, whichever is younger. Pure.
 
 A worker makes its list of the clicks that it has counted, and begins with what the bundle knew. The feed counts none.
+Where a worker's list is shorter than one can ask for, the bundle's items follow.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,7 +59,7 @@ def popular_of_update(value: bytes) -> PopularItems:
 
 
 def younger(update: bytes | None, of_bundle: PopularItems | None) -> PopularItems | None:
-    """Give the younger of two popular lists; None if there is none.
+    """Give the younger of two popular lists, an update's with the bundle's other items behind; None if there is none.
 
     Args:
         update: the newest one with the popular list.
@@ -70,7 +71,16 @@ def younger(update: bytes | None, of_bundle: PopularItems | None) -> PopularItem
     of_update = popular_of_update(update) if update is not None else None
     if of_update is None or of_bundle is None:
         return of_update or of_bundle
-    return of_update if of_update.produced_at_ms >= of_bundle.produced_at_ms else of_bundle
+    if of_update.produced_at_ms < of_bundle.produced_at_ms:
+        return of_bundle
+    return of_update._replace(items=of_update.items + _others(of_update.items, of_bundle.items))
+
+
+def _others(listed: list[Recommendation], known: list[Recommendation]) -> list[Recommendation]:
+    """Give the items that are not listed. None is more popular than the last that is: it would be listed."""
+    there, most = {item.item_id for item in listed}, listed[-1].score if listed else 1.0
+    others = [item for item in known if item.item_id not in there]
+    return [item if item.score <= most else Recommendation(item.item_id, most) for item in others]
 
 
 def popular_list(popular: PopularItems, limit: int, now_ms: int) -> PopularList:

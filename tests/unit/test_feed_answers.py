@@ -254,6 +254,16 @@ def test_the_younger_of_two_popular_lists_is_shown(produced_at_ms: int, is_updat
     assert found.produced_at_ms == max(5, produced_at_ms)
 
 
+def test_the_bundle_fills_up_a_workers_popular_list() -> None:
+    """A worker lists a few, and one may ask for more. No item twice, and none above one that is more popular."""
+    items = [Recommendation("x", 0.9), Recommendation("b", 0.8), Recommendation("y", 0.1)]
+    found = younger(update(5), PopularItems(items, "00000000000000bb", 5))
+
+    assert found is not None
+    scores = [(item.item_id, item.score) for item in found.items]
+    assert scores == [("a", 0.5), ("b", 0.25), ("x", 0.25), ("y", 0.1)]
+
+
 def test_where_there_is_one_popular_list_it_is_shown() -> None:
     """Before the first bundle, and before the first update."""
     assert younger(None, None) is None
