@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -17,6 +17,8 @@ from confluent_kafka.admin import AdminClient
 from feed.hub import NewList
 from feed.list_store import DamagedLists, ListStore
 from feed.metrics import FeedMetrics
+from feed.topic_look import TopicLook
+from feed.trouble import Trouble
 from nextclick.clicks import MAX_ID_BYTES
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.newer import head_of, is_newer
@@ -28,10 +30,9 @@ from tools.update_formats import update_decoder
 
 _BATCH = 2_000  # updates that are compared and stored together
 _POLL_S = 0.2
-_LOOK_EVERY_S = 10.0  # at the topic: has it grown, was it created anew?
 _AGAIN_S = 1.0  # after a failure
+_REFUSED_AGAIN_S = 10.0  # where a person must do something first
 _STOP_S = 2.0
-_SAY_EVERY_S = 60.0  # the same trouble
 _PROGRESS_EVERY_S = 5.0
 _RENEW_EVERY_S = 3_600.0
 _BUFFERED_KB = 32 * 1024  # of updates that were fetched and not taken yet
@@ -44,7 +45,7 @@ class ListFollower:
     Attributes:
         stopping: set when the end is wanted.
         caught_up: set once every list that the topic had at the start is stored.
-        is_away: whether Kafka did not answer when it was last asked.
+        failure: why the topic could not be read when Kafka was last asked; None: it could.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class ListFollower:
         self.settings, self.store, self.metrics = settings, store, metrics
         self.tell, self._fail = tell, fail
         self.stopping, self.caught_up = threading.Event(), threading.Event()
-        self.is_away = False
-        self.trouble = _Trouble()
+        self.failure: Failure | None = None
+        self.trouble = Trouble()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
@@ -91,7 +92,8 @@ class ListFollower:
                     self.note_failure(error.args[0])
                     self.stopping.wait(_AGAIN_S)
         except Exception as error:
-            self._fail(error)
+            if not self.stopping.is_set():  # a store that could not be written keeps nobody from ending
+                self._fail(error)
 
     def _find_topic(self) -> TopicIdentity:
         """Ask for the topic; the store begins anew with one that it is not from.
@@ -100,7 +102,7 @@ class ListFollower:
             KafkaException: the broker does not answer, refuses, or has no such topic.
         """
         topic = describe_topic(AdminClient(librdkafka_config(self.settings)), self.settings.recommendations_topic)
-        self.is_away = False
+        self.failure = None
         known = self.store.topic
         if known is None or not known.is_same_topic(topic):
             if known is not None:
@@ -108,11 +110,17 @@ class ListFollower:
             self.until_done(lambda: self.store.begin(topic))
         return topic
 
-    def until_done(self, work: Callable[[], None]) -> None:
+    def until_done(self, work: Callable[[], None], while_waiting: Callable[[], None] = lambda: None) -> None:
         """Do what needs the disk or a schema registry; they are waited for, and readers are answered meanwhile.
+
+        Args:
+            work: what to do.
+            while_waiting: is called before each wait.
 
         Raises:
             DamagedLists: the files cannot be trusted.
+            PermanentError: the registry refuses us, and there is nothing to serve.
+            TemporaryError: the end is wanted before it is done.
         """
         while True:
             try:
@@ -120,9 +128,13 @@ class ListFollower:
                 return
             except DamagedLists:
                 raise
-            except TemporaryError as error:
-                self.trouble.say(str(error))
-                if self.stopping.wait(_AGAIN_S):
+            except (TemporaryError, PermanentError) as error:
+                is_refused = isinstance(error, PermanentError)
+                if is_refused and not self.store.has_lists:
+                    raise
+                self.trouble.say("waiting", f"{error}; it is tried again, and lists are served as they are")
+                while_waiting()
+                if self.stopping.wait(_REFUSED_AGAIN_S if is_refused else _AGAIN_S):
                     raise
 
     def note_failure(self, error: KafkaError) -> None:
@@ -131,8 +143,7 @@ class ListFollower:
         Raises:
             PermanentError: it refuses, and has never let the feed read: there is nothing to serve.
         """
-        kind = failure_of(error)
-        self.is_away = kind is not Failure.GONE
+        kind = self.failure = failure_of(error)
         if kind is Failure.REFUSED and self.store.topic is None:
             raise PermanentError(
                 f"{self.settings.broker} does not let the feed read {self.settings.recommendations_topic}: "
@@ -140,13 +151,15 @@ class ListFollower:
             )
         if kind is Failure.GONE:
             self.trouble.say(
+                "gone",
                 f"there is no topic {self.settings.recommendations_topic}, which is waited for; `nextclick topics` "
-                "creates it, or correct recommendations_topic"
+                "creates it, or correct recommendations_topic",
             )
         else:
             self.trouble.say(
+                "away",
                 f"{self.settings.broker} does not answer ({error.str()}): lists are served as they are, and it is "
-                "asked again"
+                "asked again",
             )
 
 
@@ -162,6 +175,12 @@ class _Following:
         self._next_offset: dict[int, int] = {}
         self._progress_s = time.monotonic() + _PROGRESS_EVERY_S
         self._renew_s = 0.0
+        config = consumer_config(self._settings, f"{self._settings.app}-feed") | {
+            "enable.partition.eof": True,
+            "queued.max.messages.kbytes": _BUFFERED_KB,
+            "fetch.wait.max.ms": 100,
+        }
+        self._consumer = Consumer(config)
 
     def run(self) -> None:
         """Follow until the end is wanted, or the topic is another one.
@@ -169,40 +188,34 @@ class _Following:
         Raises:
             KafkaException: the broker refuses, or has no such partition.
         """
-        config = consumer_config(self._settings, f"{self._settings.app}-feed") | {
-            "enable.partition.eof": True,
-            "queued.max.messages.kbytes": _BUFFERED_KB,
-            "fetch.wait.max.ms": 100,
-        }
-        consumer = Consumer(config)
-        look = _TopicLook(self._settings)
+        look = TopicLook(self._settings)
         try:
-            self._assign(consumer, self._topic.partitions)
+            self._assign(self._topic.partitions)
             while not self._follower.stopping.is_set():
                 now = look.newest()
                 if isinstance(now, KafkaException):
                     self._follower.note_failure(now.args[0])
                 elif now is not None:
-                    self._follower.is_away = False
+                    self._follower.failure = None
                     if not now.is_same_topic(self._topic):
                         return
                     if now.partitions > self._n_partitions:
-                        self._assign(consumer, now.partitions)
-                self._take(_read(consumer))
-                self._say_progress(consumer)
+                        self._assign(now.partitions)
+                self._take(_read(self._consumer))
+                self._say_progress()
                 if time.monotonic() >= self._renew_s:
                     self._renew_s = time.monotonic() + _RENEW_EVERY_S
-                    self._follower.until_done(lambda: self._store.renew(self._n_partitions))
+                    self._until_done(lambda: self._store.renew(self._n_partitions))
         finally:
             look.close()
-            consumer.close()
+            self._consumer.close()
 
-    def _assign(self, consumer: Consumer, n_partitions: int) -> None:
+    def _assign(self, n_partitions: int) -> None:
         """Read partitions from where the store's lists end."""
         from_store = self._store.positions(n_partitions)
         self._next_offset = {number: offset or 0 for number, offset in enumerate(from_store)}
         topic = self._topic.topic
-        consumer.assign([TopicPartition(topic, number, offset) for number, offset in self._next_offset.items()])
+        self._consumer.assign([TopicPartition(topic, number, offset) for number, offset in self._next_offset.items()])
         self._n_partitions = n_partitions
 
     def _take(self, messages: Sequence[Message]) -> None:
@@ -221,9 +234,8 @@ class _Following:
         if positions:
             self._keep_newer(newest)
             lists = {user: new.value if new is not None else None for user, new in newest.items()}
-            popular = [new for new in newest.values() if new is not None and new.head.strategy == POPULAR]
-            last_popular = popular[-1].value if popular else None
-            self._follower.until_done(lambda: self._store.write(lists, positions, last_popular))
+            popular = self._younger_popular(newest)
+            self._until_done(lambda: self._store.write(lists, positions, popular))
             self._next_offset |= positions
             self._tell([new for new in newest.values() if new is not None])
         if len(self._at_end) == self._n_partitions and not self._follower.caught_up.is_set():
@@ -252,13 +264,13 @@ class _Following:
 
         Raises:
             msgspec.DecodeError: it is none.
-            PermanentError: the registry refuses us.
+            PermanentError: the registry refuses us, and nothing was ever read.
         """
         try:
             decode_update(value)
         except msgspec.DecodeError:
             found: list[bytes] = []
-            self._follower.until_done(lambda: found.append(msgspec.json.encode(self._decode(value))))
+            self._until_done(lambda: found.append(msgspec.json.encode(self._decode(value))))
             return found[0]
         return value
 
@@ -269,6 +281,22 @@ class _Following:
             new = newest[user]
             if stored is not None and new is not None and not is_newer(new.head, head_of(stored)):
                 del newest[user]
+
+    def _younger_popular(self, newest: dict[bytes, NewList | None]) -> bytes | None:
+        """Give the youngest popular list of those that were read, unless the store has one that is as young.
+
+        Partitions are read in any order, and a worker that was away goes on where it was.
+        """
+        popular = [new for new in newest.values() if new is not None and new.head.strategy == POPULAR]
+        youngest = max(popular, key=lambda new: new.head.produced_at_ms, default=None)
+        stored = self._store.popular if youngest is not None else None
+        if youngest is None or (stored is not None and head_of(stored).produced_at_ms >= youngest.head.produced_at_ms):
+            return None
+        return youngest.value
+
+    def _until_done(self, work: Callable[[], None]) -> None:
+        """Do as `ListFollower.until_done` does; measure meanwhile how far behind the store is."""
+        self._follower.until_done(work, lambda: self._metrics.behind.set(self._place().n_behind))
 
     def _tell(self, lists: list[NewList]) -> None:
         self._follower.tell(lists)
@@ -281,65 +309,40 @@ class _Following:
     def _pass_over(self, message: Message, why: str) -> None:
         self._metrics.unreadable.inc()
         where = f"{message.topic()}/{message.partition()} at {message.offset()}"
-        self._follower.trouble.say(f"a record is passed over, {where}: {why:.300}")
+        self._follower.trouble.say("passed over", f"a record is passed over, {where}: {why:.300}")
 
-    def _say_progress(self, consumer: Consumer) -> None:
+    def _say_progress(self) -> None:
         """Say how far a long reading is, and measure how far behind the end the store is."""
         if time.monotonic() < self._progress_s:
             return
         self._progress_s = time.monotonic() + _PROGRESS_EVERY_S
+        place = self._place()
+        self._metrics.behind.set(place.n_behind)
+        if not self._follower.caught_up.is_set() and place.end > place.first:
+            _log.info("reading the lists: %.0f%%", 100 * (place.here - place.first) / (place.end - place.first))
+
+    def _place(self) -> "_Place":
+        """Say where in the topic the store is, as far as the client knows its end. Does not block."""
         first, end, here = 0, 0, 0
         for number, offset in self._next_offset.items():
-            low, high = consumer.get_watermark_offsets(TopicPartition(self._topic.topic, number), cached=True)
+            partition = TopicPartition(self._topic.topic, number)
+            low, high = self._consumer.get_watermark_offsets(partition, cached=True)
             if high >= 0:
                 first, end, here = first + low, end + high, here + min(max(offset, low), high)
-        self._metrics.behind.set(end - here)
-        if not self._follower.caught_up.is_set() and end > first:
-            _log.info("reading the lists: %.0f%%", 100 * (here - first) / (end - first))
+        return _Place(first, end, here)
 
 
-class _TopicLook:
-    """Asks for the topic every few seconds, in a thread of its own: nothing waits for the answer."""
+class _Place(NamedTuple):
+    """Sums of offsets of all partitions: where the topic begins, where it ends, and up to where it is stored."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._topic, self._admin = settings.recommendations_topic, AdminClient(librdkafka_config(settings))
-        self._pool = ThreadPoolExecutor(1, "topic-look")
-        self._asked: Future[TopicIdentity] | None = None
-        self._next_s = time.monotonic() + _LOOK_EVERY_S
+    first: int
+    end: int
+    here: int
 
-    def newest(self) -> TopicIdentity | KafkaException | None:
-        """Give an answer, or why there is none; None while it is not time."""
-        if self._asked is None:
-            if time.monotonic() >= self._next_s:
-                self._asked = self._pool.submit(describe_topic, self._admin, self._topic)
-            return None
-        if not self._asked.done():
-            return None
-        asked, self._asked, self._next_s = self._asked, None, time.monotonic() + _LOOK_EVERY_S
-        error = asked.exception()
-        if error is None:
-            return asked.result()
-        if isinstance(error, KafkaException):
-            return error
-        raise error
-
-    def close(self) -> None:
-        """Ask no more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-class _Trouble:
-    """Says what goes wrong, and the same not again for a minute."""
-
-    def __init__(self) -> None:
-        self._said_s: dict[str, float] = {}
-
-    def say(self, text: str) -> None:
-        """Say it."""
-        kind, now_s = text[:60], time.monotonic()
-        if now_s - self._said_s.get(kind, -_SAY_EVERY_S) >= _SAY_EVERY_S:
-            self._said_s = {kind: now_s}
-            _log.warning("%s", text)
+    @property
+    def n_behind(self) -> int:
+        """How many records are not stored yet."""
+        return self.end - self.here
 
 
 def _read(consumer: Consumer) -> list[Message]:

@@ -5,6 +5,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from feed.parts import feed_of
+from tools.kafka import Failure
+
+_AWAY = "answering, Kafka is away"
+_STATUS = {
+    None: "answering",
+    Failure.GONE: "answering, the topic is not there",
+    Failure.PASSING: _AWAY,
+    Failure.REFUSED: _AWAY,
+}
 
 
 async def health(request: Request) -> Response:
@@ -13,13 +22,17 @@ async def health(request: Request) -> Response:
 
 
 async def readiness(request: Request) -> Response:
-    """Say whether requests should come here: 503 until the lists are up to date for the first time, and at the end."""
+    """Say whether requests should come here: 503 until the lists are up to date for the first time, and at the end.
+
+    Lists of before are enough while the topic cannot be read: another instance would not have newer ones.
+    """
     feed = feed_of(request)
+    failure = feed.follower.failure
     if feed.is_ending:
         return JSONResponse({"status": "ending"}, 503)
-    if not feed.follower.caught_up.is_set() and not (feed.follower.is_away and feed.lists.topic is not None):
+    if not feed.follower.caught_up.is_set() and (failure is None or not feed.lists.has_lists):
         return JSONResponse({"status": "reading the lists"}, 503)
-    return JSONResponse({"status": "answering, Kafka is away" if feed.follower.is_away else "answering"})
+    return JSONResponse({"status": _STATUS[failure]})
 
 
 async def metrics(request: Request) -> Response:

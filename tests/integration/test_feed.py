@@ -1,21 +1,27 @@
 """A feed beside a worker on a real broker: lists, clicks, streams, kills, outages."""
 
 import http.client
+import http.server
 import itertools
+import json
 import os
 import re
+import resource
 import signal
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
+from nextclick.output import avro
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.encoder import encode_click
+from nextclick.settings import Settings
 from nextclick.updates import AnsweredClick, encode_update, ranked_list
 from tests.chaos.bundles import announce, untrained_bundle
 from tests.feeds import FeedUnderTest, StreamReader
@@ -245,6 +251,143 @@ def test_a_topic_that_is_created_anew_is_read_anew(playground: Any) -> None:
 
     assert feed.ask("/v1/users/ann/recommendations").body["sequence"] == 0
     assert "created anew" in playground.log("feed").read_text()
+
+
+def test_a_feed_with_lists_is_ready_while_the_topic_is_not_there(playground: Any) -> None:
+    """It answers, and says what is missing."""
+    settings = playground.settings
+    feed = FeedUnderTest(playground)
+    write(settings, [(b"ann", popular("ann", 1, produced_at_ms=2_000))])
+    playground.wait_for(lambda: sequence_of(feed, "ann") == 1, "the list is stored")
+    feed.process.kill()
+    admin = AdminClient(librdkafka_config(settings))
+    admin.delete_topics([settings.recommendations_topic])[settings.recommendations_topic].result(30)
+    feed = FeedUnderTest(playground)
+
+    playground.wait_for(lambda: "the topic is not there" in str(feed.ask("/readyz").body), "the feed says so")
+    assert feed.is_ready()
+    assert sequence_of(feed, "ann") == 1
+
+
+def popular(user_id: str, sequence: int, *, produced_at_ms: int) -> bytes:
+    """A popular list of a worker."""
+    return encode_update(
+        user_id, ranked_list("popular", [], []), "", sequence, AnsweredClick(0, sequence, 1), produced_at_ms
+    )
+
+
+def sequence_of(feed: FeedUnderTest, user_id: str) -> int:
+    """Of the list that a user gets."""
+    found: int = feed.ask(f"/v1/users/{user_id}/recommendations").body["sequence"]
+    return found
+
+
+def write(settings: Settings, records: list[tuple[bytes, bytes]]) -> None:
+    """Write to the topic of updates, and wait for the broker."""
+    producer = Producer(producer_config(settings))
+    for key, value in records:
+        producer.produce(settings.recommendations_topic, value, key, partition=0)
+    assert producer.flush(30) == 0
+
+
+def test_the_youngest_popular_list_is_kept_whichever_is_read_last(playground: Any) -> None:
+    """Of those that are read together, and of those that come later. Records that are none are said once."""
+    settings = playground.settings
+    together = [("ann", 2_000), ("ben", 4_000), ("cleo", 3_000)]
+    write(settings, [(user.encode(), popular(user, 1, produced_at_ms=at_ms)) for user, at_ms in together])
+    write(settings, [(b"dan", b"{}")] * 50)
+    feed = FeedUnderTest(playground)
+    playground.wait_for(feed.is_ready, "the feed is ready")
+    first = feed.ask("/v1/popular").body["produced_at_ms"]
+    write(settings, [(b"eve", popular("eve", 1, produced_at_ms=1_000)), (b"fay", b"{}")])
+    playground.wait_for(lambda: sequence_of(feed, "eve") == 1, "it is stored")
+    second = feed.ask("/v1/popular").body["produced_at_ms"]
+    write(settings, [(b"gil", popular("gil", 1, produced_at_ms=5_000))])
+    playground.wait_for(lambda: sequence_of(feed, "gil") == 1, "it is stored")
+
+    assert [first, second, feed.ask("/v1/popular").body["produced_at_ms"]] == [4_000, 4_000, 5_000]
+    playground.wait_for(lambda: metric(feed, "nextclick_feed_unreadable_total") == 51, "all are counted")
+    assert playground.log("feed").read_text().count("a record is passed over") == 1
+
+
+class _Registry(http.server.BaseHTTPRequestHandler):
+    """A schema registry that refuses everyone for as long as it is told to."""
+
+    refuses = True
+
+    def do_GET(self) -> None:
+        """Answer the question for a schema."""
+        schema = {"schema": json.dumps(avro.SCHEMA), "schemaType": "AVRO"}
+        body = json.dumps({"error_code": 401, "message": "who are you?"} if _Registry.refuses else schema).encode()
+        self.send_response(401 if _Registry.refuses else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def refusing_registry() -> Iterator[str]:
+    """The address of a registry that refuses everyone until it is told otherwise."""
+    _Registry.refuses = True
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Registry) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def in_avro(user_id: str, sequence: int) -> bytes:
+    """A popular list of a worker that writes Avro."""
+    output = avro.avro_format(7)
+    ranked = ranked_list("popular", [], [])._replace(items=avro.encode_items([]))
+    return output.encode_update(user_id, ranked, "", sequence, AnsweredClick(0, sequence, 1), 2_000)
+
+
+def test_a_registry_that_refuses_a_feed_with_lists_is_waited_for(playground: Any, refusing_registry: str) -> None:
+    """A password that has expired must not take the lists away. How far behind they are is told meanwhile."""
+    feed = FeedUnderTest(playground, NEXTCLICK_SCHEMA_REGISTRY=refusing_registry)
+    write(playground.settings, [(b"ann", popular("ann", 1, produced_at_ms=2_000))])
+    playground.wait_for(lambda: sequence_of(feed, "ann") == 1, "the list is stored")
+    write(playground.settings, [(b"ben", in_avro("ben", sequence)) for sequence in (1, 2, 3)])
+    playground.wait_for_log("feed", "refuses us (status 401)")
+    playground.wait_for(lambda: metric(feed, "nextclick_feed_behind_records") > 0, "it says that it is behind")
+    before = (sequence_of(feed, "ann"), sequence_of(feed, "ben"), feed.is_ready())
+    _Registry.refuses = False
+    playground.wait_for(lambda: sequence_of(feed, "ben") == 3, "the lists are read")
+
+    assert before == (1, 0, True)
+
+
+def test_a_registry_that_refuses_a_feed_without_lists_ends_it(playground: Any, refusing_registry: str) -> None:
+    """There is nothing to serve, and whoever starts it is told why."""
+    write(playground.settings, [(b"ben", in_avro("ben", 1))])
+    feed = FeedUnderTest(playground, NEXTCLICK_SCHEMA_REGISTRY=refusing_registry)
+    feed.process.wait(30.0)
+
+    assert feed.process.exit_status == 1
+    assert "refuses us (status 401)" in playground.log("feed").read_text().splitlines()[-1]
+
+
+def test_a_feed_that_cannot_write_ends_with_status_0(playground: Any) -> None:
+    """What is stored is answered until then, and a metric says how far behind the lists are."""
+    feed = FeedUnderTest(playground)
+    write(playground.settings, [(b"ann", popular("ann", 1, produced_at_ms=2_000))])
+    playground.wait_for(lambda: sequence_of(feed, "ann") == 1, "the list is stored")
+    # As a full disk does, the system refuses to let files grow.
+    resource.prlimit(feed.process.pid, resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+    write(playground.settings, [(b"ann", popular("ann", 2, produced_at_ms=2_000))])
+    playground.wait_for(lambda: metric(feed, "nextclick_feed_behind_records") > 0, "it says that it is behind")
+    before = sequence_of(feed, "ann")
+    os.kill(feed.process.pid, signal.SIGTERM)
+    feed.process.wait(10.0)
+
+    assert before == 1
+    assert feed.process.exit_status == 0
 
 
 def test_partitions_that_are_added_are_read_while_the_feed_runs(playground: Any) -> None:

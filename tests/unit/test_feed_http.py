@@ -5,6 +5,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,8 +16,10 @@ from starlette.routing import Route
 
 import feed.bodies
 import feed.server
+from feed.list_store import DamagedLists
 from nextclick.errors import TemporaryError
 from tests.served_feed import ITEMS, ServedFeed, update
+from tools.kafka import Failure
 
 ANN = "/v1/users/ann/recommendations"
 SESSIONS = "/v1/sessions/recommendations"
@@ -80,6 +83,41 @@ def read_to_end(connection: socket.socket) -> bytes:
     except ConnectionResetError:  # it ended while something was on its way to it
         pass
     return answer
+
+
+# Probes, failures
+
+
+def test_who_has_lists_is_ready_also_while_the_topic_cannot_be_read(tmp_path: Path) -> None:
+    """Another instance would not have newer ones. One without lists is not, for another one can have them."""
+    found = []
+    with ServedFeed(tmp_path) as served:
+        served.parts.follower.caught_up.clear()
+        for positions in ({}, {0: 7}):
+            served.parts.lists.write({}, positions)
+            for failure in (None, Failure.GONE, Failure.PASSING, Failure.REFUSED):
+                served.parts.follower.failure = failure
+                answer = httpx2.get(f"{served.url}/readyz")
+                found.append((answer.status_code, answer.json()["status"]))
+
+    reading, away = (503, "reading the lists"), (200, "answering, Kafka is away")
+    assert found == [reading] * 5 + [(200, "answering, the topic is not there"), away, away]
+
+
+@pytest.mark.parametrize("route", ["recommendations", "events"])
+def test_damage_that_a_reader_finds_ends_the_feed(tmp_path: Path, route: str) -> None:
+    """The next start reads the lists again; a client is sent to another instance, also one that opens a stream."""
+    with ServedFeed(tmp_path) as served:
+        served.store(update("ann", 3))
+        served.parts.lists._db.rocks.flush()
+        for file in (tmp_path / "lists").glob("*.sst"):
+            with file.open("r+b") as data:
+                data.write(b"x" * 30)
+        answer = httpx2.get(f"{served.url}/v1/users/ann/{route}")
+        failures = list(served.failures)
+
+    assert_problem(answer, 503, "ending")
+    assert [type(failure) for failure in failures] == [DamagedLists]
 
 
 # Methods, paths
