@@ -18,6 +18,7 @@ import feed.bodies
 import feed.server
 from feed.list_store import DamagedLists
 from nextclick.errors import TemporaryError
+from nextclick.updates import POPULAR
 from tests.served_feed import ITEMS, ServedFeed, update
 from tools.kafka import Failure
 
@@ -104,16 +105,17 @@ def test_who_has_lists_is_ready_also_while_the_topic_cannot_be_read(tmp_path: Pa
     assert found == [reading] * 5 + [(200, "answering, the topic is not there"), away, away]
 
 
+@pytest.mark.parametrize("user_id", ["ann", "nobody"])  # the popular list is read, too
 @pytest.mark.parametrize("route", ["recommendations", "events"])
-def test_damage_that_a_reader_finds_ends_the_feed(tmp_path: Path, route: str) -> None:
+def test_damage_that_a_reader_finds_ends_the_feed(tmp_path: Path, route: str, user_id: str) -> None:
     """The next start reads the lists again; a client is sent to another instance, also one that opens a stream."""
     with ServedFeed(tmp_path) as served:
-        served.store(update("ann", 3))
+        served.store(update("ann", 3, strategy=POPULAR))
         served.parts.lists._db.rocks.flush()
         for file in (tmp_path / "lists").glob("*.sst"):
             with file.open("r+b") as data:
                 data.write(b"x" * 30)
-        answer = httpx2.get(f"{served.url}/v1/users/ann/{route}")
+        answer = httpx2.get(f"{served.url}/v1/users/{user_id}/{route}")
         failures = list(served.failures)
 
     assert_problem(answer, 503, "ending")
