@@ -8,10 +8,10 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import rocksdict
@@ -20,6 +20,7 @@ from nextclick.errors import PermanentError, TemporaryError
 from tools.files import make_folder
 from tools.kafka import TopicIdentity
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 # Beside the lists: no user's id holds a NUL.
@@ -44,9 +45,10 @@ class _Database(NamedTuple):
     rocks: rocksdict.Rdict
     is_read_only: bool
 
-    def value(self, found: bytes | None) -> bytes | None:
-        """Give a value that was read without what RocksDB has put behind it."""
-        return found[:-_TIME_BYTES] if self.is_read_only and found is not None else found
+    def values(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Read values, without what RocksDB has put behind them."""
+        found: Any = self.rocks.get(list(keys))
+        return [value[:-_TIME_BYTES] if self.is_read_only and value is not None else value for value in found]
 
 
 class ListStore:
@@ -96,7 +98,7 @@ class ListStore:
 
     def get_many(self, users: Sequence[bytes]) -> list[bytes | None]:
         """Give users' newest updates, by the keys of their records."""
-        return self._read(users)
+        return self._read(lambda database: database.values(users))
 
     @property
     def popular(self) -> bytes | None:
@@ -176,22 +178,20 @@ class ListStore:
 
     def n_users(self) -> int:
         """Estimate how many users have a list."""
-        with self._explained():
-            return int(self._db.rocks.property_int_value("rocksdb.estimate-num-keys") or 0)
+        return self._read(lambda database: database.rocks.property_int_value("rocksdb.estimate-num-keys") or 0)
 
     def n_bytes(self) -> int:
         """Give the bytes of the files."""
-        with self._explained():
-            return int(self._db.rocks.property_int_value("rocksdb.total-sst-files-size") or 0)
+        return self._read(lambda database: database.rocks.property_int_value("rocksdb.total-sst-files-size") or 0)
 
     def close(self) -> None:
         """Close; what was written is on its way to the disk. Never fails: what could not be written is read again."""
         _close(self._db.rocks)
 
     def _get(self, key: bytes) -> bytes | None:
-        return self._read([key])[0]
+        return self._read(lambda database: database.values([key]))[0]
 
-    def _read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    def _read(self, read: Callable[[_Database], _T]) -> _T:
         """Read; again, if what was open has been replaced meanwhile, and maybe its files with it."""
         while True:
             if self._is_closing:
@@ -199,8 +199,7 @@ class ListStore:
                     pass
             database = self._db
             try:
-                found: Any = database.rocks.get(list(keys))
-                return [database.value(each) for each in found]
+                return read(database)
             except Exception:
                 with self._replacing:  # waits for who does it
                     if database is self._db:

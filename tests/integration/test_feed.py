@@ -379,8 +379,9 @@ def test_a_feed_that_cannot_write_ends_with_status_0(playground: Any) -> None:
     write(playground.settings, [(b"ann", popular("ann", 1, produced_at_ms=2_000))])
     playground.wait_for(lambda: sequence_of(feed, "ann") == 1, "the list is stored")
     # As a full disk does, the system refuses to let files grow.
-    resource.prlimit(feed.process.pid, resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
-    write(playground.settings, [(b"ann", popular("ann", 2, produced_at_ms=2_000))])
+    resource.prlimit(feed.process.pid, resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
+    many = [f"user-{number}" for number in range(100)]
+    write(playground.settings, [(user.encode(), popular(user, 2, produced_at_ms=2_000)) for user in many])
     playground.wait_for(lambda: metric(feed, "nextclick_feed_behind_records") > 0, "it says that it is behind")
     before = sequence_of(feed, "ann")
     os.kill(feed.process.pid, signal.SIGTERM)

@@ -205,6 +205,7 @@ store.write({b"ann": b"1"}, {0: 7})
 def ask():
     while not ended.is_set():
         try:
+            store.n_users(), store.n_bytes()
             read.add(store.list_of("ann"))
         except Exception as error:
             read.add(repr(error))
