@@ -325,7 +325,7 @@ def test_a_broker_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_the_consumer_of_the_readme_shows_each_list_once(place: list[str]) -> None:
     """An update that comes again, or was overtaken, is dropped by its sequence."""
     topic = _topics(place)[1]
-    [program] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    program, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     program = program.replace("127.0.0.1:9092", place[1]).replace('"recommendations"', f'"{topic}"')
     producer = Producer({"bootstrap.servers": place[1]})
     for sequence, item_id in [(1, "shoe"), (2, "hat"), (1, "shoe"), (2, "hat"), (3, "bag")]:
