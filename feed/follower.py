@@ -21,9 +21,9 @@ from feed.topic_look import TopicLook
 from feed.trouble import Trouble
 from nextclick.clicks import MAX_ID_BYTES
 from nextclick.errors import PermanentError, TemporaryError
-from nextclick.newer import head_of, is_newer
+from nextclick.newer import UpdateHead, head_of, is_newer
 from nextclick.settings import Settings
-from nextclick.updates import POPULAR, decode_update
+from nextclick.updates import POPULAR, RecommendationUpdate, decode_update
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import Failure, TopicIdentity, describe_topic, failure_of, is_partition_end
 from tools.update_formats import update_decoder
@@ -251,28 +251,30 @@ class _Following:
             newest[user] = None
         else:
             try:
-                value = self._plain(value)
+                head, value = self._plain(value)
             except msgspec.DecodeError as error:
                 self._pass_over(message, f"it is no update: {error}")
                 return
-            head, before = head_of(value), newest.get(user)
+            before = newest.get(user)
             if before is None or is_newer(head, before.head):
                 newest[user] = NewList(user, head, value)
 
-    def _plain(self, value: bytes) -> bytes:
-        """Give an update as JSON, whatever its format is; a schema registry that is away is waited for.
+    def _plain(self, value: bytes) -> tuple[UpdateHead, bytes]:
+        """Give an update's head, and the update as JSON, whatever its format is; a schema registry that is away is
+        waited for.
 
         Raises:
             msgspec.DecodeError: it is none.
             PermanentError: the registry refuses us, and nothing was ever read.
         """
         try:
-            decode_update(value)
+            update = decode_update(value)
         except msgspec.DecodeError:
-            found: list[bytes] = []
-            self._until_done(lambda: found.append(msgspec.json.encode(self._decode(value))))
-            return found[0]
-        return value
+            found: list[RecommendationUpdate] = []
+            self._until_done(lambda: found.append(self._decode(value)))
+            update, value = found[0], msgspec.json.encode(found[0])
+        head = UpdateHead(update.strategy, update.sequence, update.source, update.clicked_at_ms, update.produced_at_ms)
+        return head, value
 
     def _keep_newer(self, newest: dict[bytes, NewList | None]) -> None:
         """Leave out what the store has, or has a newer one of."""

@@ -158,12 +158,8 @@ class ListStore:
             TemporaryError: the disk is full or cannot be written.
         """
         keys = [_TOPIC_KEY, _POPULAR_KEY, *map(_position_key, range(n_partitions))]
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        for key, value in zip(keys, self.get_many(keys), strict=True):
-            if value is not None:
-                batch.put(key, value)
-        with self._writing() as rocks:
-            rocks.write(batch)
+        stored = zip(keys, self.get_many(keys), strict=True)
+        self.write({key: value for key, value in stored if value is not None}, {})
 
     def begin(self, topic: TopicIdentity) -> None:
         """Remove everything, and note which topic is read from now on.
