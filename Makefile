@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fuzz check bench chaos clean
+.PHONY: help setup demo test test-all test-release game-day fuzz check docs bench chaos clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,10 +30,16 @@ demo: setup ## See it all at work (ARGS="--seconds 90" ends by itself)
 	@$(BIN)/nextclick demo $(ARGS)
 
 test: setup ## Run the tests, several at once, but for the longest (ARGS="-k name" runs some)
-	$(BIN)/pytest -n auto --dist loadgroup -m "not long" $(ARGS)
+	$(BIN)/pytest -n auto --dist loadgroup -m "not long and not release" $(ARGS)
 
-test-all: setup ## Run all tests
-	$(BIN)/pytest -n auto --dist loadgroup $(ARGS)
+test-all: setup ## Run all tests but those of a release
+	$(BIN)/pytest -n auto --dist loadgroup -m "not release" $(ARGS)
+
+test-release: setup ## Upgrade, image, game day, other languages and processors: half an hour, on quiet cores
+	$(BIN)/pytest -m release $(ARGS)
+
+game-day: setup ## Let six things go wrong, and see which alerts fire: a quarter of an hour, on quiet cores
+	$(BIN)/pytest tests/integration/test_game_day.py $(ARGS)
 
 fuzz: setup ## Search longer for input that does harm: about ten minutes
 	$(BIN)/pytest tests/fuzz --hypothesis-profile=fuzz -o timeout=1800 $(ARGS)
@@ -43,6 +49,10 @@ check: setup ## Lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup ## Make the documentation a site, in build/site (ARGS=--help lists options)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+	@echo "open build/site/index.html, or serve the folder with any web server"
 
 # Beside $(VENV), whose packages it sees behind its own: Quix Streams needs an older confluent-kafka.
 $(BENCH_VENV)/done: $(VENV)/done

@@ -13,7 +13,7 @@ import psutil
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from bench.load import encoded_clicks
+from bench.load import N_USERS, encoded_clicks
 from bench.programs import ProgramStuckError, RunningProgram, running
 from nextclick.settings import Settings
 from tools.client_config import librdkafka_config, producer_config
@@ -71,24 +71,36 @@ class UpdateCounter:
                 self._admin.list_topics(self._topic, _ANSWER_S)
 
 
-def send_backlog(settings: Settings, count: int, n_items: int = N_ITEMS) -> None:
+def send_backlog(settings: Settings, count: int, n_items: int = N_ITEMS, n_users: int = N_USERS) -> None:
     """Send random clicks (users uniform, items Zipf-like), as fast as possible."""
+    send_clicks(settings, encoded_clicks(settings, count, n_items, n_users))
+
+
+def send_clicks(settings: Settings, clicks: Sequence[tuple[bytes, bytes]]) -> None:
+    """Send clicks, keys and values, as fast as possible."""
     producer = Producer(producer_config(settings) | {"linger.ms": 5, "queue.buffering.max.messages": 200_000})
-    for number, (key, value) in enumerate(encoded_clicks(settings, count, n_items)):
+    for number, (key, value) in enumerate(clicks):
         producer.produce(settings.clicks_topic, value, key)
         if number % _FLUSH_EVERY == _FLUSH_EVERY - 1:
             producer.flush()
     producer.flush()
 
 
-def work_off(settings: Settings, count: int, command: Sequence[str], n_items: int = N_ITEMS) -> Throughput:
-    """Let a program work off a backlog of so many clicks.
+def work_off(
+    settings: Settings, count: int, command: Sequence[str], n_items: int = N_ITEMS, n_users: int = N_USERS
+) -> Throughput:
+    """Let a program work off a backlog of so many clicks; for what it raises see `go_through`."""
+    send_backlog(settings, count, n_items, n_users)
+    return go_through(settings, count, command)
+
+
+def go_through(settings: Settings, count: int, command: Sequence[str]) -> Throughput:
+    """Let a program work off the clicks that are there.
 
     Raises:
         ProgramDiedError: it ended.
         ProgramStuckError: it did not answer all clicks in time.
     """
-    send_backlog(settings, count, n_items)
     counter = UpdateCounter(settings)
     with running(settings, command) as program:
         end_s = time.monotonic() + DEADLINE_S

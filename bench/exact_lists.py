@@ -45,8 +45,8 @@ def compare(n_clicks: int, n_lists: int) -> Compared:
     clicks = Simulator(Law(), 0).next_clicks(1_700_000_000_000, n_clicks)
     data = _training_data([(click.user_id, click.item_id, click.timestamp_ms) for click in clicks])
     outcome = train_round(data, None, Settings(epochs=1, min_clicks=100), Cancellation(Event()))
-    network = outcome.network.eval()
-    model = ServedModel("1".zfill(16), network.config, network.arrays(), outcome.vocabulary)
+    network = outcome.made.network.eval()
+    model = ServedModel("1".zfill(16), network.config, network.arrays(), outcome.made.vocabulary)
     network.double()
     hidden: dict[str, bytes] = {}
     recent: dict[str, bytes] = {}

@@ -21,10 +21,10 @@ from nextclick.output.cloud_events import cloud_events_format
 from nextclick.output.protobuf import protobuf_format
 from nextclick.scoring.binary_lists import write_avro_lists, write_protobuf_lists
 from nextclick.scoring.item_lists import ItemTexts, item_texts, write_lists
-from nextclick.scoring.mixing import Best
+from nextclick.scoring.terms import Best
 from nextclick.served_form import served_form
 from nextclick.settings import Settings
-from nextclick.updates import JSON_FORMAT, RNN, AnsweredClick, ListFormat, RankedList, UpdateFormat
+from nextclick.updates import JSON_FORMAT, RNN, AnsweredClick, ListFormat, RankedList, ServedBy, UpdateFormat
 from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
 from tests.local_registry import LocalRegistry
@@ -118,7 +118,7 @@ def _updates(output: UpdateFormat, lists: Sequence[bytes]) -> list[bytes]:
         output.encode_update(
             f"user-{user}",
             RankedList(RNN, items, b""),
-            "1f0c9d2e5a7b3c48",
+            ServedBy("1f0c9d2e5a7b3c48"),
             user,
             AnsweredClick(3, 99_120 + user, _PRODUCED_MS - 8),
             _PRODUCED_MS,

@@ -19,10 +19,10 @@ import torch
 from nextclick.network import Network
 from nextclick.settings import Settings
 from training.learning import optimizer, step_in_parts
-from training.learning.associations import AssociationCounts
+from training.learning.associations import count_pairs
 from training.learning.fit import network_config, spectral_item_vectors
 from training.learning.losses import CandidateSampler
-from training.learning.sequences import Sequences, TrainingSet, batches_in_time_order, training_windows
+from training.learning.sequences import Sequences, batches_in_time_order, training_windows
 from training.learning.step import Learner
 from training.learning.step_in_parts import StepInParts
 
@@ -109,7 +109,7 @@ class _Learning:
         settings = dataclasses.replace(Settings(), neighbours=0, device=device)
         sequences = _sessions(n_clicks)
         network = Network(network_config(settings, N_ITEMS))
-        self.learner = Learner(network, TrainingSet(sequences, n_clicks, n_known=0), settings)
+        self.learner = Learner(network, sequences, settings)
         if at_once:
             self.learner._parts = self.learner._on_gpu = None
         windows = training_windows(sequences, n_clicks, settings.recent_clicks + 1)
@@ -167,7 +167,7 @@ def _long_log(n_clicks: int, n_items: int) -> LongLog:
     sequences = _sessions(n_clicks, n_items)
     with _threads(1):
         marks_s = [time.process_time()]
-        counts = AssociationCounts(sequences, n_items, n_clicks)
+        counts = count_pairs(sequences, n_items, n_clicks)
         marks_s.append(time.process_time())
         counts.neighbour_lists(Settings().neighbours)
         marks_s.append(time.process_time())

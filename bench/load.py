@@ -112,13 +112,13 @@ class Load:
         return msgspec.json.decode(self._answers.readline(), type=LoadReport)
 
 
-def encoded_clicks(settings: Settings, count: int, n_items: int) -> list[tuple[bytes, bytes]]:
+def encoded_clicks(settings: Settings, count: int, n_items: int, n_users: int = N_USERS) -> list[tuple[bytes, bytes]]:
     """Give keys and values of random clicks: users uniform, items Zipf-like."""
     draw = random.Random(0)
     schema, now_ms = ClickSchema.of(settings), int(time.time() * 1000)
     clicks = []
     for _ in range(count):
-        user, item = f"user-{draw.randrange(N_USERS)}", f"item-{int(draw.paretovariate(1.0)) % n_items}"
+        user, item = f"user-{draw.randrange(n_users)}", f"item-{int(draw.paretovariate(1.0)) % n_items}"
         click = encode_click(schema, user, item, now_ms)
         clicks.append((click.key, click.value))
     return clicks

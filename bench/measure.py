@@ -47,6 +47,7 @@ def own_topics(broker: str, *, stamped_by_broker: bool = False, partitions: int 
             recommendations_topic=f"{name}-recommendations",
             rejected_topic=f"{name}-rejected",
             models_topic=f"{name}-models",
+            items_topic=f"{name}-items",
             data_dir=Path(folder) / "worker",
             served_dir=Path(folder) / "served",
             log_dir=Path(folder) / "log",

@@ -6,7 +6,7 @@ that scores all items has at least that to do, if it does it in float32. The rat
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ class Bench:
         """Time steps of so many users; medians of alternating rounds."""
         clicks = [[(int(index), 30, 0)] for index in self._rng.integers(self._n_items, size=n_users)]
         length = self._settings.recent_clicks
-        recent = [_recent(self._rng.integers(self._n_items, size=length)) for _ in range(n_users)]
+        recent = [recent_of(self._rng.integers(self._n_items, size=length), [30] * length) for _ in range(n_users)]
         hidden = self._model.run([b""] * n_users, clicks)
         queries, scores = torch.randn(n_users, self._settings.hidden_size), torch.empty(n_users, self._n_items)
 
@@ -109,8 +109,9 @@ def _in_turn(rounds: int, *works: Callable[[], object]) -> list[float]:
     return [statistics.median(times_ms) for times_ms in taken]
 
 
-def _recent(items: npt.NDArray[np.int64]) -> bytes:
+def recent_of(items: npt.NDArray[np.int64], gaps_s: Sequence[int]) -> bytes:
+    """Pack clicks as a user's state remembers them, each so long after the one before."""
     recent = b""
-    for index in items.tolist():
-        recent = with_recent(recent, item_hash(f"item-{index}"), 30, 0, len(items))
+    for index, gap_s in zip(items.tolist(), gaps_s, strict=True):
+        recent = with_recent(recent, item_hash(f"item-{index}"), gap_s, 0, len(items))
     return recent

@@ -1,29 +1,41 @@
 """The benchmarks of single parts: each prints its figures."""
 
 import signal
+import statistics
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from bench import (
+    canary,
     click_files,
+    costs,
     exact_lists,
     failover,
     feed,
     formats,
+    gate,
     hot_user,
+    items,
     learning,
     measure,
+    metrics,
     model_step,
+    new_items,
     popularity,
+    ruled_worker,
+    rules,
     scale,
     shared_bundle,
     shops,
     swap,
 )
+from bench.figures import this_machine
 from bench.model_step import LIST_LENGTH
+from bench.tables import machine_line
 from nextclick.settings import Settings
 
 
@@ -76,6 +88,24 @@ def _swap(broker: str, quick: bool) -> None:
             )
 
 
+def _items(broker: str, quick: bool) -> None:
+    with measure.own_topics(broker) as settings:
+        late = items.lateness(settings, 50 if quick else 300)
+    click.echo(
+        f"\n{late.n_withdrawn} items withdrawn, two workers, {items.CLICKS_PER_S} clicks/s: {late.n_late} of "
+        f"{late.n_lists:,} lists still had one, the last {late.latest_ms} ms after it was withdrawn"
+    )
+    n_items = 100_000 if quick else 1_000_000
+    with measure.own_topics(broker) as settings:
+        cost = items.cost(settings, n_items)
+    click.echo(
+        f"{n_items:,} items: a worker is ready after {cost.read_s:.1f} s, {cost.without_s:.1f} without, and "
+        f"{cost.cpu_s:.1f} s of CPU, {cost.without_cpu_s:.1f} without; at most "
+        f"{(cost.rss_bytes - cost.without_bytes) / n_items:.0f} bytes more for each ({cost.rss_bytes / 1e6:,.0f} MB, "
+        f"{cost.without_bytes / 1e6:,.0f} without)"
+    )
+
+
 def _shops(broker: str, quick: bool) -> None:
     click.echo(f"\na crawler with {shops.N_CRAWLED:,} clicks of a day beside {shops.N_PEOPLES_CLICKS:,} of people")
     for n_items in (1, shops.LIST_LENGTH, shops.N_CRAWLED):
@@ -86,6 +116,13 @@ def _shops(broker: str, quick: bool) -> None:
         f"{len(sizes)} trainings, a fifth of {shops.N_ITEMS} items new each time: bundles of {sizes[0] / 1000:,.0f} kB "
         f"after the first, {max(sizes) / 1000:,.0f} kB at most, {sizes[-1] / 1000:,.0f} kB after the last"
     )
+
+
+def _costs(broker: str, quick: bool) -> None:
+    click.echo("\nwhat a click, an item and a user cost: the figures that `nextclick capacity` reckons with")
+    click.echo(machine_line(this_machine()))
+    found = costs.measured(broker, 20_000 if quick else 200_000)
+    click.echo(f"\nfor nextclick/capacity.py; then run `python -m contracts --write`:\n\n{costs.block(found)}")
 
 
 def _step(broker: str, quick: bool) -> None:
@@ -100,6 +137,33 @@ def _step(broker: str, quick: bool) -> None:
             f"    with reasons {took.explained_ms:6.1f} ms, ratio {took.explained_ms / took.step_ms:.2f} to the step; "
             f"a list takes {took.explained_bytes:,.0f} bytes, without {took.list_bytes:,.0f}"
         )
+
+
+def _rules(broker: str, quick: bool) -> None:
+    click.echo(f"\na step of {rules.N_USERS} users on one thread under a shop's rules, beside the same without any")
+    for n_items in (10_000, 50_000):
+        click.echo(f"  {n_items:,} items")
+        for cost in rules.costs(n_items, 5 if quick else 25):
+            click.echo(f"    {cost.rule:32} {cost.step_ms:6.1f} ms, ratio {cost.ratio:.2f}")
+
+
+def _ruled_worker(broker: str, quick: bool) -> None:
+    click.echo(
+        f"\na worker with {ruled_worker.N_ITEMS:,} items under rules of a shop, beside one without, in turn; "
+        "medians of the rounds' ratios"
+    )
+    speeds: dict[str, list[float]] = defaultdict(list)
+    costs: dict[str, list[float]] = defaultdict(list)
+    for found in ruled_worker.rounds(broker, 20_000 if quick else 80_000, 1 if quick else 5):
+        without = found[ruled_worker.NONE]
+        click.echo(f"  without {without.events_per_s:,.0f} clicks/s, {without.cpu_us_per_event:.1f} us CPU")
+        for rule, under in found.items():
+            speeds[rule].append(under.events_per_s / without.events_per_s)
+            costs[rule].append(under.cpu_us_per_event / without.cpu_us_per_event)
+    for rule in speeds:
+        if rule != ruled_worker.NONE:
+            speed, cost = statistics.median(speeds[rule]), statistics.median(costs[rule])
+            click.echo(f"  {rule:28} {speed:.3f} of the clicks/s, {cost:.3f} of the CPU")
 
 
 def _sizes(broker: str, quick: bool) -> None:
@@ -133,6 +197,12 @@ def _popularity(broker: str, quick: bool) -> None:
             f"list {took.rank_ms:4.1f} ms; a click {took.click_us:4.1f} us on average; "
             f"prepared in a thread in {took.prepare_ms:.0f} ms"
         )
+
+
+def _new_items(broker: str, quick: bool) -> None:
+    new_items.report("simulated", new_items.simulated(40_000 if quick else 200_000), 0.5, Settings())
+    for n_items in (10_000,) if quick else (10_000, 50_000):
+        new_items.report_cost(n_items, 10 if quick else 50)
 
 
 def _learning(broker: str, quick: bool) -> None:
@@ -229,23 +299,65 @@ def _feed(broker: str, quick: bool) -> None:
             )
 
 
+def _metrics(broker: str, quick: bool) -> None:
+    click.echo("\nwhat a worker's metrics take of its CPU time, for each click")
+    n_clicks = 10_000 if quick else 50_000
+    for n_items in (0, metrics.N_ITEMS):
+        with measure.own_topics(broker) as settings:
+            served = measure.with_bundle(settings, n_items) if n_items else settings
+            worker_us = measure.throughput(served, n_clicks, *measure.WORKER).cpu_us_per_event
+        for chunk in (16, 256):
+            us = metrics.cost_us(chunk, 20 if quick else 100)
+            what = f"{n_items:,} items" if n_items else "popularity"
+            click.echo(
+                f"  {what:12} chunks of {chunk:>3} clicks {us:5.2f} us of {worker_us:6.1f} us: {us / worker_us:5.1%}"
+            )
+    with measure.own_topics(broker, stamped_by_broker=True) as settings:
+        found = metrics.backlog(settings)
+    click.echo(
+        f"a worker that was paused for 25 s at {metrics.CLICKS_PER_S} clicks/s: p99 of {found.n_updates:,} updates by "
+        f"its metrics {found.panel_s:.2f} s, by the topics {found.topics_s:.2f} s, ratio "
+        f"{found.panel_s / found.topics_s:.3f}"
+    )
+
+
 # By name on the command line. Each gets the broker's address, and whether a look is enough.
 PARTS: dict[str, Callable[[str, bool], None]] = {
     "catalogue": _catalogue,
+    "costs": _costs,
     "hot-user": _hot_user,
     "swap": _swap,
     "scale": _scale,
     "shops": _shops,
     "step": _step,
+    "rules": _rules,
+    "ruled-worker": _ruled_worker,
     "sizes": _sizes,
     "exact": _exact,
     "popularity": _popularity,
+    "new-items": _new_items,
     "learning": _learning,
     "trainer": _trainer,
     "failover": _failover,
     "feed": _feed,
     "files": _files,
     "formats": _formats,
+    "items": _items,
+    "metrics": _metrics,
     "memory": lambda _, quick: shared_bundle.report(quick=quick),
+    "gate": lambda _, quick: gate.report(quick=quick),
+    "canary": lambda broker, quick: canary.report(broker, quick=quick),
 }
-WITHOUT_BROKER = {"shops", "step", "sizes", "exact", "popularity", "learning", "files", "memory"}
+WITHOUT_BROKER = {
+    "shops",
+    "step",
+    "rules",
+    "sizes",
+    "exact",
+    "popularity",
+    "new-items",
+    "learning",
+    "files",
+    "memory",
+    "gate",
+}

@@ -51,7 +51,11 @@ def bundle_bytes(n_rounds: int) -> Iterator[int]:
         for number in range(n_rounds):
             outcome = train_round(_clicks(number * N_NEW, number), champion, settings, Cancellation(Event()))
             manifest = save_bundle(
-                Path(folder), outcome.network, outcome.vocabulary, created_ms=number, metrics=outcome.metrics()
+                Path(folder),
+                outcome.made.network,
+                outcome.made.vocabulary,
+                created_ms=number,
+                metrics=outcome.metrics(),
             )
             path = Path(folder) / manifest.bundle_id
             champion = Champion(*load_network(path))

@@ -15,7 +15,7 @@ from nextclick.popularity import Popularity, prepare_seed
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.settings import Settings
-from nextclick.updates import AnsweredClick, encode_update
+from nextclick.updates import AnsweredClick, ServedBy, encode_update
 from nextclick.user_state import UserState, decode_state, encode_state
 from stream.agent import inference_threads
 
@@ -62,7 +62,7 @@ class Work:
         """Give the update of a click."""
         answered = AnsweredClick(logged.user[0], logged.offset, logged.record_timestamp_ms)
         user_id = logged.click.user_id
-        return encode_update(user_id, outcome.ranked, self._bundle_id, outcome.sequence, answered, now_ms)
+        return encode_update(user_id, outcome.ranked, ServedBy(self._bundle_id), outcome.sequence, answered, now_ms)
 
     def answer(self, logged: LoggedClick, before: bytes | None) -> tuple[bytes, bytes]:
         """Give a user's state after one click, and the update."""

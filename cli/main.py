@@ -31,6 +31,18 @@ def _evaluate() -> click.Command:
     return evaluate
 
 
+def _backtest() -> click.Command:
+    from training.evaluation.backtest.cli import backtest
+
+    return backtest
+
+
+def _models() -> click.Command:
+    from training.service.models_cli import models
+
+    return models
+
+
 def _topics() -> click.Command:
     from stream.cli import topics
 
@@ -91,6 +103,18 @@ def _doctor() -> click.Command:
     return doctor
 
 
+def _items() -> click.Command:
+    from cli.items_command import items
+
+    return items
+
+
+def _capacity() -> click.Command:
+    from cli.capacity_command import capacity
+
+    return capacity
+
+
 def _settings() -> click.Command:
     from cli.settings_command import settings
 
@@ -101,10 +125,13 @@ def _settings() -> click.Command:
 COMMANDS: dict[str, tuple[Callable[[], click.Command], str]] = {
     "stream": (_stream, "Run a stream worker: clicks in, recommendations out."),
     "train": (_train, "Run the trainer: logs clicks, fine-tunes, publishes bundles."),
+    "models": (_models, "Look at bundles, try one on some users, promote, roll back, pin."),
     "evaluate": (_evaluate, "Train and compare models on recorded clicks."),
+    "backtest": (_backtest, "Live through recorded clicks round by round, and compare ways to keep up to date."),
     "topics": (_topics, "Create the topics, or check those that exist."),
     "repartition": (_repartition, "After the clicks topic has grown: move the states to their users' partitions."),
     "rekey": (_rekey, "Copy a topic without a usable key to one that is keyed by user, exactly once."),
+    "items": (_items, "Say what the shop offers: withdraw items, publish them at a time, boost them."),
     "feed": (_feed, "Serve users' lists over HTTP, and take clicks."),
     "replay": (_replay, "Send the clicks of a data set."),
     "simulate": (_simulate, "Send an endless, realistic stream of clicks."),
@@ -112,6 +139,7 @@ COMMANDS: dict[str, tuple[Callable[[], click.Command], str]] = {
     "kafka": (_kafka, "Run a local Apache Kafka."),
     "demo": (_demo, "See it all at work: broker, worker, trainer, feed, simulator, and a page."),
     "doctor": (_doctor, "Say what does not fit, and which settings would mend it."),
+    "capacity": (_capacity, "Say what a load needs: workers, brokers, disks, a trainer."),
     "settings": (_settings, "List every setting, its value and where that comes from."),
 }
 

@@ -9,7 +9,7 @@ from nextclick.setting_values import Given
 from nextclick.settings_in_force import SettingInForce, settings_in_force
 from tools.options import given_options
 
-_TITLES = {
+TITLES = {
     "broker": "The broker, and how every client speaks to it",
     "application": "The application and its topics",
     "clicks": "The records of the clicks topic",
@@ -45,7 +45,7 @@ def _print(in_force: list[SettingInForce]) -> None:
     program = ""
     for setting in in_force:
         if setting.program != program:
-            click.echo(("\n" if program else "") + click.style(_TITLES[setting.program], underline=True))
+            click.echo(("\n" if program else "") + click.style(TITLES[setting.program], underline=True))
             program = setting.program
         is_given = setting.source != "default"
         value = click.style(f"{setting.name} = {_text(setting.value)}", bold=is_given)

@@ -4,7 +4,10 @@ from typing import Any
 
 from contracts import examples, schemas
 from contracts.schemas import ClickRecord, Message
+from nextclick.catalogue import ShopItem
+from nextclick.experiment import EXPERIMENT, Experiment
 from nextclick.manifest import CHAMPION, Manifest
+from nextclick.models_state import HISTORY, PIN, Change, Pin
 from nextclick.output import avro, protobuf
 from nextclick.output.cloud_events import RecommendationEvent
 from nextclick.settings import Settings
@@ -18,6 +21,7 @@ _SPECIFICATION = "3.0.0"
 _BINDING = "0.5.0"  # version of AsyncAPI's bindings for Kafka
 _JSON, _CLOUD_EVENTS = "application/json", "application/cloudevents+json"
 _USER_KEY = {"type": "string", "description": "the user's id"}
+_ITEM_KEY = {"type": "string", "description": "the item's id, as in clicks"}
 
 
 def document() -> dict[str, Any]:
@@ -58,7 +62,23 @@ def _channels(settings: Settings) -> dict[str, Any]:
             "Records of the clicks topic that cannot be used, as far as 16 KiB hold them; headers say why.",
             ["rejectedClick"],
         ),
-        settings.models_topic: ("models", "Which bundle of weights workers are to serve.", ["bundleAnnounced"]),
+        settings.models_topic: (
+            "models",
+            "Which bundle of weights workers are to serve, and which one is tried on some users. The newest record of "
+            "each key counts; a tombstone ends what it says. `nextclick models` writes it, and the trainer.",
+            ["bundleAnnounced", "experimentBegun", "championPinned", "modelsChanged"],
+        ),
+        settings.tallies_topic: (
+            "experimentTallies",
+            "Private: what each worker has counted of a bundle on trial. Need not be there otherwise.",
+            ["tally"],
+        ),
+        settings.items_topic: (
+            "items",
+            "What the shop says of its items, the newest record of each counts. A tombstone forgets an item. Need not "
+            "be there. One partition: the order of all records is theirs.",
+            ["item", "itemForgotten"],
+        ),
         settings.changelog_topic: (
             "userStates",
             "Private: the workers' states. Their bytes change without notice; nobody else may write here.",
@@ -100,14 +120,31 @@ def _operations() -> dict[str, Any]:
         "updateRecommendations": operation("send", "recommendations", "A worker answers every click."),
         "rejectClicks": operation("send", "rejectedClicks", "A worker keeps what it cannot use."),
         "announceBundle": operation("send", "models", "The trainer announces a bundle that is better."),
+        "countExperiment": operation("send", "experimentTallies", "A worker says what it has counted."),
+        "judgeExperiment": operation("receive", "experimentTallies", "The trainer decides of a bundle on trial."),
         "followBundles": operation("receive", "models", "Workers serve the bundle that was announced last."),
+        "followItems": operation(
+            "receive",
+            "items",
+            "An item that is withdrawn is in no list that a worker makes more than 1 s later.",
+        ),
         "writeStates": operation("send", "userStates", "A worker writes the states that clicks lead to."),
         "restoreStates": operation("receive", "userStates", "A worker that gets partitions reads their states."),
     }
 
 
 def _components() -> dict[str, Any]:
-    types = [ClickRecord, RecommendationUpdate, RecommendationEvent, DeadLetterHeaders, Manifest]
+    types = [
+        ClickRecord,
+        RecommendationUpdate,
+        RecommendationEvent,
+        DeadLetterHeaders,
+        ShopItem,
+        Manifest,
+        Experiment,
+        Pin,
+        Change,
+    ]
     found = schemas_of(types, "#/components/schemas/{name}").components
     return {"schemas": {name: _as_draft_07(schema) for name, schema in found.items()}, "messages": _messages()}
 
@@ -159,12 +196,38 @@ def _messages() -> dict[str, Any]:
             ],
         )
         | {"headers": _ref("schemas", "DeadLetterHeaders")},
+        "item": _message("An item of the shop", _JSON, _ITEM_KEY, _ref("schemas", "ShopItem"), _examples("item")),
+        "itemForgotten": _message("A tombstone: nothing is known of the item", _JSON, _ITEM_KEY, {"type": "null"}, []),
         "bundleAnnounced": _message(
             "A bundle's manifest",
             _JSON,
             {"type": "string", "const": CHAMPION},
             _ref("schemas", "Manifest"),
             _examples("bundle-manifest"),
+        ),
+        "experimentBegun": _message(
+            "A bundle is tried on some users",
+            _JSON,
+            {"type": "string", "const": EXPERIMENT},
+            _ref("schemas", "Experiment"),
+            [],
+        ),
+        "championPinned": _message(
+            "The trainer announces nothing", _JSON, {"type": "string", "const": PIN}, _ref("schemas", "Pin"), []
+        ),
+        "modelsChanged": _message(
+            "What was done, the newest last",
+            _JSON,
+            {"type": "string", "const": HISTORY},
+            {"type": "array", "items": _ref("schemas", "Change")},
+            [],
+        ),
+        "tally": _message(
+            "What a worker has counted",
+            _JSON,
+            {"type": "string", "description": "experiment/worker"},
+            {"description": "private"},
+            [],
         ),
         "userState": _message(
             "A user's state", "application/octet-stream", _USER_KEY, {"description": "private bytes"}, []

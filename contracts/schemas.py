@@ -6,6 +6,7 @@ import msgspec
 
 from contracts import examples
 from nextclick import feed_types
+from nextclick.catalogue import ShopItem
 from nextclick.clicks import MAX_ID_BYTES
 from nextclick.manifest import Manifest
 from nextclick.output.cloud_events import RecommendationEvent
@@ -58,6 +59,7 @@ MESSAGES = (
     Message("recommendation-update", RecommendationUpdate, "1.0", examples.UPDATES),
     Message("recommendation-event", RecommendationEvent, "1.0", examples.EVENTS),
     Message("rejected-click-headers", DeadLetterHeaders, "1.0", examples.DEAD_LETTER_HEADERS),
+    Message("item", ShopItem, "1.0", examples.ITEMS),
     Message("bundle-manifest", Manifest, "1.0", examples.MANIFESTS),
     Message("user-list", feed_types.UserList, "1.0", examples.USER_LISTS),
     Message("popular-list", feed_types.PopularList, "1.0", examples.POPULAR_LISTS),

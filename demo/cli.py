@@ -19,7 +19,7 @@ from nextclick.setting_values import Given
 from nextclick.settings import Settings
 from tools.click_files.choices import ClickFile
 from tools.click_files.options import click_file_options
-from tools.options import given_options, settings_options
+from tools.options import NumberRange, given_options, settings_options
 
 if TYPE_CHECKING:
     from demo.feeds import SimulationProgress
@@ -78,14 +78,24 @@ def _stop_on_signals() -> Iterator[_StopRequest]:
 @click.option("--rate", type=_Rate("clicks/s"), default="200", show_default=True, help="Clicks per second, or max.")
 @click.option("--clicks", type=click.IntRange(min=1), help="End after so many clicks; else never.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same stream.")
+@click.option(
+    "--to",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write --clicks clicks there as CSV, at once, and send nothing; --rate says how far apart their times are.",
+)
 @settings_options
-def simulate(rate: float | None, clicks: int | None, seed: int, settings: Settings) -> None:
+def simulate(rate: float | None, clicks: int | None, seed: int, file: Path | None, settings: Settings) -> None:
     """Send an endless, realistic stream of clicks.
 
     Users have interests that change and sessions with gaps, popularity drifts, items appear and vanish. Because the
     law is known, so is the Recall@20 that no recommender can beat: `ceiling`. Event time is now. Where there is no
     terminal, progress is one JSON object a line. Ctrl-C or SIGTERM ends with a summary.
     """
+    if file is not None:
+        _simulate_to(file, rate, clicks, seed)
+        return
     from demo import feeds
     from demo.click_producer import ClickProducer
     from demo.simulator import Law, Simulator
@@ -93,6 +103,21 @@ def simulate(rate: float | None, clicks: int | None, seed: int, settings: Settin
     report = _report_on_terminal if sys.stdout.isatty() else _report_as_json
     with _stop_on_signals() as stop:
         feeds.simulate(Simulator(Law(), seed), ClickProducer(settings), rate, clicks, stop, report)
+
+
+def _simulate_to(file: Path, rate: float | None, clicks: int | None, seed: int) -> None:
+    from demo.simulated_file import write_simulated
+    from demo.simulator import Law, Simulator
+
+    if clicks is None or rate is None:
+        raise click.UsageError("--to needs --clicks N, and a --rate that is a number: a file has an end, and its times")
+    simulator = Simulator(Law(), seed)
+    write_simulated(file, simulator, clicks, rate)
+    ceiling = simulator.ceiling
+    click.echo(
+        f"written: {file} with {clicks:,} clicks; ceiling of Recall@20 {ceiling.recall_at_20:.3f} (came true: "
+        f"{ceiling.realised_recall_at_20:.3f})"
+    )
 
 
 def _report_as_json(progress: "SimulationProgress") -> None:
@@ -187,7 +212,7 @@ def _progress(n_clicks: int) -> Iterator[Callable[[int], None]]:
 @click.argument("user")
 @click.argument("item")
 @click.option("--event", default="view", show_default=True, help="The click's event type.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="In s.")
+@click.option("--timeout", "timeout_s", type=NumberRange(min=0.1), default=10.0, show_default=True, help="In s.")
 @settings_options
 def send(user: str, item: str, event: str, timeout_s: float, settings: Settings) -> None:
     """Send one click of USER on ITEM and print the list that comes back."""
@@ -243,7 +268,7 @@ def _wait_for_its_end(broker: "LocalKafka") -> NoReturn:
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(min=1), help="End by itself, with a summary; else Ctrl-C ends it.")
+@click.option("--seconds", type=NumberRange(min=1), help="End by itself, with a summary; else Ctrl-C ends it.")
 @click.option("--rate", type=click.IntRange(min=1), default=200, show_default=True, help="Simulated clicks per second.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the simulator.")
 @given_options

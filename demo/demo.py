@@ -28,7 +28,7 @@ from demo.stop_signals import StopSignals
 from demo.temporary_folder import remove_folder, temporary_name
 from demo.watched_user import UserWatch
 from nextclick.errors import PermanentError
-from nextclick.manifest import decode_manifest
+from nextclick.manifest import CHAMPION, decode_manifest
 from nextclick.popularity import Popularity
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
@@ -218,8 +218,9 @@ class Demo:
                 if user_id.startswith(USER_PREFIX):  # not a visitor of the page
                     self._watch.click(user_id, item_id)
         elif message.topic == settings.models_topic:
-            manifest = decode_manifest(message.value)
-            self._bundle_created_ms[manifest.bundle_id] = manifest.created_ms
+            if message.key == CHAMPION.encode():  # there are other keys, for operators and experiments
+                manifest = decode_manifest(message.value)
+                self._bundle_created_ms[manifest.bundle_id] = manifest.created_ms
         else:
             self._first_update_s = self._first_update_s or time.monotonic() - self._started_s
             update = self._decode_update(message.value)
@@ -286,6 +287,7 @@ def _demo_settings(settings: Settings, folder: Path, own_broker: bool) -> Settin
         recommendations_topic=f"{name}-recommendations",
         rejected_topic=f"{name}-clicks-rejected",
         models_topic=f"{name}-models",
+        items_topic=f"{name}-items",
     )
 
 
@@ -295,6 +297,7 @@ def _delete_topics(settings: Settings) -> None:
         settings.recommendations_topic,
         settings.rejected_topic,
         settings.models_topic,
+        settings.items_topic,
         settings.changelog_topic,
     ]
     end_s = time.monotonic() + ANSWER_S

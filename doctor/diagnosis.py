@@ -128,6 +128,9 @@ def _topics(settings: Settings, topics: ExaminedTopics) -> Iterator[Finding]:
     yield from check_topics(settings, topics.facts)
     if topics.refusals or topics.clicks is None:
         return
+    if settings.items_topic and settings.items_topic not in topics.facts:
+        found = f"there is no topic {settings.items_topic}: no item can be withdrawn, published at a time or boosted"
+        yield Finding(Level.NOTE, "topics", found, "nothing, or `nextclick topics`, which creates it")
     clicks = topics.clicks
     made = "are those that the states were made from" if topics.is_noted else "have no states yet"
     text = f"the topics are there and {made}; {clicks.topic} has {plural(clicks.partitions, 'partition')}"

@@ -7,13 +7,16 @@ from pathlib import Path
 import psutil
 
 from doctor.findings import Finding, Level, refusal
-from nextclick.errors import BundleError, PermanentError
+from nextclick.errors import BundleError, NextclickError, PermanentError
 from nextclick.manifest import MANIFEST_FILE, Manifest, decode_manifest
 from nextclick.settings import Settings
 from stream.states.data_dir import NEEDED_BYTES, read_note, refuse_other_app, refuse_other_changelog
+from tools.object_store import ObjectStore
+from tools.stored_bundles import StoredBundles
 
 _DISKS, _BUNDLES = "disks", "bundles"
 _MIB = 1024**2
+_STORE_S = 5.0  # for an object store that does not answer at once
 _TIGHT_BYTES = 2 * 1024 * _MIB  # states, log and bundles of a shop grow to this within weeks
 # File systems that several machines can share.
 _SHARED = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.glusterfs", "lustre", "efs", "beegfs"})
@@ -90,6 +93,8 @@ def check_bundles(settings: Settings, champion: Manifest | None) -> list[Finding
         found = "no bundle was announced yet: everyone gets the popular items"
         advice = f"run `nextclick train`: the first training comes after {settings.min_clicks:,} clicks"
         findings.append(Finding(Level.NOTE, _BUNDLES, found, advice))
+    elif settings.bundle_store:
+        findings += _stored_bundle(settings.bundle_store, champion)
     elif not os.path.isdir(folder / champion.bundle_id):
         findings.append(
             Finding(
@@ -103,7 +108,7 @@ def check_bundles(settings: Settings, champion: Manifest | None) -> list[Finding
     else:
         findings += _bundle(folder / champion.bundle_id, "the bundle that was announced last")
     kind = _file_system(folder)
-    if kind not in _SHARED:
+    if kind not in _SHARED and not settings.bundle_store:
         findings.append(
             Finding(
                 Level.NOTE,
@@ -114,6 +119,15 @@ def check_bundles(settings: Settings, champion: Manifest | None) -> list[Finding
             )
         )
     return findings
+
+
+def _stored_bundle(address: str, champion: Manifest) -> list[Finding]:
+    """Look whether the object store has a bundle, by its manifest."""
+    try:
+        StoredBundles(ObjectStore(address, patience_s=_STORE_S)).manifest(champion.bundle_id)
+    except NextclickError as error:
+        return [refusal(_BUNDLES, str(error))]
+    return [Finding(Level.OK, _BUNDLES, f"the bundle that was announced last, {champion.bundle_id}, is in {address}")]
 
 
 def _bundle(folder: Path, what: str) -> list[Finding]:

@@ -116,7 +116,7 @@ def _writes(settings: Settings, name: str, topic: TopicFacts) -> list[Finding]:
                 f"set min.insync.replicas={max(1, topic.replicas - 1)} for the topic, or give it more replicas",
             )
         )
-    is_ours = name not in (settings.clicks_topic, settings.models_topic)
+    is_ours = name not in (settings.clicks_topic, settings.models_topic, settings.items_topic)
     if is_ours and int(topic.config["max.message.bytes"]) < _ROOM_BYTES:
         findings.append(
             Finding(

@@ -92,6 +92,8 @@ def create_app(feed: FeedParts, registry: CollectorRegistry, extra_routes: Seque
         },
     )
     app.state.feed, app.state.registry = feed, registry
+    for route in ROUTES:
+        feed.metrics.begin_route(_path_of(route), (route.methods or set()) - {"HEAD"})
     app.router.redirect_slashes = False
     return app
 
@@ -157,9 +159,10 @@ class _Measured:
             await self._app(scope, receive, noting)
         finally:
             route = _route_name(scope)
-            if status and not (route.endswith("/events") and status == 200):
-                took_s = time.perf_counter() - began_s
-                self._metrics.requests.labels(route, scope["method"], str(status)).observe(took_s)
+            if status:
+                is_stream = route.endswith("/events") and status == 200
+                took_s = 0.0 if is_stream else time.perf_counter() - began_s
+                self._metrics.note_request(route, scope["method"], status, took_s)
 
 
 class _Failures:
@@ -196,8 +199,11 @@ def _description_of(error: Exception) -> str:
 def _route_name(scope: Scope) -> str:
     """Name the route, never the path: it holds users' ids, and there are endless many."""
     found: Any = scope.get("route")
-    path: str = found.path if isinstance(found, Route) else "none"
-    return path.replace(":id", "")
+    return _path_of(found) if isinstance(found, Route) else "none"
+
+
+def _path_of(route: Route) -> str:
+    return route.path.replace(":id", "")
 
 
 def _problem(request: Request, error: Exception) -> Response:

@@ -17,8 +17,6 @@ from confluent_kafka.admin import AdminClient
 from feed.hub import NewList
 from feed.list_store import DamagedLists, ListStore
 from feed.metrics import FeedMetrics
-from feed.topic_look import TopicLook
-from feed.trouble import Trouble
 from nextclick.clicks import MAX_ID_BYTES
 from nextclick.errors import PermanentError, TemporaryError
 from nextclick.newer import UpdateHead, head_of, is_newer
@@ -26,6 +24,8 @@ from nextclick.settings import Settings
 from nextclick.updates import POPULAR, RecommendationUpdate, decode_update
 from tools.client_config import consumer_config, librdkafka_config
 from tools.kafka import Failure, TopicIdentity, describe_topic, failure_of, is_partition_end
+from tools.topic_look import TopicLook
+from tools.trouble import Trouble
 from tools.update_formats import update_decoder
 
 _BATCH = 2_000  # updates that are compared and stored together
@@ -188,7 +188,7 @@ class _Following:
         Raises:
             KafkaException: the broker refuses, or has no such partition.
         """
-        look = TopicLook(self._settings)
+        look = TopicLook(self._settings, self._topic.topic)
         try:
             self._assign(self._topic.partitions)
             while not self._follower.stopping.is_set():

@@ -24,6 +24,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 # Beside the lists: no user's id holds a NUL.
+_OWN_PREFIX = b"\0"
 _TOPIC_KEY, _POPULAR_KEY, _POSITION_PREFIX = b"\0topic", b"\0popular", b"\0position/"
 _FIRST_KEY, _BEHIND_LAST_KEY = b"", b"\xff" * 300  # users' ids are at most 256 bytes of UTF-8, which has no 0xff
 _WRITE_BUFFER_BYTES = 16 * 1024**2
@@ -60,7 +61,7 @@ class ListStore:
         Args:
             folder: is made if it is not there.
             cache_bytes: memory for what is read often, with the indices of all files.
-            keep_s: what was not written again for so long is removed, when RocksDB next compacts its files.
+            keep_s: what was not written again for so long is removed, when RocksDB next compacts its files; 0: never.
 
         Raises:
             PermanentError: another process has it, or its folder cannot be made.
@@ -99,6 +100,13 @@ class ListStore:
     def get_many(self, users: Sequence[bytes]) -> list[bytes | None]:
         """Give users' newest updates, by the keys of their records."""
         return self._read(lambda database: database.values(users))
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """Give everything but what is kept beside it, in the order of the keys; for the one that writes."""
+        database = self._db
+        for key, value in database.rocks.items():
+            if not key.startswith(_OWN_PREFIX):  # type: ignore[union-attr,arg-type]
+                yield key, value[:-_TIME_BYTES] if database.is_read_only else value  # type: ignore[misc]
 
     @property
     def popular(self) -> bytes | None:

@@ -10,6 +10,7 @@ from nextclick.clicks import MAX_ID_BYTES
 from nextclick.feed_types import (
     MAX_EXCLUDED,
     MAX_LIMIT,
+    MAX_WANTED_CATEGORIES,
     ClicksIn,
     ClicksTaken,
     Neighbours,
@@ -19,11 +20,13 @@ from nextclick.feed_types import (
     SessionList,
     UserList,
 )
+from nextclick.rules import EXCLUDES
 from tools.json_schemas import schemas_of
 
 VERSION = "1.0"  # of the routes and types; the first number changes where clients must (docs/contracts)
 _JSON = "application/json"
 _ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
+_TEXT = {"type": "string"}  # of what is no id nothing is listed, nor left out
 _REF = "#/components/schemas/{name}"
 Json = dict[str, Any]
 
@@ -56,7 +59,8 @@ class _Operation(NamedTuple):
     media_type: str = _JSON
 
 
-_LIST = ("limit", "exclude", "explain")
+_CHOICE = ("limit", "exclude", "category")
+_LIST = (*_CHOICE, "explain")
 OPERATIONS = (
     _Operation(
         "get",
@@ -87,7 +91,7 @@ OPERATIONS = (
         "getNeighbours",
         "What is clicked near an item",
         "Most often first, as the bundle that is served has counted it.",
-        ("item_id", "limit"),
+        ("item_id", *_CHOICE),
         Neighbours,
         problems=(404, 429, 503),
     ),
@@ -97,9 +101,9 @@ OPERATIONS = (
         "getPopular",
         "The popular items",
         "Of the newest popular list of a worker, or of the bundle, whichever is younger.",
-        ("limit",),
+        _CHOICE,
         PopularList,
-        problems=(503,),
+        problems=(429, 503),
     ),
     _Operation(
         "post",
@@ -128,7 +132,7 @@ OPERATIONS = (
         "getSessionRecommendations",
         "A list for clicks that are stored nowhere",
         "For visitors who are anonymous or have not agreed to be remembered: the same network, from the beginning.",
-        _LIST,
+        (*_LIST, "exclude_clicked"),
         SessionList,
         takes=SessionIn,
         examples={
@@ -225,8 +229,22 @@ _PARAMETERS: Mapping[str, Json] = {
         "in": "query",
         "description": "Items that must not be on the list: given several times, or with commas between them. A comma "
         "in an id is written `%2C`.",
-        "schema": {"type": "array", "items": _ID, "maxItems": MAX_EXCLUDED},
+        "schema": {"type": "array", "items": _TEXT, "maxItems": MAX_EXCLUDED},
         "example": ["sku-0815"],
+    },
+    "category": {
+        "in": "query",
+        "description": "An item must be in one of these categories (the topic `items`): given several times, or with "
+        "commas between them. A user's list is a part of the one that the worker made; the others are the best of the "
+        "categories.",
+        "schema": {"type": "array", "items": _TEXT, "maxItems": MAX_WANTED_CATEGORIES},
+        "example": ["shoes"],
+    },
+    "exclude_clicked": {
+        "in": "query",
+        "description": "Which of the clicked items are left out: none, the last one, those of the running session, all "
+        "of them, or those that were bought. Without it, as the setting `exclude` says.",
+        "schema": {"type": "string", "enum": list(EXCLUDES)},
     },
     "explain": {
         "in": "query",

@@ -8,7 +8,8 @@ from starlette.requests import Request
 from feed.problems import ProblemError
 from feed.user_lists import Choice
 from nextclick.clicks import MAX_ID_BYTES
-from nextclick.feed_types import MAX_EXCLUDED, MAX_LIMIT
+from nextclick.feed_types import MAX_EXCLUDED, MAX_LIMIT, MAX_WANTED_CATEGORIES
+from nextclick.rules import EXCLUDES, Exclude
 
 DEFAULT_LIMIT = 20
 WAIT_PATTERN = "(?:[1-9][0-9]{0,3}|10000)ms|(?:[1-9]|10)s"  # from 1 ms to 10 s
@@ -24,7 +25,7 @@ def choice_of(request: Request) -> Choice:
     Raises:
         ProblemError: a parameter cannot be read.
     """
-    return Choice(limit_of(request), excluded_of(request), flag_of(request, "explain"))
+    return Choice(limit_of(request), excluded_of(request), flag_of(request, "explain"), categories_of(request))
 
 
 def limit_of(request: Request) -> int:
@@ -49,13 +50,41 @@ def excluded_of(request: Request) -> frozenset[str]:
     Raises:
         ProblemError: they are more than `MAX_EXCLUDED`.
     """
+    return _listed(request, "exclude", MAX_EXCLUDED, "items")
+
+
+def categories_of(request: Request) -> frozenset[str]:
+    """Give the categories of which an item must be in one: `category=a,b`, or `category` several times.
+
+    Raises:
+        ProblemError: they are more than `MAX_WANTED_CATEGORIES`.
+    """
+    return _listed(request, "category", MAX_WANTED_CATEGORIES, "categories")
+
+
+def _listed(request: Request, name: str, at_most: int, what: str) -> frozenset[str]:
     query = request.scope["query_string"].decode("latin-1")
     pairs = [part.partition("=") for part in query.split("&")]
-    coded = [items for name, _, items in pairs if unquote_plus(name) == "exclude"]
-    given = [unquote_plus(item) for items in coded for item in items.split(",")]
-    if len(given) > MAX_EXCLUDED:
-        raise ProblemError("bad-request", f"exclude takes {MAX_EXCLUDED} items at most, found {len(given)}")
+    coded = [values for each, _, values in pairs if unquote_plus(each) == name]
+    given = [unquote_plus(value) for values in coded for value in values.split(",")]
+    if len(given) > at_most:
+        raise ProblemError("bad-request", f"{name} takes {at_most} {what} at most, found {len(given)}")
     return frozenset(given)
+
+
+def excluded_clicks_of(request: Request) -> Exclude | None:
+    """Give which of the clicked items are left out; None: as the workers do it.
+
+    Raises:
+        ProblemError: it is none of the setting `exclude`.
+    """
+    given = _single(request, "exclude_clicked")
+    if given is None:
+        return None
+    for each in EXCLUDES:
+        if given == each:
+            return each
+    raise ProblemError("bad-request", f"exclude_clicked must be one of {', '.join(EXCLUDES)}, and is {given!r:.40}")
 
 
 def flag_of(request: Request, name: str) -> bool:

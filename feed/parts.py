@@ -12,7 +12,9 @@ from feed.list_store import ListStore
 from feed.metrics import FeedMetrics
 from feed.popular import PopularItems, younger
 from feed.served_model import ModelAtWork
+from feed.shop import FeedShop
 from nextclick.settings import Settings
+from tools.items.follower import ItemFollower
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class FeedParts:
         hub: who waits for a list.
         clicks: writes clicks.
         model: the bundle that is served.
+        shop: what is said of items.
+        items: keeps that new.
         metrics: of the feed.
         fail: ends the feed with an error.
         is_ending: whether it takes no more work.
@@ -37,6 +41,8 @@ class FeedParts:
     hub: Hub
     clicks: ClickWriter
     model: ModelAtWork
+    shop: FeedShop
+    items: ItemFollower
     metrics: FeedMetrics
     fail: Callable[[Exception], None]
     is_ending: bool = False

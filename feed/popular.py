@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from feed.shelf import NO_SHELF, Shelf
 from feed.user_lists import Choice, chosen
 from nextclick.feed_types import PopularList
 from nextclick.popularity import MAX_LIST, Popularity, prepare_seed
@@ -83,9 +84,19 @@ def _others(listed: list[Recommendation], known: list[Recommendation]) -> list[R
     return [item if item.score <= most else Recommendation(item.item_id, most) for item in others]
 
 
-def popular_list(popular: PopularItems, limit: int, now_ms: int) -> PopularList:
-    """Give the answer: the first `limit` items, and how old they are at `now_ms`."""
+def of_categories(popular: PopularItems, model: "ServedModel") -> PopularItems:
+    """Give popular items with those of a bundle behind that lead in some categories.
+
+    Args:
+        popular: of the whole shop.
+        model: of the bundle, as it is under the categories (`feed.shop.FeedShop.restricted`).
+    """
+    there = {item.item_id for item in popular.items}
+    others = [item for item in model.most_popular(MAX_LIST) if item.item_id not in there]
+    return popular._replace(items=popular.items + others)
+
+
+def popular_list(popular: PopularItems, choice: Choice, now_ms: int, shelf: Shelf = NO_SHELF) -> PopularList:
+    """Give the answer: the first items that are wanted, and how old they are at `now_ms`."""
     age_ms = max(0, now_ms - popular.produced_at_ms)  # clocks of two machines differ
-    return PopularList(
-        chosen(popular.items, Choice(limit, frozenset(), False)), popular.bundle_id, popular.produced_at_ms, age_ms
-    )
+    return PopularList(chosen(popular.items, choice, shelf), popular.bundle_id, popular.produced_at_ms, age_ms)

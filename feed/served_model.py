@@ -2,9 +2,9 @@
 
 The thread begins with the last verified copy, whether or not Kafka is there, and then follows the topic `models`. A
 bundle is copied, verified, loaded and warmed up before it is `current`; one that cannot be used is refused, counted and
-logged, and tried again every minute: its folder can have been away. The feed keeps the one it has meanwhile. Nothing
-that happens here ends the feed. Only the thread loads numba and the model: until they are there, everything is answered
-that needs none.
+logged, and tried again every minute: its folder or its object store can have been away. The feed keeps the one it has
+meanwhile. Nothing that happens here ends the feed. Only the thread loads numba and the model: until they are there,
+everything is answered that needs none.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 from feed.metrics import FeedMetrics
 from feed.popular import PopularItems, popular_of_bundle
 from feed.problems import ProblemError
-from nextclick.errors import BundleError
+from nextclick.errors import BundleError, NextclickError
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest
 from nextclick.settings import Settings
 from tools.bundle_copies import BundleCopies, newest_announcements
@@ -37,6 +37,7 @@ MAX_WAITING = 256  # answers that are computed or wait for it: more are refused 
 _BATCH = 100
 _POLL_S = 0.5
 _ANSWER_S = 1.0
+_SILENCE_S = 10.0  # before the topic's end
 _AGAIN_S = 2.0  # after a failure of Kafka's
 _TRY_EVERY_S = 60.0  # what was refused, or failed for a reason that is not known
 _T = TypeVar("_T")
@@ -62,13 +63,17 @@ class ModelAtWork:
         current: the bundle; read once for each answer. None: there is none yet.
     """
 
-    def __init__(self, settings: Settings, metrics: FeedMetrics) -> None:
+    def __init__(
+        self, settings: Settings, metrics: FeedMetrics, prepare: "Callable[[ServedModel], None]" = lambda model: None
+    ) -> None:
         """Prepare; `start` begins.
 
         Args:
             settings: where bundles are, and where they are announced.
             metrics: of the feed.
+            prepare: gets a model before it is served; in a thread, and may take a while.
         """
+        self._prepare = prepare
         self._settings = settings
         self._metrics = metrics
         self._copies = BundleCopies(settings, settings.feed_dir / "bundles", explain=True)
@@ -146,11 +151,14 @@ class ModelAtWork:
                 raise KafkaException(missing)
             consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
             values: list[bytes] = []
-            while not self._stopping.is_set():
+            was_read, heard_s = False, time.monotonic()
+            # One that is being deleted can have been there when it was asked for: after a silence, it is asked again.
+            while not self._stopping.is_set() and (was_read or time.monotonic() < heard_s + _SILENCE_S):
                 messages = _read(consumer)
+                heard_s = time.monotonic() if messages else heard_s
                 values += _announcements(messages)
                 if any(is_partition_end(message.error()) for message in messages):
-                    self._said = ""  # should it fail again, that is news
+                    was_read, self._said = True, ""  # should it fail again, that is news
                     self._announced(newest_announcements(values))
                     values = []
                 if self._wanted is not None and time.monotonic() >= self._try_again_s:
@@ -177,6 +185,7 @@ class ModelAtWork:
         is_served = self.current is not None and self.current.model.bundle_id == manifest.bundle_id
         if is_served or self._serve(manifest.bundle_id, partial(self._copies.fetch, manifest)):
             self._wanted = None
+            self._metrics.refused.set(0)
         else:
             self._wanted, self._try_again_s = manifest, time.monotonic() + _TRY_EVERY_S
 
@@ -184,23 +193,26 @@ class ModelAtWork:
         """Load a bundle, and let it be `current` once it is ready; tell whether it is."""
         try:
             manifest, model = load()
+            self._prepare(model)
             ready = BundleAtWork(model, popular_of_bundle(model, manifest.created_ms))
         except Exception as error:  # also no memory, or a library: lists are answered from the store all the same
             self._refuse(bundle_id, error)
             return False
         self.current = ready
+        self._metrics.bundle.info({"bundle": bundle_id})
         self._metrics.swaps.labels("swapped").inc()
         _log.info("serving a new bundle", extra={"fields": {"bundle": bundle_id, "items": len(model.item_ids)}})
         return True
 
     def _refuse(self, bundle_id: str, error: Exception) -> None:
         """Say and count why a bundle is not served; the same reason again is no news, unless it is announced again."""
+        self._metrics.refused.set(1)
         refused = f"{bundle_id}: {error}"
         if refused == self._refused:
             return
         self._refused = refused
         served = self.current.model.bundle_id if self.current is not None else ""
-        unforeseen = None if isinstance(error, BundleError) else error
+        unforeseen = None if isinstance(error, NextclickError) else error
         _log.error(
             "bundle refused: %s",
             error,

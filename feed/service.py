@@ -12,21 +12,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvloop
-from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 
 from feed.app import create_app
 from feed.click_writer import ClickWriter
 from feed.follower import ListFollower
 from feed.hub import Hub, NewList
-from feed.list_store import ListStore
+from feed.list_store import DamagedLists, ListStore
 from feed.metrics import FeedMetrics
 from feed.parts import FeedParts
+from feed.readiness import hears_broker, readiness_of
 from feed.served_model import ModelAtWork
 from feed.server import FeedServer, allow_many_connections, listening_socket, server_config, tls_files
+from feed.shop import FeedShop
 from nextclick.settings import Settings
+from tools.app_registry import AppRegistry
+from tools.items.follower import ItemFollower
+from tools.process_metrics import ProcessMetrics
 
 _DAY_S = 86_400.0
+_ITEMS_SHARE = 4  # of the memory for lists that are read often, items have a part: they are smaller, and fewer
 # Each open stream is some dozen objects that live for long: a collection that looks at all of them makes everyone wait.
 _GC_THRESHOLDS = (50_000, 20, 100)
 _SWITCH_S = 0.0005  # after so long the thread that stores lists lets the one run that answers; 5 ms in Python
@@ -53,15 +58,20 @@ def run_feed(
     with listening_socket(settings) as listening:
         lists = ListStore(settings.feed_dir / "lists", settings.feed_cache_bytes, settings.feed_keep_days * _DAY_S)
         try:
-            uvloop.run(_Service(settings, lists, listening).run(extra_routes, tls, on_start))
+            # What is said of items stays until something else is.
+            items = ListStore(settings.feed_dir / "items", settings.feed_cache_bytes // _ITEMS_SHARE, 0.0)
+            try:
+                uvloop.run(_Service(settings, lists, items, listening).run(extra_routes, tls, on_start))
+            finally:
+                items.close()
         finally:
             lists.close()
 
 
 class _Service:
-    def __init__(self, settings: Settings, lists: ListStore, listening: socket.socket) -> None:
-        self._settings, self._lists, self._listening = settings, lists, listening
-        self._registry = CollectorRegistry()
+    def __init__(self, settings: Settings, lists: ListStore, items: ListStore, listening: socket.socket) -> None:
+        self._settings, self._lists, self._items, self._listening = settings, lists, items, listening
+        self._registry = AppRegistry(settings.app)
         self._error: Exception | None = None
 
     async def run(
@@ -77,10 +87,13 @@ class _Service:
         """
         loop = asyncio.get_running_loop()
         feed = self._parts(loop)
+        folders = {"feed_dir": self._settings.feed_dir}
+        ProcessMetrics(self._registry).follow(lambda: readiness_of(feed), lambda: hears_broker(feed), folders)
         try:
             app = create_app(feed, self._registry, extra_routes)
             self._server = server = FeedServer(server_config(app, tls), lambda: _begin_end(feed))
             feed.follower.start()
+            feed.items.start()
             feed.model.start()
             port = self._listening.getsockname()[1]
             _log.info("lists are served", extra={"fields": {"port": port, "users": self._lists.n_users()}})
@@ -104,6 +117,15 @@ class _Service:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._fail, error)
 
+        shop = FeedShop(self._items, metrics)
+
+        def items_failed(error: Exception) -> None:
+            if isinstance(error, DamagedLists):
+                fail(error)
+            shop.caught_up.set()  # the log says why it is not read: another instance would not be better
+
+        metrics.items_age.set_function(shop.age_s)
+        items = ItemFollower(settings, shop, metrics.items_unreadable.inc, items_failed)
         follower = ListFollower(settings, self._lists, metrics, tell, fail)
         return FeedParts(
             settings,
@@ -111,7 +133,9 @@ class _Service:
             follower,
             hub,
             ClickWriter(settings, metrics, fail),
-            ModelAtWork(settings, metrics),
+            ModelAtWork(settings, metrics, shop.prepare),
+            shop,
+            items,
             metrics,
             fail,
         )
@@ -128,7 +152,7 @@ def _begin_end(feed: FeedParts) -> None:
 
 def _stop(feed: FeedParts) -> None:
     """End what the routes answer with; blocks for seconds at most."""
-    stops = [threading.Thread(target=part) for part in (feed.follower.stop, feed.clicks.close)]
+    stops = [threading.Thread(target=part) for part in (feed.follower.stop, feed.items.stop, feed.clicks.close)]
     for each in stops:
         each.start()
     feed.model.stop()

@@ -7,11 +7,13 @@ import msgspec
 
 from feed.popular import PopularItems
 from feed.problems import ProblemError
+from feed.shelf import NO_SHELF, Shelf
 from feed.user_lists import Choice, chosen
 from nextclick.advance import Limits, LoggedClick, advance
 from nextclick.clicks import FORGET, FUTURE_TOLERANCE_MS, Click
 from nextclick.feed_types import SessionClick, SessionList
 from nextclick.hashing import item_hash
+from nextclick.rules import NO_RULES, Rules, rules_of
 from nextclick.schema.event_types import EventMap
 from nextclick.settings import Settings
 from nextclick.updates import POPULAR, RankedList, decode_items
@@ -29,10 +31,12 @@ class SessionRules(NamedTuple):
     Attributes:
         events: which events are clicks, and of which type.
         recent_clicks: how many are remembered.
+        of_lists: the rules of lists; nothing is explored, because nobody counts here what was shown.
     """
 
     events: EventMap
     recent_clicks: int
+    of_lists: Rules = NO_RULES
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -41,7 +45,7 @@ class SessionRules(NamedTuple):
         Raises:
             PermanentError: the setting `events` cannot be read.
         """
-        return cls(EventMap.parse(settings.events), settings.recent_clicks)
+        return cls(EventMap.parse(settings.events), settings.recent_clicks, rules_of(settings)._replace(explore=0.0))
 
 
 class Ranking(NamedTuple):
@@ -50,10 +54,12 @@ class Ranking(NamedTuple):
     Attributes:
         model: of the bundle; None: there is none.
         popular: where the model knows nothing of the session.
+        shelf: where it is looked up what is said of items.
     """
 
     model: "ServedModel | None"
     popular: PopularItems
+    shelf: Shelf = NO_SHELF
 
 
 def session_list(
@@ -73,12 +79,12 @@ def session_list(
     """
     logged = _logged(clicks, rules.events, now_ms)
     # What is left out afterwards is ranked, too: the list is as long as was asked for.
-    limits = Limits(rules.recent_clicks, choice.limit + len(choice.excluded), choice.explain)
+    limits = Limits(rules.recent_clicks, choice.limit + len(choice.excluded), choice.explain, rules.of_lists)
     outcomes = advance(ranking.model, _NOTHING_KNOWN, {}, logged, limits)
     ranked, sequence = (outcomes[-1].ranked, outcomes[-1].sequence) if outcomes else (_NOTHING_KNOWN, 0)
     items = ranking.popular.items if ranked.strategy == POPULAR else decode_items(ranked.items)
     bundle_id = ranking.model.bundle_id if ranking.model is not None else ""
-    return SessionList(chosen(items, choice), ranked.strategy, bundle_id, sequence)
+    return SessionList(chosen(items, choice, ranking.shelf), ranked.strategy, bundle_id, sequence)
 
 
 def _logged(clicks: Sequence[SessionClick], events: EventMap, now_ms: int) -> list[LoggedClick]:

@@ -95,6 +95,9 @@ def save_bundle(
             metrics=metrics,
             parent=trained_from.parent,
             log_range=dict(trained_from.log_range),
+            judgement=trained_from.judgement,
+            settings=dict(trained_from.settings),
+            versions=dict(trained_from.versions),
         )
         (draft / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
         draft.rename(store / manifest.bundle_id)

@@ -23,6 +23,7 @@ from msgspec import UNSET
 from nextclick import feed_types as types
 from nextclick.errors import NextclickError
 from nextclick.newer import UpdateHead, head_in, is_newer
+from nextclick.rules import Exclude
 
 try:
     import httpx2
@@ -55,27 +56,47 @@ class _Call(NamedTuple, Generic[_T]):
 
 
 def recommendations(
-    user_id: str, *, limit: int = 20, exclude: Sequence[str] = (), explain: bool = False
+    user_id: str,
+    *,
+    limit: int = 20,
+    exclude: Sequence[str] = (),
+    category: Sequence[str] = (),
+    explain: bool = False,
 ) -> _Call[types.UserList]:
-    """Give a user's newest list: at most `limit` items, none of `exclude`, with `explain` also why each is there."""
-    return _Call(types.UserList, f"users/{_quoted(user_id)}/recommendations", _choice(limit, exclude, explain))
+    """Give a user's newest list: at most `limit` items, none of `exclude`, each in one of `category` if that is given;
+    with `explain` also why each is there.
+    """
+    choice = _choice(limit, exclude, category, explain)
+    return _Call(types.UserList, f"users/{_quoted(user_id)}/recommendations", choice)
 
 
-def neighbours(item_id: str, *, limit: int = 20) -> _Call[types.Neighbours]:
-    """Give what is clicked near an item."""
-    return _Call(types.Neighbours, f"items/{_quoted(item_id)}/neighbours", {"limit": limit})
+def neighbours(
+    item_id: str, *, limit: int = 20, exclude: Sequence[str] = (), category: Sequence[str] = ()
+) -> _Call[types.Neighbours]:
+    """Give what is clicked near an item. See `recommendations`."""
+    return _Call(types.Neighbours, f"items/{_quoted(item_id)}/neighbours", _choice(limit, exclude, category))
 
 
-def popular(*, limit: int = 20) -> _Call[types.PopularList]:
-    """Give the popular items."""
-    return _Call(types.PopularList, "popular", {"limit": limit})
+def popular(*, limit: int = 20, exclude: Sequence[str] = (), category: Sequence[str] = ()) -> _Call[types.PopularList]:
+    """Give the popular items. See `recommendations`."""
+    return _Call(types.PopularList, "popular", _choice(limit, exclude, category))
 
 
 def session(
-    done: Sequence[types.SessionClick], *, limit: int = 20, exclude: Sequence[str] = (), explain: bool = False
+    done: Sequence[types.SessionClick],
+    *,
+    limit: int = 20,
+    exclude: Sequence[str] = (),
+    category: Sequence[str] = (),
+    exclude_clicked: Exclude | None = None,
+    explain: bool = False,
 ) -> _Call[types.SessionList]:
-    """Give a list for what an anonymous visitor has done, the oldest click first; it is stored nowhere."""
-    choice = _choice(limit, exclude, explain)
+    """Give a list for what an anonymous visitor has done, the oldest click first; it is stored nowhere.
+
+    `exclude_clicked` says which of the clicked items are left out; None: as the feed's setting `exclude` does.
+    """
+    choice = _choice(limit, exclude, category, explain)
+    choice |= {"exclude_clicked": exclude_clicked} if exclude_clicked is not None else {}
     return _Call(types.SessionList, "sessions/recommendations", choice, types.SessionIn(list(done)))
 
 
@@ -103,8 +124,9 @@ def click(
     return clicks([sent], wait_s=wait_s)
 
 
-def _choice(limit: int, exclude: Sequence[str], explain: bool) -> dict[str, Any]:
-    return {"limit": limit, "exclude": list(exclude), "explain": "true" if explain else "false"}
+def _choice(limit: int, exclude: Sequence[str], category: Sequence[str], explain: bool | None = None) -> dict[str, Any]:
+    listed = {"exclude": list(exclude)} | ({"category": list(category)} if category else {})
+    return {"limit": limit} | listed | ({} if explain is None else {"explain": "true" if explain else "false"})
 
 
 def _quoted(an_id: str) -> str:
@@ -241,14 +263,22 @@ class Feed(_Requests[httpx2.Client]):
     click = _blocking(click)
 
     def events(
-        self, user_id: str, *, limit: int = 20, exclude: Sequence[str] = (), explain: bool = False
+        self,
+        user_id: str,
+        *,
+        limit: int = 20,
+        exclude: Sequence[str] = (),
+        category: Sequence[str] = (),
+        explain: bool = False,
     ) -> Iterator[types.UserList]:
         """Give the user's lists as they are made, for ever: it connects again, and never gives an older one."""
         place = _Place()
         while True:
             failed: Exception | None = None
             try:
-                with self._http.sse(**self._stream(user_id, _choice(limit, exclude, explain), place)) as source:
+                with self._http.sse(
+                    **self._stream(user_id, _choice(limit, exclude, category, explain), place)
+                ) as source:
                     if source.response.status_code != 200:
                         source.response.read()
                         _given(source.response, types.UserList)
@@ -292,14 +322,22 @@ class AsyncFeed(_Requests[httpx2.AsyncClient]):
     click = _awaited(click)
 
     async def events(
-        self, user_id: str, *, limit: int = 20, exclude: Sequence[str] = (), explain: bool = False
+        self,
+        user_id: str,
+        *,
+        limit: int = 20,
+        exclude: Sequence[str] = (),
+        category: Sequence[str] = (),
+        explain: bool = False,
     ) -> AsyncIterator[types.UserList]:
         """As `Feed.events`."""
         place = _Place()
         while True:
             failed: Exception | None = None
             try:
-                async with self._http.sse(**self._stream(user_id, _choice(limit, exclude, explain), place)) as source:
+                async with self._http.sse(
+                    **self._stream(user_id, _choice(limit, exclude, category, explain), place)
+                ) as source:
                     if source.response.status_code != 200:
                         await source.response.aread()
                         _given(source.response, types.UserList)

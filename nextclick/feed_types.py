@@ -9,6 +9,7 @@ from nextclick.clicks import MAX_EVENTS, MAX_ID_BYTES, MAX_TIMESTAMP_MS, MIN_TIM
 
 MAX_LIMIT = 255
 MAX_EXCLUDED = 1_000
+MAX_WANTED_CATEGORIES = 64
 MAX_SESSION_CLICKS = 255
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)]
@@ -39,11 +40,22 @@ class ListedItem(Struct, frozen=True, omit_defaults=True):
         item_id: of the item.
         score: the probability that it is clicked next; in a list of neighbours, how often it is clicked near the item.
         because: what it is there for, the largest share first; with `explain=true`, and only where the list has it.
+        placed: why it stands where it does, if that is not its score: `pinned` by the shop, or `explore`, to learn of
+            an item that was shown little.
+        title: what the shop says of the item, as do the fields that follow (the topic `items`).
+        url: of its page.
+        image: its address.
+        price: a number, or a text with a currency.
     """
 
     item_id: str
     score: float
     because: list[Reason] | UnsetType = UNSET
+    placed: Literal["pinned", "explore"] | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    url: str | UnsetType = UNSET
+    image: str | UnsetType = UNSET
+    price: float | str | UnsetType = UNSET
 
 
 class UserList(Struct, frozen=True):
@@ -58,6 +70,8 @@ class UserList(Struct, frozen=True):
         clicked_at_ms: when the last of these was taken by the broker; 0: there is none.
         produced_at_ms: when the list was made.
         age_ms: how long ago that was.
+        variant: which bundle the user is served with, `champion` or `canary`; only while a bundle is tried on some
+            users.
     """
 
     user_id: str
@@ -68,6 +82,7 @@ class UserList(Struct, frozen=True):
     clicked_at_ms: int
     produced_at_ms: int
     age_ms: int
+    variant: str | UnsetType = UNSET
 
 
 class PopularList(Struct, frozen=True):

@@ -55,3 +55,8 @@ def fnv1a(data: bytes) -> int:
     for byte in data:
         h = (h ^ byte) * 0x01000193 & _MASK_32
     return (-h) & _MASK_32 if h & 0x80000000 else h
+
+
+def user_hash(user: bytes, salt: bytes) -> int:
+    """Give 64 bits of a user and a salt: who is chosen for an experiment, the same in every process for ever."""
+    return xxhash.xxh3_64_intdigest(salt + b"\0" + user)

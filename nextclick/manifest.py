@@ -43,6 +43,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         metrics: name to value, as measured on the validation part.
         parent: the bundle that it was fine-tuned from, or empty.
         log_range: partition to [first, last] offset of the clicks that it was trained from.
+        judgement: why it was published, in a line for people; or empty.
+        settings: name to value, as text, of those that shaped it.
+        versions: of the software that made it, by name.
     """
 
     bundle_id: str
@@ -53,13 +56,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     parent: str = ""
     log_range: dict[str, tuple[_Offset, _Offset]] = {}
+    judgement: str = ""
+    settings: dict[str, str] = {}
+    versions: dict[str, str] = {}
 
 
 class TrainedFrom(NamedTuple):
-    """What a bundle was trained from, as its manifest says it (see `Manifest`)."""
+    """How a bundle came about, as its manifest says it (see `Manifest`)."""
 
     parent: str = ""
     log_range: Mapping[str, tuple[int, int]] = {}
+    judgement: str = ""
+    settings: Mapping[str, str] = {}
+    versions: Mapping[str, str] = {}
 
 
 UNKNOWN_ORIGIN = TrainedFrom()
@@ -69,6 +78,11 @@ def bundle_id_of(files: tuple[BundleFile, ...], network: NetworkFields, created_
     """Derive a bundle's id from what it holds: 16 hexadecimal digits, never all zero."""
     digest = hashlib.sha256(msgspec.json.encode((files, network, created_ms), order="sorted")).hexdigest()
     return digest[:16] if digest[:16] != NO_BUNDLE else digest[16:32]
+
+
+def is_bundle_id(name: str) -> bool:
+    """Tell whether a name is one that a bundle can have."""
+    return _BUNDLE_ID.fullmatch(name) is not None
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -13,14 +13,16 @@ is `prepare_seed`, which looks at every item of a bundle and is to be called in 
 """
 
 import heapq
-from collections.abc import Callable, Hashable, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf, log2
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nextclick.hashing import item_hash
+from nextclick.popular_lists import PopularItem, PopularLists, enough
 from nextclick.settings import MAX_STORED_COUNT
-from nextclick.updates import POPULAR, RankedList, Recommendation, encode_items, ranked_list
+from nextclick.updates import RankedList, Recommendation, encode_items
 
 if TYPE_CHECKING:  # a worker without a bundle needs no numpy
     import numpy as np
@@ -31,6 +33,10 @@ MAX_LIST = MAX_STORED_COUNT  # the longest list that can be asked for
 # of the items are ever shown; an item that is forgotten and clicked again begins anew, behind all of these.
 MAX_ITEMS = 40_000
 _LOOKS_PER_CLICK = 16  # so that there are never more than 16/15 of MAX_ITEMS, see `_forget_least_popular`
+# Where those that lead do not fill every list: so many are looked at, or all, in 0.1 s at most, which is at most such a
+# part of the time.
+_DEEP_ITEMS = 4_000
+_DEEP_SHARE = 100
 _RANK_EVERY_CLICKS = 100  # at most: ranking takes 0.2 ms, which is then 2 us per click
 HOUR_MS = 3_600_000
 DAY_HOURS = 24
@@ -40,8 +46,11 @@ MAX_HOURS = 3
 # In each generation: 2 MB, which stay in a processor's cache. Who is forgotten counts again, after so many pairs at
 # least: however fast the stream, by that no user gains more than one in so many clicks that count for an item.
 _REMEMBERED_PAIRS = 20_000
-_LOW_BITS = 0xFFFFFFFF
+_ITEMS_AT_ONCE = 64
 _DIGITS = 60  # of a float, and more: what is smaller by a factor of 2 to the power of it, adds nothing
+
+
+_Weighed = tuple[str, float, int]  # an item's id, log weight and hash
 
 
 @dataclass(slots=True)
@@ -68,6 +77,40 @@ class Weights:
         """Give the k most popular items with their log weights; the item id breaks ties. k is at most MAX_LIST."""
         weighed = [(item_id, self.log_weight[item_id]) for item_id in self.leading]
         return heapq.nsmallest(k, weighed, key=_most_popular_first)
+
+
+class Stock(Protocol):
+    """What says which items may be listed; from any thread."""
+
+    @property
+    def version(self) -> int:
+        """Another number whenever what is said has changed."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is said of any item."""
+
+    def factors_of(self, hashes: Sequence[int]) -> Sequence[float]:
+        """Give what items' weights are multiplied by; 0: the item may be in no list."""
+
+    def categories_of(self, hashes: Sequence[int]) -> Sequence[tuple[int, ...]]:
+        """Give the categories that items are in, by their numbers."""
+
+
+class PopularRules(NamedTuple):
+    """What the popular list must be like.
+
+    Attributes:
+        pinned, max_per_category: as in `nextclick.rules.Rules`.
+        n_excluded: how many items can be left out for a user.
+    """
+
+    pinned: tuple[str, ...] = ()
+    max_per_category: int = 0
+    n_excluded: int = 0
+
+
+_NO_RULES = PopularRules()
 
 
 class CountedUsers:
@@ -110,35 +153,51 @@ class CountedUsers:
 class Popularity:
     """Counts of users per item and hour that halve with every half-life of event time."""
 
-    def __init__(self, half_life_s: float, encode: Callable[[Sequence[Recommendation]], bytes] = encode_items) -> None:
+    def __init__(
+        self,
+        half_life_s: float,
+        encode: Callable[[Sequence[Recommendation]], bytes] = encode_items,
+        stock: Stock | None = None,
+        rules: PopularRules = _NO_RULES,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin with nothing.
 
         Args:
             half_life_s: of event time.
             encode: writes the items of a list.
+            stock: says which items may be listed; None: all of them.
+            rules: of the list.
+            clock_s: bounds the part of the time that is spent on lists which those that lead do not fill.
         """
-        self._encode = encode
+        self._encode, self._rules, self._clock_s = encode, rules, clock_s
+        self._stock, self._version = stock, 0
         self._half_life_ms = half_life_s * 1000.0
         self._counted = CountedUsers()
         self._weights = Weights()
         self._first_click_ms: int | None = None
         self._added_since_ranking = 0
-        self._ranked: RankedList | None = None
+        self._lists: PopularLists | None = None
         self._ranked_k = 0
+        self._found_deep: Sequence[str] = ()  # items that do not lead, and were listed for want of others
+        self._deep_again_s = -inf
 
     def __len__(self) -> int:
         return len(self._weights.log_weight)
 
-    def add(self, user: Hashable, item_id: str, timestamp_ms: int) -> None:
+    def add(self, user: Hashable, item_id: str, timestamp_ms: int) -> bool:
         """Count a user's click of an item at its event time, which may be earlier than that of the click before.
 
         Args:
             user: whatever names who clicked.
             item_id: what was clicked.
             timestamp_ms: event time, not in the future: a click of next year would outweigh all others until then.
+
+        Returns:
+            Whether it counts: what a user does again and again does not.
         """
         if not self._counted.counts(user, item_id, timestamp_ms):
-            return
+            return False
         if self._first_click_ms is None:
             self._first_click_ms = timestamp_ms
         weights = self._weights
@@ -158,6 +217,7 @@ class Popularity:
         if len(weights.log_weight) > MAX_ITEMS:
             self._forget_least_popular()
         self._added_since_ranking += 1
+        return True
 
     def seed(self, prepared: Weights) -> None:
         """Start from known weights, for as long as nothing has been counted yet; later they fade like clicks do.
@@ -167,27 +227,96 @@ class Popularity:
         """
         if self._first_click_ms is None:
             self._weights = prepared
-            self._ranked = None
+            self._lists = None
 
     def ranked(self, k: int) -> RankedList:
-        """Give the k most popular items, each with its share of all that counted; k is at most MAX_LIST.
+        """Give the k most popular items, each with its share of all that counted; k is at most MAX_LIST."""
+        return self.lists(k).shared
 
-        The list is made anew after a few new clicks: a twentieth of the number of items, at most 100.
+    def lists(self, k: int) -> PopularLists:
+        """Give the list of the k most popular items, and what it is without some of them; k is at most MAX_LIST.
+
+        It is made anew after a few new clicks: a twentieth of the number of items, at most 100; and whenever
+        other items may be listed.
         """
         stale_after = max(1, min(len(self) // 20, _RANK_EVERY_CLICKS))
-        if self._ranked is None or self._ranked_k != k or self._added_since_ranking >= stale_after:
-            self._ranked = self._rank(k)
+        if self._stock is not None and self._version != self._stock.version:
+            self._lists, self._version = None, self._stock.version  # before it is made: what changes then comes next
+        if self._lists is None or self._ranked_k != k or self._added_since_ranking >= stale_after:
+            self._lists = self._make(k)
             self._ranked_k = k
             self._added_since_ranking = 0
-        return self._ranked
+        return self._lists
 
-    def _rank(self, k: int) -> RankedList:
-        first = self._weights.first(k)
-        items = [Recommendation(item_id, self._share(log_weight)) for item_id, log_weight in first]
-        return ranked_list(POPULAR, items, [item_hash(item_id) & _LOW_BITS for item_id, _ in first], self._encode)
+    def _make(self, k: int) -> PopularLists:
+        """Make the lists from the items that lead, which are enough nearly always; now and then from many more.
+
+        They are enough if lists are full whatever users exclude.
+        """
+        weights, (pinned, most, n_excluded) = self._weights, self._rules
+        stock = self._stock if self._stock is not None and not self._stock.is_empty else None
+        leading = dict(weights.first(MAX_LIST if stock else min(MAX_LIST, k + len(pinned) + n_excluded)))
+        log_weight = weights.log_weight
+        deep = {item_id: log_weight[item_id] for item_id in self._found_deep if item_id in log_weight}
+        found, is_enough = enough(self._listable((leading | deep).items(), stock), k + n_excluded, most)
+        is_enough &= deep.keys().isdisjoint(item.item_id for item in found)
+        began_s = self._clock_s()
+        if not is_enough and len(log_weight) > MAX_LIST and began_s >= self._deep_again_s:
+            found = self._look_deep(stock, k)
+            kept = enough(found, k + n_excluded, most, n_excluded)[0]
+            self._found_deep = [item.item_id for item in kept if item.item_id not in leading]
+            self._deep_again_s = began_s + _DEEP_SHARE * (self._clock_s() - began_s)
+        return PopularLists([*self._pinned(stock), *found], k, most, self._encode)
+
+    def _look_deep(self, stock: Stock | None, k: int) -> list[PopularItem]:
+        """Give items in the order of their popularity, of many or, where these are not enough, of all."""
+        log_weight, (_, most, n_excluded) = self._weights.log_weight, self._rules
+        many = heapq.nsmallest(_DEEP_ITEMS, log_weight.items(), key=_most_popular_first)
+        found, is_enough = enough(self._listable(many, stock), k + n_excluded, most)
+        if is_enough or len(log_weight) <= _DEEP_ITEMS:
+            return found
+        return enough(self._listable(log_weight.items(), stock), k + n_excluded, most)[0]
+
+    def _listable(self, items: Iterable[tuple[str, float]], stock: Stock | None) -> Iterator[PopularItem]:
+        """Give those items that may be listed and are not pinned, the most popular first; a boost counts among those
+        that are handed in.
+        """
+        pinned = self._rules.pinned
+        rows = self._weighed(stock, [(item_id, log_weight) for item_id, log_weight in items if item_id not in pinned])
+        rows.sort(key=_most_popular_first)
+        yield from self._as_items(rows, stock)
+
+    def _pinned(self, stock: Stock | None) -> Iterator[PopularItem]:
+        """Give the pinned items that may be listed."""
+        rows = [(item_id, self._weights.log_weight.get(item_id, -inf)) for item_id in self._rules.pinned]
+        for item in self._as_items(self._weighed(stock, rows), stock):
+            yield item._replace(is_pinned=True)
+
+    @staticmethod
+    def _weighed(stock: Stock | None, items: Sequence[tuple[str, float]]) -> list[_Weighed]:
+        """Give those items that may be listed, with the log weights that they have there, and their hashes."""
+        hashes = [item_hash(item_id) for item_id, _ in items]
+        if stock is None:
+            return [(item_id, log_weight, hashed) for (item_id, log_weight), hashed in zip(items, hashes, strict=True)]
+        return [
+            (item_id, log_weight + (log2(factor) if factor != 1.0 else 0.0), hashed)
+            for (item_id, log_weight), hashed, factor in zip(items, hashes, stock.factors_of(hashes), strict=True)
+            if factor > 0.0
+        ]
+
+    def _as_items(self, rows: Sequence[_Weighed], stock: Stock | None) -> Iterator[PopularItem]:
+        """Give items one by one: mostly few are asked for."""
+        is_bounded = self._rules.max_per_category > 0
+        for begin in range(0, len(rows), _ITEMS_AT_ONCE):
+            part = rows[begin : begin + _ITEMS_AT_ONCE]
+            categories: Sequence[tuple[int, ...]] = [()] * len(part)
+            if is_bounded and stock is not None:
+                categories = stock.categories_of([hashed for _, _, hashed in part])
+            for (item_id, log_weight, hashed), numbers in zip(part, categories, strict=True):
+                yield PopularItem(item_id, self._share(log_weight), hashed, numbers)
 
     def _share(self, log_weight: float) -> float:
-        return 2.0 ** (log_weight - self._weights.log_total) if log_weight > -inf else 0.0
+        return min(1.0, 2.0 ** (log_weight - self._weights.log_total)) if log_weight > -inf else 0.0
 
     def _raise_bar(self) -> None:
         first = self._weights.first(MAX_LIST)
@@ -245,6 +374,6 @@ def _log_of_sum(log_a: float, log_b: float) -> float:
     return log_a + log2(1.0 + 2.0**difference) if difference <= _DIGITS else log_b
 
 
-def _most_popular_first(item: tuple[str, float]) -> tuple[float, str]:
+def _most_popular_first(item: tuple[str, float] | _Weighed) -> tuple[float, str]:
     # The id breaks ties, so that the list is the same however the counts came together.
     return -item[1], item[0]

@@ -18,8 +18,8 @@ from nextclick.network_config import NEIGHBOURS, NetworkConfig
 from nextclick.scoring import kernel
 from nextclick.scoring.histories import RowsByHash, rows_by_hash
 from nextclick.scoring.item_lists import ItemTexts, id_in, item_texts
-from nextclick.scoring.mixing import NO_COUNTS, Counts, pack_counts
 from nextclick.scoring.packed_items import ItemVectors, pack_items
+from nextclick.scoring.terms import NO_COUNTS, Counts, pack_counts
 from nextclick.vocabulary import Vocabulary
 
 Weights = Mapping[str, npt.NDArray[Any]]

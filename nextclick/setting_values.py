@@ -14,7 +14,7 @@ from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, type_info
 
 from nextclick.errors import PermanentError
 
-_LOGIN_IN_ADDRESS = re.compile(r"(?<=://)[^/@]+(?=@)")
+_LOGIN_IN_ADDRESS = re.compile(r"(?<=://)[^@,]+(?=@)|(?<=\?)\S+")  # a key can hold a slash, and a query be a token
 HIDDEN = "(hidden)"
 
 

@@ -7,6 +7,7 @@ no environment: the caller hands it in.
 
 import dataclasses
 import functools
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from nextclick.setting_values import Given, Kind, checked_value, choices, read_v
 MAX_STORED_COUNT = 255
 MAX_HIDDEN_SIZE = 16_383
 MAX_NEIGHBOURS = 1_024
+_STORE_ADDRESS = re.compile(r"(s3|gs|az)://[^/\s]+(/\S*)?|file:///\S+")
+MAX_LIVE_ITEMS = 100_000  # of a worker; each takes up to 2 kB
 RENAMED: Mapping[str, str] = {
     "check_partition": "partitioner=none"
 }  # former name to the name of now, for whoever still uses the former one
@@ -78,13 +81,17 @@ class Settings:
     recommendations_topic: str = _setting("recommendations", "where updates go")
     rejected_topic: str = _setting("clicks-rejected", "where clicks go that cannot be used, with the reason")
     models_topic: str = _setting("models", "where bundles are announced")
+    items_topic: str = _setting(
+        "items",
+        "what the shop says of its items: withdrawn, published, boosted; need not be there, and empty: there is none",
+    )
     output_format: Literal["json", "cloudevents", "avro", "protobuf"] = _setting(
         "json",
         "how updates are written: as JSON, as JSON in a CloudEvent, or as Avro or Protobuf with the schema registry",
     )
     partitions: int = _setting(
         4,
-        "partitions of topics that `nextclick topics` creates; all but models have as many",
+        "partitions of topics that `nextclick topics` creates; all but models, items and tallies have as many",
         at_least=1,
         at_most=10_000,
     )
@@ -136,6 +143,11 @@ class Settings:
 
     # The stream worker.
     data_dir: Path = _setting(Path("data/worker"), "local copy of the user states; one folder per worker", unit="path")
+    instance_id: str = _setting(
+        "",
+        "names the worker, and no other, in the consumer group over its restarts: a pod's name, for example; empty: a "
+        "name that data_dir keeps",
+    )
     served_dir: Path = _setting(
         Path("data/served"),
         "bundles as they are served, which workers of one machine share in memory: one folder of a disk of the machine",
@@ -150,6 +162,31 @@ class Settings:
     explain: bool = _setting(
         False,
         "write into updates what each item is listed for (`because`); such an update is several times as large",
+    )
+    live_items: int = _setting(
+        10_000,
+        "most items that no bundle knows yet and lists have all the same, found by what is clicked near them; those "
+        "that are clicked least leave; 0: a new item waits for the next bundle",
+        unit="items",
+        at_least=0,
+        at_most=MAX_LIVE_ITEMS,
+    )
+    exclude: Literal["none", "last", "session", "recent", "purchased"] = _setting(
+        "none",
+        "items that are left out of a user's list: the one clicked last, those of the running session, all that are "
+        "remembered (recent_clicks), or those of these that were bought",
+    )
+    max_per_category: int = _setting(
+        0, "most items of a category in a list; 0: no bound", unit="items", at_least=0, at_most=MAX_STORED_COUNT
+    )
+    pinned: str = _setting(
+        "", "items that stand first in every list, in this order: their ids with commas; empty: none", unit="ids"
+    )
+    explore: float = _setting(
+        0.0,
+        "share of a list's places that goes to items which were shown little; outcomes are counted apart",
+        at_least=0,
+        at_most=0.5,
     )
     recent_clicks: int = _setting(
         20,
@@ -221,8 +258,23 @@ class Settings:
 
     # The trainer.
     log_dir: Path = _setting(Path("data/click-log"), "the click log (Parquet)", unit="path")
+    click_log: str = _setting(
+        "",
+        "where the click log is, in an object store: s3://bucket/folder, gs://, az://, file://; log_dir has a copy of "
+        "it then; empty: in log_dir alone",
+        unit="address",
+    )
     bundle_dir: Path = _setting(
-        Path("data/bundles"), "where bundles are published: one folder that trainer and workers share", unit="path"
+        Path("data/bundles"),
+        "where bundles are published: one folder that trainer and workers share; with bundle_store a folder of each "
+        "machine",
+        unit="path",
+    )
+    bundle_store: str = _setting(
+        "",
+        "where bundles are published, in an object store: s3://bucket/folder, gs://, az://, file://; workers and feeds "
+        "fetch them into bundle_dir then, once per machine; empty: in bundle_dir alone",
+        unit="address",
     )
     trainer_port: int = _setting(
         9465,
@@ -246,10 +298,27 @@ class Settings:
     )
     min_clicks: int = _setting(3_000, "clicks in the log before the first training", unit="clicks", at_least=100)
     train_every_s: float = _setting(
-        600.0, "train again after this time, when there are new clicks", unit="s", at_least=1
+        600.0,
+        "train again after this time, when there are new clicks enough (train_least_clicks)",
+        unit="s",
+        at_least=1,
+    )
+    train_least_clicks: int = _setting(
+        500,
+        "new clicks before a training goes on from the last one: of fewer it learns little, and they cannot judge what "
+        "it learnt. After train_anew_every_s one is enough",
+        unit="clicks",
+        at_least=1,
     )
     train_every_clicks: int = _setting(
         1_000_000, "train again after so many new clicks, even before the time is over", unit="clicks", at_least=100
+    )
+    train_anew_every_s: float = _setting(
+        86_400.0,
+        "trainings in between learn what is new, in seconds; after this time everything is learnt anew, as always when "
+        "settings of the network change, or bundles decline",
+        unit="s",
+        at_least=0,
     )
     training_stall_s: float = _setting(
         600.0,
@@ -258,6 +327,20 @@ class Settings:
         unit="s",
         at_least=1,
     )
+    publish_as: Literal["champion", "canary"] = _setting(
+        "champion",
+        "a new bundle that is better on past clicks becomes the champion at once, or first a canary for some users",
+    )
+    canary_share: float = _setting(0.1, "share of the users that a bundle on trial is for", at_least=0.001, at_most=1)
+    canary_promote: Literal["never", "better", "not_worse"] = _setting(
+        "never",
+        "when a canary becomes the champion by itself: never; when it is significantly better; or also when "
+        "canary_clicks did not show that it is worse. One that is significantly worse is rolled back in any case",
+    )
+    canary_clicks: int = _setting(
+        10_000, "judged clicks of a canary after which a decision is due", unit="clicks", at_least=100
+    )
+    # What shapes a bundle, from here on; see `of_learning`.
     recent_window_clicks: int = _setting(
         500_000, "newest clicks of the log that every training uses", unit="clicks", at_least=100
     )
@@ -349,11 +432,17 @@ class Settings:
     def __post_init__(self) -> None:
         for name, kind in setting_kinds().items():
             checked_value(name, kind, getattr(self, name), f"--set or in {ENVIRONMENT_PREFIX}{name.upper()}")
-        topics = (self.clicks_topic, self.recommendations_topic, self.rejected_topic, self.models_topic)
+        topics = (
+            self.clicks_topic,
+            self.recommendations_topic,
+            self.rejected_topic,
+            self.models_topic,
+            self.items_topic,
+        )
         if len(set(topics)) != len(topics):
             raise PermanentError(
-                "clicks_topic, recommendations_topic, rejected_topic and models_topic must be four different topics, "
-                f"and are {', '.join(topics)}; correct one"
+                "clicks_topic, recommendations_topic, rejected_topic, models_topic and items_topic must be five "
+                f"different topics, and are {', '.join(topics)}; correct one"
             )
         names = (self.user_field, self.item_field, self.time_field, self.event_field)
         if len(set(names)) != len(names):
@@ -367,6 +456,23 @@ class Settings:
                 "and one of them is empty; set both"
             )
         self._check_schema_registry()
+        self._check_object_stores()
+
+    def _check_object_stores(self) -> None:
+        for name in ("click_log", "bundle_store"):
+            address = getattr(self, name)
+            if set("@?#") & set(address):
+                raise PermanentError(
+                    f"{name} must not hold a user name, a key or a token, because addresses are logged; the client "
+                    "takes them from its own variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                )
+            if address and not _STORE_ADDRESS.fullmatch(address):
+                raise PermanentError(
+                    f"{name} must be an address as s3://bucket/folder, gs://bucket/folder, az://container/folder or "
+                    f"file:///folder, and is {address!r:.60}; correct it"
+                )
+        if self.click_log and self.click_log.rstrip("/") == self.bundle_store.rstrip("/"):
+            raise PermanentError("click_log and bundle_store must be two different addresses; correct one")
 
     def _check_schema_registry(self) -> None:
         for address in self.schema_registry.split(",") if self.schema_registry else ():
@@ -425,6 +531,11 @@ class Settings:
         """Faust's name for the changelog of the table `user-state`."""
         return f"{self.app}-user-state-changelog"
 
+    @property
+    def tallies_topic(self) -> str:
+        """Where workers write what they have counted of a bundle on trial."""
+        return f"{self.app}-experiment-tallies"
+
     def as_environment(self) -> dict[str, str]:
         """Every setting as a variable, for a child process: whatever it inherits, it reads these and no file."""
         variables = {
@@ -432,6 +543,12 @@ class Settings:
             for field in dataclasses.fields(self)
         }
         return variables | {CONFIG_VARIABLE: ""}
+
+    def of_learning(self) -> dict[str, str]:
+        """Every setting that shapes a bundle, as text by its name: for the bundle's manifest."""
+        names = [field.name for field in dataclasses.fields(self)]
+        of_trainer = names[names.index("recent_window_clicks") : names.index("feed_dir")]
+        return {name: str(getattr(self, name)) for name in ("recent_clicks", "popularity_half_life_s", *of_trainer)}
 
     @classmethod
     def describe(cls) -> list[tuple[str, str, str, str]]:

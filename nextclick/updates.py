@@ -15,6 +15,7 @@ MAX_UPDATE_BYTES = 1024**2  # a broker's default limit for a record; 255 items w
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # JSON knows no limit; a reader's arithmetic does
 
 
+Placed = Literal["pinned", "explore"]
 T = TypeVar("T")
 
 
@@ -41,11 +42,14 @@ class Recommendation(msgspec.Struct, frozen=True):
         score: the probability.
         because: the parts of the score, the largest first; they add up to it. Only with the setting `explain`, and
             only in lists of the strategy `rnn`.
+        placed: why the item stands where it does, if that is not its score: `pinned` by the shop, or `explore`, to
+            learn of an item that was shown little.
     """
 
     item_id: str
     score: float
     because: tuple[Part, ...] | UnsetType = UNSET
+    placed: Placed | UnsetType = UNSET
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -67,6 +71,8 @@ class RecommendationUpdate(msgspec.Struct, frozen=True):
         source: the click that caused the update.
         clicked_at_ms: the click record's own timestamp (not its event time): latency runs from here.
         produced_at_ms: when the worker made the update.
+        variant: which bundle the user is served with, `champion` or `canary`; only while a bundle is tried on some
+            users.
     """
 
     user_id: str
@@ -77,6 +83,7 @@ class RecommendationUpdate(msgspec.Struct, frozen=True):
     source: Source
     clicked_at_ms: Int64
     produced_at_ms: Int64
+    variant: str | UnsetType = UNSET
 
 
 class AnsweredClick(NamedTuple):
@@ -87,6 +94,18 @@ class AnsweredClick(NamedTuple):
     record_timestamp_ms: int
 
 
+class ServedBy(NamedTuple):
+    """What a user is served with.
+
+    Attributes:
+        bundle_id: the bundle, empty when there is none.
+        variant: `champion` or `canary` while a bundle is tried on some users, else empty.
+    """
+
+    bundle_id: str
+    variant: str = ""
+
+
 class RankedList(NamedTuple):
     """A ranked list, ready to be sent: many users can share one.
 
@@ -94,15 +113,18 @@ class RankedList(NamedTuple):
         strategy: which strategy made it.
         items: its recommendations, as the format of the updates has them (see `UpdateFormat`).
         shown: u32 each, the low bits of the item hashes, best first, as the user's state keeps them.
+        promised: the sum of its scores, of a list of the network: how likely the next click is on it.
     """
 
     strategy: str
     items: bytes
     shown: bytes
+    promised: float = 0.0
 
 
 ListFormat = Literal["json", "avro", "protobuf"]
-EncodeUpdate = Callable[[str, RankedList, str, int, AnsweredClick, int], bytes]
+
+EncodeUpdate = Callable[[str, RankedList, ServedBy, int, AnsweredClick, int], bytes]
 
 
 class UpdateFormat(NamedTuple):
@@ -132,6 +154,7 @@ class WireUpdate(msgspec.Struct, frozen=True):
     source: Source
     clicked_at_ms: int
     produced_at_ms: int
+    variant: str | UnsetType = UNSET
 
 
 _encoder = msgspec.json.Encoder()
@@ -167,14 +190,14 @@ def decode_items(items: bytes) -> list[Recommendation]:
 
 
 def encode_update(
-    user_id: str, ranked: RankedList, bundle_id: str, sequence: int, answered: AnsweredClick, produced_at_ms: int
+    user_id: str, ranked: RankedList, served: ServedBy, sequence: int, answered: AnsweredClick, produced_at_ms: int
 ) -> bytes:
     """Give the JSON of an update."""
-    return _encoder.encode(wire_update(user_id, ranked, bundle_id, sequence, answered, produced_at_ms))
+    return _encoder.encode(wire_update(user_id, ranked, served, sequence, answered, produced_at_ms))
 
 
 def wire_update(
-    user_id: str, ranked: RankedList, bundle_id: str, sequence: int, answered: AnsweredClick, produced_at_ms: int
+    user_id: str, ranked: RankedList, served: ServedBy, sequence: int, answered: AnsweredClick, produced_at_ms: int
 ) -> WireUpdate:
     """Give what msgspec writes as the JSON of an update."""
     source = Source(answered.partition, answered.offset)
@@ -182,11 +205,12 @@ def wire_update(
         user_id,
         msgspec.Raw(ranked.items),
         ranked.strategy,
-        bundle_id,
+        served.bundle_id,
         sequence,
         source,
         answered.record_timestamp_ms,
         produced_at_ms,
+        served.variant or UNSET,
     )
 
 

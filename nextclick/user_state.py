@@ -194,8 +194,13 @@ def iter_recent(recent: bytes) -> Iterator[tuple[int, int, int]]:
 
 def was_shown(shown: bytes, item_hash: int) -> bool:
     """Tell whether an item is in a list as the state keeps it. Called for every click; bytes are searched quickly."""
+    return place_shown(shown, item_hash) is not None
+
+
+def place_shown(shown: bytes, item_hash: int) -> int | None:
+    """Give the place of an item in a list as the state keeps it, from 0; None: it is not there."""
     low = _U32.pack(item_hash & 0xFFFFFFFF)
     at = shown.find(low)
     while at > 0 and at % SHOWN_BYTES:  # the end of one item and the beginning of the next
         at = shown.find(low, at + 1)
-    return at >= 0
+    return at // SHOWN_BYTES if at >= 0 else None

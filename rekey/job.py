@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from threading import Event, Thread
 
 from confluent_kafka import Message
-from prometheus_client import CollectorRegistry
 
 from nextclick.errors import TemporaryError
 from nextclick.schema.click_schema import ClickSchema
@@ -32,9 +31,11 @@ from rekey.source import Batch, Source
 from rekey.topics import Route
 from rekey.trial import Trial
 from rekey.writer import Aborted, Writer
+from tools.app_registry import AppRegistry
 from tools.dead_letters import Origin, dead_letter
 from tools.http_endpoint import start_http
 from tools.presence import BrokerPresence
+from tools.process_metrics import ProcessMetrics
 from tools.records import headers_of
 from tools.schema_registry.open_registry import open_registry
 
@@ -68,7 +69,7 @@ class RekeyJob:
         self._stop = stop
         self._registry = open_registry(settings)
         self._judge = Judge(ClickSchema.of(settings), self._registry)
-        collectors = CollectorRegistry()
+        collectors = AppRegistry(settings.app)
         self._metrics = RekeyMetrics(collectors)
         self._usage = Usage(route.source.topic, route.source.partitions)
         self._progress = Progress(route.destination.topic, route.keeps_ms if route.keeps_times else -1)
@@ -77,6 +78,7 @@ class RekeyJob:
         self._source: Source | None = None
         self._misses_schemas = False
         self._asked_s = self._reported_s = 0.0
+        ProcessMetrics(collectors).follow(self._ready, lambda: not self._pulse.presence.is_away, {})
         self._http = start_http(settings.rekey_port, collectors, self._health, self._ready)
 
     def run(self, *, once: bool) -> None:

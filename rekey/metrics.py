@@ -1,52 +1,39 @@
 """Every metric of the job: name, type, unit, meaning. What is counted is committed: what is read again counts once."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from nextclick.clicks import IgnoreReason, RejectReason
-from tools.metrics import start_at_zero
+from tools.metrics import Declaring
 
 
 class RekeyMetrics:
     """The metrics of one job."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.records = Counter(
-            "nextclick_rekey_records", "Records of the source that were dealt with.", registry=registry
+        declare = Declaring(registry)
+        self.declared = declare.declared
+        self.records = declare.counter("nextclick_rekey_records", "Records of the source that were dealt with.")
+        self.copies = declare.counter("nextclick_rekey_copies", "Records that the destination got.")
+        self.divided = declare.counter(
+            "nextclick_rekey_divided", "Records with events of several users: a copy for each of them."
         )
-        self.copies = Counter("nextclick_rekey_copies", "Records that the destination got.", registry=registry)
-        self.divided = Counter(
-            "nextclick_rekey_divided",
-            "Records with events of several users: a copy for each of them.",
-            registry=registry,
-        )
-        self.rejected = Counter(
+        self.rejected = declare.counter(
             "nextclick_rekey_rejected",
             "Records, or events of one that was divided, that went to the rejected ones, by reason.",
-            ["reason"],
-            registry=registry,
+            reason=RejectReason,
         )
-        self.ignored = Counter(
+        self.ignored = declare.counter(
             "nextclick_rekey_ignored",
             "Records, or events of one that was divided, that are no clicks and not meant to be.",
-            ["reason"],
-            registry=registry,
+            reason=IgnoreReason,
         )
-        self.lost = Counter(
-            "nextclick_rekey_lost",
-            "Offsets of the source that retention removed before they were read.",
-            registry=registry,
+        self.lost = declare.counter(
+            "nextclick_rekey_lost", "Offsets of the source that retention removed before they were read."
         )
-        self.transactions = Counter(
+        self.transactions = declare.counter(
             "nextclick_rekey_transactions",
             "Transactions by result: committed, aborted (its records are read again).",
-            ["result"],
-            registry=registry,
+            result=("committed", "aborted"),
         )
-        self.lag = Gauge("nextclick_rekey_lag_records", "Records that wait in the held partitions.", registry=registry)
-        self.partitions = Gauge(
-            "nextclick_rekey_partitions", "Partitions of the source held by this instance.", registry=registry
-        )
-        # So that the first burst is seen: a rate begins with a value before.
-        start_at_zero(self.rejected, RejectReason)
-        start_at_zero(self.ignored, IgnoreReason)
-        start_at_zero(self.transactions, ("committed", "aborted"))
+        self.lag = declare.gauge("nextclick_rekey_lag_records", "Records that wait in the held partitions.")
+        self.partitions = declare.gauge("nextclick_rekey_partitions", "Partitions of the source held by this instance.")

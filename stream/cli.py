@@ -5,7 +5,7 @@ from typing import Literal
 import click
 
 from nextclick.settings import Settings
-from tools.options import settings_options
+from tools.options import NumberRange, settings_options
 
 
 @click.command()
@@ -43,7 +43,7 @@ def topics(settings: Settings) -> None:
 @click.command()
 @click.option(
     "--producers-refresh-s",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=300.0,
     show_default=True,
     help="How long producers may go on with the old number (their metadata.max.age.ms); 0: all know the new one.",

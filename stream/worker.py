@@ -1,6 +1,7 @@
 """Runs one worker: from the checks at its start to a clean end, or to an exit status that says it must be restarted."""
 
 import asyncio
+import contextlib
 import faulthandler
 import gc
 import logging
@@ -8,15 +9,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, NoReturn
 
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.popularity import Popularity
+from nextclick.rules import popular_rules_of
 from nextclick.schema.usage import Usage
 from nextclick.settings import Settings
 from nextclick.updates import UpdateFormat
@@ -30,17 +31,24 @@ from stream.metrics import WorkerMetrics
 from stream.protocol.assignment import Phase
 from stream.protocol.port import DamagedStore
 from stream.served_bundle import ServedBundle
+from stream.shop_view import ShopView
+from stream.standing import measure_standing
 from stream.states.data_dir import DataDir
+from stream.tally_writer import TallyWriter
 from stream.topics.identity import refuse_other_topic
 from stream.topics.topics import Topics
+from tools.app_registry import AppRegistry
 from tools.http_endpoint import start_http
+from tools.items.follower import ItemFollower
 from tools.kafka import TopicIdentity
+from tools.process_metrics import ProcessMetrics
 from tools.schema_registry.open_registry import open_registry
 from tools.update_formats import open_update_format
 
 _log = logging.getLogger(__name__)
 
 STOP_S = 4.0  # a stop that takes longer is cut short: everything acknowledged is safe by then
+ITEMS_ANSWER_S = 30.0  # beyond `stall_s`: the thread that follows items waits for several answers in a row at most
 BLOCKED_S = 5.0  # beyond `stall_s`: a blocked event loop hears of nothing, not even of the watchdog
 REPORT_S = 1.0  # between two looks at what cannot be used
 COMPLAINT_S = 10.0  # between two lines about a broker that is away: it logs hundreds a second
@@ -74,7 +82,7 @@ def run_worker(settings: Settings) -> NoReturn:
     output = open_update_format(settings)
     gc.set_threshold(GC_THRESHOLD, 20, 50)
     sys.setswitchinterval(SWITCH_S)
-    worker = _Worker(settings, topics.clicks, data_dir.instance_id(), output)
+    worker = _Worker(settings, topics.clicks, settings.instance_id or data_dir.instance_id(), output)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(worker.run())
 
@@ -102,11 +110,21 @@ class _Worker:
         self._settings = settings
         self._identity = identity
         self._instance_id = instance_id
-        self._registry = CollectorRegistry()
+        self._registry = AppRegistry(settings.app)
         self._metrics = WorkerMetrics(self._registry)
+        self._metrics.phase.labels("starting").set(1)
+        self._metrics.topic_partitions.set(identity.partitions)
+        process = ProcessMetrics(self._registry)
+        process.follow(
+            self._ready, self._hears_broker, {"data_dir": settings.data_dir, "served_dir": settings.served_dir}
+        )
         self._output = output
-        self._popularity = Popularity(settings.popularity_half_life_s, output.encode_items)
-        self._served = ServedBundle(settings, self._metrics, self._popularity.seed, output)
+        self._shop = ShopView(self._metrics)
+        self._popularity = Popularity(
+            settings.popularity_half_life_s, output.encode_items, self._shop.stock, popular_rules_of(settings)
+        )
+        seed, prepare = self._popularity.seed, self._shop.stock.prepare
+        self._served = ServedBundle(settings, self._metrics, seed, output, prepare)
         self._usage = Usage(settings.clicks_topic, identity.partitions)
         self._failure: Exception | None = None
         self._parts: WorkerParts | None = None
@@ -124,9 +142,18 @@ class _Worker:
         caught_up = asyncio.Event()
         topic = Topic(self._identity.partitions, partial(refuse_other_topic, self._settings, self._identity))
         registry = open_registry(self._settings)
-        serving = Serving(self._served, self._popularity, self._metrics, self._usage, registry, self._output)
+        serving = Serving(
+            self._served, self._popularity, self._metrics, self._usage, registry, self._output, self._shop
+        )
+        items = ItemFollower(
+            self._settings,
+            self._shop,
+            self._metrics.items_unreadable.inc,
+            lambda error: _tell(loop, self._fail, error),
+        )
         parts = build_worker(self._settings, topic, self._instance_id, serving, caught_up, self._fail)
         self._parts = parts
+        measure_standing(self._metrics, parts)
         # None of them may end by itself: a guard that has died unseen would be none.
         tasks = [
             self._task(self._start(parts.app), "the start of the stream", may_end=True),
@@ -134,9 +161,13 @@ class _Worker:
             self._task(follow_models(self._settings, self._served, caught_up), "the follower of the models topic"),
             self._task(parts.membership.commit_regularly(), "the committing of offsets"),
             self._task(parts.watchdog.watch(), "the watchdog"),
+            self._task(TallyWriter(self._settings, self._served).write_regularly(), "the writer of tallies"),
             self._task(self._guard_loop(), "the guard of the event loop"),
+            self._task(self._guard_items(items), "the guard of the follower of items"),
             self._task(self._report_usage(), "the report of what cannot be used"),
         ]
+        items.start()
+        self._metrics.items_age.set_function(lambda: max(0.0, self._shop.age_s()))
         fields = {"broker": self._settings.broker, "port": http.port, "app": self._settings.app}
         _log.info("worker started", extra={"fields": fields})
         await self._over.wait()
@@ -189,6 +220,23 @@ class _Worker:
                 await asyncio.sleep(1.0)
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+    async def _guard_items(self, items: ItemFollower) -> None:
+        """End the worker if the thread that follows the items stands still: its lists would wait for ever.
+
+        Raises:
+            TemporaryError: it does.
+        """
+        patience_s, still_s = self._settings.stall_s + ITEMS_ANSWER_S, 0.0
+        while still_s < patience_s:
+            alive_s, began_s = items.alive_s, time.monotonic()
+            await asyncio.sleep(1.0)
+            slept_s = min(time.monotonic() - began_s, 2.0)  # after a longer one the thread must get to run first
+            still_s = still_s + slept_s if items.alive_s == alive_s and alive_s != float("inf") else 0.0
+        raise TemporaryError(
+            f"the thread that follows {self._settings.items_topic} has stood still for {patience_s:.0f} s; start the "
+            "worker again"
+        )
 
     async def _report_usage(self) -> None:
         """Say soon what cannot be used."""
@@ -248,10 +296,15 @@ class _Worker:
             return False, f"{assignment.phase.value}{left}"
         if not assignment.lease.is_held(now_s()):
             return False, "waiting for the broker"
+        if (trouble := self._shop.trouble()) is not None:
+            return False, trouble
         if (nothing_fits := self._usage.nothing_fits()) is not None:
             return False, nothing_fits
         model = self._served.current
         return True, f"serving {f'bundle {model.bundle_id}' if model is not None else 'popularity: no bundle yet'}"
+
+    def _hears_broker(self) -> bool:
+        return self._parts is None or self._parts.watchdog.hears_broker
 
     def _explained(self, failure: Exception) -> NextclickError:
         """Turn what stopped the worker into one line for the user; what nobody expected is logged with its trace."""
@@ -276,6 +329,12 @@ class _Worker:
             f"the worker stopped at {type(failure).__name__}: {failure}; nothing unfinished is acknowledged, "
             "start it again"
         )
+
+
+def _tell(loop: asyncio.AbstractEventLoop, tell: Callable[[Exception], None], error: Exception) -> None:
+    """Tell the event loop from another thread; nobody, if it has ended."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(tell, error)
 
 
 def _exit_at_once(error: NextclickError | None) -> NoReturn:

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import uuid
 from typing import Any
 
@@ -21,9 +23,13 @@ _KEEPER_ADDRESS = "broker_keeper"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the broker in the process that the run was started in."""
-    if not hasattr(config, "workerinput") and "KAFKA_BOOTSTRAP" not in os.environ:
+    """Keep the broker in the process that the run was started in, which compiles for all others, too."""
+    if hasattr(config, "workerinput"):
+        return
+    if "KAFKA_BOOTSTRAP" not in os.environ:
         config.stash[_KEEPER] = BrokerKeeper()
+    if config.getoption("numprocesses", None):
+        subprocess.run([sys.executable, "-m", "tests.compiled"], cwd=config.rootpath, check=True)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from demo.children import Child
+from tests.chaos.fleet import StartChild
 
 _STARTED = re.compile(r'"message":"lists are served","port":(\d+)')
 
@@ -31,18 +32,29 @@ class Answer(NamedTuple):
 class FeedUnderTest:
     """A feed as a process, which is asked over HTTP."""
 
-    def __init__(self, playground: Any, name: str = "feed", port: int = 0, **environment: str) -> None:
-        """Start it, and wait until it answers."""
+    def __init__(
+        self,
+        playground: Any,
+        name: str = "feed",
+        port: int = 0,
+        *,
+        suffix: str = "",
+        start_child: StartChild = Child,
+        **environment: str,
+    ) -> None:
+        """Start it, and wait until it answers; whoever has the same name has the same folder, by suffix its own log."""
         self.process: Child = playground.start(
-            name,
+            name + suffix,
             "feed",
             "--set",
             f"feed_dir={playground.folder / name}",
             "--set",
             f"feed_port={port}",
+            start_child=start_child,
             **environment,
         )
-        found = playground.wait_for(lambda: _STARTED.search(playground.log(name).read_text()), f"{name} answers")
+        log = playground.log(name + suffix)
+        found = playground.wait_for(lambda: _STARTED.search(log.read_text()), f"{name} answers")
         self.port = int(found.group(1))
 
     def ask(self, path: str, body: Any = None, timeout_s: float = 15.0, **headers: str) -> Answer:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,14 +21,25 @@ from feed.metrics import FeedMetrics
 from feed.parts import FeedParts
 from feed.served_model import ModelAtWork
 from feed.server import FeedServer, listening_socket, server_config, tls_files
+from feed.shop import FeedShop
 from nextclick.bundle import save_bundle
+from nextclick.catalogue import NOTHING_SAID, ShopItem, encode_item
 from nextclick.network_config import NetworkConfig
 from nextclick.newer import head_of
 from nextclick.settings import Settings
-from nextclick.updates import POPULAR, AnsweredClick, Recommendation, decode_update, encode_update, ranked_list
+from nextclick.updates import (
+    POPULAR,
+    AnsweredClick,
+    Recommendation,
+    ServedBy,
+    decode_update,
+    encode_update,
+    ranked_list,
+)
 from nextclick.vocabulary import Vocabulary
 from tests.networks import random_network
 from tools.bundle_copies import BundleCopies
+from tools.items.follower import ItemFollower, ItemRecord
 from tools.kafka import TopicIdentity
 
 NO_BROKER = "127.0.0.1:1"
@@ -52,7 +63,9 @@ def serve_bundle(feed: "ServedFeed", items: Sequence[str]) -> None:
 def update(user_id: str, sequence: int, items: Sequence[str] = ITEMS, strategy: str = "rnn") -> bytes:
     """A worker's answer to a user's click; the clicks stand at every tenth offset."""
     ranked = ranked_list(strategy, [Recommendation(item, 0.5 / (1 + n)) for n, item in enumerate(items)], [])
-    return encode_update(user_id, ranked, "b1", sequence, AnsweredClick(PARTITION, 10 * sequence, 1_000), 2_000)
+    return encode_update(
+        user_id, ranked, ServedBy("b1"), sequence, AnsweredClick(PARTITION, 10 * sequence, 1_000), 2_000
+    )
 
 
 class ServedFeed:
@@ -94,6 +107,19 @@ class ServedFeed:
         self.parts.lists.write({each.user: each.value for each in new}, {}, popular[-1] if popular else None)
         self._loop.call_soon_threadsafe(self.parts.hub.tell, new)
 
+    def say(self, said: Mapping[str, ShopItem | None]) -> None:
+        """Let the shop say something of items, as the follower of its topic does; None: a tombstone."""
+        shop = self.parts.shop
+        if shop.stock.is_complete and not self._n_said:
+            shop.begin(TopicIdentity(self.settings.items_topic, "one", 1), anew=False)
+        self._n_said += len(said)
+        records = [
+            ItemRecord(item_id, item or NOTHING_SAID, encode_item(item) if item is not None else None)
+            for item_id, item in said.items()
+        ]
+        shop.take(records, self._n_said)
+        shop.heard(time.monotonic())
+
     def __enter__(self) -> Self:
         self._thread.start()
         self._answers.wait(30)
@@ -118,18 +144,24 @@ class ServedFeed:
 
     async def _serve(self) -> None:
         self.failures: list[Exception] = []
+        self._n_said = 0
         self._loop, registry = asyncio.get_running_loop(), CollectorRegistry()
         lists, metrics = ListStore(self.settings.feed_dir / "lists", 8 * 1024**2, 1e6), FeedMetrics(registry)
         lists.begin(TopicIdentity(self.settings.recommendations_topic, "one", 4))
         follower = ListFollower(self.settings, lists, metrics, lambda new: None, lambda error: None)
         follower.caught_up.set()
+        items = ListStore(self.settings.feed_dir / "items", 8 * 1024**2, 0.0)
+        shop = FeedShop(items, metrics)
+        shop.absent()
         self.parts = FeedParts(
             self.settings,
             lists,
             follower,
             Hub(self.settings.feed_max_streams),
             ClickWriter(self.settings, metrics, self.failures.append),
-            ModelAtWork(self.settings, metrics),
+            ModelAtWork(self.settings, metrics, shop.prepare),
+            shop,
+            ItemFollower(self.settings, shop, lambda: None, self.failures.append),
             metrics,
             self.failures.append,
         )
@@ -144,3 +176,4 @@ class ServedFeed:
             self.parts.model.stop()
             self.parts.clicks.close()
             lists.close()
+            items.close()

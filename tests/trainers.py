@@ -1,11 +1,9 @@
 """What the tests of trainers as running programs share: clicks, what is in the log and on `models`, metrics."""
 
 import os
-import re
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,18 +21,24 @@ from nextclick.manifest import CHAMPION, Manifest, decode_manifest, encode_manif
 from nextclick.network import Network
 from nextclick.network_config import NetworkConfig
 from nextclick.vocabulary import Vocabulary
+from tests.scrapes import scrape, value_of
 from tools.client_config import producer_config
+from tools.object_store import ObjectStore
 from training.learning.cancellation import Cancellation
 from training.service.click_log import ClickLog
 from training.service.metrics import TrainerMetrics
 from training.service.models_topic import ModelsTopic
+from training.service.stored_log import StoredLog
 from training.service.trainer_role import TrainerRole
 
 NOW_MS = 1_700_000_000_000
-PATIENCE_S = 60.0  # nothing takes half as long on a machine that does nothing else
+PATIENCE_S = 120.0  # nothing takes a quarter as long on a machine that does nothing else
 NO_TRAINING = ("--set", "min_clicks=1000000000")
 QUICK = ("--set", "log_flush_s=0.1", *NO_TRAINING)
-SMALL = ("--set", "min_clicks=800", "--set", "hidden_size=16", "--set", "epochs=2", "--set", "log_flush_s=0.2")
+SMALL = (
+    *("--set", "min_clicks=800", "--set", "train_least_clicks=1", "--set", "log_flush_s=0.2"),
+    *("--set", "hidden_size=16", "--set", "epochs=2"),
+)
 
 
 def clicks(first: int, count: int) -> list[tuple[str, str, int]]:
@@ -49,9 +53,9 @@ def user_of(partition: int, partitions: int) -> str:
     return next(user for user in users if partition_of(user.encode(), partitions, "murmur2_random") == partition)
 
 
-def logged_offsets(log_dir: Path) -> list[tuple[int, int]]:
-    """(partition, offset) of every row of a click log, as it is on disk."""
-    log = ClickLog(log_dir)
+def logged_offsets(log_dir: Path, store: ObjectStore | None = None) -> list[tuple[int, int]]:
+    """(partition, offset) of every row of a click log, as it is on disk, or in an object store."""
+    log = ClickLog(log_dir, stored=StoredLog(store) if store is not None else None)
     table = log.read(log.files)
     return sorted(zip(table["partition"].to_pylist(), table["offset"].to_pylist(), strict=True))
 
@@ -119,11 +123,9 @@ def free_port() -> int:
 def metric(port: int, name: str) -> float:
     """The value of a metric as /metrics shows it; 0 if it is not there, or nobody serves it."""
     try:
-        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+        return value_of(scrape(port), name) or 0.0
     except OSError:
         return 0.0
-    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
 
 
 _ANNOUNCER = """
@@ -133,8 +135,10 @@ from prometheus_client import CollectorRegistry
 from nextclick.errors import TemporaryError
 from nextclick.manifest import decode_manifest
 from nextclick.settings import Settings
+from tools.object_store import ObjectStore
 from training.learning.cancellation import Cancellation
 from training.service import models_topic
+from training.service.stored_log import StoredLog
 from training.service.metrics import TrainerMetrics
 from tools.presence import BrokerPresence
 from training.service.trainer_role import TrainerRole

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nextclick.errors import BundleError
+from nextclick.errors import BundleError, NextclickError
 from nextclick.manifest import CHAMPION, Manifest, decode_manifest
 from nextclick.settings import Settings
 from nextclick.updates import JSON_FORMAT, UpdateFormat
 from tools.files import write_whole
+from tools.object_store import open_store
+from tools.stored_bundles import StoredBundles
 
 if TYPE_CHECKING:  # numba takes a second to load: only when there is a bundle
     from nextclick.model import ServedModel
@@ -22,7 +24,7 @@ KEPT_COPIES = 2  # the served bundle and the one before
 
 
 class BundleCopies:
-    """The copies below one folder, which belongs to one process. Blocks; opens no connection."""
+    """The copies below one folder, which belongs to one process. Blocks; speaks to an object store, if there is one."""
 
     def __init__(
         self, settings: Settings, folder: Path, *, explain: bool = False, output: UpdateFormat = JSON_FORMAT
@@ -34,7 +36,12 @@ class BundleCopies:
             folder: of the copies.
             explain: make ready to say what items are listed for, too.
             output: how models write lists.
+
+        Raises:
+            PermanentError: the address of the object store cannot be used.
         """
+        store = open_store(settings.bundle_store)
+        self._stored = StoredBundles(store) if store is not None else None
         self._explain, self._output = explain, output
         self._bundle_dir, self._served_dir = settings.bundle_dir, settings.served_dir
         self._folder = folder
@@ -67,18 +74,44 @@ class BundleCopies:
         model.warm_up(self._explain)
         return manifest, model
 
-    def fetch(self, announced: Manifest) -> "tuple[Manifest, ServedModel]":
+    def fetch(self, announced: Manifest, *, on_trial: bool = False) -> "tuple[Manifest, ServedModel]":
         """Copy a bundle that was announced, and load the copy; older copies are removed.
 
+        Args:
+            announced: its manifest.
+            on_trial: it is not the champion, and not the one to start with.
+
         Raises:
-            BundleError: it is not there, is damaged, or is not the one that was announced; or no copy can be written.
+            BundleError: it is not there, is damaged, or is not the one that was announced; no copy can be written; or
+                the object store that it is in does not answer. Trying again can help.
         """
         try:
-            return self._fetch(announced)
+            if self._stored is not None:
+                self._fetch_from(self._stored, announced)
+            return self._fetch(announced, on_trial)
         except OSError as error:  # its caller goes on with what it has
             raise BundleError(f"{self._folder} cannot be written: {error.strerror or error}") from error
 
-    def _fetch(self, announced: Manifest) -> "tuple[Manifest, ServedModel]":
+    def promoted(self, bundle_id: str) -> None:
+        """Let a bundle that was fetched on trial be the one to start with.
+
+        Raises:
+            BundleError: that cannot be noted.
+        """
+        try:
+            write_whole(self._champion_file, bundle_id.encode())
+        except OSError as error:
+            raise BundleError(f"{self._folder} cannot be written: {error.strerror or error}") from error
+
+    def _fetch_from(self, stored: StoredBundles, announced: Manifest) -> None:
+        try:
+            stored.fetch(announced, self._bundle_dir)
+        except OSError as error:
+            raise BundleError(f"{self._bundle_dir} cannot be written: {error.strerror or error}") from error
+        except NextclickError as error:  # also a store that is away: its caller goes on with what it has
+            raise BundleError(str(error)) from error
+
+    def _fetch(self, announced: Manifest, on_trial: bool) -> "tuple[Manifest, ServedModel]":
         from nextclick.bundle import copy_bundle, verify_bundle
 
         source = self._bundle_dir / announced.bundle_id
@@ -87,11 +120,13 @@ class BundleCopies:
         copy = self._folder / announced.bundle_id
         copy_bundle(source, copy)
         loaded = self.load_folder(copy)
-        write_whole(self._champion_file, announced.bundle_id.encode())
+        if not on_trial:
+            write_whole(self._champion_file, announced.bundle_id.encode())
+        in_use = (announced.bundle_id, self.last())
         copies = sorted(
             (path for path in self._folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
         )
-        for old in [copy for copy in copies[:-KEPT_COPIES] if copy.name != announced.bundle_id]:
+        for old in [copy for copy in copies[:-KEPT_COPIES] if copy.name not in in_use]:
             shutil.rmtree(old, ignore_errors=True)
         return loaded
 

@@ -35,6 +35,14 @@ _GONE = frozenset(
         KafkaError.OFFSET_OUT_OF_RANGE,
     }
 )
+_FORBIDDEN = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
 # A topic that is new, or a broker: what one knows can be news to another for a moment, and so can who leads.
 _NEWS = frozenset(
     {
@@ -78,6 +86,11 @@ def failure_of(error: KafkaError) -> Failure:
     if error.code() in _PASSING or (error.retriable() and not error.fatal()):
         return Failure.PASSING
     return Failure.REFUSED
+
+
+def is_forbidden(error: KafkaError) -> bool:
+    """Tell whether the broker knows who asks, and does not allow it."""
+    return error.code() in _FORBIDDEN
 
 
 def is_partition_end(error: KafkaError | None) -> bool:

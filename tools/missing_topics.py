@@ -29,13 +29,15 @@ def missing_topics(missing: Sequence[str], found: Iterable[str], settings: Setti
         settings: name the topics.
     """
     clicks = settings.clicks_topic
-    others = set(found) - {settings.recommendations_topic, settings.rejected_topic, settings.models_topic}
+    ours = (settings.recommendations_topic, settings.rejected_topic, settings.models_topic, settings.items_topic)
+    others = set(found) - set(ours)
     meant = did_you_mean(clicks, others) if clicks in missing else ""
     correct = "correct the setting clicks_topic, or " if meant else ""
+    hidden = "" if settings.security_protocol == "PLAINTEXT" else " that this user may describe"
     nouns = "topics" if len(missing) > 1 else "topic"
     return (
-        f"expected the {nouns} {', '.join(missing)} at {settings.broker}, found none of that name{meant}; {correct}"
-        f"run `nextclick topics{_options(settings)}`"
+        f"expected the {nouns} {', '.join(missing)} at {settings.broker}, found none of that name{hidden}{meant}; "
+        f"{correct}run `nextclick topics{_options(settings)}`"
     )
 
 

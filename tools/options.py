@@ -1,6 +1,7 @@
-"""The options `--broker`, `--config` and `--set`, which every command has that needs settings."""
+"""The options `--broker`, `--config` and `--set`, which every command has that needs settings, and numbers."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,17 @@ set_option = click.option(
     "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Override a setting; may be repeated."
 )
 _broker_option = click.option("--broker", metavar="HOST:PORT", help="Kafka's address (setting `broker`).")
+
+
+class NumberRange(click.FloatRange):
+    """Numbers of a range; NaN is in none, though click, which compares only, lets it pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number, as `FloatRange`."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:

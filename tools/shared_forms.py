@@ -16,7 +16,6 @@ import fcntl
 import logging
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -24,13 +23,13 @@ from pathlib import Path
 from nextclick.array_file import DamagedFile, map_arrays, write_arrays
 from nextclick.served_form import LAYOUT, ServedForm, arrays_of, form_of
 from tools.files import HIDDEN_PREFIX, make_folder, sync, whole_file
+from tools.turns import locked, turn
 
 _log = logging.getLogger(__name__)
 
 SUFFIX = ".form"
 _LOCK_FILE = "lock"
 WAIT_S = 120.0  # for another worker: twice as long as a bundle of 4 million items takes
-_LOOK_EVERY_S = 0.05
 _WRITTEN_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -54,11 +53,12 @@ class SharedForms:
         prepared = None
         try:
             self._make_folder()
-            with self._turn():
+            with turn(self._folder / _LOCK_FILE, WAIT_S) as is_alone:
                 form = _mapped(path)
                 if form is None:
                     prepared = prepare()
-                    self._remove_unused()
+                    if is_alone:
+                        self._remove_unused()
                     with whole_file(path) as file:
                         os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & ~_WRITTEN_BY_OTHERS)
                         write_arrays(file, path.stem, arrays_of(prepared))
@@ -87,24 +87,13 @@ class SharedForms:
             sync(self._folder.parent)
         _check_owner(self._folder, self._folder.stat())
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Let one worker of the machine after the other prepare forms; one that hangs does not hold up the others."""
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a folder that is only to be read may have what is needed
-                lock = stack.enter_context((self._folder / _LOCK_FILE).open("ab"))
-                end_s = time.monotonic() + WAIT_S
-                while not _locked(lock.fileno(), fcntl.LOCK_EX) and time.monotonic() < end_s:
-                    time.sleep(_LOOK_EVERY_S)
-            yield
-
     def _remove_unused(self) -> None:
         """Remove the forms that nobody maps, and what was left half written by a process that was killed."""
         for path in self._folder.glob(f"{HIDDEN_PREFIX}*{SUFFIX}.*"):
             path.unlink(missing_ok=True)
         for path in self._folder.glob(f"*{SUFFIX}"):
             with contextlib.suppress(FileNotFoundError, _NotOurs), _open_plain(path) as file:
-                if _locked(file.fileno(), fcntl.LOCK_EX):
+                if locked(file.fileno(), fcntl.LOCK_EX):
                     path.unlink()
 
 
@@ -150,7 +139,7 @@ def _mapped(path: Path) -> ServedForm | None:
     try:
         with _open_plain(path) as file:  # the mapping keeps the lock when the file is closed
             _check_owner(path, os.fstat(file.fileno()))
-            return form_of(map_arrays(file, path.stem)) if _locked(file.fileno(), fcntl.LOCK_SH) else None
+            return form_of(map_arrays(file, path.stem)) if locked(file.fileno(), fcntl.LOCK_SH) else None
     except FileNotFoundError:
         return None
     except (DamagedFile, KeyError) as error:
@@ -162,11 +151,3 @@ def _give_back_memory() -> None:
     """Let the system have what many small objects took while a form was prepared: glibc keeps it otherwise."""
     with contextlib.suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _locked(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

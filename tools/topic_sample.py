@@ -5,12 +5,12 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from nextclick.settings import Settings
 from tools.client_config import consumer_config, librdkafka_config
-from tools.kafka import OffsetRange, is_partition_end, offset_ranges
+from tools.kafka import OffsetRange, is_forbidden, is_partition_end, offset_ranges
 from tools.records import is_unreadable
 
 MAX_BYTES = 64 * 1024**2  # of the values that are kept
@@ -74,7 +74,7 @@ def newest_records(
         patience_s: after it, what has come is given; also when a partition has no leader, or may not be read.
 
     Raises:
-        KafkaException: the broker does not say which offsets there are.
+        KafkaException: the broker does not say which offsets there are, or lets this user read none of them.
     """
     ranges = offset_ranges(AdminClient(librdkafka_config(settings)), topic, range(n_partitions))
     starts = _starts(ranges, n_records)
@@ -127,9 +127,15 @@ def _take(message: Message, newest: NewestOfPartitions, unread: set[int], ranges
 
 
 def _is_failure(message: Message, unread: set[int]) -> bool:
-    """Tell whether a message that is no record is a failure, and note a partition that has no more to read."""
+    """Tell whether a message that is no record is a failure, and note a partition that has no more to read.
+
+    Raises:
+        KafkaException: nothing of the topic may be read.
+    """
     error, partition = message.error(), message.partition()
     assert error is not None
+    if partition is None and is_forbidden(error):  # to ask about the group: nothing will come
+        raise KafkaException(error)
     if partition is None:
         return False
     if is_partition_end(error) or is_unreadable(error):

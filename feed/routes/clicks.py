@@ -20,6 +20,7 @@ from feed.routes.users import JSON, list_of
 from nextclick.feed_types import ClickIn, ClicksIn, ClicksTaken, TakenClick, encode
 from nextclick.newer import contains
 from nextclick.schema.encoder import EncodedClick
+from nextclick.trace_context import TRACEPARENT, trace_of
 
 _decoder = msgspec.json.Decoder(ClicksIn)
 
@@ -35,7 +36,7 @@ async def take_clicks(request: Request) -> Response:
     user_id = clicks[0].user_id
     if wait_s is not None and any(click.user_id != user_id for click in clicks):
         raise ProblemError("bad-request", "wait is for clicks of one user; send those of others without it")
-    records = _records(feed, clicks, key_of(request))
+    records = _traced(_records(feed, clicks, key_of(request)), request)
     began_s = asyncio.get_running_loop().time()
     # Watched from before the click is sent: its list may be there before the broker's answer is.
     with feed.hub.watch(user_id.encode()) if wait_s is not None else nullcontext() as watch:
@@ -69,6 +70,14 @@ def _records(feed: FeedParts, clicks: Sequence[ClickIn], key: str | None) -> lis
             which = f"click {place + 1} of {len(clicks)}: " if len(clicks) > 1 else ""
             raise ProblemError(problem.kind, which + problem.detail, problem.headers) from None
     return records
+
+
+def _traced(records: list[EncodedClick], request: Request) -> list[EncodedClick]:
+    """Let the records of a request's clicks name the trace that it belongs to, if it does."""
+    trace = trace_of((name, value.encode()) for name, value in request.headers.items())
+    if trace is None:
+        return records
+    return [record._replace(headers=[*record.headers, (TRACEPARENT, trace)]) for record in records]
 
 
 def _check_retry(n_clicks: int, recent_clicks: int) -> None:

@@ -2,16 +2,22 @@
 
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from feed.neighbours import neighbours
-from feed.parameters import id_in_path, limit_of
+from feed.parameters import choice_of, id_in_path
 from feed.parts import feed_of
-from feed.popular import popular_list
+from feed.popular import PopularItems, of_categories, popular_list
 from feed.problems import ProblemError
+from feed.shop import FeedShop
+from feed.user_lists import Choice
 from nextclick.feed_types import encode
+
+if TYPE_CHECKING:
+    from nextclick.model import ServedModel
 
 _AGES = {"Cache-Control": "no-cache"}
 
@@ -22,11 +28,11 @@ async def item_neighbours(request: Request) -> Response:
     Raises:
         ProblemError: there is no bundle, it does not know the item, or the request cannot be read.
     """
-    served, item_id, limit = feed_of(request).model, id_in_path(request, "item_id"), limit_of(request)
-    bundle = served.current
+    feed, item_id, choice = feed_of(request), id_in_path(request, "item_id"), choice_of(request)
+    served, bundle = feed.model, feed.model.current
     if bundle is None:
         raise no_model()
-    found = await served.compute(partial(neighbours, bundle.model, item_id, limit))
+    found = await served.compute(partial(neighbours, bundle.model, item_id, choice._replace(explain=False), feed.shop))
     if found is None:
         raise ProblemError(
             "unknown-item",
@@ -42,11 +48,18 @@ async def popular(request: Request) -> Response:
     Raises:
         ProblemError: neither an update nor a bundle says what is popular, or the request cannot be read.
     """
-    found, limit = feed_of(request).popular(), limit_of(request)
+    feed, choice = feed_of(request), choice_of(request)._replace(explain=False)
+    found, bundle = feed.popular(), feed.model.current
     if found is None:
         raise no_model()
-    answer = encode(popular_list(found, limit, int(time.time() * 1000)))
+    if choice.categories and bundle is not None:
+        found = await feed.model.compute(partial(_popular_in, feed.shop, bundle.model, choice, found))
+    answer = encode(popular_list(found, choice, int(time.time() * 1000), feed.shop))
     return Response(answer, headers=_AGES, media_type="application/json")
+
+
+def _popular_in(shop: FeedShop, model: "ServedModel", choice: Choice, popular: PopularItems) -> PopularItems:
+    return of_categories(popular, shop.restricted(model, choice.categories))
 
 
 def no_model() -> ProblemError:

@@ -20,7 +20,7 @@ async def recommendations(request: Request) -> Response:
     value = feed.lists.list_of(user_id)
     listed = list_of(feed, user_id, value, choice)
     headers = {
-        "ETag": entity_tag(value if value is not None else encode(listed.items), choice),
+        "ETag": entity_tag((value or b"") + encode(listed.items), choice),
         "Cache-Control": "private, no-cache",
     }
     tags = tags_of(request)
@@ -64,4 +64,6 @@ class _Events(Response):
 
 def list_of(feed: FeedParts, user_id: str, value: bytes | None, choice: Choice) -> UserList:
     """Give a stored update as the user's list; of None, the popular one."""
-    return user_list(value, choice) if value is not None else popular_for(user_id, feed.popular(), choice)
+    if value is not None:
+        return user_list(value, choice, feed.shop)
+    return popular_for(user_id, feed.popular(), choice, feed.shop)

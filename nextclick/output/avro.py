@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import UnsetType
 
 from nextclick.output.varints import zigzag
-from nextclick.updates import AnsweredClick, Part, RankedList, Recommendation, UpdateFormat
+from nextclick.updates import AnsweredClick, Part, RankedList, Recommendation, ServedBy, UpdateFormat
 
 VERSION = "1.0"
 _PART = {
@@ -39,6 +39,12 @@ _RECOMMENDATION = {
             "default": None,
             "doc": "What the item is listed for, the largest part first; with the setting explain alone.",
         },
+        {
+            "name": "placed",
+            "type": ["null", "string"],
+            "default": None,
+            "doc": "pinned or explore: why the item stands where it does, if that is not its score.",
+        },
     ],
 }
 SCHEMA: Mapping[str, Any] = {
@@ -68,6 +74,12 @@ SCHEMA: Mapping[str, Any] = {
         },
         {"name": "clicked_at_ms", "type": "long", "doc": "The click record's own timestamp."},
         {"name": "produced_at_ms", "type": "long", "doc": "When the worker made the update."},
+        {
+            "name": "variant",
+            "type": ["null", "string"],
+            "default": None,
+            "doc": "champion or canary; only while a bundle is tried on some users.",
+        },
     ],
 }
 _END_OF_BLOCKS = b"\0"
@@ -80,7 +92,7 @@ def avro_format(schema_id: int) -> UpdateFormat:
     prefix = b"\0" + schema_id.to_bytes(4)
 
     def encode_update(
-        user_id: str, ranked: RankedList, bundle_id: str, sequence: int, answered: AnsweredClick, produced_at_ms: int
+        user_id: str, ranked: RankedList, served: ServedBy, sequence: int, answered: AnsweredClick, produced_at_ms: int
     ) -> bytes:
         user, (partition, offset, clicked_at_ms) = user_id.encode(), answered
         return b"".join(
@@ -89,12 +101,13 @@ def avro_format(schema_id: int) -> UpdateFormat:
                 zigzag(len(user)),
                 user,
                 ranked.items,
-                _texts(ranked.strategy, bundle_id),
+                _texts(ranked.strategy, served.bundle_id),
                 zigzag(sequence),
                 zigzag(partition),
                 zigzag(offset),
                 zigzag(clicked_at_ms),
                 _time(produced_at_ms),
+                _NOT_NULL + _text(served.variant) if served.variant else _NULL,
             )
         )
 
@@ -109,7 +122,8 @@ def encode_items(items: Sequence[Recommendation]) -> bytes:
 def _item(item: Recommendation) -> bytes:
     parts = item.because
     because = _NULL if isinstance(parts, UnsetType) else _NOT_NULL + _array(map(_part, parts), len(parts))
-    return _text(item.item_id) + _double(item.score) + because
+    placed = _NULL if isinstance(item.placed, UnsetType) else _NOT_NULL + _text(item.placed)
+    return _text(item.item_id) + _double(item.score) + because + placed
 
 
 def _part(part: Part) -> bytes:

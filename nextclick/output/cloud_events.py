@@ -11,6 +11,7 @@ from nextclick.updates import (
     AnsweredClick,
     RankedList,
     RecommendationUpdate,
+    ServedBy,
     UpdateFormat,
     WireUpdate,
     decode_json,
@@ -80,10 +81,10 @@ def cloud_events_format(app: str, clicks_topic: str) -> UpdateFormat:
     source = f"/nextclick/{quote(app, safe='')}/{quote(clicks_topic, safe='')}"
 
     def encode_update(
-        user_id: str, ranked: RankedList, bundle_id: str, sequence: int, answered: AnsweredClick, produced_at_ms: int
+        user_id: str, ranked: RankedList, served: ServedBy, sequence: int, answered: AnsweredClick, produced_at_ms: int
     ) -> bytes:
         event_id = f"{answered.partition}/{answered.offset}-{sequence}"
-        update = wire_update(user_id, ranked, bundle_id, sequence, answered, produced_at_ms)
+        update = wire_update(user_id, ranked, served, sequence, answered, produced_at_ms)
         time = _time(produced_at_ms)
         return _encode(_WireEvent("1.0", event_id, source, EVENT_TYPE, user_id, time, "application/json", update))
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from msgspec import UnsetType
 
 from nextclick.output.varints import varint
-from nextclick.updates import AnsweredClick, Part, RankedList, Recommendation, UpdateFormat
+from nextclick.updates import AnsweredClick, Part, RankedList, Recommendation, ServedBy, UpdateFormat
 
 VERSION = "1.0"
 SCHEMA = f"""\
@@ -27,6 +27,7 @@ message RecommendationUpdate {{
   Source source = 6;  // the record of the click that the update answers
   int64 clicked_at_ms = 7;  // the click record's own timestamp
   int64 produced_at_ms = 8;  // when the worker made the update
+  string variant = 9;  // champion or canary; only while a bundle is tried on some users, else empty
 }}
 
 // An item and the probability that it is clicked next.
@@ -34,6 +35,7 @@ message Recommendation {{
   string item_id = 1;
   double score = 2;
   repeated Part because = 3;  // what it is listed for, the largest part first; with the setting explain alone
+  optional string placed = 4;  // pinned or explore: why it stands where it does, if that is not its score
 }}
 
 // A part of an item's score, and the term of the mixture that it comes from.
@@ -51,10 +53,11 @@ message Source {{
 _FIRST_MESSAGE = b"\0"
 # Each field's number and how it is written: a number, eight bytes, or bytes behind their length.
 _NUMBER, _DOUBLE, _BYTES = 0, 1, 2
-_USER, _ITEM, _STRATEGY, _BUNDLE, _SOURCE = (bytes([number << 3 | _BYTES]) for number in (1, 2, 3, 4, 6))
+_USER, _ITEM, _STRATEGY, _BUNDLE, _SOURCE, _VARIANT = (bytes([number << 3 | _BYTES]) for number in (1, 2, 3, 4, 6, 9))
 _SEQUENCE, _CLICKED_AT, _PRODUCED_AT = (bytes([number << 3 | _NUMBER]) for number in (5, 7, 8))
 _PARTITION, _OFFSET = (bytes([number << 3 | _NUMBER]) for number in (1, 2))
-_ITEM_ID, _SCORE, _PART = bytes([1 << 3 | _BYTES]), bytes([2 << 3 | _DOUBLE]), bytes([3 << 3 | _BYTES])
+_ITEM_ID, _SCORE = bytes([1 << 3 | _BYTES]), bytes([2 << 3 | _DOUBLE])
+_PART, _PLACED = bytes([3 << 3 | _BYTES]), bytes([4 << 3 | _BYTES])
 _KIND, _SHARE, _CLICKED = bytes([1 << 3 | _BYTES]), bytes([2 << 3 | _DOUBLE]), bytes([3 << 3 | _BYTES])
 _double = struct.Struct("<d").pack
 
@@ -64,7 +67,7 @@ def protobuf_format(schema_id: int) -> UpdateFormat:
     prefix = b"\0" + schema_id.to_bytes(4) + _FIRST_MESSAGE + _USER
 
     def encode_update(
-        user_id: str, ranked: RankedList, bundle_id: str, sequence: int, answered: AnsweredClick, produced_at_ms: int
+        user_id: str, ranked: RankedList, served: ServedBy, sequence: int, answered: AnsweredClick, produced_at_ms: int
     ) -> bytes:
         user, (partition, offset, clicked_at_ms) = user_id.encode(), answered
         source = _PARTITION + varint(partition) + _OFFSET + varint(offset)
@@ -74,7 +77,7 @@ def protobuf_format(schema_id: int) -> UpdateFormat:
                 varint(len(user)),
                 user,
                 ranked.items,
-                _texts(ranked.strategy, bundle_id),
+                _texts(ranked.strategy, served.bundle_id),
                 varint(sequence),
                 _SOURCE,
                 varint(len(source)),
@@ -82,6 +85,7 @@ def protobuf_format(schema_id: int) -> UpdateFormat:
                 _CLICKED_AT,
                 varint(clicked_at_ms),
                 _time(produced_at_ms),
+                _field(_VARIANT, served.variant.encode()) if served.variant else b"",
             )
         )
 
@@ -96,7 +100,8 @@ def encode_items(items: Sequence[Recommendation]) -> bytes:
 def _item(item: Recommendation) -> bytes:
     parts = () if isinstance(item.because, UnsetType) else item.because
     because = b"".join(_field(_PART, _part(part)) for part in parts)
-    return _field(_ITEM_ID, item.item_id.encode()) + _SCORE + _double(item.score) + because
+    placed = b"" if isinstance(item.placed, UnsetType) else _field(_PLACED, item.placed.encode())
+    return _field(_ITEM_ID, item.item_id.encode()) + _SCORE + _double(item.score) + because + placed
 
 
 def _part(part: Part) -> bytes:

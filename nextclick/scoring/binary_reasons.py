@@ -10,15 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from nextclick.scoring.binary_lists import ITEM, ITEM_ID, NULL, SCORE, SCORE_BYTES, id_bytes, write_id, write_number
+from nextclick.scoring.binary_lists import (
+    ITEM,
+    ITEM_ID,
+    NOT_NULL,
+    NULL,
+    SCORE,
+    SCORE_BYTES,
+    id_bytes,
+    write_id,
+    write_number,
+    write_placed,
+)
 from nextclick.scoring.compiled import jit, jit_inner
 
 _PART, _KIND, _SHARE, _CLICKED = 3 << 3 | 2, 1 << 3 | 2, 2 << 3 | 1, 3 << 3 | 2  # Protobuf's tags
-_NOT_NULL = 2  # Avro's second branch of a union
 _QUOTE, _BACKSLASH, _COMMA, _CLOSE, _POINT, _E, _ZERO = b'"\\,].e0'
 _BEFORE_ID, _BEFORE_SCORE, _BEFORE_PARTS = len('[{"item_id":"'), len('","score":'), len(',"because":[')
 _BEFORE_KIND, _BEFORE_CLICKED, _BEFORE_SHARE = len('{"kind":"'), len('","item_id":"'), len('","share":')
-_BEHIND_PARTS, _BEHIND_PART = len("]}"), len("}")
+_BEHIND_PARTS, _BEHIND_ITEM, _BEHIND_PART = len("]"), len("}"), len("}")
+_BEFORE_PLACED, _P = len(',"placed":"'), ord("p")  # what pins begin with
 _NEXT_NAME, _I = len('","'), ord("i")  # behind a kind comes `item_id`, or `share`
 _LENGTH_BYTES = 2  # of what is shorter than 2**14, at most
 _EXACT_POWER = 22  # of ten, the largest that is exact
@@ -88,15 +99,22 @@ def _write_item(texts: Any, source: Any, is_avro: Any, number: Any, number_bytes
     source, after = _write_double(texts, source + _BEFORE_SCORE, is_avro, SCORE, number, number_bytes, written, after)
     source, n_parts, first = source + _BEFORE_PARTS, 0, after
     if is_avro:
-        written[after] = _NOT_NULL
+        written[after] = NOT_NULL
         first, after = after + 1, after + 1 + _LENGTH_BYTES
     while texts[source] != _CLOSE:
         source += texts[source] == _COMMA
         source, after = _write_part(texts, source, is_avro, number, number_bytes, written, after)
         n_parts += 1
-    source += _BEHIND_PARTS
+    source, placed = source + _BEHIND_PARTS, 0
     if is_avro:
-        return source, _closed(written, first, after, 2 * n_parts)
+        after = _closed(written, first, after, 2 * n_parts)
+    if texts[source] == _COMMA:
+        source += _BEFORE_PLACED
+        placed = 1 if texts[source] == _P else 2
+        source = _end_of_text(texts, source) + 1
+    source, after = source + _BEHIND_ITEM, write_placed(written, after, placed, is_avro)
+    if is_avro:
+        return source, after
     return source, _moved(written, body, after, write_number(written, at + 1, after - body))
 
 
@@ -111,7 +129,7 @@ def _write_part(texts: Any, source: Any, is_avro: Any, number: Any, number_bytes
         source = _end_of_text(texts, clicked)
     share, after = _write_double(texts, source + _BEFORE_SHARE, is_avro, _SHARE, number, number_bytes, written, after)
     if is_avro:
-        written[after] = _NOT_NULL if has_clicked else NULL
+        written[after] = NOT_NULL if has_clicked else NULL
         after += 1
     if has_clicked:
         _, after = _write_text(texts, clicked, is_avro, _CLICKED, written, after)

@@ -18,13 +18,20 @@ from nextclick.scoring.item_lists import (
     BEHIND_ID,
     FULL,
     LEAST,
+    NO_LIVE_TEXTS,
+    PLACED_BYTES,
     SCORE_BYTES,
     ItemTexts,
+    LiveTexts,
     digits_of,
+    text_bytes,
+    text_of,
     write_digits,
+    write_placed,
     write_probability,
 )
-from nextclick.scoring.mixing import Best, Counts, Terms
+from nextclick.scoring.packed_items import Floats
+from nextclick.scoring.terms import NO_PRIOR, Best, Counts, Terms
 
 _SMALLEST = 1_000  # a part of less than one of so many is not told apart
 # Of the ids that an item's parts name. The largest update has 4,096 bytes for each of 255 items, and as many around
@@ -47,7 +54,14 @@ _NEIGHBOUR, _RECLICK, _NETWORK = (
 _ID_BEGIN, _ID_END = len(BEFORE_ID), len(BEHIND_ID)
 
 
-def write_explained_lists(texts: ItemTexts, best: Best, terms: Terms, counts: Counts) -> list[bytes]:
+def write_explained_lists(
+    texts: ItemTexts,
+    best: Best,
+    terms: Terms,
+    counts: Counts,
+    factors: Floats = NO_PRIOR.factors,
+    live: LiveTexts = NO_LIVE_TEXTS,
+) -> list[bytes]:
     """Give each user's list: a JSON array of objects with `item_id`, `score` and `because`, the best first.
 
     Args:
@@ -55,36 +69,50 @@ def write_explained_lists(texts: ItemTexts, best: Best, terms: Terms, counts: Co
         best: what is listed.
         terms: of the mixture, which `best` was found with.
         counts: likewise.
+        factors: likewise; (0,) where all are 1.
+        live: texts of live items.
     """
     ends = np.empty(len(best.items) + 1, dtype=np.int64)
-    whole, places = _write_lists(texts, best, terms, counts, ends).tobytes(), ends.tolist()
+    whole, places = _write_lists(texts, live, best, terms, counts, factors, ends).tobytes(), ends.tolist()
     return [whole[begin:end] for begin, end in pairwise(places)]
 
 
 @jit
-def _write_lists(texts: Any, best: Any, terms: Any, counts: Any, ends: Any) -> Any:
+def _write_lists(  # noqa: PLR0913 - numba knows arrays
+    texts: Any, live: Any, best: Any, terms: Any, counts: Any, factors: Any, ends: Any
+) -> Any:
     """Give all lists, one behind the other; each begins and ends where `ends` says."""
-    (all_texts, starts), (all_items, all_probabilities), (all_clicked, all_weights) = texts, best, terms
+    (all_items, all_probabilities, all_placed), all_clicked = best, terms.clicked
     (n_users, k), n_ages = all_items.shape, all_clicked.shape[1]
-    written, at, ends[0] = np.empty(_room(starts, all_items, all_clicked), np.uint8), 0, 0
-    places, parts = np.zeros(len(starts) - 1, np.int32), np.empty((k, n_ages + 1))
+    written, at, ends[0] = np.empty(_room(texts, live, all_items, all_clicked), np.uint8), 0, 0
+    places, parts = np.zeros(len(texts.starts) - 1 + len(live.starts), np.int32), np.empty((k, n_ages + 1))
     # Of one item: the columns of `parts` that are told apart, and behind these the network; and the parts in units.
     sources, units = np.empty(n_ages + 2, np.int64), np.empty(n_ages + 2, np.int64)
     for user in range(n_users):
         items, probabilities, clicked = all_items[user], all_probabilities[user], all_clicked[user]
-        _add_up(items, clicked, all_weights[user], counts, places, parts)
+        _add_up(items, user, terms, counts, places, parts)
+        for place in range(k):
+            if len(factors) and items[place] >= 0:
+                parts[place] *= factors[items[place]]
         written[at] = _OPEN
         at += 1
         for place in range(k):
+            if items[place] < 0:
+                break
             if place:
                 written[at] = _COMMA
                 at += 1
-            at = _copy(all_texts, starts[items[place]], starts[items[place] + 1], written, at)
+            text, begin, end = text_of(texts, live, items[place])
+            at = _copy(text, begin, end, written, at)
             at = write_probability(written, at, probabilities[place])
             at = _copy(_BECAUSE, 0, len(_BECAUSE), written, at)
-            at = _write_parts(probabilities[place], parts[place], clicked, texts, sources, units, written, at)
-            written[at], written[at + 1] = _CLOSE, _END
-            at += 2
+            at = _write_parts(probabilities[place], parts[place], clicked, texts, live, sources, units, written, at)
+            written[at] = _CLOSE
+            at += 1
+            if len(all_placed):
+                at = write_placed(written, at, all_placed[user, place])
+            written[at] = _END
+            at += 1
         written[at] = _CLOSE
         at += 1
         ends[user + 1] = at
@@ -92,36 +120,41 @@ def _write_lists(texts: Any, best: Any, terms: Any, counts: Any, ends: Any) -> A
 
 
 @jit_inner
-def _room(starts: Any, all_items: Any, all_clicked: Any) -> Any:
+def _room(texts: Any, live: Any, all_items: Any, all_clicked: Any) -> Any:
     """Give how many bytes lists can take at most."""
     (n_users, k), n_ages, room = all_items.shape, all_clicked.shape[1], 0
     for user in range(n_users):
         of_ids = 0
         for item in all_clicked[user]:
             if item >= 0:
-                of_ids += starts[item + 1] - starts[item]
+                of_ids += text_bytes(texts, live, item)
         of_parts = min(of_ids, MOST_ID_BYTES) + (n_ages + 2) * _PART_BYTES
-        room += k * (SCORE_BYTES + len(_BECAUSE) + of_parts) + 2
+        room += k * (SCORE_BYTES + len(_BECAUSE) + of_parts + PLACED_BYTES) + 2
         for item in all_items[user]:
-            room += starts[item + 1] - starts[item]
+            room += text_bytes(texts, live, item) if item >= 0 else 0
     return room
 
 
 @jit_inner
-def _add_up(items: Any, clicked: Any, weights: Any, counts: Any, places: Any, parts: Any) -> None:
+def _add_up(items: Any, user: Any, terms: Any, counts: Any, places: Any, parts: Any) -> None:
     """Add up what counts say of a user's listed items.
 
     Args:
-        items, clicked, weights: of the user, as in `Best` and `Terms`.
+        items: of the user, as in `Best`.
+        user: the number of the user.
+        terms: of all users.
         counts: of all items.
-        places: int32 (n_items,), zeros, also afterwards.
+        places: int32 (n_items + n_live,), zeros, also afterwards.
         parts: float64 (k, ages + 1), overwritten: of the neighbours of each clicked item, in the column of its newest
             click, and in the last column of re-clicks.
     """
-    starts, neighbours, shares, _ = counts
+    clicked, weights, near = terms.clicked[user], terms.weights[user], terms.near
     n_ages = len(clicked)
     parts[:] = 0.0
-    for place in range(len(items)):
+    n_listed = len(items)
+    while n_listed and items[n_listed - 1] < 0:
+        n_listed -= 1
+    for place in range(n_listed):
         places[items[place]] = place + 1
     for age in range(n_ages):
         item = clicked[age]
@@ -135,32 +168,44 @@ def _add_up(items: Any, clicked: Any, weights: Any, counts: Any, places: Any, pa
                 is_newest &= other >= age
                 of_neighbours += weights[1 + other]
         if is_newest and of_neighbours > 0.0:
-            for at in range(starts[item], starts[item + 1]):
-                place = places[neighbours[at]]
-                if place:
-                    parts[place - 1, age] += of_neighbours * shares[at]
-    for place in range(len(items)):
+            if item < len(counts.starts) - 1:
+                begin, end = counts.starts[item], counts.starts[item + 1]
+                _add_shares(parts[:, age], places, of_neighbours, counts.neighbours, counts.shares, begin, end)
+            if len(near.starts) > 1:
+                begin, end = near.starts[user * n_ages + age], near.starts[user * n_ages + age + 1]
+                _add_shares(parts[:, age], places, of_neighbours, near.items, near.shares, begin, end)
+    for place in range(n_listed):
         places[items[place]] = 0
 
 
 @jit_inner
+def _add_shares(  # noqa: PLR0913
+    parts: Any, places: Any, weight: Any, neighbours: Any, shares: Any, begin: Any, end: Any
+) -> None:
+    for at in range(begin, end):
+        place = places[neighbours[at]]
+        if place:
+            parts[place - 1] += weight * shares[at]
+
+
+@jit_inner
 def _write_parts(  # noqa: PLR0913 - numba knows arrays
-    probability: Any, parts: Any, clicked: Any, texts: Any, sources: Any, units: Any, written: Any, at: Any
+    probability: Any, parts: Any, clicked: Any, texts: Any, live: Any, sources: Any, units: Any, written: Any, at: Any
 ) -> Any:
     """Write the parts of a probability, the largest first; gives where they end. One that is written as 0 has none."""
     if not probability > LEAST:
         return at
-    (all_texts, starts), of_reclicks = texts, len(parts) - 1
+    of_reclicks = len(parts) - 1
     digits, exponent = digits_of(probability)
-    n_parts = _told_apart(probability, digits, parts, clicked, starts, sources, units)
+    n_parts = _told_apart(probability, digits, parts, clicked, texts, live, sources, units)
     for part in range(n_parts):
         if part:
             written[at] = _COMMA
             at += 1
         if sources[part] < of_reclicks:
-            item = clicked[sources[part]]
+            text, begin, end = text_of(texts, live, clicked[sources[part]])
             at = _copy(_NEIGHBOUR, 0, len(_NEIGHBOUR), written, at)
-            at = _copy(all_texts, starts[item] + _ID_BEGIN, starts[item + 1] - _ID_END, written, at)
+            at = _copy(text, begin + _ID_BEGIN, end - _ID_END, written, at)
         elif sources[part] == of_reclicks:
             at = _copy(_RECLICK, 0, len(_RECLICK), written, at)
         else:
@@ -177,7 +222,7 @@ def _write_parts(  # noqa: PLR0913 - numba knows arrays
 
 @jit_inner
 def _told_apart(  # noqa: PLR0913
-    probability: Any, digits: Any, parts: Any, clicked: Any, starts: Any, sources: Any, units: Any
+    probability: Any, digits: Any, parts: Any, clicked: Any, texts: Any, live: Any, sources: Any, units: Any
 ) -> Any:
     """Find the parts that are written, in units that add up to `digits`, the largest first; gives how many they are."""
     least, of_reclicks, n_parts = digits // _SMALLEST, len(parts) - 1, 0
@@ -190,7 +235,7 @@ def _told_apart(  # noqa: PLR0913
     for part in range(n_parts):
         source, n_bytes = sources[part], 0
         if source < of_reclicks:
-            n_bytes = starts[clicked[source] + 1] - starts[clicked[source]]
+            n_bytes = text_bytes(texts, live, clicked[source])
         if n_bytes <= room:
             sources[n_kept], units[n_kept] = source, units[part]
             n_kept, rest, room = n_kept + 1, rest - units[part], room - n_bytes

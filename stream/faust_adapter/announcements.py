@@ -6,6 +6,7 @@ from typing import Any
 
 import aiokafka
 
+from nextclick.experiment import EXPERIMENT
 from nextclick.manifest import CHAMPION
 from nextclick.settings import Settings
 from stream.faust_adapter.clients import aiokafka_config
@@ -20,7 +21,7 @@ async def follow_models(settings: Settings, served: ServedBundle, caught_up: asy
 
     Args:
         settings: where and what to follow.
-        served: is told of every newest announcement.
+        served: is told of every newest announcement, of champions and of experiments.
         caught_up: set once what had been announced before the start is served or refused.
 
     Raises:
@@ -40,13 +41,16 @@ async def follow_models(settings: Settings, served: ServedBundle, caught_up: asy
         while True:
             if await consumer.position(partition) >= end:
                 caught_up.set()
-            timeout_ms = 60_000 if caught_up.is_set() else 500
-            records = await _read(consumer, partition, timeout_ms, second)
+            timeout_s = min(60.0 if caught_up.is_set() else 0.5, served.again_in_s())
+            records = await _read(consumer, partition, int(1000 * timeout_s), second)
             announcements = newest_announcements(_announcements(records))
             # What was announced before the start is not newer than a bundle that was named for it.
             if caught_up.is_set() or not settings.bundle:
                 for value in announcements:
                     await served.announced(value)
+                for experiment in _newest(records, EXPERIMENT):
+                    await served.experiment_announced(experiment)
+            await served.try_again()
     finally:
         await consumer.stop()
 
@@ -63,6 +67,11 @@ async def _read(consumer: Any, partition: Any, timeout_ms: int, second: SecondRe
     run = runs.get(partition.partition, Run(position, (), position))
     consumer.seek(partition, run.end)
     return run.records
+
+
+def _newest(records: Sequence[ClickRecord], key: str) -> Sequence[bytes | None]:
+    """Give the newest value under a key, if there is one; None is a tombstone."""
+    return [record.value for record in records if record.key == key.encode()][-1:]
 
 
 def _announcements(records: Sequence[ClickRecord]) -> list[bytes]:

@@ -15,7 +15,7 @@ from stream.faust_adapter.clock import now_s
 from stream.faust_adapter.consumer import ChunkSchema, connect
 from stream.faust_adapter.port import FaustPort
 from stream.faust_adapter.producer import FOREVER_S
-from stream.faust_adapter.store import STORE_OPTIONS
+from stream.faust_adapter.store import STORE_OPTIONS, RocksDBStateStore
 from stream.faust_adapter.tables import TABLE_NAME, StateTable, StateTables
 from stream.protocol.assignment import Assignments
 from stream.protocol.membership import Membership
@@ -50,12 +50,16 @@ class WorkerParts(NamedTuple):
         assignments: what is assigned now.
         membership: what happens when partitions come and go.
         watchdog: notices what stands still.
+        port: to Kafka.
+        store: the local states.
     """
 
     app: StreamApp
     assignments: Assignments
     membership: Membership
     watchdog: Watchdog
+    port: FaustPort
+    store: RocksDBStateStore
 
 
 class Topic(NamedTuple):
@@ -103,6 +107,7 @@ def build_worker(
     reader = ClickReader(port, assignments, topic_check, settings.clicks_topic, serving.metrics.lost.inc)
     publisher = Publisher(port, table.data, settings, on_failure)
     membership = Membership(port, table.data, settings, reader, publisher, topic_check)
+    membership.on_restored = serving.metrics.recovery.observe
     connect(app, settings, membership, reader)
     app.tables.add(table)
     agent = ClickAgent(settings, topic.partitions, table.data, publisher, topic_check, serving)
@@ -117,8 +122,9 @@ def build_worker(
         except Exception as error:
             publisher.fail(error)
 
-    watchdog = Watchdog(port, assignments, topic_check, settings)
-    return WorkerParts(app, assignments, membership, watchdog)
+    shop = serving.shop
+    watchdog = Watchdog(port, assignments, topic_check, settings, lambda: shop is not None and shop.is_waited_for)
+    return WorkerParts(app, assignments, membership, watchdog, port, table.data)
 
 
 async def _wait_a_little(event: asyncio.Event) -> None:

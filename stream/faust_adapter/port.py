@@ -134,6 +134,10 @@ class FaustPort:
         self._reading = asyncio.get_running_loop().run_in_executor(self._executor, job)
         return self._reading
 
+    def standby_lag(self) -> Mapping[int, int]:
+        """Give how many records the copy of each standby partition does not have yet. From any thread."""
+        return self._reader.behind
+
     async def stop_reading(self) -> None:
         self._stop_reading.set()
         reading = self._reading

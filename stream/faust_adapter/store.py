@@ -6,7 +6,7 @@ import gc
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ STORE_OPTIONS = {
     "max_open_files": 256,
 }
 FENCE_KEY = b"__nextclick\0fence__"  # beside the states, like Faust's offset: no user's id holds a NUL
+_N_OWN_KEYS = 2  # that and Faust's
 _DAMAGED = "Corruption"  # in what RocksDB says when its files cannot be trusted any more
 
 
@@ -85,6 +86,14 @@ class RocksDBStateStore(rocksdb.Store):
             self.remove(partition)
             return None
         return int(offset) if offset is not None else None
+
+    def n_users(self) -> int:
+        """Estimate how many users have a state. From any thread."""
+        n_keys = 0
+        for store in list(self._dbs.values()):
+            with suppress(Exception):  # it was closed just now
+                n_keys += max(0, (store.property_int_value("rocksdb.estimate-num-keys") or 0) - _N_OWN_KEYS)
+        return n_keys
 
     def remove(self, partition: int) -> None:
         """Delete a partition's files; nothing may be using them."""

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from stream.protocol.backlog import Backlog
 from stream.protocol.chunk_rules import MAX_WAITING_CHUNKS, Pace, Room
 
 # Of the session timeout: time for what was sent just before the end to reach the broker.
@@ -77,6 +78,7 @@ class Partition:
         changelog_end: the changelog offset up to which, not including, the local store has everything; None when an
             evicted worker's records lie in between, so that the store cannot be trusted beyond what it has noted.
         pending: states by key that are on their way to the changelog and not yet in the local store.
+        backlog: what is not answered yet.
     """
 
     changelog_end: int | None
@@ -84,6 +86,7 @@ class Partition:
     acknowledged: int = 0
     committed: int | None = None
     pending: dict[bytes, bytes] = field(default_factory=dict)
+    backlog: Backlog = field(default_factory=Backlog)
 
     def note_own_records(self, batches: Collection[range]) -> None:
         """Note the changelog offsets that this worker's own records got, batch by batch.
@@ -103,6 +106,7 @@ class Partition:
         if first != self.acknowledged:
             raise RuntimeError(f"clicks are acknowledged up to {self.acknowledged}, and then a run from {first} was")
         self.acknowledged = end
+        self.backlog.note_answered(end)
 
 
 class Assignment:
@@ -244,10 +248,12 @@ class Assignments:
 
     Attributes:
         current: the one that lasts.
+        n_given: how often the group has given partitions, or none.
     """
 
     def __init__(self, session_timeout_s: float, now_s: float) -> None:
         self._session_timeout_s = session_timeout_s
+        self.n_given = 0
         self.current = Assignment(session_timeout_s, now_s)
 
     def end_current(self, now_s: float) -> None:

@@ -16,6 +16,7 @@ QUICK_S = 0.003  # what takes no longer is computed on the event loop: handing i
 # A chunk costs the same whether it brings one click or fifty, and three times what its computation takes: fetching,
 # sending, acknowledging. A worker that began again as soon as it is done would take all of a core at any rate.
 GATHERED_CHUNKS = 8
+KNOWN_BUNDLES = 2  # the champion, and one that is tried on some users beside it
 NEWEST = 0.2  # how much the newest chunk weighs in what the next one is expected to take
 _Partition = TypeVar("_Partition", bound=Hashable)
 
@@ -96,10 +97,8 @@ class Pace:
 
     def __init__(self) -> None:
         self.chunk_s = 0.0
-        self._bundle_id: str | None = None  # that the last chunk was computed with
-        self._computed_s: dict[
-            tuple[int, int], float
-        ] = {}  # by the binary digits of how many users and clicks there were
+        # By bundle, of those computed with last; in it by the binary digits of how many users and clicks there were.
+        self._computed_s: dict[str, dict[tuple[int, int], float]] = {}
 
     def chunk_took(self, seconds: float) -> None:
         """Note how long a chunk took.
@@ -113,11 +112,12 @@ class Pace:
 
         By size: a single user costs more than one of many.
         """
-        if bundle_id != self._bundle_id:
-            self._bundle_id, self._computed_s = bundle_id, {}
+        if bundle_id not in self._computed_s and len(self._computed_s) >= KNOWN_BUNDLES:
+            del self._computed_s[next(iter(self._computed_s))]
+        computed_s = self._computed_s.setdefault(bundle_id, {})
         size = n_users.bit_length(), n_clicks.bit_length()
-        before_s = self._computed_s.get(size, seconds)
-        self._computed_s[size] = before_s + NEWEST * (seconds - before_s)
+        before_s = computed_s.get(size, seconds)
+        computed_s[size] = before_s + NEWEST * (seconds - before_s)
 
     def is_quick(self, bundle_id: str, n_users: int, n_clicks: int) -> bool:
         """Tell whether so many clicks can be computed on the event loop without holding anything up.
@@ -125,7 +125,7 @@ class Pace:
         Of a bundle and a size that nothing was computed with yet nobody knows.
         """
         size = n_users.bit_length(), n_clicks.bit_length()
-        return bundle_id == self._bundle_id and self._computed_s.get(size, QUICK_S) < QUICK_S
+        return self._computed_s.get(bundle_id, {}).get(size, QUICK_S) < QUICK_S
 
     def gather_s(self, at_most_s: float) -> float:
         """Give for how long the broker gathers clicks after some were read: a few times what a chunk of now takes."""

@@ -7,7 +7,7 @@ quickly done and the worker is still a member; then the assignment ends, and wit
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from nextclick.errors import TemporaryError
 from nextclick.settings import Settings
@@ -25,7 +25,11 @@ DRAIN_S = 3.0  # how long the unfinished chunks of partitions that are taken awa
 
 
 class Membership:
-    """Follows the worker's place in the group."""
+    """Follows the worker's place in the group.
+
+    Attributes:
+        on_restored: told how many seconds the states of an assignment took.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Membership:
         self._publisher = publisher
         self._reader = reader
         self._topic_check = topic_check
+        self.on_restored: Callable[[float], None] = lambda seconds: None
         self._assignments: Assignments = reader.assignments
         self._taking_over: asyncio.Task[None] | None = None
         self._closed = False
@@ -108,6 +113,7 @@ class Membership:
         if assignment.phase is not Phase.JOINING:
             self._fail(assignment, RuntimeError(f"partitions came in the phase {assignment.phase.name}"))
             return
+        self._assignments.n_given += 1
         assignment.active, assignment.standby = frozenset(active), frozenset(standby)
         assignment.enter(Phase.RESTORING, self._port.now_s())
         _log.info("partitions assigned", extra={"fields": {"partitions": sorted(active), "standby": sorted(standby)}})
@@ -171,7 +177,9 @@ class Membership:
             self._publisher.fail(error)
 
     async def _restore(self, assignment: Assignment) -> None:
+        began_s = self._port.now_s()
         restored = await self._restore_again(assignment)
+        self.on_restored(self._port.now_s() - began_s)
         assignment.partitions = {
             number: Partition(changelog_end=result.changelog_end) for number, result in restored.items()
         }
@@ -217,6 +225,7 @@ class Membership:
             position = start_position(self._settings, number, place, self._reader.report_lost)
             partition.position = partition.acknowledged = position
             partition.committed = place.committed
+            partition.backlog.note_end(place.end, position, self._port.now_s())
         await self._port.seek(assignment, {n: partition.position for n, partition in assignment.partitions.items()})
         while assignment.has_nothing_committed:  # before any click is read: `latest` is another place after a crash
             await self.commit(assignment)

@@ -82,7 +82,10 @@ class ClickReader:
             runs = {number: run for number, run in runs.items() if run.end > run.first}
             if runs:
                 for number, run in runs.items():
-                    assignment.partitions[number].position = run.end
+                    partition = assignment.partitions[number]
+                    partition.position = run.end
+                    if run.records:
+                        partition.backlog.note_run(run.end, run.records[0].timestamp, run.records[-1].timestamp)
                 assignment.chunk_delivered()
                 yield Chunk(assignment, runs)
 

@@ -6,7 +6,7 @@ broker does not answer there is nothing to doubt: the worker waits and says so.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from nextclick.errors import TemporaryError
@@ -79,9 +79,20 @@ class Standstill:
 
 
 class Watchdog:
-    """Watches one worker."""
+    """Watches one worker.
 
-    def __init__(self, port: Port, assignments: Assignments, topic_check: TopicCheck, settings: Settings) -> None:
+    Attributes:
+        n_leases_lost: how often no heartbeat of a worker that serves was answered in time.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        assignments: Assignments,
+        topic_check: TopicCheck,
+        settings: Settings,
+        is_waiting: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Make a watchdog; `watch` runs it.
 
         Args:
@@ -89,7 +100,9 @@ class Watchdog:
             assignments: what is watched.
             topic_check: asks whether the broker is there, and whether the topic is what it was.
             settings: standing still for longer than `stall_s` is a failure.
+            is_waiting: whether lists wait for something else than clicks: then standing still means nothing.
         """
+        self._is_waiting = is_waiting
         self._port = port
         self._assignments = assignments
         self._topic_check = topic_check
@@ -99,6 +112,12 @@ class Watchdog:
         self._watched: Assignment | None = None
         self._asked_s = float("-inf")
         self._broker_was_there: bool | None = None
+        self.n_leases_lost = 0
+
+    @property
+    def hears_broker(self) -> bool:
+        """Whether the broker answers, as far as it was noticed. From any thread."""
+        return self._broker_was_there is not False
 
     async def watch(self) -> None:
         """Look once a second, until something stands still.
@@ -126,11 +145,14 @@ class Watchdog:
     async def _look_at_phase(self, assignment: Assignment) -> None:
         phase = assignment.phase
         patience_s = PATIENCE[phase] * self._stall_s
-        if assignment.still_for_s(self._port.now_s()) <= patience_s:
+        is_still = assignment.still_for_s(self._port.now_s()) > patience_s
+        if not (self._is_time_to_ask() or is_still):
             return
-        if not await self._broker_answers():
-            self._tell_broker(is_there=False)
-            assignment.moved(self._port.now_s())
+        is_there = await self._broker_answers()
+        self._tell_broker(is_there)
+        if not is_there:
+            if is_still:
+                assignment.moved(self._port.now_s())
             return
         if assignment is self._assignments.current and assignment.phase is phase:
             still_s = assignment.still_for_s(self._port.now_s())
@@ -157,6 +179,14 @@ class Watchdog:
                 "partitions may be another one's; start it again"
             )
 
+    def _is_time_to_ask(self) -> bool:
+        """Tell whether the broker was not asked for a while, and count it as asked now if so."""
+        now_s = self._port.now_s()
+        is_time = now_s >= self._asked_s + min(ASK_S, self._stall_s / 4)
+        if is_time:
+            self._asked_s = now_s
+        return is_time
+
     async def _broker_answers(self) -> bool:
         try:
             await self._topic_check.ask()
@@ -165,15 +195,14 @@ class Watchdog:
         return True
 
     async def _look_at_partitions(self, assignment: Assignment) -> None:
-        now_s = self._port.now_s()
-        is_there = assignment.lease.is_held(now_s)
+        is_there = assignment.lease.is_held(self._port.now_s())
+        self.n_leases_lost += self._broker_was_there is True and not is_there
         self._tell_broker(is_there)
         if not is_there:
             await self._look_at_lease(assignment)
             return
-        if now_s < self._asked_s + min(ASK_S, self._stall_s / 4):
+        if not self._is_time_to_ask():
             return
-        self._asked_s = now_s
         try:
             await self._topic_check.ask()
             ends = await self._port.ends(assignment)
@@ -181,6 +210,12 @@ class Watchdog:
             self._standstill.forget()
             return
         if not assignment.serves:
+            return
+        for number, end in ends.items():
+            partition = assignment.partitions[number]
+            partition.backlog.note_end(end, partition.position, self._port.now_s())
+        if self._is_waiting():
+            self._standstill.forget()
             return
         progress = {
             number: Progress(partition.committed, partition.position, ends[number])

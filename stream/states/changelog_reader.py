@@ -34,12 +34,17 @@ class Interrupted(Exception):
 
 
 class ChangelogReader:
-    """Restores partitions and keeps standbys up to date, one job at a time."""
+    """Restores partitions and keeps standbys up to date, one job at a time.
+
+    Attributes:
+        behind: of each standby partition, how many offsets of the changelog its copy does not have yet.
+    """
 
     def __init__(self, settings: Settings, store: StateStore) -> None:
         """Make a reader of the settings' changelog into a local store; nothing is opened yet."""
         self._settings = settings
         self._store = store
+        self.behind: Mapping[int, int] = {}
 
     def restore(
         self, partitions: Collection[int], on_progress: Callable[[int], None], stop: threading.Event
@@ -78,6 +83,14 @@ class ChangelogReader:
             self._assign(consumer, progress)
             while not stop.is_set():
                 self._apply(progress, consumer.consume(MAX_RECORDS, POLL_S))
+                self.behind = {n: self._left(consumer, n, partition) for n, partition in progress.items()}
+        self.behind = {}
+
+    def _left(self, consumer: Consumer, number: int, partition: RestoredPartition) -> int:
+        """Give how far the changelog goes on, as far as the client knows; does not ask."""
+        place = TopicPartition(self._settings.changelog_topic, number)
+        _, end = consumer.get_watermark_offsets(place, cached=True)
+        return max(0, int(end) - partition.next_offset)
 
     def _begin(self, partitions: Collection[int], stop: threading.Event) -> dict[int, RestoredPartition]:
         """Find out what there is to read, however long the broker is away."""

@@ -48,6 +48,7 @@ def refusals(settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
             settings.rejected_topic, False, "a compacted topic takes no record without a key, and clicks can lack it"
         ),
         _Rule(settings.models_topic, True, "the announcement of the bundle in use would be deleted"),
+        _Rule(settings.items_topic, True, "an item that was withdrawn would be back in the lists after a while"),
         _Rule(settings.changelog_topic, True, "states of users who have not clicked for a while would be deleted"),
     )
     return [

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from nextclick.errors import PermanentError, TemporaryError
+from nextclick.errors import NextclickError, PermanentError, TemporaryError
 from nextclick.settings import Settings
 from stream.topics.identity import read_identity, refuse_other_topic, write_identity
 from stream.topics.topic_rules import HOUR_MS, TopicFacts, refusals, warnings
 from tools.client_config import librdkafka_config
-from tools.kafka import ANSWER_S, Failure, TopicIdentity, answer_of, answers, failure_of
+from tools.kafka import ANSWER_S, Failure, TopicIdentity, answer_of, answers, failure_of, is_forbidden
 from tools.missing_topics import missing_topics
 
 _log = logging.getLogger(__name__)
@@ -29,11 +29,12 @@ DAY_MS = 24 * HOUR_MS
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """A topic as it should be."""
+    """A topic as it should be; one that is optional need not be there."""
 
     name: str
     partitions: int
     config: dict[str, str]
+    is_optional: bool = False
 
 
 class ExaminedTopics(NamedTuple):
@@ -89,7 +90,7 @@ class Topics:
         What only weakens a promise is logged as a warning.
 
         Raises:
-            PermanentError: a topic is missing or does not fit.
+            PermanentError: a topic is missing or does not fit, or the broker refuses to describe the topics.
             TemporaryError: the broker does not answer.
         """
         return self._accept(self._examine(self._metadata()))
@@ -119,8 +120,8 @@ class Topics:
 
     def _examine(self, metadata: Any, *, remember: bool = True) -> ExaminedTopics:
         plans, clicks_topic = self._plans(metadata), self._settings.clicks_topic
-        missing = [plan.name for plan in plans if plan.name not in metadata.topics]
-        described = self._describe([plan.name for plan in plans if plan.name not in missing])
+        missing = [plan.name for plan in plans if plan.name not in metadata.topics and not plan.is_optional]
+        described = self._describe([plan.name for plan in plans if plan.name in metadata.topics])
         ids = {name: str(topic.topic_id) for name, topic in described.items()}
         facts = self._facts(described)
         clicks = None
@@ -201,7 +202,18 @@ class Topics:
         try:
             return answers(ask)
         except KafkaException as error:
-            raise self._no_answer(error) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: KafkaException) -> NextclickError:
+        if is_forbidden(error.args[0]):
+            return PermanentError(
+                f"the broker at {self._settings.broker} does not let this user look at the topics: "
+                f"{error.args[0].str()}; give it the rights Describe and DescribeConfigs on {', '.join(self._names())}"
+            )
+        return self._no_answer(error)
+
+    def _names(self) -> list[str]:
+        return [plan.name for plan in topic_plans(self._settings, self._settings.partitions)]
 
     def _no_answer(self, error: KafkaException) -> TemporaryError:
         self._admin.poll(0)  # lets the library say what it knows: a failed login, for example
@@ -240,11 +252,24 @@ class Topics:
 def topic_plans(settings: Settings, partitions: int) -> list[TopicPlan]:
     """Give all topics as they should be, where the clicks topic has so many partitions."""
     week = {"retention.ms": str(7 * DAY_MS)}
-    return [
+    plans = [
         TopicPlan(settings.clicks_topic, partitions, {"cleanup.policy": "delete"} | week),
         TopicPlan(settings.recommendations_topic, partitions, {"cleanup.policy": "compact,delete"} | week),
         TopicPlan(settings.rejected_topic, partitions, {"cleanup.policy": "delete"} | week),
         TopicPlan(settings.models_topic, 1, {"cleanup.policy": "compact"}),
+        TopicPlan(
+            settings.tallies_topic,
+            1,
+            {
+                "cleanup.policy": "compact,delete",
+                "retention.ms": str(30 * DAY_MS),
+                "segment.ms": str(HOUR_MS),  # only what is not written to any more is compacted
+            },
+            is_optional=True,
+        ),
+        # One partition: should a topic grow, a key's older record would stay in another one than its newer one, and an
+        # item that was withdrawn could be back after a restart.
+        TopicPlan(settings.items_topic, 1, {"cleanup.policy": "compact"}, is_optional=True),
         # The lag keeps every write for an hour, so that a recovery can tell an old worker's late write.
         TopicPlan(
             settings.changelog_topic,
@@ -252,6 +277,7 @@ def topic_plans(settings: Settings, partitions: int) -> list[TopicPlan]:
             {"cleanup.policy": "compact", "min.compaction.lag.ms": str(HOUR_MS)},
         ),
     ]
+    return [plan for plan in plans if plan.name]  # an empty name: there shall be no such topic
 
 
 def _refusal_of_note(settings: Settings, noted: TopicIdentity | None, clicks: TopicIdentity) -> list[str]:
@@ -267,7 +293,7 @@ def _refusal_of_note(settings: Settings, noted: TopicIdentity | None, clicks: To
 def _wrong_counts(facts: Mapping[str, TopicFacts], needed: Mapping[str, int], clicks: str) -> list[str]:
     return [
         f"topic {name} has {facts[name].partitions} partitions and needs {needed[name]}: as many as {clicks}, but for "
-        "models, which has 1; use another topic name, or create it anew"
+        "models, items and tallies, which have 1; use another topic name, or create it anew"
         for name in needed
         if name in facts and facts[name].partitions != needed[name]
     ]

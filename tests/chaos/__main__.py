@@ -93,6 +93,7 @@ def _print_table(results: dict[int, Result]) -> None:
     rows.append(("repartition runs", [result.repartitions[0] for result in results.values()]))
     rows.append(("of them killed", [result.repartitions[1] for result in results.values()]))
     rows.append(("leaderless s", [result.leaderless_s for result in results.values()]))
+    rows.append(("lists of the canary", [result.of_canary for result in results.values()]))
     rows.append(("seconds", [result.wall_s for result in results.values()]))
     rows.append(("verdict", ["BAD" if result.problems else "good" for result in results.values()]))
     click.echo()
@@ -130,6 +131,7 @@ def _as_json(results: dict[int, Result], clicks: int, seconds: float, amounts: A
                 "bad_stops": [dataclasses.asdict(ended) for ended in result.bad_stops],
                 "repartitions": dict(zip(("runs", "killed"), result.repartitions, strict=True)),
                 "leaderless_s": result.leaderless_s,
+                "of_canary": result.of_canary,
                 "wall_s": result.wall_s,
             }
             for seed, result in results.items()

@@ -67,6 +67,7 @@ def _go_on(settings: Settings, clicks: list[SimulatedClick], folder: Path) -> li
         recommendations_topic=f"{settings.recommendations_topic}-anew",
         rejected_topic=f"{settings.rejected_topic}-anew",
         models_topic=f"{settings.models_topic}-anew",
+        items_topic=f"{settings.items_topic}-anew",
     )
     Topics(new).create()
     folder.mkdir()

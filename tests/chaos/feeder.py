@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from demo.simulator import SimulatedClick
 from nextclick.clicks import MAX_VALUE_BYTES
+from nextclick.experiment import EXPERIMENT, Experiment, encode_experiment
 from nextclick.hashing import partition_of
 from nextclick.manifest import CHAMPION, Manifest, encode_manifest
 from nextclick.schema.click_schema import ClickSchema
@@ -78,6 +79,11 @@ class Feeder:
         """Announce a bundle, now or when the broker is back."""
         self._produce(self._settings.models_topic, CHAMPION.encode(), encode_manifest(manifest))
 
+    def try_out(self, experiment: Experiment | None) -> None:
+        """Announce a bundle on trial, or that there is none any more, now or when the broker is back."""
+        value = encode_experiment(experiment) if experiment is not None else None
+        self._produce(self._settings.models_topic, EXPERIMENT.encode(), value)
+
     def _send_clicks(self) -> None:
         started_s = time.monotonic()
         sent = 0
@@ -92,7 +98,7 @@ class Feeder:
         while len(self._producer) and not self._over.is_set():
             self._producer.flush(0.5)
 
-    def _produce(self, topic: str, key: bytes | None, value: bytes, partition: int = -1) -> None:
+    def _produce(self, topic: str, key: bytes | None, value: bytes | None, partition: int = -1) -> None:
         self._producer.produce(topic, value, key, partition, on_delivery=self._note)
 
     def _note(self, error: KafkaError | None, _: Message) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from nextclick.advance import Limits, LoggedClick, Model, UserKey, advance
+from nextclick.rules import NO_RULES, Rules
 from nextclick.updates import RankedList, ranked_list
 from nextclick.user_state import NEW_USER, RecentClick, UserState
 from tests.chaos.eras import Place
@@ -51,7 +52,18 @@ class _Unranked:
     def rebuild(self, recent_clicks: Sequence[Sequence[RecentClick]]) -> list[bytes]:
         return self._model.rebuild(recent_clicks)
 
-    def rank(self, hidden: Sequence[bytes], recent: Sequence[bytes], k: int, explain: bool = False) -> list[RankedList]:
+    def has_counted(self, recent: Sequence[bytes]) -> list[bool]:
+        return [False] * len(recent)
+
+    def rank(
+        self,
+        hidden: Sequence[bytes],
+        recent: Sequence[bytes],
+        k: int,
+        explain: bool = False,
+        rules: Rules = NO_RULES,
+        offsets: Sequence[float] = (),
+    ) -> list[RankedList]:
         return [_NO_LIST] * len(hidden)
 
 

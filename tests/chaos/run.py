@@ -10,6 +10,7 @@ from pathlib import Path
 from demo.children import Child
 from demo.simulator import Law, Simulator
 from nextclick.advance import Limits
+from nextclick.bundle import load_bundle
 from nextclick.manifest import Manifest
 from nextclick.settings import Settings
 from stream.topics.topics import Topics
@@ -23,7 +24,9 @@ from tests.chaos.fleet import Exit, Fleet, StartChild
 from tests.chaos.repartitioning import ADDED, Repartitioning
 from tests.chaos.report import Report
 from tests.chaos.schedule import FIRST_WORKERS, SESSION_TIMEOUT_S, SLOTS, TRAINERS, Action, Step
+from tests.chaos.variants import check_variants
 from tests.chaos.verifier import verify
+from tests.experiments import experiment_of
 
 PARTITIONS = 8
 LAW = Law(active_users=500, resting_users=1_500)  # about 20 clicks a user in 50,000: histories grow past the window
@@ -35,6 +38,7 @@ REPARTITIONED_S = 240.0
 LOGGED_S = 60.0
 LOG_DIR = "click-log"
 TRAIN = ("train", "--set", "min_clicks=1000000000", "--set", "log_flush_s=1")  # logs clicks and trains nothing
+CANARY_SHARE = 0.3
 NOW_MS = 1_700_000_000_000
 
 
@@ -70,6 +74,7 @@ class Result:
         slow_stops: workers that had to be killed after SIGTERM: a failure.
         repartitions: how often the command was started, and killed.
         leaderless_s: for how long a partition was without a leader.
+        of_canary: updates with lists of the bundle on trial.
         others: what else is not as it must be, a line each.
         wall_s: for everything.
     """
@@ -83,6 +88,7 @@ class Result:
     slow_stops: list[Exit]
     repartitions: tuple[int, int] = (0, 0)
     leaderless_s: float = 0.0
+    of_canary: int = 0
     others: list[str] = field(default_factory=list)
     wall_s: float = 0.0
 
@@ -141,7 +147,8 @@ class _Chaos:
         self._trainers = Fleet(settings, folder, command=TRAIN)
         self._feeder = Feeder(settings, self._clicks, plan.seconds)
         items = sorted({click.item_id for click in self._clicks})
-        self._good, self._damaged = _bundles(plan, settings.bundle_dir, items)
+        self._good, self._damaged, tried = _bundles(plan, settings.bundle_dir, items)
+        self._experiment = experiment_of(tried, share=CANARY_SHARE, experiment_id=f"chaos-{plan.seed}")
         self._repartitioning = Repartitioning(plan.seed, settings, folder, cluster, self._fleet, self._note)
         self._done: Counter[str] = Counter()
         self._told: Counter[str] = Counter()
@@ -193,6 +200,9 @@ class _Chaos:
         if with_trainers:
             check_log(report, self._settings)
         result = Result(report, exits, bad_stops, self._done, fleet.kills, fleet.terms, fleet.slow_stops)
+        if self._done[Action.CANARY.name.lower()]:
+            result.of_canary, problems = check_variants(read_updates(self._settings), self._experiment)
+            result.others += problems
         result.repartitions = repartitioning.runs, repartitioning.kills
         result.leaderless_s = round(self._cluster.leaderless_s, 1)
         return result
@@ -229,6 +239,8 @@ class _Chaos:
             Action.FREE_DISK: lambda: fleet.free_disk(name),
             Action.SWAP: lambda: feeder.announce(self._good.pop()),
             Action.CORRUPT: lambda: feeder.announce(self._damaged.pop()),
+            Action.CANARY: lambda: feeder.try_out(self._experiment),
+            Action.END_CANARY: lambda: feeder.try_out(None),
             Action.BAD_CLICKS: lambda: feeder.send_bad(),
             Action.GROW: lambda: repartitioning.grow(),
             Action.REPARTITION: lambda: repartitioning.begin(),
@@ -310,8 +322,10 @@ def _settings(broker: str, folder: Path) -> Settings:
     )
 
 
-def _bundles(plan: Plan, store: Path, items: Sequence[str]) -> tuple[list[Manifest], list[Manifest]]:
-    """Make the bundles that the schedule announces: each knows another part of the items."""
+def _bundles(plan: Plan, store: Path, items: Sequence[str]) -> tuple[list[Manifest], list[Manifest], Manifest]:
+    """Make the bundles that the schedule announces, good and damaged, and the one on trial: each knows another part of
+    the items.
+    """
     counts = Counter(step.action for step in plan.steps)
     total = counts[Action.SWAP] + counts[Action.CORRUPT]
     store.mkdir(parents=True)
@@ -322,4 +336,6 @@ def _bundles(plan: Plan, store: Path, items: Sequence[str]) -> tuple[list[Manife
     good, damaged = manifests[: counts[Action.SWAP]], manifests[counts[Action.SWAP] :]
     for manifest in damaged:
         corrupt(store, manifest)
-    return good, damaged
+    tried = untrained_bundle(store, items, 1_000 * plan.seed)
+    load_bundle(store / tried.bundle_id)[1].warm_up()  # what is compiled is compiled now, not while the schedule runs
+    return good, damaged, tried

@@ -33,6 +33,8 @@ class Action(StrEnum):
     RESUME_BROKER = "SIGCONT the broker"
     SWAP = "announce a bundle"
     CORRUPT = "announce a damaged bundle"
+    CANARY = "try a bundle on some users"
+    END_CANARY = "try it no more"
     BAD_CLICKS = "send bad clicks"
     GROW = "let the clicks topic grow"
     REPARTITION = "stop the workers and run nextclick repartition"
@@ -81,6 +83,7 @@ class Amounts(NamedTuple):
     trainer_kills: int = 0
     growth: bool = False  # and a repartition
     leaderless_s: float = 0.0  # a partition is without a leader for so long
+    canary: bool = False  # for most of the run
     created_anew: bool = False  # when all the rest is over and judged
 
 
@@ -100,6 +103,7 @@ FULL = Amounts(
     trainer_kills=3,
     growth=True,
     leaderless_s=100.0,
+    canary=True,
     created_anew=True,
 )
 SHORT = Amounts(
@@ -118,6 +122,7 @@ SHORT = Amounts(
     trainer_kills=1,
     growth=True,
     leaderless_s=8.0,
+    canary=True,
     created_anew=True,
 )
 
@@ -138,6 +143,8 @@ def make_schedule(seed: int, seconds: float, amounts: Amounts) -> list[Step]:
     for number, kind in enumerate(kinds):
         kind((number + rng.random()) * spacing_s)
     planner.one_after_another(seconds, amounts)
+    if amounts.canary:
+        planner.canary(seconds)
     steps = sorted(planner.steps)
     return [*steps, Step(steps[-1].at_s, Action.CREATE_ANEW)] if amounts.created_anew else steps
 
@@ -184,6 +191,12 @@ class _Planner:
         if amounts.leaderless_s:
             self._add(leaderless_s, Action.STOP_SECOND)
             self._add(leaderless_s + amounts.leaderless_s, Action.START_SECOND)
+
+    def canary(self, seconds: float) -> None:
+        """A bundle on trial: it begins early, ends, begins again, and answers the backlog that the schedule leaves."""
+        self._add(seconds * self._rng.uniform(0.05, 0.15), Action.CANARY)
+        self._add(seconds * self._rng.uniform(0.4, 0.5), Action.END_CANARY)
+        self._add(seconds * self._rng.uniform(0.6, 0.8), Action.CANARY)
 
     def _kill_trainer(self, at_s: float) -> None:
         trainer = self._rng.choice(TRAINERS)

@@ -17,7 +17,7 @@ from nextclick.popularity import Popularity
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.decoder import click_decoder
 from nextclick.schema.encoder import encode_click
-from nextclick.updates import AnsweredClick, decode_update, encode_update
+from nextclick.updates import AnsweredClick, ServedBy, decode_update, encode_update
 from nextclick.user_state import MAX_SEQUENCE, NEW_USER, UserState, decode_state, encode_state
 from nextclick.vocabulary import Vocabulary
 from tests.networks import served_model
@@ -154,6 +154,7 @@ befores = st.none() | st.builds(
     recent=st.just(b"\xff" * 13),
     shown=st.just(b"\xff" * 8),
     flags=st.sampled_from([0, 1]),
+    events=st.sampled_from([b"", b"\xff" * 4]),  # of the one recent click
 )
 
 
@@ -169,7 +170,9 @@ def all_the_way(
         (outcome,) = advance(model, popular, {} if before is None else {user: before}, [logged], LIMITS)
         state = outcome.state
         answered = AnsweredClick(user[0], offset, record_time_ms)
-        value = encode_update(click.user_id, outcome.ranked, MODEL.bundle_id, outcome.sequence, answered, NOW_MS)
+        value = encode_update(
+            click.user_id, outcome.ranked, ServedBy(MODEL.bundle_id), outcome.sequence, answered, NOW_MS
+        )
         update = decode_update(value)
 
         assert decode_state(encode_state(state)) == state

@@ -26,6 +26,7 @@ from tests.chaos.fleet import StartChild
 from tests.chaos.report import Report
 from tests.chaos.verifier import check_updates, uninterrupted, verify
 from tests.local_registry import LocalRegistry
+from tests.s3_server import FaultyNetwork, s3_server, told_to_clients
 from tests.shared_broker import BROKER_CONFIG
 from tools.client_config import producer_config
 
@@ -198,6 +199,7 @@ def make_playground(
         recommendations_topic=f"{name}-recommendations",
         rejected_topic=f"{name}-clicks-rejected",
         models_topic=f"{name}-models",
+        items_topic=f"{name}-items",
         data_dir=folder / "worker",
         served_dir=folder / "served",
         log_dir=folder / "click-log",
@@ -253,3 +255,17 @@ def schema_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalR
     """A schema registry that tests share, each with its own `topic_prefix`; who stops it starts it again."""
     with LocalRegistry(tmp_path_factory.mktemp("registry")) as registry:
         yield registry
+
+
+@pytest.fixture(scope="module")
+def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of an S3 API."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as port:
+        yield port
+
+
+@pytest.fixture
+def network(s3_port: int) -> Iterator[FaultyNetwork]:
+    """What lies between the clients of this process and the S3 API; does nothing wrong unless it is told to."""
+    with FaultyNetwork(s3_port) as network, told_to_clients(network.port):
+        yield network

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from demo.simulator import Law, Simulator
-from nextclick.manifest import decode_manifest
+from tests.trainers import announced as announcements
 from tools.click_files.choices import ClickFile
 from tools.click_files.read import read_clicks
 
@@ -25,7 +25,7 @@ def run_the_loop(playground: Any, clicks: list[Click]) -> None:
     trainer = playground.start("trainer", "train", "--once", "--set", "min_clicks=1000", "--set", "hidden_size=64")
     trainer.wait(120)
     assert trainer.exit_status == 0, trainer.log_tail
-    [announced] = [decode_manifest(m.value()) for m in playground.read(playground.settings.models_topic)]
+    [announced] = announcements(playground)
     playground.wait_for_log("worker", announced.bundle_id)
     playground.send(clicks[half:])
     updates = playground.wait_until_answered()

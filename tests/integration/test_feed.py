@@ -5,7 +5,6 @@ import http.server
 import itertools
 import json
 import os
-import re
 import resource
 import signal
 import threading
@@ -22,10 +21,11 @@ from nextclick.output import avro
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.encoder import encode_click
 from nextclick.settings import Settings
-from nextclick.updates import AnsweredClick, encode_update, ranked_list
+from nextclick.updates import AnsweredClick, ServedBy, encode_update, ranked_list
 from tests.chaos.bundles import announce, untrained_bundle
 from tests.feeds import FeedUnderTest, StreamReader
 from tests.integration.conftest import create_topics
+from tests.scrapes import value_of, without_app
 from tests.simulated_clicks import simulated
 from tools.client_config import librdkafka_config, producer_config
 
@@ -34,9 +34,9 @@ ITEMS = [f"i{number}" for number in range(50)]
 
 def metric(feed: FeedUnderTest, name: str) -> float:
     """The value of a metric without labels."""
-    found = re.search(rf"^{name} (\S+)$", feed.ask("/metrics").body, re.MULTILINE)
+    found = value_of(without_app(feed.ask("/metrics").body), name)
     assert found is not None
-    return float(found.group(1))
+    return found
 
 
 def newest_sequences(playground: Any) -> dict[str, int]:
@@ -269,7 +269,7 @@ def test_a_feed_with_lists_is_ready_while_the_topic_is_not_there(playground: Any
 def popular(user_id: str, sequence: int, *, produced_at_ms: int) -> bytes:
     """A popular list of a worker."""
     return encode_update(
-        user_id, ranked_list("popular", [], []), "", sequence, AnsweredClick(0, sequence, 1), produced_at_ms
+        user_id, ranked_list("popular", [], []), ServedBy(""), sequence, AnsweredClick(0, sequence, 1), produced_at_ms
     )
 
 
@@ -342,7 +342,7 @@ def in_avro(user_id: str, sequence: int) -> bytes:
     """A popular list of a worker that writes Avro."""
     output = avro.avro_format(7)
     ranked = ranked_list("popular", [], [])._replace(items=avro.encode_items([]))
-    return output.encode_update(user_id, ranked, "", sequence, AnsweredClick(0, sequence, 1), 2_000)
+    return output.encode_update(user_id, ranked, ServedBy(""), sequence, AnsweredClick(0, sequence, 1), 2_000)
 
 
 def test_a_registry_that_refuses_a_feed_with_lists_is_waited_for(playground: Any, refusing_registry: str) -> None:
@@ -395,7 +395,7 @@ def test_partitions_that_are_added_are_read_while_the_feed_runs(playground: Any)
     playground.wait_for(feed.is_ready, "the feed is ready")
     topic, admin = settings.recommendations_topic, AdminClient(librdkafka_config(settings))
     admin.create_partitions([NewPartitions(topic, settings.partitions + 1)])[topic].result(30)
-    update = encode_update("ann", ranked_list("popular", [], []), "", 3, AnsweredClick(4, 0, 1), 2)
+    update = encode_update("ann", ranked_list("popular", [], []), ServedBy(""), 3, AnsweredClick(4, 0, 1), 2)
     producer = Producer(producer_config(settings))
 
     def arrived() -> bool:

@@ -52,6 +52,11 @@ class Following:
         swapped = self._registry.get_sample_value(name, {"result": "swapped"})
         return swapped, self._registry.get_sample_value(name, {"result": "refused"})
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether what was announced last is refused."""
+        return bool(self._registry.get_sample_value("nextclick_feed_bundle_refused"))
+
 
 @pytest.fixture
 def follow(playground: Any) -> Iterator[Callable[..., Following]]:
@@ -82,10 +87,12 @@ def test_a_bundle_that_is_announced_is_served_and_one_that_is_damaged_is_refused
     announce(playground.settings, damaged)
     playground.wait_for(lambda: following.swaps() == (1.0, 1.0), "a refusal")
     following.wait_for(first)
+    assert following.is_refused
     announce(playground.settings, second)
     following.wait_for(second)
 
     assert following.swaps() == (2.0, 1.0)
+    playground.wait_for(lambda: not following.is_refused, "the end of the refusal")
     [refused] = [record for record in caplog.records if "bundle refused" in record.message]
     fields = refused.fields  # type: ignore[attr-defined]
     assert fields == {"bundle": damaged.bundle_id, "still_served": first.bundle_id}

@@ -11,6 +11,7 @@ import pytest
 from tests.chaos.bundles import announce, mixed_bundle
 from tests.described import assert_answers_as_described
 from tests.feeds import FeedUnderTest
+from tests.scrapes import value_of, without_app
 
 README = (
     (Path(__file__).parents[2] / "README.md").read_text().partition("\n## Lists over HTTP")[2].partition("\n## ")[0]
@@ -116,7 +117,7 @@ def test_clicks_are_answered_as_they_are_described(feed: FeedUnderTest, playgrou
     assert_answers_as_described(url, tmp_path, "--include-path", "/v1/clicks", max_examples=30)
 
     playground.wait_until_answered()
-    metrics = feed.ask("/metrics").body
-    assert float(re.search(r'feed_clicks_total{result="taken"} (\S+)', metrics)[1]) > 10  # type: ignore[index]
-    assert float(re.search(r'feed_clicks_total{result="failed"} (\S+)', metrics)[1]) == 0  # type: ignore[index]
+    metrics = without_app(feed.ask("/metrics").body)
+    assert (value_of(metrics, 'nextclick_feed_clicks_total{result="taken"}') or 0) > 10
+    assert value_of(metrics, 'nextclick_feed_clicks_total{result="failed"}') == 0
     assert playground.count(playground.settings.rejected_topic) == 0

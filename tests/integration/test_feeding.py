@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from nextclick.hashing import partition_of
-from nextclick.updates import POPULAR, AnsweredClick, Recommendation, encode_update, ranked_list
+from nextclick.updates import POPULAR, AnsweredClick, Recommendation, ServedBy, encode_update, ranked_list
 
 PARTITIONS = 3
 ROOT = Path(__file__).parents[2]
@@ -330,7 +330,9 @@ def test_the_consumer_of_the_readme_shows_each_list_once(place: list[str]) -> No
     producer = Producer({"bootstrap.servers": place[1]})
     for sequence, item_id in [(1, "shoe"), (2, "hat"), (1, "shoe"), (2, "hat"), (3, "bag")]:
         ranked = ranked_list(POPULAR, [Recommendation(item_id, 0.5)], [0])
-        producer.produce(topic, encode_update("ann", ranked, "", sequence, AnsweredClick(0, sequence, 0), 0), "ann")
+        producer.produce(
+            topic, encode_update("ann", ranked, ServedBy(""), sequence, AnsweredClick(0, sequence, 0), 0), "ann"
+        )
     assert producer.flush(DEADLINE_S) == 0
 
     with subprocess.Popen(

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from nextclick.updates import JSON_FORMAT, POPULAR, AnsweredClick, Recommendation, encode_update, ranked_list
+from nextclick.updates import JSON_FORMAT, POPULAR, AnsweredClick, Recommendation, ServedBy, encode_update, ranked_list
 from tests.feeds import FeedUnderTest
 from tests.integration.conftest import Playground
 from tests.node_packages import node_program
@@ -31,7 +31,7 @@ EXPECTED = ["u-1 1 lamp vase", "u-2 1 lamp", "u-1 2 vase", "été 7 lamp rug"]
 def update(user_id: str, sequence: int, *items: str) -> tuple[bytes, bytes]:
     """Give a record as a worker writes it."""
     ranked = ranked_list(POPULAR, [Recommendation(item, 0.5) for item in items], [], JSON_FORMAT.encode_items)
-    return user_id.encode(), encode_update(user_id, ranked, "", sequence, AnsweredClick(0, sequence, 1), 2)
+    return user_id.encode(), encode_update(user_id, ranked, ServedBy(""), sequence, AnsweredClick(0, sequence, 1), 2)
 
 
 @pytest.fixture
@@ -114,7 +114,11 @@ def go(folder: Path) -> tuple[list[str | Path], Path]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("language", [python, node, java, go], ids=["python", "node", "java", "go"])
+@pytest.mark.parametrize(
+    "language",
+    [python, node, pytest.param(java, marks=pytest.mark.release), pytest.param(go, marks=pytest.mark.release)],
+    ids=["python", "node", "java", "go"],
+)
 def test_a_consumer_shows_each_list_once(language: object, broker: str, recommendations: str, tmp_path: Path) -> None:
     """In order, without what came again, and without an end at a record that it does not expect."""
     command, folder = language(tmp_path)  # type: ignore[operator]

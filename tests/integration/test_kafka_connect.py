@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from demo.kafka_download import exclusive
 from demo.kafka_process import HOST, free_port
-from nextclick.updates import POPULAR, AnsweredClick, Recommendation, encode_update, ranked_list
+from nextclick.updates import POPULAR, AnsweredClick, Recommendation, ServedBy, encode_update, ranked_list
 from tests.integration.conftest import Playground
 from tools.files import move_whole
 from tools.processes import dying_with_parent
@@ -124,12 +124,12 @@ def send(broker: str, topic: str, *updates: tuple[str, int, int, str]) -> None:
     producer = Producer({"bootstrap.servers": broker})
     for user_id, sequence, offset, item in updates:
         ranked = ranked_list(POPULAR, [Recommendation(item, 0.5)], [])
-        value = encode_update(user_id, ranked, "", sequence, AnsweredClick(0, offset, 1), 2) if item else None
+        value = encode_update(user_id, ranked, ServedBy(""), sequence, AnsweredClick(0, offset, 1), 2) if item else None
         producer.produce(topic, value, user_id.encode())
     assert producer.flush(30) == 0
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_kafka_connect_keeps_the_newest_list_in_postgresql(
     broker: str, topic: str, jars: Path, postgres: LocalPostgres, tmp_path: Path
 ) -> None:

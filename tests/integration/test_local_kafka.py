@@ -195,7 +195,7 @@ def test_class_archives_are_used() -> None:
     assert loaded.count("source: shared objects file (top)") > 1_000
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_each_checkout_keeps_its_class_archives(own_cache: Path, tmp_path: Path) -> None:
     """Two that are used in turn prepare once each; what fits no more goes, and so does that of a gone one."""
     ours, other = tmp_path / "ours", tmp_path / "other"
@@ -254,7 +254,7 @@ def test_folder_without_kafka_is_refused_as_kafka_home(tmp_path: Path) -> None:
         LocalKafka(kafka_home=tmp_path).start()
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_two_first_starts_at_once_do_not_collide(own_cache: Path, tmp_path: Path) -> None:
     """Two commands that find the same unprepared cache both get a broker, each its own, and leave nothing."""
     home, temporary = tmp_path / "home", tmp_path / "temporary"

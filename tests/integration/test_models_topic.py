@@ -56,6 +56,12 @@ class Served:
     async def announced(self, value: bytes) -> None:
         self.values.append(value)
 
+    def again_in_s(self) -> float:
+        return float("inf")
+
+    async def try_again(self) -> None:
+        pass
+
 
 async def follow(playground: Any) -> Served:
     """Follow `models` until the worker would begin to serve, and through one more announcement."""

@@ -119,7 +119,7 @@ def test_whoever_reads_updates_reads_each_format(
     updates = playground.wait_until_answered()
     feed = FeedUnderTest(playground)
     playground.wait_for(feed.is_ready, "the feed is ready")
-    sent = playground.start("send", "send", "ann", "i7")
+    sent = playground.start("send", "send", "ann", "i7", "--timeout", "50")
     sent.wait(60)
     found = read_as_others_do(output_format, playground, schema_registry)
 

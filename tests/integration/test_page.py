@@ -122,7 +122,9 @@ def test_a_click_brings_a_new_list_and_its_way_is_shown(page: Page) -> None:
     assert page.locator("#journey li b").all_inner_texts() == [
         "Your browser", "Topic clicks", "Worker", "Feed", "Your screen",
     ]  # fmt: skip
-    expect(page.locator("#journey li").nth(1)).to_contain_text(re.compile(r"partition \d+, offset \d"))
+    expect(page.locator("#journey li").nth(1)).to_contain_text(
+        re.compile(r"partition \d+, offset \d"), timeout=ANSWER_MS
+    )
     expect(page.locator("#speed")).to_be_visible()
     expect(page.locator("#trail-items li")).to_have_count(1)
 

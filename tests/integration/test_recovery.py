@@ -15,6 +15,8 @@ from confluent_kafka.admin import AdminClient
 
 from nextclick.hashing import partition_of
 from nextclick.user_state import UserState, decode_state, encode_state
+from tests.integration.test_stream import worker_port
+from tests.scrapes import scrape
 from tests.simulated_clicks import NOW_MS, simulated
 from tools.client_config import librdkafka_config, producer_config
 
@@ -272,6 +274,11 @@ def test_a_worker_takes_over_with_the_states_that_it_kept_as_a_standby(playgroun
     playground.wait_for_log("second", "partitions assigned")
     playground.send(simulated(3_000))
     playground.wait_until_answered()
+    lags = re.compile(r'^nextclick_standby_lag_records{partition="\d+"} (\S+)$', re.MULTILINE)
+    playground.wait_for(
+        lambda: (found := lags.findall(scrape(worker_port(playground, "second")))) and {*map(float, found)} == {0.0},
+        "a copy that has all, by the metrics of who keeps it",
+    )
     first.stop(10)
     playground.send(simulated(500, seed=1))
     playground.wait_until_answered()

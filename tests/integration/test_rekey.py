@@ -139,8 +139,11 @@ class Lab:
 
     def wait_until_copied(self) -> None:
         """Wait until as many events are in the destination as were sent."""
-        what = f"{len(self.events)} events copied"
-        self.playground.wait_for(lambda: len(self.copied()) >= len(self.events), what, deadline_s=150.0)
+        self.playground.wait_for(self.is_copied, f"{len(self.events)} events copied", deadline_s=150.0)
+
+    def is_copied(self) -> bool:
+        """Tell whether as many events are in the destination as were sent."""
+        return len(self.copied()) >= len(self.events)
 
     def assert_exactly_once(self) -> None:
         """Each event is there once, at its user's home, in the order of its partition; so is each dead letter."""
@@ -297,14 +300,25 @@ def test_a_transaction_that_the_broker_ended_is_done_again(lab: Lab) -> None:
     job = lab.start("job")
     rng = random.Random(3)
     while "a transaction came to nothing" not in lab.playground.log("job").read_text():
-        lab.wait_in_the_middle(15_000, rng)
-        os.kill(job.pid, signal.SIGSTOP)
+        lab.send(15_000, rng)
+        lab.playground.wait_for(
+            lambda: stopped_in_a_transaction(lab, job) or lab.is_copied(), "a transaction or the end"
+        )
         lab.playground.wait_for(lambda: not open_transactions(lab), "the end of what was open")
         os.kill(job.pid, signal.SIGCONT)
         lab.wait_until_copied()
 
     lab.assert_exactly_once()
     assert job.exit_status is None
+
+
+def stopped_in_a_transaction(lab: Lab, job: Any) -> bool:
+    """Let a job sleep, if this is a moment at which it has something open."""
+    os.kill(job.pid, signal.SIGSTOP)
+    is_open = open_transactions(lab)
+    if not is_open:
+        os.kill(job.pid, signal.SIGCONT)
+    return is_open
 
 
 def open_transactions(lab: Lab) -> bool:

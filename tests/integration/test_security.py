@@ -69,7 +69,7 @@ def secure_playground(secure_broker: Settings, playground: Any) -> Any:
 def test_worker_and_tools_work_over_tls_with_a_password(secure_playground: Any) -> None:
     """The worker's consumer and producer, the follower of models, and the tools' clients."""
     secure_playground.worker()
-    sent = secure_playground.start("send", "send", "user-1", "item-1")
+    sent = secure_playground.start("send", "send", "user-1", "item-1", "--timeout", "50")
     sent.wait(60)
 
     assert sent.exit_status == 0, sent.log_tail

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,8 @@ import pytest
 from demo.simulator import Law, Simulator
 from nextclick.bundle import load_network
 from nextclick.updates import RNN, RecommendationUpdate
-from tests.integration.test_stream import fetch, worker_port
+from tests.integration.test_stream import worker_port
+from tests.scrapes import scrape, value_of
 from tests.simulated_clicks import NOW_MS
 from training.evaluation.network_recommender import NetworkRecommender
 from training.evaluation.runs import predicted_rows
@@ -66,7 +66,7 @@ def assert_serving_equals_evaluation(playground: Any, folder: Path, data: Path, 
     playground.worker("worker", "--set", f"bundle={bundle}", "--set", "max_chunk_records=10")
     playground.start("replay", "replay", str(test)).wait(60)
     playground.wait_until_answered()
-    counted = hits_in_metrics(fetch(worker_port(playground), "/metrics"))
+    counted = hits_in_metrics(scrape(worker_port(playground)))
     compared = compare(playground, bundle)
 
     assert counted == live_hits(playground)
@@ -148,6 +148,5 @@ def compare(playground: Any, bundle: Path) -> Compared:
 def hits_in_metrics(text: str) -> tuple[int, int]:
     """Read what the worker says of lists that its network made."""
     names = ("nextclick_live_hits_total", "nextclick_live_judged_total")
-    values = (re.search(rf'^{name}{{strategy="{RNN}"}} (\S+)$', text, re.MULTILINE) for name in names)
-    hits, judged = (int(float(value[1])) if value else 0 for value in values)
+    hits, judged = (int(value_of(text, f'{name}{{strategy="{RNN}"}}') or 0) for name in names)
     return hits, judged

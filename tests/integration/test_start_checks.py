@@ -258,6 +258,7 @@ def settings_of(broker: str, name: str) -> Settings:
         recommendations_topic=f"{name}-recommendations",
         rejected_topic=f"{name}-clicks-rejected",
         models_topic=f"{name}-models",
+        items_topic=f"{name}-items",
     )
 
 

@@ -20,6 +20,7 @@ from stream.agent import REJECT_SHARE_RECORDS
 from stream.topics.topics import Topics
 from tests.chaos.bundles import announce, mixed_bundle, untrained_bundle
 from tests.chaos.evidence import gather
+from tests.scrapes import scrape, value_of
 from tests.simulated_clicks import NOW_MS, simulated
 from tools.client_config import librdkafka_config
 
@@ -90,8 +91,8 @@ def test_bad_clicks_go_to_dead_letters_with_their_reasons_and_the_next_click_is_
 
 def test_a_killed_worker_loses_and_doubles_nothing(playground: Any) -> None:
     """Guarantees 1 and 2: SIGKILL in the middle, a restart on the same data, and every state is as if nothing was."""
-    clicks = simulated(10_000, seed=3)
-    worker = playground.worker(NEXTCLICK_MAX_CHUNK_RECORDS="100")
+    clicks = simulated(20_000, seed=3)
+    worker = playground.worker(NEXTCLICK_MAX_CHUNK_RECORDS="50")
     playground.send(clicks)
     playground.wait_for(lambda: playground.count(playground.settings.recommendations_topic) > 0, "a first update")
     os.kill(worker.pid, signal.SIGKILL)
@@ -258,7 +259,7 @@ def test_a_corrupt_bundle_is_refused_counted_and_logged_and_the_stream_goes_on(p
     [update] = playground.wait_until_answered()
 
     assert update.bundle_id == good.bundle_id
-    assert 'nextclick_bundle_swaps_total{result="refused"} 1.0' in fetch(worker_port(playground), "/metrics")
+    assert 'nextclick_bundle_swaps_total{result="refused"} 1.0' in scrape(worker_port(playground))
 
 
 @pytest.mark.long
@@ -316,7 +317,31 @@ def test_health_and_metrics_answer_over_http(playground: Any) -> None:
 
     assert "running" in fetch(port, "/healthz")
     assert "serving popularity" in fetch(port, "/readyz")
-    assert 'nextclick_clicks_total{outcome="applied"} 1.0' in fetch(port, "/metrics")
+    shown = scrape(port)
+    assert 'nextclick_clicks_total{outcome="applied"} 1.0' in shown
+    for part in ("to_update", "wait", "compute", "publish"):
+        assert value_of(shown, f"nextclick_click_{part}_seconds_count") == 1
+
+
+def test_metrics_say_how_a_worker_stands(playground: Any) -> None:
+    """What it holds, and that nothing waits."""
+    playground.worker()
+    playground.send((f"u{number}", "i1", NOW_MS) for number in range(50))
+    playground.wait_until_answered()
+    port = worker_port(playground)
+    shown = scrape(port)
+    lags = re.findall(r"^nextclick_lag_records\{.*\} (\S+)$", shown, re.MULTILINE)
+    ages_s = re.findall(r"^nextclick_oldest_click_age_seconds\{.*\} (\S+)$", shown, re.MULTILINE)
+
+    assert {*map(float, lags)} == {*map(float, ages_s)} == {0.0}
+    assert value_of(shown, 'nextclick_phase{phase="serving"}') == 1
+    assert value_of(shown, 'nextclick_phase{phase="starting"}') == 0
+    assert value_of(shown, "nextclick_partitions") == len(lags) == len(ages_s)
+    assert value_of(shown, "nextclick_ready") == value_of(shown, "nextclick_broker_reachable") == 1
+    assert value_of(shown, "nextclick_rebalances_total") == value_of(shown, "nextclick_recovery_seconds_count") == 1
+    assert value_of(shown, "nextclick_lease_lost_total") == 0
+    assert value_of(shown, "nextclick_state_users") == 50
+    assert (value_of(shown, 'nextclick_folder_bytes{folder="data_dir"}') or 0) > 1_000
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 import re
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from nextclick.bundle import load_bundle
-from tests.trainers import announced, click_offsets, free_port, logged_offsets
+from tests.scrapes import scrape
+from tests.trainers import announced, click_offsets, free_port, logged_offsets, metric
 from training.service.click_log import ClickLog
 
 NOW_MS = 1_700_000_000_000
@@ -54,7 +56,31 @@ def test_once_trains_from_nothing_and_announces_a_bundle_that_loads(playground: 
     assert manifest.metrics["recall@20"] > manifest.metrics["popularity_recall@20"]
     assert manifest.metrics["recall@20"] > 0.8
     assert "current_recall@20" not in manifest.metrics
-    assert log.count("recall@20 new") == 1
+    assert manifest.judgement.startswith("better than popularity; recall@20 new")
+    assert log.count(manifest.judgement) == 1
+    assert manifest.settings["cell"] == "gru"
+    assert set(manifest.versions) == {"nextclick", "numpy", "torch"}
+
+
+@pytest.mark.long
+def test_a_bundle_that_a_wrong_setting_spoils_is_refused_and_the_champion_stays(playground: Any) -> None:
+    """Every number of it is finite and every file in order; it ranks as chance does, and the line says so.
+
+    The next round does not go on from the champion: it might be refused again and again.
+    """
+    playground.send(structured_clicks(3_000))
+    first = run_trainer(playground, "first", "--once", "--set", "hidden_size=16")
+    [checkpoint] = (playground.settings.log_dir / "checkpoints").iterdir()
+    playground.send(structured_clicks(500, seed=1))
+
+    spoiling = ("--set", "hidden_size=16", "--set", "learning_rate=1000", "--set", "neighbours=0")
+    second = run_trainer(playground, "second", "--once", *spoiling)
+
+    log = playground.log("second").read_text()
+    assert (first, second) == (0, 0), log
+    assert "not published: not better than popularity; worse than the champion; " in log
+    assert len(announced(playground)) == 1
+    assert not checkpoint.exists()
 
 
 @pytest.mark.long
@@ -74,7 +100,7 @@ def test_a_second_run_reads_on_and_doubles_no_row(playground: Any) -> None:
     assert f'"parent":"{first_bundle.bundle_id}"' in log
     assert "champion none" not in log
     assert [manifest.bundle_id for manifest in more] == re.findall(r'"bundle":"(\w+)"', log)
-    assert all(manifest.metrics["recall@20"] >= manifest.metrics["current_recall@20"] for manifest in more)
+    assert all(manifest.metrics["recall@20_over_current_high"] >= 0.0 for manifest in more)
 
 
 def test_rejected_records_at_the_end_of_a_partition_are_not_read_again(playground: Any) -> None:
@@ -116,31 +142,41 @@ def test_it_trains_again_when_the_log_has_doubled_and_serves_its_metrics(playgro
     playground.send(structured_clicks(4_000, seed=1))
     wait_until(lambda: playground.log("trainer").read_text().count("recall@20 new") == 2, "a second training")
 
-    metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+    metrics = scrape(port)
     health = urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5)
 
     newest = announced(playground)[-1]
     assert f'nextclick_trainer_bundle_info{{bundle="{newest.bundle_id}",cell="gru"}} 1.0' in metrics
     assert 'nextclick_trainer_rounds_total{result="published"}' in metrics
     assert "nextclick_trainer_clicks_logged_total 7200.0" in metrics
-    assert 'nextclick_trainer_recall_at_20{model="new"}' in metrics
+    assert 'nextclick_trainer_recall_at_20_ratio{model="new"}' in metrics
     assert health.status == 200
 
 
 def test_a_second_trainer_waits_and_says_so(playground: Any) -> None:
-    """It takes over when the first one ends; waiting, it can be stopped."""
-    first = playground.start("first", "train")
+    """It takes over when the first one ends; waiting, it is not down, and can be stopped.
+
+    On one machine it can wait for the first one's port, too.
+    """
+    ports = [free_port(), free_port()]
+    first = playground.start("first", "train", "--set", f"trainer_port={ports[0]}")
     playground.wait_for_log("first", "logging clicks")
-    playground.start("second", "train")
-    third = playground.start("third", "train")
+    playground.start("second", "train", "--set", f"trainer_port={ports[1]}")
+    third = playground.start("third", "train", "--set", f"trainer_port={ports[0]}")
     playground.wait_for_log("second", "another trainer writes the click log")
     playground.wait_for_log("third", "another trainer writes the click log")
+    wait_until(lambda: metric(ports[1], "nextclick_memory_limit_bytes") > 0, "it is not down")
+    roles = [metric(port, "nextclick_trainer_has_role") for port in ports]
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/readyz", timeout=5)
 
     third.stop(ANSWER_S)
     first.stop(ANSWER_S)
 
     playground.wait_for_log("second", "logging clicks")
     assert (first.exit_status, third.exit_status) == (0, 0)
+    assert roles == [1, 0]
+    assert metric(ports[1], "nextclick_trainer_has_role") == 1
 
 
 def test_clicks_that_retention_took_are_one_line_that_names_them(playground: Any) -> None:

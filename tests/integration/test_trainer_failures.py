@@ -49,7 +49,7 @@ from tools.presence import BrokerPresence
 from training.service import click_consumer
 from training.service.click_consumer import ClickConsumer
 from training.service.click_log import ClickLog
-from training.service.log_files import read_rows, write_file
+from training.service.log_files import encode_file, read_rows, write_file
 from training.service.trainer import Trainer
 
 SEED = 1
@@ -241,7 +241,7 @@ def test_old_clicks_go_and_the_trainer_reads_on(trainers: Any) -> None:
 def age_log(log_dir: Path, days: float) -> None:
     """Write the files of a click log again, as if it had been so many days ago."""
     for file in ClickLog(log_dir).files:
-        write_file(file.path, read_rows(file), file.written_s - days * 86_400)
+        write_file(file.path, encode_file(read_rows(file), file.written_s - days * 86_400))
 
 
 @pytest.mark.long
@@ -437,6 +437,28 @@ def test_two_applications_cannot_share_a_log(trainers: Any) -> None:
         assert trainers.settings.app in lines[-1]
         assert "--set log_dir=PATH" in lines[-1]
     assert len(logged_offsets(trainers.settings.log_dir)) == 300
+
+
+def test_a_log_in_an_object_store_is_one_applications_and_its_copy_is_mended(trainers: Any, tmp_path: Path) -> None:
+    """Another application's is named before anything is fetched; what is damaged here is fetched again."""
+    app, topic = (f"{name}-2" for name in (trainers.settings.app, trainers.settings.clicks_topic))
+    Topics(dataclasses.replace(trainers.settings, app=app, clicks_topic=topic)).create()
+    in_store = (*QUICK, "--set", f"click_log=file://{tmp_path}/store")
+    as_other = ("--set", f"app={app}", "--set", f"clicks_topic={topic}", "--set", f"log_dir={tmp_path}/other")
+    trainers.send(clicks(0, 300))
+    assert run_once(trainers, "first", *in_store)[0] == 0
+    [copy, *_] = trainers.settings.log_dir.glob("partition=*/*.parquet")
+    content = copy.read_bytes()
+    copy.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+
+    status, lines = run_once(trainers, "other", *in_store, *as_other)
+    assert status == 1
+    assert f"click_log file://{tmp_path}/store holds the clicks of the application" in lines[-1]
+    assert "--set click_log=ADDRESS" in lines[-1]
+    assert not list((tmp_path / "other").glob("partition=*"))
+    assert run_once(trainers, "again", *in_store)[0] == 0
+    assert copy.read_bytes() == content
+    assert logged_offsets(trainers.settings.log_dir) == click_offsets(trainers)
 
 
 def test_a_disk_that_fills_up_is_one_line_and_nothing_is_lost(trainers: Any) -> None:

@@ -42,7 +42,7 @@ from tests.trainers import (
     wait_until_logged,
 )
 from tools.client_config import producer_config
-from training.service.bundle_store import KEPT_BUNDLES
+from tools.stored_bundles import KEPT_BUNDLES
 from training.service.click_log import ClickLog, LogRow
 
 

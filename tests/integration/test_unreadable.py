@@ -26,7 +26,6 @@ from nextclick.updates import decode_update
 from stream.faust_adapter.announcements import follow_models
 from stream.faust_adapter.second_reader import SecondReader
 from stream.repartition.log import read_batches
-from stream.served_bundle import ServedBundle
 from stream.states.changelog_reader import ChangelogReader
 from stream.topics.identity import read_identity
 from stream.topics.topics import Topics
@@ -48,6 +47,17 @@ SESSION_TIMEOUT_S = 3.0
 EACH = 3  # records of a batch
 
 
+class NothingServed:
+    """Is told of no announcement: none can be read."""
+
+    def again_in_s(self) -> float:
+        """Nothing is to be tried again."""
+        return float("inf")
+
+    async def try_again(self) -> None:
+        """There is nothing."""
+
+
 def user_of(settings: Settings, partition: int) -> str:
     """A user whose clicks belong there."""
     users = (f"u-{number}" for number in itertools.count())
@@ -63,6 +73,7 @@ def clicks(settings: Settings, user: str) -> list[bytes]:
 def send(settings: Settings, topic: str, partition: int, codec: str = "none") -> None:
     """Write clicks of a partition's user as one batch."""
     producer = Producer(librdkafka_config(settings) | {"linger.ms": 1_000, "compression.type": codec})
+    producer.list_topics(topic, ANSWER_S)  # what waits for the topic's leader can leave in two batches
     user = user_of(settings, partition)
     for value in clicks(settings, user):
         producer.produce(topic, value, user, partition)
@@ -127,6 +138,7 @@ def other_application(settings: Settings) -> Settings:
         app=name,
         clicks_topic=f"{name}-clicks",
         models_topic=f"{name}-models",
+        items_topic=f"{name}-items",
         log_dir=settings.log_dir.with_name("other-log"),
     )
 
@@ -155,6 +167,7 @@ def damaged(broker_to_stop: LocalKafka, tmp_path_factory: pytest.TempPathFactory
         recommendations_topic=f"{name}-recommendations",
         rejected_topic=f"{name}-rejected",
         models_topic=f"{name}-models",
+        items_topic=f"{name}-items",
         partitions=len(BREAKS),
         data_dir=folder / "worker",
         served_dir=folder / "served",
@@ -230,7 +243,7 @@ def test_each_reader_of_the_changelog_and_of_models_names_such_a_batch(damaged: 
     with pytest.raises(PermanentError, match=changelog):
         read_identity(other)
     with pytest.raises(PermanentError, match=models):
-        asyncio.run(asyncio.wait_for(follow_models(other, ServedBundle, asyncio.Event()), ANSWER_S))
+        asyncio.run(asyncio.wait_for(follow_models(other, NothingServed(), asyncio.Event()), ANSWER_S))
     with pytest.raises(PermanentError, match=models):
         ModelsTopic(other, TrainerMetrics(CollectorRegistry()), Cancellation(threading.Event())).champion()
 

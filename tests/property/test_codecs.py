@@ -19,6 +19,7 @@ from nextclick.updates import (
     Part,
     Recommendation,
     RecommendationUpdate,
+    ServedBy,
     Source,
     decode_update,
     encode_update,
@@ -229,7 +230,7 @@ def test_an_update_is_read_back(
     ranked = ranked_list(strategy, listed, [low_hash for _, low_hash in items])
 
     answered = AnsweredClick(*source, times_ms[0])
-    update = decode_update(encode_update(user_id, ranked, bundle_id, sequence, answered, times_ms[1]))
+    update = decode_update(encode_update(user_id, ranked, ServedBy(bundle_id), sequence, answered, times_ms[1]))
 
     assert update == RecommendationUpdate(user_id, listed, strategy, bundle_id, sequence, Source(*source), *times_ms)
     assert len(ranked.shown) == SHOWN_BYTES * len(items)

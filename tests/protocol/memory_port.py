@@ -154,6 +154,7 @@ class MemoryPort:
     # Clicks.
 
     async def fetch(self, assignment: Assignment) -> Mapping[int, Run]:
+        await self._hang("fetch")
         end_s = self.now_s() + IDLE_WAIT_S
         while True:
             if assignment.is_over or self._sought_for is not assignment:

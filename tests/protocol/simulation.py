@@ -37,6 +37,7 @@ from tests.protocol.memory_kafka import MemoryKafka, MemoryRecord
 from tests.protocol.memory_port import MemoryPort, MemoryStore
 from tests.protocol.virtual_time import Clock, VirtualLoop
 from tools.kafka import TopicIdentity
+from tools.records import Header
 
 SETTINGS = Settings(
     app="memory",
@@ -197,10 +198,14 @@ class Simulation:
             [{"user_id": user, "item_id": "i", "timestamp_ms": CLICKED_MS, "event_id": each} for each in event_ids],
         )
 
-    def _send(self, user: str, document: object) -> Place:
+    def send(self, user: str, headers: Sequence[Header]) -> Place:
+        """Send a click with headers; gives where it stands."""
+        return self._send(user, {"user_id": user, "item_id": "i", "timestamp_ms": CLICKED_MS}, headers)
+
+    def _send(self, user: str, document: object, headers: Sequence[Header] = ()) -> Place:
         settings, key, value = self.settings, user.encode(), json.dumps(document).encode()
         partition = partition_of(key, self.kafka.n_partitions, settings.partitioner)
-        offsets = self.kafka.append(settings.clicks_topic, partition, [(key, value, ())])
+        offsets = self.kafka.append(settings.clicks_topic, partition, [(key, value, headers)])
         return partition, offsets.start
 
     def send_garbage(self, partition: int) -> None:
@@ -274,13 +279,13 @@ class Simulation:
         clicks, bad = self._clicks()
         settings = self.settings
         states = []
-        for record in self._records(settings.changelog_topic):
+        for record in self.records(settings.changelog_topic):
             assert record.key is not None
             if record.value is not None:
                 states.append(((record.partition, record.key), decode_state(record.value)))
-        updates = [decode_update(record.value) for record in self._records(settings.recommendations_topic)]
+        updates = [decode_update(record.value) for record in self.records(settings.recommendations_topic)]
         rejected = []
-        for record in self._records(settings.rejected_topic):
+        for record in self.records(settings.rejected_topic):
             headers = dict(record.headers)
             rejected.append((int(headers["partition"]), int(headers["offset"])))
         return Evidence(clicks, bad, updates, states, [], rejected)
@@ -288,7 +293,7 @@ class Simulation:
     def _clicks(self) -> tuple[list[LoggedClick], list[Place]]:
         decode, now_ms = click_decoder(ClickSchema.of(self.settings)), int(time.time() * 1000)
         clicks, bad = [], []
-        for record in self._records(self.settings.clicks_topic):
+        for record in self.records(self.settings.clicks_topic):
             decoded = decode(record.key, record.value, None, record.timestamp, now_ms)
             place = (record.partition, record.offset)
             if not isinstance(decoded, tuple):
@@ -298,7 +303,8 @@ class Simulation:
                 clicks += logged_clicks((record.partition, record.key), record.offset, record.timestamp, decoded)
         return clicks, bad
 
-    def _records(self, topic: str) -> list[MemoryRecord]:
+    def records(self, topic: str) -> list[MemoryRecord]:
+        """Give all records of a topic."""
         logs = [self.kafka.log(topic, p) for p in range(self.kafka.n_partitions)]
         return [record for log in logs for record in log.records(0, log.end)]
 

@@ -14,7 +14,7 @@ from stream.protocol.chunk_rules import MAX_UNFINISHED_RECORDS
 from stream.protocol.publisher import NO_HEADERS, RunResults
 from stream.protocol.watchdog import ASK_S, LOOK_S
 from tests.protocol.memory_port import ANSWER_S, HEARTBEAT_S
-from tests.protocol.simulation import SETTINGS, GrownTopic, OtherTopic, Simulation
+from tests.protocol.simulation import CLICKED_MS, SETTINGS, GrownTopic, OtherTopic, Simulation
 
 STALL_S = SETTINGS.stall_s
 CLICKS = SETTINGS.clicks_topic
@@ -510,3 +510,78 @@ def test_one_client_and_one_clock_do_not_choose_the_list_of_new_users(simulation
     shown = json.loads(bytes(worker.agent._popularity.ranked(3).items))
     assert shown[0]["item_id"] == "of visitors"
     assert shown[0]["score"] == pytest.approx(3 / 5, abs=0.01)
+
+
+def test_what_is_not_answered_is_known_at_every_moment(simulation: Simulation) -> None:
+    """Clicks that are on their way, clicks that nobody reads, and none once all are answered."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    user = _users(simulation, 0, 1)[0]
+    simulation.advance(10)
+    partition = worker.assignments.current.partitions[0]
+    backlog = partition.backlog
+
+    assert backlog.lag(partition.position, partition.acknowledged) == 0
+    assert backlog.oldest_age_s(partition.position, worker.port.now_s(), CLICKED_MS) == 0.0
+    worker.port.delay_s = 4.0  # there and back
+    for _ in range(3):
+        simulation.click(user)
+    simulation.advance(ASK_S + 2 * LOOK_S)
+    assert backlog.lag(partition.position, partition.acknowledged) == 3
+    clicked = simulation.kafka.log(CLICKS, 0).records(0, 10_000)[-1].timestamp
+    assert backlog._runs[-1] == (partition.position, clicked, clicked)
+    worker.port.delay_s = 0.01
+    simulation.advance(20)
+    assert backlog.lag(partition.position, partition.acknowledged) == 0
+    worker.port.hanging.add("fetch")
+    simulation.click(user)  # brought by the fetch that is waiting for it; none comes back after that
+    simulation.advance(ASK_S)
+    assert backlog.lag(partition.position, partition.acknowledged) == 0
+    simulation.click(user)
+    simulation.advance(2 * ASK_S)
+    simulation.click(user)
+    simulation.advance(ASK_S + LOOK_S)
+    assert backlog.lag(partition.position, partition.acknowledged) == 2
+    age_s = 3 * ASK_S + LOOK_S  # of the second, the first that nobody has read
+    assert age_s <= backlog.oldest_age_s(partition.position, worker.port.now_s(), CLICKED_MS) <= age_s + ASK_S
+
+
+def test_a_broker_that_goes_away_and_comes_back_is_noticed_while_states_are_restored(simulation: Simulation) -> None:
+    """Long before a recovery is in doubt, which takes minutes at times."""
+    worker = simulation.start("a")
+    worker.port.hanging.add("restore")
+    simulation.advance(5)
+    simulation.kafka.is_away = True
+    simulation.advance(ASK_S + ANSWER_S + LOOK_S)
+    while_away = worker.watchdog.hears_broker
+    simulation.kafka.is_away = False
+    simulation.kafka.wake()
+    simulation.advance(ASK_S + ANSWER_S + LOOK_S)
+
+    assert worker.assignments.current.phase is Phase.RESTORING
+    assert not while_away
+    assert worker.watchdog.hears_broker
+    assert worker.failure is None
+
+
+def test_assignments_and_lost_leases_are_counted(simulation: Simulation) -> None:
+    """A lease that is lost once counts once, however long the broker is away."""
+    worker = simulation.start("a")
+    simulation.advance(5)
+    restored: list[float] = []
+    worker.membership.on_restored = restored.append
+
+    assert (worker.assignments.n_given, worker.watchdog.n_leases_lost) == (1, 0)
+    simulation.kafka.is_away = True
+    simulation.advance(15)
+    assert not worker.watchdog.hears_broker
+    simulation.advance(15)
+    assert worker.watchdog.n_leases_lost == 1
+    simulation.kafka.is_away = False
+    simulation.kafka.wake()
+    simulation.advance(15)
+    simulation.kafka.leave("a")
+    simulation.advance(15)
+    assert worker.watchdog.hears_broker
+    assert worker.assignments.n_given >= 2
+    assert len(restored) == worker.assignments.n_given - 1

@@ -446,8 +446,9 @@ def settings_for(name: str, broker: str, folder: Path, session_timeout_s: float)
         recommendations_topic=f"{name}-recommendations",
         rejected_topic=f"{name}-rejected",
         models_topic=f"{name}-models",
+        items_topic=f"{name}-items",
         data_dir=folder,
         session_timeout_s=session_timeout_s,
-        stall_s=1.0,
+        stall_s=3.0,
         max_chunk_records=4,
     )

@@ -8,7 +8,7 @@ import pytest
 
 from nextclick.network_config import SESSION_GAP_S
 from training.learning import associations
-from training.learning.associations import MAX_DISTANCE, AssociationCounts, session_starts
+from training.learning.associations import MAX_DISTANCE, AssociationCounts, count_pairs, session_starts
 from training.learning.sequences import ClickColumns, Sequences, group_by_user
 
 BACKWARD, SHRINKAGE, HALF_LIFE_SHARE = 0.7, 5.0, 0.3
@@ -22,7 +22,7 @@ def sequences(clicks: list[tuple[int, int, int]]) -> Sequences:
 
 def counted(clicks: list[tuple[int, int, int]], n_items: int = 4) -> AssociationCounts:
     grouped = sequences(clicks)
-    return AssociationCounts(grouped, n_items, len(grouped))
+    return count_pairs(grouped, n_items, len(grouped))
 
 
 def by_pair(counts: AssociationCounts) -> dict[tuple[int, int], float]:
@@ -103,7 +103,7 @@ def test_rows_that_are_not_counted_are_passed_over() -> None:
     """They take no place between the others."""
     grouped = sequences([(0, 0, 0), (0, 9, 10), (0, 1, 20)])
 
-    counts = AssociationCounts(dataclasses.replace(grouped, item_index=np.array([0, -1, 1])), 2, 3)
+    counts = count_pairs(dataclasses.replace(grouped, item_index=np.array([0, -1, 1])), 2, 3)
 
     assert by_pair(counts) == pytest.approx({(0, 1): 0.5, (1, 0): 0.35})
 
@@ -112,7 +112,7 @@ def test_counts_equal_a_slow_count() -> None:
     """At the end, with unknown items, sessions of all lengths and four users at once."""
     grouped = random_log()
 
-    counts = AssociationCounts(grouped, 12, len(grouped))
+    counts = count_pairs(grouped, 12, len(grouped))
 
     expected = slow_counts(grouped, len(grouped))
     assert by_pair(counts) == pytest.approx(expected)
@@ -124,7 +124,7 @@ def test_counts_equal_a_slow_count() -> None:
 def test_what_is_known_of_the_oldest_clicks_equals_a_slow_count_of_them(n_clicks: int) -> None:
     """Shares of rows that are shrunk, and the support of the rows: nothing of the clicks that are newer."""
     grouped = random_log()
-    counts = AssociationCounts(grouped, 12, n_clicks)
+    counts = count_pairs(grouped, 12, n_clicks)
     item, neighbour = (side.ravel() for side in np.meshgrid(np.arange(12), np.arange(12)))
 
     share, support = counts.known(item, neighbour)
@@ -149,7 +149,7 @@ def test_pairs_that_were_never_seen_are_known_with_0() -> None:
 def test_neighbour_lists_are_the_best_neighbours_of_each_item() -> None:
     """Sorted, cut to the length, shares of the whole row that is shrunk, zeros where an item has fewer."""
     grouped = random_log()
-    counts = AssociationCounts(grouped, 13, len(grouped))
+    counts = count_pairs(grouped, 13, len(grouped))
 
     lists = counts.neighbour_lists(5)
 
@@ -187,11 +187,11 @@ def test_counts_of_no_clicks_are_empty() -> None:
 def test_blocks_of_users_are_all_users_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the blocks are, the counts are the same: sessions are never cut."""
     grouped = random_log()
-    whole = AssociationCounts(grouped, 12, 350)
+    whole = count_pairs(grouped, 12, 350)
 
     for n_clicks in (1, 60, 399, 1_000):
         monkeypatch.setattr(associations, "_BLOCK_CLICKS", n_clicks)
-        counts = AssociationCounts(grouped, 12, 350)
+        counts = count_pairs(grouped, 12, 350)
         assert by_pair(counts) == pytest.approx(by_pair(whole))
         assert counts.total.tolist() == pytest.approx(whole.total.tolist())
 
@@ -199,9 +199,9 @@ def test_blocks_of_users_are_all_users_once(monkeypatch: pytest.MonkeyPatch) -> 
 def test_no_more_pairs_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest counts stay, the others are known with 0, and all of them count in the sums."""
     grouped = random_log()
-    whole = AssociationCounts(grouped, 12, len(grouped))
+    whole = count_pairs(grouped, 12, len(grouped))
 
-    counts = AssociationCounts(grouped, 12, len(grouped), most_pairs=50)
+    counts = count_pairs(grouped, 12, len(grouped), most_pairs=50)
 
     largest = dict(sorted(by_pair(whole).items(), key=lambda pair: -pair[1])[:40])
     assert by_pair(counts) == pytest.approx(largest)
@@ -209,12 +209,12 @@ def test_no_more_pairs_are_kept_than_there_is_room_for(monkeypatch: pytest.Monke
     dropped = next(iter(by_pair(whole).keys() - largest.keys()))
     assert counts.known(np.array(dropped[:1]), np.array(dropped[1:]))[0] == 0.0
     monkeypatch.setattr(associations, "_BLOCK_CLICKS", 100)
-    assert len(AssociationCounts(grouped, 12, len(grouped), most_pairs=50).count) <= 50
+    assert len(count_pairs(grouped, 12, len(grouped), most_pairs=50).count) <= 50
 
 
 def test_normalised_counts_times_a_matrix_are_the_dense_product() -> None:
     """Each count is divided by the roots of both items' sums."""
-    counts = AssociationCounts(random_log(), 13, 400)
+    counts = count_pairs(random_log(), 13, 400)
     dense, matrix = np.zeros((13, 13)), np.random.default_rng(1).normal(size=(13, 5)).astype(np.float32)
     dense[counts.item_index, counts.neighbour] = counts.count
     root = np.sqrt(counts.total + 5.0)

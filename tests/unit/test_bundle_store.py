@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from nextclick.errors import PermanentError
-from training.service.bundle_store import KEPT_BUNDLES, BundleStore
+from tools.stored_bundles import KEPT_BUNDLES
+from training.service.bundle_store import BundleStore
 
 
 def bundle(folder: Path, number: int) -> str:

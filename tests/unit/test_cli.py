@@ -92,7 +92,7 @@ def test_settings_names_everything_that_is_wrong_and_lists_all_the_same() -> Non
     unknown, wrong, together = done.stderr.splitlines()
     assert "there is no setting 'partition' (did you mean 'partitions'?)" in unknown
     assert "setting cell cannot be 'x'" in wrong
-    assert "must be four different topics" in together
+    assert "must be five different topics" in together
     assert "has an empty part" in _nextclick("settings", "--set", "user_field=a..b").stderr
 
 

@@ -14,6 +14,7 @@ import pytest
 from nextclick.clicks import Click, Rejected, RejectReason
 from nextclick.errors import PermanentError
 from tools.kafka import TopicIdentity
+from training.service import click_log
 from training.service.click_log import ClickBuffer, ClickLog, LogRow, ReadRecord
 from training.service.log_files import path_of
 from training.service.log_owner import LogOwner
@@ -106,6 +107,20 @@ def test_merging_keeps_every_row_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*.parquet")] == [path_of(tmp_path, 0, 0, 399).name]
     assert read_rows(log) == read_rows(ClickLog(tmp_path)) == before
     assert ClickLog(tmp_path).n_clicks == log.n_clicks == 300
+
+
+def test_files_are_joined_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request writes a joined file to an object store, and the trainer waits for it."""
+    log = ClickLog(tmp_path)
+    for number in range(10):
+        log.append(0, number * 10, number * 10 + 9, rows(number * 10, 10))
+    sizes = [file.n_bytes for file in sorted(log.files)]
+    monkeypatch.setattr(click_log, "_MERGED_BYTES", sum(sizes[:4]))
+
+    log.merge_small_files()
+
+    assert [(file.first, file.last) for file in sorted(log.files)[:2]] == [(0, 39), (40, 79)]
+    assert read_rows(log) == rows(0, 100)
 
 
 def test_few_files_are_left_alone(tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ def described(name: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["click", "recommendation-update", "recommendation-event", "rejected-click-headers", "bundle-manifest"]
+    "name",
+    ["click", "recommendation-update", "recommendation-event", "rejected-click-headers", "bundle-manifest", "item"],
 )
 def test_every_field_of_a_record_is_described(name: str) -> None:
     """From the docstring of its type."""
@@ -203,9 +204,11 @@ def test_asyncapis_own_parser_takes_the_document() -> None:
         "recommendations",
         "clicks-rejected",
         "models",
+        "nextclick-experiment-tallies",
+        "items",
         "nextclick-user-state-changelog",
     ]
-    assert len(found["messages"]) == 8
+    assert len(found["messages"]) == 14
 
 
 def test_openapi_is_what_its_specification_says() -> None:

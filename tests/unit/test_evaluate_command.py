@@ -65,6 +65,19 @@ def test_one_table_with_all_models_that_were_asked_for(clicks: Path) -> None:
     assert "popularity: Recall@20" in done.stderr  # how far it is, while it runs
 
 
+def test_a_second_table_says_what_is_known_of_users_with_few_clicks(clicks: Path, tmp_path: Path) -> None:
+    """The same predictions as in the first one, by the clicks before them."""
+    file = tmp_path / "out.json"
+    done = invoke(clicks, "--models", "popularity,markov-chain", "--by-history", "--json", file)
+
+    assert done.exit_code == 0, done.output
+    _, second = done.stdout.split("by the clicks of the session before")
+    for title in ("1", "2", "3 to 5", "6 or more"):
+        assert title in second
+    [first] = [each for each in json.loads(file.read_text())["models"]["markov-chain"]["positions"][:1]]
+    assert f"{first['recall']:.3f} / {first['mrr']:.3f}".replace("0.", ".") in second
+
+
 def test_the_json_file_has_all_figures_and_the_configuration(clicks: Path, tmp_path: Path) -> None:
     """Means within their intervals; what the data are, what the models were set to, where it ran."""
     file = tmp_path / "out.json"
@@ -244,11 +257,11 @@ def test_a_tuned_preset_keeps_the_other_models_of_its_file(clicks: Path, tmp_pat
         (["--plot", "x.pdf"], "does not end with .png or .svg"),
         (
             ["--tune", "--seeds", "1"],
-            "use it without --json, --plot, --seeds, --save-bundle, --save-test and --validation",
+            "use it without --json, --plot, --by-history, --seeds, --save-bundle, --save-test and --validation",
         ),
         (
             ["--tune", "--save-test", "x"],
-            "use it without --json, --plot, --seeds, --save-bundle, --save-test and --validation",
+            "use it without --json, --plot, --by-history, --seeds, --save-bundle, --save-test and --validation",
         ),
         (["--save-bundle", "x", "--models", "stan"], "name network among --models, and give one seed"),
         (["--save-bundle", "x", "--models", "network", "--seeds", "1,2"], "give one seed"),

@@ -28,6 +28,7 @@ from nextclick.updates import (
     AnsweredClick,
     RankedList,
     Recommendation,
+    ServedBy,
     encode_update,
     ranked_list,
 )
@@ -191,7 +192,7 @@ def test_neighbours_are_those_that_the_bundle_counted_most_often_first() -> None
     network.mixture.neighbours[7] = network.mixture.neighbours.new_tensor([5, 8, 2, 0])
     network.mixture.shares[7] = network.mixture.shares.new_tensor([0.125, 0.5, 0.25, 0.0])
     model = served_model("00000000000000aa", network, Vocabulary(IDS, np.ones(N_ITEMS)))
-    found, two = neighbours(model, IDS[7], 20), neighbours(model, IDS[7], 2)
+    found, two = neighbours(model, IDS[7], choice(20)), neighbours(model, IDS[7], choice(2))
 
     assert found is not None
     assert two is not None
@@ -215,10 +216,10 @@ def test_the_neighbours_of_every_item_are_its_own() -> None:
 
 def test_an_item_that_the_bundle_does_not_know_has_no_list_of_neighbours() -> None:
     """One that it knows and has not counted has an empty one; so has every item of a bundle that counts nothing."""
-    rare = neighbours(MODEL, IDS[3], 20)
-    uncounted = neighbours(made_model(n_neighbours=0), IDS[4], 20)
+    rare = neighbours(MODEL, IDS[3], choice(20))
+    uncounted = neighbours(made_model(n_neighbours=0), IDS[4], choice(20))
 
-    assert neighbours(MODEL, "unknown", 20) is None
+    assert neighbours(MODEL, "unknown", choice(20)) is None
     assert rare is not None
     assert rare.items == []
     assert uncounted is not None
@@ -241,7 +242,7 @@ def test_popular_items_of_a_bundle_are_those_that_a_worker_begins_with() -> None
 
 def update(produced_at_ms: int) -> bytes:
     ranked = ranked_list(POPULAR, [Recommendation("a", 0.5), Recommendation("b", 0.25)], [1, 2])
-    return encode_update("u", ranked, "00000000000000cc", 3, AnsweredClick(0, 1, 2), produced_at_ms)
+    return encode_update("u", ranked, ServedBy("00000000000000cc"), 3, AnsweredClick(0, 1, 2), produced_at_ms)
 
 
 @pytest.mark.parametrize(("produced_at_ms", "is_update"), [(4, False), (5, True), (6, True)])
@@ -275,8 +276,8 @@ def test_where_there_is_one_popular_list_it_is_shown() -> None:
 
 def test_a_popular_list_says_how_old_it_is() -> None:
     """Never less than nothing: the clock of who made it may be ahead."""
-    found = popular_list(POPULAR_ITEMS, 2, 25)
+    found = popular_list(POPULAR_ITEMS, choice(2), 25)
 
     assert [item.item_id for item in found.items] == ["p0", "p1"]
     assert (found.bundle_id, found.produced_at_ms, found.age_ms) == (POPULAR_ITEMS.bundle_id, 5, 20)
-    assert popular_list(POPULAR_ITEMS, 2, 1).age_ms == 0
+    assert popular_list(POPULAR_ITEMS, choice(2), 1).age_ms == 0

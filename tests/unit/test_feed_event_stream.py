@@ -15,7 +15,7 @@ from feed.metrics import FeedMetrics
 from feed.user_lists import Choice, popular_for, user_list
 from nextclick.feed_types import UserList
 from nextclick.newer import head_of
-from nextclick.updates import AnsweredClick, Recommendation, encode_update, ranked_list
+from nextclick.updates import AnsweredClick, Recommendation, ServedBy, encode_update, ranked_list
 
 CHOICE = Choice(20, frozenset(), False)
 
@@ -23,7 +23,7 @@ CHOICE = Choice(20, frozenset(), False)
 def update(sequence: int, item_id: str = "lamp") -> bytes:
     """An update of ann's; her clicks stand at every tenth offset."""
     items = ranked_list("rnn", [Recommendation(item_id, 0.5)], [1])
-    return encode_update("ann", items, "b1", sequence, AnsweredClick(2, 10 * sequence, 1_000), 2_000)
+    return encode_update("ann", items, ServedBy("b1"), sequence, AnsweredClick(2, 10 * sequence, 1_000), 2_000)
 
 
 def new(value: bytes) -> NewList:

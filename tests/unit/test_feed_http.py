@@ -19,6 +19,7 @@ import feed.server
 from feed.list_store import DamagedLists
 from nextclick.errors import TemporaryError
 from nextclick.updates import POPULAR
+from tests.scrapes import value_of, without_app
 from tests.served_feed import ITEMS, ServedFeed, update
 from tools.kafka import Failure
 
@@ -517,7 +518,7 @@ def test_a_route_that_fails_is_a_problem_and_the_log_says_where_but_not_who_aske
     assert [line.splitlines()[0] for line in logged if "failed" in line] == ["/v1/failing/{user_id} failed: KeyError"]
     assert "in failing" in "".join(logged)
     assert SECRET not in "".join(logged)
-    assert 'route="/v1/failing/{user_id}",status="500"' in client.get("/metrics").text
+    assert 'method="GET",route="/v1/failing/{user_id}",status="500"} 1.0' in client.get("/metrics").text
 
 
 def test_an_answer_that_fails_on_its_way_is_cut_off(served: ServedFeed, caplog: pytest.LogCaptureFixture) -> None:
@@ -548,3 +549,20 @@ def test_no_log_line_holds_who_asked_or_what_for(
 
     assert "Invalid HTTP request" in caplog.text
     assert SECRET not in caplog.text
+
+
+def test_requests_are_counted_by_route_and_status_and_are_there_before_the_first(client: httpx2.Client) -> None:
+    """A client can ask for any path: that makes no series of its own."""
+
+    def n_of_none() -> float:
+        text = without_app(client.get("/metrics").text)
+        return value_of(text, 'nextclick_feed_requests_total{method="GET",route="none",status="404"}') or 0.0
+
+    before = n_of_none()
+    client.get("/nowhere/at/all")
+    after, text = n_of_none(), without_app(client.get("/metrics").text)
+
+    assert after == before + 1
+    assert "nowhere" not in text
+    assert value_of(text, 'nextclick_feed_requests_total{method="GET",route="/v1/popular",status="500"}') == 0
+    assert 'nextclick_feed_request_seconds_count{method="POST",route="/v1/sessions/recommendations"}' in text

@@ -20,18 +20,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from feed.list_store import ListStore
 from feed.metrics import FeedMetrics
 from feed.popular import PopularItems, younger
 from feed.problems import ProblemError
 from feed.routes.items import item_neighbours, popular
 from feed.routes.sessions import session_recommendations
 from feed.served_model import MAX_WAITING, ModelAtWork
+from feed.shop import FeedShop
 from nextclick.bundle import MODEL_FILE, save_bundle
 from nextclick.feed_types import Neighbours, PopularList, SessionList
 from nextclick.manifest import Manifest
 from nextclick.network_config import NetworkConfig
 from nextclick.settings import Settings
-from nextclick.updates import POPULAR, AnsweredClick, Recommendation, encode_update, ranked_list
+from nextclick.updates import POPULAR, AnsweredClick, Recommendation, ServedBy, encode_update, ranked_list
 from nextclick.vocabulary import Vocabulary
 from tests.networks import random_network
 from tools.bundle_copies import BundleCopies
@@ -69,7 +71,11 @@ class Feed:
     def __init__(self, settings: Settings) -> None:
         self.registry = CollectorRegistry()
         self.settings = settings
-        self.model = ModelAtWork(settings, FeedMetrics(self.registry))
+        metrics = FeedMetrics(self.registry)
+        self.items = ListStore(settings.feed_dir / "items", 8 * 1024**2, 0.0)
+        self.shop = FeedShop(self.items, metrics)
+        self.shop.absent()
+        self.model = ModelAtWork(settings, metrics, self.shop.prepare)
         self.newest_popular: bytes | None = None
 
     def popular(self) -> PopularItems | None:
@@ -85,6 +91,7 @@ def feed(settings: Settings) -> Iterator[Feed]:
     feed = Feed(settings)
     yield feed
     feed.model.stop()
+    feed.items.close()
     wait_for(lambda: not follows_models())
 
 
@@ -156,6 +163,7 @@ def test_the_feed_begins_with_its_last_copy_while_kafka_is_away(manifest: Manife
     assert feed.model.current.popular.items[0].item_id == IDS[-1]
     assert feed.model.current.popular.produced_at_ms == 1_000
     assert (feed.swaps("swapped"), feed.swaps("refused")) == (1.0, 0.0)
+    assert feed.registry.get_sample_value("nextclick_feed_bundle_info", {"bundle": manifest.bundle_id}) == 1
 
 
 def test_a_copy_that_is_damaged_is_refused_and_the_feed_goes_on(
@@ -169,6 +177,7 @@ def test_a_copy_that_is_damaged_is_refused_and_the_feed_goes_on(
     wait_for(lambda: feed.swaps("refused") == 1.0)
 
     assert feed.model.current is None
+    assert feed.registry.get_sample_value("nextclick_feed_bundle_refused") == 1
     [said] = [record for record in caplog.records if "bundle refused" in record.message]
     assert f"{MODEL_FILE} is not what the manifest says" in said.message
     assert said.fields == {"bundle": manifest.bundle_id, "still_served": ""}  # type: ignore[attr-defined]
@@ -297,7 +306,7 @@ def test_popular_items_over_http(serving: Feed) -> None:
     """Of the bundle; of an update that is younger."""
     status, of_bundle = answer(serving, "GET", "/v1/popular?limit=3")
     ranked = ranked_list(POPULAR, [Recommendation("a", 0.5)], [1])
-    serving.newest_popular = encode_update("u", ranked, "", 1, AnsweredClick(0, 1, 2), 2_000)
+    serving.newest_popular = encode_update("u", ranked, ServedBy(""), 1, AnsweredClick(0, 1, 2), 2_000)
     _, of_update = answer(serving, "GET", "/v1/popular?limit=3")
 
     assert status == 200
@@ -319,7 +328,7 @@ def test_a_session_over_http(serving: Feed) -> None:
 def test_a_session_of_whom_nothing_is_known_gets_the_popular_items(feed: Feed) -> None:
     """Also before there is a bundle, of the newest update."""
     ranked = ranked_list(POPULAR, [Recommendation("a", 0.5)], [1])
-    feed.newest_popular = encode_update("u", ranked, "", 1, AnsweredClick(0, 1, 2), 2_000)
+    feed.newest_popular = encode_update("u", ranked, ServedBy(""), 1, AnsweredClick(0, 1, 2), 2_000)
     status, found = answer(feed, "POST", "/v1/sessions/recommendations", {"clicks": [{"item_id": "b"}]})
 
     assert status == 200

@@ -9,9 +9,10 @@ import torch
 
 from nextclick.settings import Settings
 from training.learning.cancellation import Cancellation
+from training.learning.judgement import Judgement
 from training.learning.training_data import LogSegment, TrainingData, select_training_data
 from training.learning.training_round import Round, train_round
-from training.service.decisions import judge
+from training.service.publication import judge
 
 NOW_MS = 1_700_000_000_000
 DAY_MS = 86_400_000
@@ -49,7 +50,7 @@ def selected(clicks: list[ShopClick]) -> TrainingData:
     rows = {"user_id": user, "item_id": item, "timestamp_ms": time_ms, "event_type": zeros, "partition": zeros}
     table = pa.table({**rows, "offset": np.arange(len(clicks)), "event_hash": zeros})
     return select_training_data(
-        [LogSegment(0, 0, lambda: table)], 500_000, 0.2, 20, NOW_MS + DAY_MS, np.random.default_rng(0)
+        [LogSegment(0, 0, len(table), lambda: table)], 500_000, 0.2, 20, NOW_MS + DAY_MS, np.random.default_rng(0)
     )
 
 
@@ -60,8 +61,8 @@ def trained(clicks: list[ShopClick]) -> Round:
 
 def most_popular(outcome: Round, count: int = 20) -> list[str]:
     """The list of new users."""
-    order = np.argsort(-outcome.vocabulary.popularity, kind="stable")
-    return [outcome.vocabulary.item_ids[index] for index in order[:count]]
+    order = np.argsort(-outcome.made.vocabulary.popularity, kind="stable")
+    return [outcome.made.vocabulary.item_ids[index] for index in order[:count]]
 
 
 @pytest.mark.parametrize("n_items", [20, 200])
@@ -72,9 +73,9 @@ def test_a_crawler_neither_fills_the_list_nor_judges_the_bundle(n_items: int) ->
     outcome, without = trained(clicks), trained(visits())
 
     assert not [item_id for item_id in most_popular(outcome) if item_id.startswith("crawled")]
-    assert outcome.new.n_predictions <= 1.2 * without.new.n_predictions
-    assert outcome.popularity.recall == pytest.approx(without.popularity.recall, abs=0.03)
-    assert outcome.new.recall == pytest.approx(without.new.recall, abs=0.08)
+    assert outcome.judgement.new.n_predictions <= 1.2 * without.judgement.new.n_predictions
+    assert outcome.judgement.popularity.recall == pytest.approx(without.judgement.popularity.recall, abs=0.03)
+    assert outcome.judgement.new.recall == pytest.approx(without.judgement.new.recall, abs=0.08)
 
 
 @pytest.mark.parametrize("wrong", [10, N_VISITS // 2])
@@ -86,5 +87,5 @@ def test_a_click_of_2099_neither_spoils_the_list_nor_opens_the_gate(wrong: int) 
     outcome, without = trained(clicks), trained(visits())
 
     assert len(set(most_popular(outcome)) & set(most_popular(without))) >= 19
-    assert outcome.popularity.recall == pytest.approx(without.popularity.recall, abs=0.01)
-    assert not judge(without.popularity, None, outcome.popularity).publish
+    assert outcome.judgement.popularity.recall == pytest.approx(without.judgement.popularity.recall, abs=0.01)
+    assert not judge(Judgement(without.judgement.popularity, None, outcome.judgement.popularity)).publish

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nextclick.errors import NextclickError, PermanentError
-from training.service.log_files import SCHEMA, LogFile, look_at, path_of, read_rows, write_file
+from training.service.log_files import SCHEMA, LogFile, encode_file, look_at, path_of, read_rows, write_file
 
 WRITTEN_S = 1_700_000_000.25
 MANY = 2_000
@@ -31,7 +31,7 @@ def table(count: int, event_hash: int = 0) -> pa.Table:
 
 
 def write(folder: Path, count: int) -> LogFile:
-    return write_file(path_of(folder, 0, 0, MANY - 1), table(count), WRITTEN_S)
+    return write_file(path_of(folder, 0, 0, MANY - 1), encode_file(table(count), WRITTEN_S))
 
 
 def write_as_before(path: Path, rows: pa.Table | None) -> None:
@@ -62,11 +62,11 @@ def test_what_was_written_is_read(tmp_path: Path, count: int) -> None:
 def test_hashes_of_event_ids_are_read_as_they_were_written(tmp_path: Path) -> None:
     """One click that has one is enough for the column; without one it is not there, for earlier versions."""
     path = path_of(tmp_path, 0, 0, MANY - 1)
-    file = write_file(path, table(10, event_hash=2**32 - 1), WRITTEN_S)
+    file = write_file(path, encode_file(table(10, event_hash=2**32 - 1), WRITTEN_S))
 
     assert look_and_read(path) == (file, table(10, event_hash=2**32 - 1))
     assert "event_hash" in pq.read_schema(path).names
-    assert "event_hash" not in pq.read_schema(write_file(path, table(10), WRITTEN_S).path).names
+    assert "event_hash" not in pq.read_schema(write_file(path, encode_file(table(10), WRITTEN_S)).path).names
 
 
 @pytest.mark.parametrize("count", [0, MANY])

@@ -1,38 +1,25 @@
 """Every cell with every loss, on real clicks."""
 
-from pathlib import Path
 from threading import Event
 
-import numpy as np
 import pytest
 import torch
 
 from nextclick.settings import Settings
-from tools.click_files.choices import AUTO, Choices
-from tools.click_files.read import read_clicks
-from tools.click_files.recognise import recognise
+from tests.real_clicks import real_clicks
 from training.learning.cancellation import Cancellation
 from training.learning.fit import _Schedule
 from training.learning.losses import LOSSES
-from training.learning.sequences import ClickColumns
 from training.learning.training_data import TrainingData
 from training.learning.training_round import train_round
 
-REAL_CLICKS = Path(__file__).parents[2] / "../shared/data/yoochoose_100k.csv.gz"
 N_CLICKS = 5_000
 
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
-    """The oldest clicks of the file: about half a day."""
-    if not REAL_CLICKS.exists():
-        pytest.skip(f"{REAL_CLICKS} is not there: it cannot be distributed")
-    read = read_clicks(recognise(REAL_CLICKS, AUTO, Choices())).first(N_CLICKS)
-    assert read.timestamp_ms is not None
-    nothing = np.zeros(N_CLICKS, dtype=np.int64)
-    user, item = read.user_index.astype(np.int64), read.item_index.astype(np.int64)
-    clicks = ClickColumns(user, item, read.timestamp_ms, nothing, read.items.to_pylist())
-    return TrainingData(clicks, N_CLICKS, nothing, np.arange(N_CLICKS))
+    """About half a day."""
+    return real_clicks(N_CLICKS)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -50,4 +37,4 @@ def test_every_cell_with_every_loss_learns_from_nothing(
 
     outcome = train_round(data, None, settings, Cancellation(Event()))
 
-    assert outcome.new.recall > 2.3 * outcome.popularity.recall
+    assert outcome.judgement.new.recall > 2.3 * outcome.judgement.popularity.recall

@@ -24,6 +24,13 @@ def test_the_command_names_the_same_topics() -> None:
     assert missing_topics(["clicks"], FOUND, Settings()).endswith("run `nextclick topics`")
 
 
+def test_a_topic_can_be_hidden_from_who_may_not_describe_it() -> None:
+    """To Kafka's client it is not there."""
+    text = missing_topics(["clicks"], FOUND, Settings(security_protocol="SSL"))
+
+    assert "found none of that name that this user may describe; run" in text
+
+
 def test_only_a_close_name_is_meant() -> None:
     """Another word in it is another topic."""
     assert did_you_mean("Shop.Events", FOUND) == " (did you mean 'shop.events'?)"

@@ -8,7 +8,7 @@ import pytest
 from nextclick.errors import PermanentError
 from nextclick.newer import UpdateHead, contains, head_of, is_newer
 from nextclick.settings import Settings
-from nextclick.updates import AnsweredClick, Source, encode_update, ranked_list
+from nextclick.updates import AnsweredClick, ServedBy, Source, encode_update, ranked_list
 from stream.protocol.port import Place
 from stream.protocol.reader import start_position
 from stream.protocol.restoration import RestoredPartition, check_fence
@@ -57,7 +57,7 @@ def test_a_list_contains_the_clicks_up_to_its_own() -> None:
 
 def test_the_head_of_an_update_is_read() -> None:
     """Its items are passed over."""
-    value = encode_update("ann", ranked_list("popular", [], []), "", 3, AnsweredClick(1, 8, 1_000), 2_000)
+    value = encode_update("ann", ranked_list("popular", [], []), ServedBy(""), 3, AnsweredClick(1, 8, 1_000), 2_000)
 
     assert head_of(value) == UpdateHead("popular", 3, Source(1, 8), 1_000, 2_000)
 

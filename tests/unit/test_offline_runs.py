@@ -9,10 +9,10 @@ from training.evaluation import runs
 from training.evaluation.figures import (
     METRICS,
     Position,
+    by_position,
     coverage,
     gains,
     popularity_of_lists,
-    recall_by_position,
     session_sums,
 )
 from training.evaluation.offline_data import OfflineData
@@ -123,8 +123,10 @@ def test_gains_stand_in_the_order_of_their_names() -> None:
     assert row[8:] == pytest.approx([0, 0, 1 / 3, 1 / 3])
 
 
-def test_recall_by_position_by_hand() -> None:
+def test_figures_by_position_by_hand() -> None:
     """Two runs over three predictions: after 1 click hit, miss; after 25 (with all from 20 on) hit."""
     rank, clicks_before = np.array([1, 21, 20, 2, 30, 1]), np.array([1, 1, 25, 1, 1, 25])
 
-    assert recall_by_position(rank, clicks_before, n_runs=2) == [Position(1, 2, 0.5), Position(20, 1, 1.0)]
+    made = by_position(rank, clicks_before, n_runs=2)
+
+    assert made == [Position(1, 2, 0.5, 0.375), Position(20, 1, 1.0, 0.525)]

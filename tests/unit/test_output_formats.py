@@ -33,7 +33,7 @@ from nextclick.popularity import Popularity
 from nextclick.scoring.binary_lists import write_avro_lists, write_protobuf_lists
 from nextclick.scoring.binary_reasons import avro_of_explained, protobuf_of_explained
 from nextclick.scoring.item_lists import item_texts, write_lists
-from nextclick.scoring.mixing import Best
+from nextclick.scoring.terms import NOT_PLACED, Best
 from nextclick.settings import Settings
 from nextclick.updates import (
     JSON_FORMAT,
@@ -45,6 +45,7 @@ from nextclick.updates import (
     Part,
     Recommendation,
     RecommendationUpdate,
+    ServedBy,
     Source,
     UpdateFormat,
     ranked_list,
@@ -64,10 +65,11 @@ EXPLAINED = msgspec.structs.replace(
     UPDATE,
     items=[
         Recommendation("lamp", 0.25, (Part("neighbour", 0.15, "été"), Part("reclick", 0.06), Part("network", 0.04))),
-        Recommendation("vase", 0.125, (Part("network", 0.125),)),
-        Recommendation("rug", 0.0),
+        Recommendation("vase", 0.125, (Part("network", 0.125),), "explore"),
+        Recommendation("rug", 0.0, placed="pinned"),
     ],
 )
+OF_CANARY = msgspec.structs.replace(UPDATE, variant="canary")
 EMPTY = RecommendationUpdate("u", [], POPULAR, "", 0, Source(0, 0), 0, 0)
 
 ids = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=64)
@@ -79,7 +81,12 @@ def encode(output: UpdateFormat, update: RecommendationUpdate) -> bytes:
     ranked = ranked_list(update.strategy, update.items, [], output.encode_items)
     answered = AnsweredClick(update.source.partition, update.source.offset, update.clicked_at_ms)
     return output.encode_update(
-        update.user_id, ranked, update.bundle_id, update.sequence, answered, update.produced_at_ms
+        update.user_id,
+        ranked,
+        ServedBy(update.bundle_id, update.variant or ""),
+        update.sequence,
+        answered,
+        update.produced_at_ms,
     )
 
 
@@ -88,12 +95,15 @@ AVRO_SCHEMA = fastavro.parse_schema(json.loads(json.dumps(avro.SCHEMA)))
 
 def without_nothing(plain: Any) -> Any:
     """Leave out what is null, or a list of nothing but the update's own: in JSON it is absent."""
+    if not plain["variant"]:
+        del plain["variant"]
     for item in plain["items"]:
         for part in item["because"] or ():
             if part.get("item_id") is None:
                 part.pop("item_id", None)
-        if not item["because"]:
-            del item["because"]
+        for name in ("because", "placed"):
+            if not item.get(name):
+                item.pop(name, None)
     return plain
 
 
@@ -124,7 +134,7 @@ def of_message(found: Any) -> Any:
     return msgspec.convert(without_nothing(plain), RecommendationUpdate, strict=False)
 
 
-@pytest.mark.parametrize("update", [UPDATE, EXPLAINED, EMPTY], ids=["full", "explained", "empty"])
+@pytest.mark.parametrize("update", [UPDATE, EXPLAINED, OF_CANARY, EMPTY], ids=["full", "explained", "canary", "empty"])
 def test_avro_is_what_fastavro_reads(update: RecommendationUpdate) -> None:
     """Every field, and the id of the schema in front."""
     value = encode(AVRO, update)
@@ -134,7 +144,7 @@ def test_avro_is_what_fastavro_reads(update: RecommendationUpdate) -> None:
     assert msgspec.convert(found, RecommendationUpdate) == update
 
 
-@pytest.mark.parametrize("update", [UPDATE, EXPLAINED, EMPTY], ids=["full", "explained", "empty"])
+@pytest.mark.parametrize("update", [UPDATE, EXPLAINED, OF_CANARY, EMPTY], ids=["full", "explained", "canary", "empty"])
 def test_protobuf_is_what_googles_library_reads(update: RecommendationUpdate, message: Any) -> None:
     """Every field; in front the id of the schema and its first message."""
     value = encode(PROTOBUF, update)
@@ -231,7 +241,7 @@ def test_a_cloud_event_that_comes_again_has_the_same_id() -> None:
 def list_in(output: UpdateFormat, items: bytes) -> list[Recommendation]:
     """Read a list that was written where items are ranked."""
     ranked = ranked_list(RNN, [], [])._replace(items=items)
-    value = output.encode_update("u", ranked, "", 1, AnsweredClick(0, 0, 0), 0)
+    value = output.encode_update("u", ranked, ServedBy(""), 1, AnsweredClick(0, 0, 0), 0)
     return reader_of(output.list_format)(value).items
 
 
@@ -258,17 +268,26 @@ def test_a_list_of_the_network_says_the_same_in_each_format(output: UpdateFormat
     item_ids = ["lamp", '"\\/', *(chr(number) for number in range(1, 0x21)), "é" * 31, "ü" * 32, "x" * 127, "y" * 128]
     item_ids += ["z" * 256, "\x7f\u2028🙂"]
     rows = np.arange(len(item_ids), dtype=np.int32)
-    best = Best(np.stack([rows, rows[::-1]]), np.stack([1.0 / (rows + 1), np.full(len(rows), 1e-300)]))
+    placed = np.stack([rows % 3, np.zeros(len(rows))]).astype(np.uint8)
+    probabilities = np.stack([1.0 / (rows + 1), np.full(len(rows), 1e-300)])
+    best = Best(np.stack([rows, rows[::-1]]), probabilities, placed)
+    shorter = Best(np.where(rows < 2, best.items, -1), probabilities, placed)
     empty = Best(np.zeros((2, 0), np.int32), np.zeros((2, 0)))
 
     first, second = (list_in(output, items) for items in write(item_texts(item_ids), best))
     nothing = [list_in(output, items) for items in write(item_texts(item_ids), empty)]
+    short = [list_in(output, items) for items in write(item_texts(item_ids), shorter)]
+    unplaced = [list_in(output, items) for items in write(item_texts(item_ids), best._replace(placed=NOT_PLACED))]
 
     assert [item.item_id for item in first] == item_ids
     assert [item.item_id for item in second] == item_ids[::-1]
     assert [item.score for item in first] == pytest.approx(best.probabilities[0], rel=1e-6)
     assert [item.score for item in second] == pytest.approx(best.probabilities[1], abs=1e-290)
+    assert [item.placed for item in first] == [[UNSET, "pinned", "explore"][row % 3] for row in rows]
+    assert {item.placed for item in second} == {UNSET}
     assert nothing == [[], []]
+    assert short == [first[:2], second[:2]]
+    assert unplaced == [[msgspec.structs.replace(item, placed=UNSET) for item in each] for each in (first, second)]
 
 
 explained_items = st.builds(
@@ -280,6 +299,7 @@ explained_items = st.builds(
         | st.builds(Part, st.sampled_from(["reclick", "network"]), st.floats(0, 1)),
         max_size=10,
     ).map(tuple),
+    st.sampled_from([UNSET, "pinned", "explore"]),
 )
 
 
@@ -315,7 +335,8 @@ def explained_json(item: Recommendation) -> bytes:
         clicked = b"" if part.item_id is UNSET else b',"item_id":' + encode(part.item_id)
         parts.append(b'{"kind":' + encode(part.kind) + clicked + b',"share":' + number(part.share) + b"}")
     head = b'{"item_id":' + encode(item.item_id) + b',"score":' + number(item.score)
-    return head + b',"because":[' + b",".join(parts) + b"]}"
+    placed = b"" if item.placed is UNSET else b',"placed":' + encode(item.placed)
+    return head + b',"because":[' + b",".join(parts) + b"]" + placed + b"}"
 
 
 def number(value: float) -> bytes:
@@ -400,7 +421,7 @@ def test_a_schema_that_is_not_known_is_not_asked_for_with_each_record(monkeypatc
 def test_an_older_schema_is_read_with_the_defaults_of_this_one() -> None:
     """Updates of an earlier version stay in the topic for days."""
     older = json.loads(json.dumps(avro.SCHEMA))
-    older["fields"][1]["type"]["items"]["fields"].pop()  # because
+    del older["fields"][1]["type"]["items"]["fields"][2:]  # because, placed
     written = io.BytesIO()
     fastavro.schemaless_writer(written, fastavro.parse_schema(older), msgspec.to_builtins(UPDATE))
     decode = FramedUpdates(known(Schema(json.dumps(older), "AVRO"))).decode

@@ -15,10 +15,10 @@ from nextclick.model import ServedModel
 from nextclick.network import Network
 from nextclick.network_config import N_AGES, NetworkConfig
 from nextclick.scoring.item_lists import item_texts, write_lists
-from nextclick.scoring.mixing import NO_COUNTS, Best, Terms, pack_counts
 from nextclick.scoring.reasons import write_explained_lists
+from nextclick.scoring.terms import NO_COUNTS, Best, Terms, pack_counts
 from nextclick.settings import MAX_STORED_COUNT
-from nextclick.updates import MAX_UPDATE_BYTES, RNN, AnsweredClick, RankedList, decode_update, encode_update
+from nextclick.updates import MAX_UPDATE_BYTES, RNN, AnsweredClick, RankedList, ServedBy, decode_update, encode_update
 from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
 from tests.networks import features_and_context, probabilities, random_network, served_model
@@ -281,7 +281,9 @@ def test_the_largest_update_is_one_that_a_broker_takes() -> None:
 
     [items_json] = write_explained_lists(item_texts(ids), best, terms, counts)
     ranked = RankedList(RNN, items_json, b"")
-    value = encode_update("\x01" * MAX_ID_BYTES, ranked, "f" * 16, 2**63 - 1, AnsweredClick(1, 2**62, 2**62), 2**62)
+    value = encode_update(
+        "\x01" * MAX_ID_BYTES, ranked, ServedBy("f" * 16), 2**63 - 1, AnsweredClick(1, 2**62, 2**62), 2**62
+    )
 
     check_sums(exactly(items_json))
     assert MAX_UPDATE_BYTES * 0.7 < len(value) < MAX_UPDATE_BYTES

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from nextclick.network_config import NetworkConfig
 from nextclick.settings import Settings
 from nextclick.vocabulary import Vocabulary
 from training.learning.cancellation import Cancellation
+from training.learning.judgement import Judgement
+from training.learning.judging import Contender, Judging
 from training.service.click_log import ClickLog, LogRow
+from training.service.publication import judge
 from training.service.round_child import SignsOfLife, run_task
 from training.service.round_process import (
     ChampionUnusable,
@@ -57,9 +61,13 @@ def test_a_round_leaves_a_bundle_in_the_draft_and_gives_its_figures(task: RoundT
     assert isinstance(verdict, Trained)
     assert [path.name for path in task.draft.iterdir()] == [verdict.manifest.bundle_id]
     assert load_network(task.draft / verdict.manifest.bundle_id)[0] == verdict.manifest
-    assert verdict.manifest.log_range == {"3": (0, 359)}
-    assert (verdict.n_clicks, verdict.n_items, verdict.champion) == (360, 10, None)
-    assert verdict.new.n_predictions > 0
+    assert verdict.manifest.log_range == {"3": (0, 399)}
+    assert verdict.manifest.judgement == judge(verdict.judgement).reason
+    assert verdict.manifest.metrics["recall@20"] == verdict.judgement.new.recall
+    assert verdict.manifest.settings["hidden_size"] == "8"
+    assert verdict.manifest.versions["torch"] == torch.__version__.split("+")[0]
+    assert (verdict.n_clicks, verdict.n_items, verdict.judgement.champion) == (400, 10, None)
+    assert verdict.judgement.new.n_predictions > 0
 
 
 def test_the_champion_is_compared_with(task: RoundTask, tmp_path: Path) -> None:
@@ -70,8 +78,27 @@ def test_the_champion_is_compared_with(task: RoundTask, tmp_path: Path) -> None:
     verdict = run(RoundTask(task.settings, task.files, champion.bundle_id, task.draft, False))
 
     assert isinstance(verdict, Trained)
-    assert verdict.champion is not None
-    assert verdict.champion.n_predictions == verdict.new.n_predictions
+    assert verdict.judgement.champion is not None
+    assert verdict.judgement.champion.n_predictions == verdict.judgement.new.n_predictions
+
+
+def test_a_network_that_is_not_finite_is_refused_with_a_reason(
+    task: RoundTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a verdict like others: no bundle is loaded that nobody will publish."""
+    judgement = Judging.judgement
+
+    def damage_and_judge(judging: Judging, new: Contender, *others: Any) -> Judgement:
+        new.network.state_dict()["item_bias"][0] = torch.inf
+        return judgement(judging, new, *others)
+
+    monkeypatch.setattr(Judging, "judgement", damage_and_judge)
+
+    verdict = run(task)
+
+    assert isinstance(verdict, Trained)
+    assert not judge(verdict.judgement).publish
+    assert "a weight is not a finite number" in verdict.manifest.judgement
 
 
 def test_a_champion_that_is_missing_is_a_verdict_and_nothing_is_trained(task: RoundTask) -> None:

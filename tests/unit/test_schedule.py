@@ -15,13 +15,15 @@ SETTINGS = Settings(min_clicks=1_000, train_every_s=3_600)
 
 
 def schedule(folder: Path, n_clicks: int, settings: Settings = SETTINGS) -> Schedule:
-    return Schedule(folder, settings, n_clicks)
+    found = Schedule(folder, settings)
+    found.log_has(n_clicks)
+    return found
 
 
 def test_a_restart_without_a_new_click_trains_nothing(tmp_path: Path) -> None:
     """However long the trainer was away; with a new click it counts from the training before the restart."""
     schedule(tmp_path, 5_000).begin(5_000)
-    quick = Settings(min_clicks=1_000, train_every_s=1)
+    quick = Settings(min_clicks=1_000, train_every_s=1, train_least_clicks=1)
     time.sleep(1.1)  # the setting's smallest value has passed
 
     again = schedule(tmp_path, 5_000, quick)
@@ -71,7 +73,7 @@ def test_a_log_that_was_restored_from_an_older_copy_is_trained_on_when_it_has_gr
 def test_a_clock_that_was_set_back_does_not_stop_training(tmp_path: Path) -> None:
     """What began in the future began just now."""
     (tmp_path / NOTE).write_text(f'{{"began_ms":{int(time.time() * 1000) + 10**10},"n_clicks":2000}}')
-    again = schedule(tmp_path, 2_000, Settings(min_clicks=1_000, train_every_s=1))
+    again = schedule(tmp_path, 2_000, Settings(min_clicks=1_000, train_every_s=1, train_least_clicks=1))
 
     assert not again.is_due(2_001)
     time.sleep(1.1)  # the setting's smallest value passes

@@ -14,9 +14,10 @@ from nextclick.hashing import item_hash
 from nextclick.scoring.histories import Lookback, read_histories, rows_by_hash
 from nextclick.scoring.item_lists import item_texts, write_lists
 from nextclick.scoring.kernel import ROWS
-from nextclick.scoring.mixing import NO_COUNTS, Best, Counts, Terms, best_items, pack_counts
+from nextclick.scoring.mixing import best_items
 from nextclick.scoring.packed_items import LOG2_E, pack_items, quantised
-from nextclick.scoring.sweep import sweep
+from nextclick.scoring.sweep import all_want, sweep
+from nextclick.scoring.terms import NO_COUNTS, Best, Counts, Terms, pack_counts
 from nextclick.user_state import iter_recent, with_recent
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,27 @@ def test_ten_thousand_lists_are_exact() -> None:
         check(best_items(items, queries, counts, terms, K), by_full_sort(scores, counts, terms))
 
 
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_short_lists_are_as_exact_as_long_ones(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The powers of the best items are most of the sum of all: they are exact though few of the items are listed."""
+    monkeypatch.setattr(sys.modules[__name__], "RNG", np.random.default_rng(7))
+    n_items, size = 2_000, 64
+    vectors, biases = unit_vectors(n_items, size), RNG.standard_normal(n_items).astype("f4")
+    items, counts = pack_items(vectors, biases, 1.3), some_counts(n_items, 30)
+    worst = 0.0
+    for _ in range(8):
+        queries, terms = unit_vectors(250, size, 14.0), some_terms(250, n_items)
+        scores = (queries.astype("f8") @ vectors.T.astype("f8") + biases) * (1.3 * LOG2_E)
+        expected = by_full_sort(scores, counts, terms)
+
+        best = best_items(items, queries, counts, terms, k)
+
+        assert best.items.shape == (250, k)
+        of_found = np.take_along_axis(expected, best.items.astype(int), axis=1)
+        worst = max(worst, float(np.abs(best.probabilities / of_found - 1.0).max()))
+    assert worst < 6e-5  # where only those k are exact 7e-5, 1.0e-4 and 9e-5
+
+
 def test_equal_items_are_listed_in_the_order_of_their_rows() -> None:
     """Nobody can tell which is the better one: all are scored exactly, and the lower rows are taken."""
     vectors = np.repeat(unit_vectors(1, 8), 5_000, axis=0)
@@ -173,7 +195,7 @@ def test_the_pass_sums_all_powers() -> None:
     biases = RNG.standard_normal(20_000).astype("f4")
     items = pack_items(vectors, biases, 1.0)
 
-    swept = sweep(items, queries, K)
+    swept = sweep(items, queries, all_want(9, K))
 
     scores = (queries.astype("f8") @ vectors.T.astype("f8") + biases) * LOG2_E
     totals = np.exp2(scores - swept.shifts[:9, None].astype("f8")).sum(axis=1)
@@ -181,7 +203,7 @@ def test_the_pass_sums_all_powers() -> None:
     np.testing.assert_allclose(swept.largest[:9, 0], scores.max(axis=1), atol=5e-3)
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.parametrize(
     "features", [{}, {"avx2": True}, {"avx2": True, "avx512bw": True}], ids=["any", "avx2", "avx512"]
 )
@@ -224,13 +246,14 @@ def test_lists_are_json_of_any_id() -> None:
     assert all(isinstance(score, float) for score in found)
 
 
+@pytest.mark.release
 def test_machine_code_that_cannot_be_kept_is_made_again(tmp_path: Path) -> None:
     """A damaged folder, one that cannot be written, and a user without a home cost time, not the start."""
     program = """
 import numpy as np
 from nextclick.scoring.item_lists import item_texts, write_lists
 from nextclick.scoring.kernel import ROWS
-from nextclick.scoring.mixing import Best
+from nextclick.scoring.terms import Best
 print(write_lists(item_texts(["lamp"]), Best(np.zeros((1, 1), np.int32), np.ones((1, 1)))))
 """
     kept = {"XDG_CACHE_HOME": str(tmp_path)}
@@ -290,7 +313,7 @@ def test_a_list_has_the_same_bits_whoever_else_is_ranked() -> None:
     for n_users in range(1, ROWS + 3):
         for first in range(0, len(queries) - n_users + 1, n_users):
             rows = slice(first, first + n_users)
-            part = best_items(items, queries[rows], counts, Terms(*(each[rows] for each in terms)), K)
+            part = best_items(items, queries[rows], counts, Terms(terms.clicked[rows], terms.weights[rows]), K)
             assert part.items.tolist() == together.items[rows].tolist()
             assert part.probabilities.tolist() == together.probabilities[rows].tolist()
 
@@ -302,7 +325,7 @@ def test_users_vectors_become_the_whole_numbers_of_items_vectors(size: int) -> N
     queries[3] = 0.0
     items = pack_items(queries, np.zeros(20, "f4"), 1.0)
 
-    swept = sweep(items, queries, 1)
+    swept = sweep(items, queries, all_want(len(queries), 1))
 
     pairs, scales = quantised(queries)
     assert swept.queries.tolist() == pairs.tolist()
@@ -314,7 +337,7 @@ def test_no_score_is_wrong_by_more_than_is_said() -> None:
     vectors, queries = unit_vectors(2_000, 32), unit_vectors(50, 32, 14.0)
     items = pack_items(vectors, np.zeros(2_000, "f4"), 1.0)
 
-    swept = sweep(items, queries, K)
+    swept = sweep(items, queries, all_want(50, K))
 
     scores = (queries.astype("f8") @ vectors.T.astype("f8")) * LOG2_E
     errors = np.abs(swept.largest[:, 0] - scores.max(axis=1))

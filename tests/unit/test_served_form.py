@@ -9,7 +9,7 @@ import pytest
 from nextclick.hashing import item_hash
 from nextclick.network_config import NetworkConfig
 from nextclick.scoring.histories import row_finder, rows_by_hash
-from nextclick.scoring.mixing import pack_counts
+from nextclick.scoring.terms import pack_counts
 from nextclick.served_form import ItemIds, ServedForm, arrays_of, fits, form_of, served_form
 from nextclick.vocabulary import Vocabulary
 from tests.networks import random_network

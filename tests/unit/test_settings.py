@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nextclick.errors import PermanentError
-from nextclick.settings import RENAMED, Settings
+from nextclick.settings import RENAMED, Settings, setting_kinds
 
 
 def test_defaults_are_valid() -> None:
@@ -259,3 +259,35 @@ def test_a_schema_registry_needs_an_address_and_both_or_no_credentials(given: di
 
     assert expected in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["bundle_store", "click_log"])
+@pytest.mark.parametrize(
+    "address", ["s3://shop", "s3://shop/a/folder", "gs://shop/x", "az://container/x", "file:///srv/bundles"]
+)
+def test_addresses_of_objects(name: str, address: str) -> None:
+    """As fsspec writes them."""
+    assert getattr(Settings.load({}, {name: address}), name) == address
+
+
+@pytest.mark.parametrize("address", ["shop/x", "/srv/bundles", "s3:shop", "s3://", "file://shop", "http://shop/x"])
+def test_what_is_no_address_of_objects_is_refused(address: str) -> None:
+    """By the setting's name, with what it takes."""
+    with pytest.raises(PermanentError, match="bundle_store must be an address as s3://bucket/folder"):
+        Settings.load({}, {"bundle_store": address})
+
+
+@pytest.mark.parametrize("address", ["s3://KEY:sec/ret@shop/x", "az://container/x?sig=secret", "s3://shop/x#secret"])
+def test_a_secret_in_an_address_is_refused_and_not_shown(address: str) -> None:
+    """Addresses are logged; a key can hold a slash."""
+    with pytest.raises(PermanentError, match="click_log must not hold a user name, a key or a token") as error:
+        Settings.load({}, {"click_log": address})
+
+    assert address not in str(error.value)
+    assert "sec" not in str(setting_kinds()["click_log"].shown(address)).partition("#")[0]
+
+
+def test_log_and_bundles_are_at_two_addresses() -> None:
+    """One lists what is there, and takes it for its own."""
+    with pytest.raises(PermanentError, match="must be two different addresses"):
+        Settings(click_log="s3://shop/x", bundle_store="s3://shop/x/")

@@ -25,7 +25,10 @@ from nextclick.served_form import LAYOUT, ServedForm, served_form
 from nextclick.user_state import with_recent
 from nextclick.vocabulary import Vocabulary
 from tests.networks import random_network
+from tools import shared_forms
+from tools.files import HIDDEN_PREFIX
 from tools.shared_forms import SUFFIX, SharedForms
+from tools.turns import turn
 
 ROOT = Path(__file__).parents[2]
 CONFIG = NetworkConfig(40, 8, skip=True, normalised=True, n_neighbours=4)
@@ -59,6 +62,19 @@ def same(found: ServedForm, expected: ServedForm) -> bool:
     return all(
         np.array_equal(left, right) for left, right in zip(found.items[:5], expected.items[:5], strict=True)
     ) and bytes(found.texts.texts) == bytes(expected.texts.texts)
+
+
+def test_what_another_process_writes_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes longer than anybody waits."""
+    monkeypatch.setattr(shared_forms, "WAIT_S", 0.1)
+    unfinished = tmp_path / f"{HIDDEN_PREFIX}{name_of('0')}.1"
+    unfinished.touch()
+    with turn(tmp_path / "lock", 0):
+        SharedForms(tmp_path).form_of("1", form)
+        assert unfinished.exists()
+    SharedForms(tmp_path).form_of("2", form)
+
+    assert not unfinished.exists()
 
 
 def test_a_form_is_prepared_once_and_mapped_by_all(tmp_path: Path) -> None:

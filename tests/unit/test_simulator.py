@@ -2,10 +2,13 @@
 
 import itertools
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from demo.cli import simulate
 from demo.simulator import TOP, Catalogue, Law, SimulatedClick, Simulator
 
 SMALL = Law(groups=6, items_per_group=10, active_users=40, resting_users=60, replacement_clicks=200)
@@ -183,3 +186,36 @@ def _baselines(clicks: list[SimulatedClick]) -> tuple[float, float]:
         last[user] = item
         popularity[item] += 1
     return hits_popular / n, hits_markov / n
+
+
+def test_a_file_has_the_stream_of_the_seed(tmp_path: Path) -> None:
+    """The same file for the same seed, in the order of the stream, event times as far apart as the rate says."""
+    files = [tmp_path / name for name in ("one.csv", "other.csv")]
+    for file in files:
+        done = CliRunner().invoke(simulate, ["--clicks", "10100", "--rate", "4", "--seed", "3", "--to", str(file)])
+        assert done.exit_code == 0, done.output
+    expected = Simulator(Law(), seed=3).next_clicks(0, 10_100)
+    header, *lines = files[0].read_text().splitlines()
+
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert header == "user_id,item_id,timestamp,event_type"
+    assert [line.split(",")[:2] for line in lines] == [[click.user_id, click.item_id] for click in expected]
+    assert [float(line.split(",")[2]) for line in lines[:3]] == [1767225600.0, 1767225600.25, 1767225600.5]
+
+
+@pytest.mark.parametrize("arguments", [["--rate", "5"], ["--clicks", "5", "--rate", "max"]])
+def test_a_file_has_an_end_and_times(tmp_path: Path, arguments: list[str]) -> None:
+    """Without a number of clicks it would have no end, and without a rate no times."""
+    done = CliRunner().invoke(simulate, [*arguments, "--to", str(tmp_path / "one.csv")])
+
+    assert done.exit_code == 2
+    assert "--to needs --clicks N" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """Is said in a line."""
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(simulate, ["--clicks", "5", "--to", str(tmp_path / "file" / "one.csv")])
+
+    assert "--to:" in str(done.exception)

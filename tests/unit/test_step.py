@@ -10,7 +10,7 @@ from nextclick.settings import Settings
 from tests.networks import random_network
 from training.learning.fit import network_config
 from training.learning.optimizer import RowAdagrad
-from training.learning.sequences import ClickColumns, Sequences, TrainingSet, Windows, group_by_user, training_windows
+from training.learning.sequences import ClickColumns, Sequences, Windows, group_by_user, training_windows
 from training.learning.step import Dropout, Learner, TruncatedBackpropagationStates
 
 N_ITEMS = 30
@@ -78,7 +78,7 @@ def test_the_learner_carries_states() -> None:
     losses = []
     for learnt in ([second], [first, second]):
         network = random_network(network_config(SETTINGS, N_ITEMS), seed=1)
-        learner = Learner(network, TrainingSet(sequences, 11, 0), dataclasses.replace(SETTINGS, learning_rate=1e-9))
+        learner = Learner(network, sequences, dataclasses.replace(SETTINGS, learning_rate=1e-9))
         for window in learnt:
             n_predicted = learner.step(window)
             loss_sum = learner.take_loss_sum()
@@ -130,24 +130,40 @@ def test_gradients_pass_where_values_do() -> None:
 
 
 def test_steps_shrink_with_the_squares_of_the_gradients_so_far() -> None:
-    """Element by element: first the rate itself, then the rate over the root of 2, each with its row's rate."""
+    """Element by element: first the rate itself, then the rate over the root of 2."""
     table = torch.zeros(3, 2)
-    adagrad = RowAdagrad(table, torch.tensor([1.0, 0.1, 1.0]))
+    adagrad = RowAdagrad(table, 1.0)
     gradient = torch.tensor([[3.0, -2.0], [5.0, 0.0]])
 
     adagrad.step(torch.tensor([0, 1]), gradient)
     first = table.clone()
     adagrad.step(torch.tensor([0]), gradient[:1])
 
-    torch.testing.assert_close(first, torch.tensor([[-1.0, 1.0], [-0.1, 0.0], [0.0, 0.0]]))
-    torch.testing.assert_close(table, torch.tensor([[-1 - 0.5**0.5, 1 + 0.5**0.5], [-0.1, 0.0], [0.0, 0.0]]))
+    torch.testing.assert_close(first, torch.tensor([[-1.0, 1.0], [-1.0, 0.0], [0.0, 0.0]]))
+    torch.testing.assert_close(table, torch.tensor([[-1 - 0.5**0.5, 1 + 0.5**0.5], [-1.0, 0.0], [0.0, 0.0]]))
+
+
+def test_steps_go_on_as_small_as_they_had_become() -> None:
+    """From the squares that were kept; they are copied, for whoever else goes on from them."""
+    one, other = torch.zeros(2, 3), torch.zeros(2, 3)
+    rows, gradient = torch.arange(2), torch.randn(2, 3)
+    before = RowAdagrad(one, 1.0)
+    before.step(rows, gradient)
+    other.copy_(one)
+    kept = before.squares.clone()
+
+    RowAdagrad(other, 1.0, before.squares).step(rows, gradient)
+    assert torch.equal(before.squares, kept)
+    before.step(rows, gradient)
+
+    assert torch.equal(one, other)
 
 
 def test_all_rows_at_once_are_the_same_as_some() -> None:
     """For a table of any number of dimensions; also of one."""
     for shape in ((4,), (4, 3)):
         gradient, some, every = torch.randn(shape), torch.zeros(shape), torch.zeros(shape)
-        one, other = RowAdagrad(some, torch.ones(4)), RowAdagrad(every, torch.ones(4))
+        one, other = RowAdagrad(some, 1.0), RowAdagrad(every, 1.0)
         for _ in range(2):
             one.step(torch.arange(4), gradient)
             other.step_all(gradient)
@@ -160,7 +176,7 @@ def test_rows_that_moved_are_brought_back_to_length_1_and_others_stay() -> None:
     """Where only directions are compared."""
     table = torch.full((2, 2), 3.0)
 
-    RowAdagrad(table, torch.ones(2), normalised=True).step(torch.tensor([1]), torch.tensor([[1.0, -1.0]]))
+    RowAdagrad(table, 1.0, normalised=True).step(torch.tensor([1]), torch.tensor([[1.0, -1.0]]))
 
     assert table[0].tolist() == [3.0, 3.0]
     assert table[1].tolist() == pytest.approx([2 / 20**0.5, 4 / 20**0.5])
@@ -170,6 +186,6 @@ def test_rows_are_a_copy() -> None:
     """What is computed with them does not move the table."""
     table = torch.zeros(3, 2)
 
-    RowAdagrad(table, torch.ones(3)).rows(torch.tensor([1])).fill_(7.0)
+    RowAdagrad(table, 1.0).rows(torch.tensor([1])).fill_(7.0)
 
     assert not table.any()

@@ -15,7 +15,7 @@ from nextclick.settings import Settings
 from tests.networks import random_network
 from training.learning import step
 from training.learning.fit import network_config
-from training.learning.sequences import ClickColumns, Sequences, TrainingSet, Windows, group_by_user, training_windows
+from training.learning.sequences import ClickColumns, Sequences, Windows, group_by_user, training_windows
 from training.learning.step import Learner
 from training.learning.step_in_parts import _parts, _Room, _Team
 
@@ -45,7 +45,7 @@ def learnt(
         sequences = some_sequences()
         network = random_network(network_config(settings, N_ITEMS), seed=1)
         network.normalise()
-        learner = Learner(network, TrainingSet(sequences, len(sequences), 0), settings)
+        learner = Learner(network, sequences, settings)
         if at_once:
             learner._parts = None
         windows = training_windows(sequences, len(sequences), settings.recent_clicks + 1)

@@ -16,7 +16,7 @@ from tests.networks import random_network
 from training.learning import step
 from training.learning.fit import network_config
 from training.learning.optimizer import RowAdagrad
-from training.learning.sequences import ClickColumns, Sequences, TrainingSet, Windows, group_by_user, training_windows
+from training.learning.sequences import ClickColumns, Sequences, Windows, group_by_user, training_windows
 from training.learning.step import Learner
 from training.learning.step_on_gpu import _rounded_up
 
@@ -47,12 +47,12 @@ def some_sequences(n_users: int = 90) -> Sequences:
     return group_by_user(ClickColumns(user, item, time_ms, user * 0, ids))
 
 
-def learnt(settings: Settings, way: Way, *, n_known: int = 0, n_passes: int = 1) -> tuple[list[float], Network]:
+def learnt(settings: Settings, way: Way, *, n_passes: int = 1) -> tuple[list[float], Network]:
     """Pass over batches of 40 windows, the last one of fewer; give the losses and the network."""
     sequences = some_sequences()
     network = random_network(network_config(settings, N_ITEMS), seed=1)
     network.normalise()
-    learner = Learner(network, TrainingSet(sequences, len(sequences), n_known), settings)
+    learner = Learner(network, sequences, settings)
     learner._parts = None
     learner._on_gpu = learner._step_on_gpu(settings) if way == "fixed" else None
     losses = []
@@ -93,13 +93,6 @@ def test_a_step_of_fixed_shape_is_a_step_at_once(changed: dict[str, object]) -> 
     settings = dataclasses.replace(SETTINGS, device="cpu", **changed)
 
     assert_equal(learnt(settings, "fixed"), learnt(settings, "at once"))
-
-
-def test_what_was_learnt_before_moves_less_in_it_too() -> None:
-    """Items known from an earlier training."""
-    settings = dataclasses.replace(SETTINGS, device="cpu")
-
-    assert_equal(learnt(settings, "fixed", n_known=100), learnt(settings, "at once", n_known=100))
 
 
 def test_an_item_that_comes_again_moves_to_the_same_place_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

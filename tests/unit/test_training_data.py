@@ -29,7 +29,7 @@ def log_of(folder: Path, files: list[tuple[int, list[tuple[str, int]]]]) -> Clic
 
 
 def select(log: ClickLog, recent: int, replay_share: float = 0.0, seed: int = 0) -> TrainingData:
-    segments = [LogSegment(file.partition, file.first, partial(log.read, [file])) for file in log.files]
+    segments = [LogSegment(file.partition, file.first, file.last, partial(log.read, [file])) for file in log.files]
     return select_training_data(segments, recent, replay_share, 20, NOW_MS, np.random.default_rng(seed))
 
 

@@ -4,7 +4,6 @@ import dataclasses
 from threading import Event
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,13 +13,11 @@ from nextclick.network import Network
 from nextclick.network_config import N_AGES, NetworkConfig
 from nextclick.ranking_metrics import recall_at
 from nextclick.settings import Settings
-from tests.networks import random_network
-from training.learning.associations import AssociationCounts
+from training.learning.associations import count_pairs
 from training.learning.cancellation import Cancellation, TrainingCancelled
-from training.learning.fit import _Schedule, fit, network_config
+from training.learning.fit import Passes, _Schedule, fit, network_config
 from training.learning.losses import LOSSES
-from training.learning.sequences import ClickColumns, Sequences, TrainingSet, group_by_user
-from training.learning.training_round import next_network
+from training.learning.sequences import ClickColumns, Sequences, TrainingSet, group_by_user, training_windows
 from training.learning.validation import MISSED, Contexts, choose_predictions, network_ranks
 
 N_ITEMS = 40
@@ -57,9 +54,9 @@ def fitted(sequences: Sequences, settings: Settings, n_items: int = N_ITEMS, sto
     return network
 
 
-def training_set(sequences: Sequences, n_known: int = 0) -> TrainingSet:
+def training_set(sequences: Sequences) -> TrainingSet:
     """All clicks of some sequences."""
-    return TrainingSet(sequences, len(sequences), n_known)
+    return TrainingSet(sequences, len(sequences))
 
 
 def recall_at_1(network: Network, sequences: Sequences, from_rank: int = 0) -> float:
@@ -175,8 +172,7 @@ def test_there_are_as_many_passes_as_the_setting_says() -> None:
     assert result.clicks_per_s > 0
 
 
-@pytest.mark.parametrize("n_known", [0, N_ITEMS])
-def test_the_newest_clicks_are_learnt_too(n_known: int) -> None:
+def test_the_newest_clicks_are_learnt_too() -> None:
     """Other ones there lead to other weights, also where there is but one pass."""
     sequences = successor_sequences(n_users=60)
     is_newest = sequences.age_rank >= 0.95 * len(sequences)
@@ -188,7 +184,7 @@ def test_the_newest_clicks_are_learnt_too(n_known: int) -> None:
     for clicks in (sequences, sequences, others):
         torch.manual_seed(0)
         network = Network(network_config(settings, N_ITEMS))
-        fit(network, training_set(clicks, n_known), settings, Cancellation(Event()))
+        fit(network, training_set(clicks), settings, Cancellation(Event()))
         weights.append(network.item_embedding.weight)
 
     assert torch.equal(weights[0], weights[1])
@@ -214,7 +210,7 @@ def test_the_mixture_gets_the_counts_of_all_clicks() -> None:
 
     network = fitted(sequences, Settings(hidden_size=8, epochs=1, neighbours=5))
 
-    counts = AssociationCounts(sequences, N_ITEMS, len(sequences))
+    counts = count_pairs(sequences, N_ITEMS, len(sequences))
     assert network.mixture is not None
     for found, expected in zip(
         (network.mixture.neighbours, network.mixture.shares, network.mixture.support),
@@ -319,76 +315,17 @@ def test_a_requested_stop_ends_the_fit() -> None:
         fitted(successor_sequences(n_users=20), Settings(hidden_size=8), stop=stop)
 
 
-def test_items_that_stay_keep_what_was_learnt_and_new_ones_get_rows_of_their_own() -> None:
-    """Whatever rows they had; every other weight of the parent is where it was, and biases are on one level."""
-    torch.manual_seed(0)
-    parent = Network(NetworkConfig(4, 8, tied=False))
-    torch.nn.init.normal_(parent.item_bias)
-
-    network = next_network(parent, np.array([3, 1]), NetworkConfig(4, 8, tied=False), np.full(4, 5.0))
-
-    assert torch.equal(network.item_embedding.weight[:2], parent.item_embedding.weight[[3, 1]])
-    assert torch.equal(network.output_embedding.weight[:2], parent.output_embedding.weight[[3, 1]])
-    assert torch.equal(network.item_bias[:2], parent.item_bias[[3, 1]])
-    assert torch.equal(network.cell.weight_hh_l0, parent.cell.weight_hh_l0)
-    assert torch.allclose(network.item_bias[2:], parent.item_bias[[3, 1]].mean())
-    assert network.item_embedding.weight[2:].abs().min() > 0
-    assert not torch.equal(network.item_embedding.weight[2], parent.item_embedding.weight[2])
-
-
-def test_what_is_no_row_of_an_item_is_the_parents_and_neighbours_are_not() -> None:
-    """Neighbour lists name rows, which are other items' now; they are counted anew."""
-    more = {"skip": True, "normalised": True, "n_neighbours": 4, "hidden_size": 8}
-    parent = random_network(msgspec.convert({"n_items": 5} | more, NetworkConfig), seed=1)
-    assert parent.scale is not None
-    with torch.no_grad():
-        parent.scale.fill_(9.0)
-
-    network = next_network(parent, np.array([1, 4]), msgspec.convert({"n_items": 5} | more, NetworkConfig), np.ones(5))
-
-    weights = network.state_dict()
-    for name, weight in parent.state_dict().items():
-        if name in ("mixture.neighbours", "mixture.shares", "mixture.support"):
-            assert not weights[name].any(), name
-        elif weight.shape[:1] == (5,):
-            assert torch.equal(weights[name][:2], weight[[1, 4]]), name
-        else:
-            assert torch.equal(weights[name], weight), name
-    torch.testing.assert_close(weights["item_embedding.weight"].norm(dim=1), torch.ones(5))
-
-
-def test_a_parents_gate_is_kept_and_its_counts_are_not() -> None:
-    """The gate was fitted on clicks that nothing had seen; counts are those of the clicks that are learnt now."""
-    settings = Settings(hidden_size=8, epochs=1, neighbours=4)
-    parent = random_network(network_config(settings, N_ITEMS - 2), seed=1)
-    network = next_network(parent, np.arange(N_ITEMS - 2), network_config(settings, N_ITEMS), np.ones(N_ITEMS))
-    sequences = successor_sequences(n_users=40)
-
-    fit(network, training_set(sequences, n_known=N_ITEMS - 2), settings, Cancellation(Event()))
-
-    assert parent.mixture is not None
-    assert network.mixture is not None
-    for (name, found), expected in zip(network.mixture.named_parameters(), parent.mixture.parameters(), strict=True):
-        assert torch.equal(found, expected), name
-    lists = AssociationCounts(sequences, N_ITEMS, len(sequences)).neighbour_lists(4)
-    assert np.array_equal(network.mixture.neighbours.numpy(), lists.neighbours)
-    assert np.array_equal(network.mixture.shares.numpy(), lists.shares)
-    check_served(network)
-
-
-def test_a_new_network_begins_warm_and_one_with_a_parent_where_that_was() -> None:
-    """Vectors from counts would put known items elsewhere."""
+def test_a_new_network_begins_warm() -> None:
+    """Its vectors are those of counts, before anything is learnt."""
     sequences = successor_sequences(n_users=60)
     settings = Settings(hidden_size=8, epochs=1, learning_rate=1e-6, dropout=0.0)
-    near = []
-    for n_known in (0, N_ITEMS):
-        torch.manual_seed(0)
-        network = Network(network_config(settings, N_ITEMS))
-        before = network.item_embedding.weight.detach().clone()
-        fit(network, training_set(sequences, n_known), settings, Cancellation(Event()))
-        near.append(torch.allclose(network.item_embedding.weight, before, atol=1e-3))
+    torch.manual_seed(0)
+    network = Network(network_config(settings, N_ITEMS))
+    before = network.item_embedding.weight.detach().clone()
 
-    assert near == [False, True]
+    fit(network, training_set(sequences), settings, Cancellation(Event()))
+
+    assert not torch.allclose(network.item_embedding.weight, before, atol=1e-3)
 
 
 def test_rows_that_no_batch_touched_are_not_changed() -> None:
@@ -397,24 +334,13 @@ def test_rows_that_no_batch_touched_are_not_changed() -> None:
     network = Network(NetworkConfig(5_000, 8))
     before = network.item_embedding.weight.detach().clone()
 
-    fit(network, training_set(sequences, 5_000), Settings(hidden_size=8, negatives=10, epochs=1), Cancellation(Event()))
+    settings = Settings(hidden_size=8, negatives=10)
+    passes = Passes(network, sequences, settings, Cancellation(Event()))
+    passes.learn(training_windows(sequences, len(sequences), 21), "a pass")
 
     changed = (network.item_embedding.weight != before).any(1)
     assert changed[:N_ITEMS].all()
     assert changed.sum() < 500
-
-
-def test_rows_that_were_learnt_before_move_less_than_new_ones() -> None:
-    """A bundle that is trained on keeps what it knows; new items catch up at full speed."""
-    sequences = successor_sequences()
-    torch.manual_seed(0)
-    network = Network(NetworkConfig(N_ITEMS, 16))
-    before = network.item_embedding.weight.detach().clone()
-
-    fit(network, training_set(sequences, N_ITEMS // 2), Settings(hidden_size=16, epochs=1), Cancellation(Event()))
-
-    moved = (network.item_embedding.weight - before).norm(dim=1)
-    assert moved[: N_ITEMS // 2].max() < moved[N_ITEMS // 2 :].min()
 
 
 def test_the_gate_is_fitted_on_items_that_were_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,7 +353,7 @@ def test_the_gate_is_fitted_on_items_that_were_there_before(monkeypatch: pytest.
     seen: list[np.ndarray[Any, Any]] = []
     monkeypatch.setattr(
         "training.learning.fit.fit_mixture",
-        lambda network, sequences, predictions, *more: seen.append(predictions.target),
+        lambda network, sequences, predictions, *more: seen.append(predictions.target) or torch.zeros(1),
     )
 
     fitted(sequences, Settings(hidden_size=8, epochs=1), N_ITEMS + 1)

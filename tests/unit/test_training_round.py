@@ -2,17 +2,25 @@
 
 from pathlib import Path
 from threading import Event
+from typing import Any
 
+import msgspec
 import numpy as np
+import pytest
 import torch
 
 from nextclick.bundle import load_network, save_bundle
 from nextclick.settings import Settings
+from training.learning import training_round
 from training.learning.cancellation import Cancellation
+from training.learning.continual import Continued
+from training.learning.judgement import Judgement
+from training.learning.judging import Contender, Judging
+from training.learning.round_clicks import RoundClicks
 from training.learning.sequences import ClickColumns
 from training.learning.training_data import TrainingData
-from training.learning.training_round import Champion, Round, train_round
-from training.service.decisions import judge
+from training.learning.training_round import Champion, Round, continue_round, train_round
+from training.service.publication import judge
 
 N_ITEMS = 60
 SETTINGS = Settings(hidden_size=32, epochs=4)
@@ -40,12 +48,14 @@ def run(data: TrainingData, champion: Champion | None = None, settings: Settings
 
 def is_published(outcome: Round) -> bool:
     """Decide as the trainer does."""
-    return judge(outcome.new, outcome.champion, outcome.popularity).publish
+    return judge(outcome.judgement).publish
 
 
 def stored(folder: Path, outcome: Round) -> Champion:
     """Store a round's bundle and load it again."""
-    manifest = save_bundle(folder, outcome.network, outcome.vocabulary, created_ms=1, metrics=outcome.metrics())
+    manifest = save_bundle(
+        folder, outcome.made.network, outcome.made.vocabulary, created_ms=1, metrics=outcome.metrics()
+    )
     return Champion(*load_network(folder / manifest.bundle_id))
 
 
@@ -54,56 +64,45 @@ def test_the_first_training_beats_popularity() -> None:
     outcome = run(ring_clicks(2_000))
 
     assert is_published(outcome)
-    assert outcome.new.recall > 0.7 > outcome.popularity.recall
-    assert (outcome.champion, outcome.parent) == (None, "")
-    assert outcome.n_clicks == 1_800
-    assert outcome.new.n_predictions > 150
+    assert outcome.judgement.new.recall > 0.7 > outcome.judgement.popularity.recall
+    assert outcome.judgement.champion is None
+    assert (outcome.n_clicks, outcome.n_judging, outcome.has_learnt_all) == (2_000, 200, True)
+    assert outcome.judgement.new.n_predictions > 150
 
 
-def test_the_next_training_goes_on_from_the_bundle_and_is_compared_with_it(tmp_path: Path) -> None:
-    """Items that are clicked stay in their order, new ones are appended; all three figures are in the metrics."""
-    data = ring_clicks(3_000)
-    columns = data.clicks
-    short = data._replace(
-        clicks=ClickColumns(*(column[:2_000] for column in columns[:4]), columns.item_ids), n_recent=2_000
-    )
-    champion = stored(tmp_path, run(short))
-    ids = [*columns.item_ids[:-1], "an item of its own"]
-    renamed = data._replace(clicks=columns._replace(item_ids=ids))
+def test_the_champion_is_what_it_is_compared_with(tmp_path: Path) -> None:
+    """All three figures are in the metrics, whatever the champion's shape."""
+    champion = stored(tmp_path, run(ring_clicks(1_500)))
 
-    outcome = run(renamed, champion)
+    outcome = run(ring_clicks(2_000), champion, Settings(hidden_size=16, epochs=2))
 
-    assert outcome.parent == champion.manifest.bundle_id
-    stay = [item_id for item_id in champion.vocabulary.item_ids if item_id != "item-59"]
-    assert outcome.vocabulary.item_ids == (*stay, "an item of its own")
-    assert outcome.champion is not None
-    assert outcome.metrics()["current_recall@20"] == outcome.champion.recall
-    assert is_published(outcome) == (outcome.new.recall >= outcome.champion.recall)
+    assert outcome.made.network.config.hidden_size == 16
+    assert outcome.judgement.champion is not None
+    assert outcome.metrics()["current_recall@20"] == outcome.judgement.champion.recall
+    assert is_published(outcome)
 
 
-def test_a_bundle_that_saw_little_is_replaced_and_not_trained_on(tmp_path: Path) -> None:
-    """Starting anew is better then; it is still what the new one must not be worse than."""
-    champion = stored(tmp_path, run(ring_clicks(500)))
+@pytest.mark.parametrize(
+    ("log_range", "expected"),
+    [({"0": (0, 1_949)}, 50), ({"0": (0, 1_500)}, 200), ({}, 200), ({"7": (0, 1_999)}, 200), ({"0": (0, 1_999)}, 200)],
+    ids=["most of the newest", "none of the newest", "it does not say", "another partition", "all"],
+)
+def test_clicks_that_the_champion_has_learnt_do_not_compare_it_with_another(
+    log_range: dict[str, tuple[int, int]], expected: int, tmp_path: Path
+) -> None:
+    """It learns the clicks that judged it, too: of them it knows the answers, and what begins anew could not win."""
+    data, settings = ring_clicks(2_000), Settings(hidden_size=16, epochs=1)
+    champion = stored(tmp_path, run(data, settings=settings))
+    manifest = msgspec.structs.replace(champion.manifest, log_range=log_range)
 
-    outcome = run(ring_clicks(1_500), champion)
+    outcome = run(data, champion._replace(manifest=manifest), settings)
 
-    assert outcome.parent == ""
-    assert outcome.champion is not None
-
-
-def test_a_bundle_of_another_shape_is_compared_but_not_trained_on(tmp_path: Path) -> None:
-    """Changed settings take effect with the next training."""
-    champion = stored(tmp_path, run(ring_clicks(800)))
-
-    outcome = run(ring_clicks(800), champion, Settings(hidden_size=16, epochs=2))
-
-    assert outcome.parent == ""
-    assert outcome.network.config.hidden_size == 16
-    assert outcome.champion is not None
+    assert outcome.n_judging == expected
+    assert outcome.judgement.champion is not None
 
 
-def test_items_that_appear_only_in_the_newest_part_are_not_in_the_bundle() -> None:
-    """They have no learnt row, and as targets they are misses."""
+def test_items_that_appear_only_in_the_newest_part_are_missed_and_then_known() -> None:
+    """While that part judges they have no learnt row; the bundle knows them."""
     data = ring_clicks(2_000)
     item = data.clicks.item_index.copy()
     item[-150:] = N_ITEMS
@@ -111,13 +110,13 @@ def test_items_that_appear_only_in_the_newest_part_are_not_in_the_bundle() -> No
 
     outcome = run(data._replace(clicks=clicks))
 
-    assert "too new" not in outcome.vocabulary.index_of
-    assert outcome.new.recall < 0.3
+    assert "too new" in outcome.made.vocabulary.index_of
+    assert outcome.judgement.new.recall < 0.3
 
 
 def test_the_same_clicks_and_seed_give_the_same_network() -> None:
     """A whole round repeats itself to the last bit."""
-    first, second = (run(ring_clicks(800)).network.state_dict() for _ in range(2))
+    first, second = (run(ring_clicks(800)).made.network.state_dict() for _ in range(2))
 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -132,16 +131,88 @@ def test_users_with_one_click_each_give_nothing_to_publish() -> None:
     assert not is_published(outcome)
 
 
-def test_the_newest_part_judges_and_is_not_learnt() -> None:
-    """Other clicks there, the same network: after one pass, for more of them the best pass is chosen by that part."""
-    data = ring_clicks(2_000)
-    item = data.clicks.item_index.copy()
-    item[-200:] = np.random.default_rng(9).integers(N_ITEMS, size=200)
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_the_newest_clicks_judge_before_they_are_learnt(
+    goes_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other clicks there: the network that is judged is the same, the one that is served is another."""
+    judged: list[dict[str, torch.Tensor]] = []
+    really_judge = Judging.judgement
+
+    def judge_and_keep(judging: Judging, new: Contender, *more: Any) -> Judgement:
+        judged.append({name: weight.clone() for name, weight in new.network.state_dict().items()})
+        return really_judge(judging, new, *more)
+
+    monkeypatch.setattr(Judging, "judgement", judge_and_keep)
     settings = Settings(hidden_size=16, epochs=1, negatives=5)
+    data, served, figures = ring_clicks(2_000), [], []
+    item = data.clicks.item_index.copy()
+    item[-100:] = np.random.default_rng(9).integers(N_ITEMS, size=100)
+    older = data._replace(clicks=data.clicks.take(slice(1_500)), n_recent=1_500)
+    begun = run(older, settings=settings) if goes_on else None
+    judged.clear()
+    for clicks in (data.clicks, data.clicks._replace(item_index=item)):
+        if begun is not None:
+            new = RoundClicks(clicks, 500)
+            champion = stored(tmp_path / str(len(served)), begun)
+            outcome = continue_round(begun.made.checkpoint, new, champion, settings, Cancellation(Event()))
+        else:
+            outcome = run(data._replace(clicks=clicks), settings=settings)
+        served.append(outcome.made.network.item_embedding.weight)
+        figures.append(outcome.judgement.new.recall)
 
-    first = run(data, settings=settings)
-    second = run(data._replace(clicks=data.clicks._replace(item_index=item)), settings=settings)
+    assert all(torch.equal(weight, judged[1][name]) for name, weight in judged[0].items())
+    assert figures[0] != figures[1]
+    assert not torch.equal(*served)
 
-    weights = second.network.state_dict()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in first.network.state_dict().items())
-    assert first.new.recall != second.new.recall
+
+def test_a_round_goes_on_from_the_champions_checkpoint(tmp_path: Path) -> None:
+    """It is better than the champion after new items have come, and is compared with it and with popularity."""
+    data = ring_clicks(3_000)
+    begun = run(data._replace(clicks=data.clicks.take(slice(2_000)), n_recent=2_000))
+    champion = stored(tmp_path, begun)
+    item, ids = data.clicks.item_index.copy(), [f"new-{number}" for number in range(N_ITEMS)]
+    item[2_000:] += N_ITEMS  # a catalogue of other items
+    clicks = data.clicks._replace(item_index=item, item_ids=[*data.clicks.item_ids, *ids])
+
+    outcome = continue_round(
+        begun.made.checkpoint, RoundClicks(clicks, 1_000), champion, SETTINGS, Cancellation(Event())
+    )
+
+    assert is_published(outcome)
+    assert outcome.judgement.champion is not None
+    assert outcome.judgement.new.recall > outcome.judgement.champion.recall + 0.2
+    assert outcome.n_clicks == 3_000
+    assert outcome.has_learnt_all
+
+
+def test_what_breaks_while_the_newest_clicks_are_learnt_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network that was judged is served then, and it is said that the clicks were not learnt."""
+    really_continue = training_round.continue_fit
+
+    def break_it(*arguments: Any) -> Continued:
+        made = really_continue(*arguments)
+        with torch.no_grad():
+            made.network.item_bias.fill_(torch.nan)
+        return made
+
+    monkeypatch.setattr(training_round, "continue_fit", break_it)
+
+    outcome = run(ring_clicks(2_000))
+
+    assert not outcome.has_learnt_all
+    assert outcome.n_clicks == 1_800
+    assert outcome.made.network.item_bias.isfinite().all()
+    assert is_published(outcome)
+
+
+def test_a_round_without_a_new_click_publishes_nothing(tmp_path: Path) -> None:
+    """All that came were retries, say."""
+    data = ring_clicks(1_000)
+    begun = run(data)
+
+    outcome = continue_round(
+        begun.made.checkpoint, RoundClicks(data.clicks, 0), stored(tmp_path, begun), SETTINGS, Cancellation(Event())
+    )
+
+    assert not is_published(outcome)

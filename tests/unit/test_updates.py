@@ -14,6 +14,7 @@ from nextclick.updates import (
     Part,
     Recommendation,
     RecommendationUpdate,
+    ServedBy,
     Source,
     decode_items,
     decode_update,
@@ -27,7 +28,7 @@ ITEMS = [Recommendation("b", 0.75), Recommendation('"é"', 0.25)]
 def test_an_update_is_read_back() -> None:
     """Encoding takes a list that is JSON already; decoding gives plain values."""
     value = encode_update(
-        "u1", ranked_list(RNN, ITEMS, [1, 2]), "00ff00ff00ff00ff", 3, AnsweredClick(2, 70, 1_000), 1_005
+        "u1", ranked_list(RNN, ITEMS, [1, 2]), ServedBy("00ff00ff00ff00ff"), 3, AnsweredClick(2, 70, 1_000), 1_005
     )
 
     assert decode_update(value) == RecommendationUpdate(
@@ -37,7 +38,7 @@ def test_an_update_is_read_back() -> None:
 
 def test_an_update_is_plain_json() -> None:
     """The names are a contract with every consumer."""
-    value = encode_update("u1", ranked_list(POPULAR, ITEMS, [1, 2]), "", 1, AnsweredClick(0, 0, 1_000), 1_005)
+    value = encode_update("u1", ranked_list(POPULAR, ITEMS, [1, 2]), ServedBy(""), 1, AnsweredClick(0, 0, 1_000), 1_005)
 
     assert json.loads(value) == {
         "user_id": "u1",
@@ -57,7 +58,7 @@ def test_what_an_item_is_listed_for_is_read_back() -> None:
     items = [Recommendation("b", 0.75, because), Recommendation("c", 0.25)]
     ranked = ranked_list(RNN, items, [1, 2])
 
-    value = encode_update("u1", ranked, "", 3, AnsweredClick(2, 70, 1_000), 1_005)
+    value = encode_update("u1", ranked, ServedBy(""), 3, AnsweredClick(2, 70, 1_000), 1_005)
 
     assert decode_update(value).items == decode_items(ranked.items) == items
     assert json.loads(value)["items"] == [
@@ -84,7 +85,7 @@ def test_a_list_carries_what_the_state_keeps() -> None:
 
 def test_an_empty_list_is_a_list() -> None:
     """The very first click of a new installation may find nothing to recommend."""
-    value = encode_update("u1", ranked_list(POPULAR, [], []), "", 1, AnsweredClick(0, 0, 0), 0)
+    value = encode_update("u1", ranked_list(POPULAR, [], []), ServedBy(""), 1, AnsweredClick(0, 0, 0), 0)
 
     assert decode_update(value).items == []
 

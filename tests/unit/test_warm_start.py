@@ -7,7 +7,7 @@ import torch
 
 from nextclick.network import Network
 from nextclick.network_config import NetworkConfig
-from training.learning.associations import AssociationCounts
+from training.learning.associations import AssociationCounts, count_pairs
 from training.learning.fit import spectral_item_vectors, start_as_fading_average
 from training.learning.sequences import ClickColumns, group_by_user
 
@@ -18,7 +18,7 @@ def two_groups(n_items: int, n_users: int = 60, n_never: int = 0) -> Association
     user = np.repeat(np.arange(n_users), 8)
     item = 2 * rng.integers(n_items // 2, size=len(user)) + user % 2
     grouped = group_by_user(ClickColumns(user, item, user * 0, user * 0, [str(i) for i in range(n_items)]))
-    return AssociationCounts(grouped, n_items + n_never, len(grouped))
+    return count_pairs(grouped, n_items + n_never, len(grouped))
 
 
 def test_items_that_are_clicked_together_point_the_same_way() -> None:
@@ -53,7 +53,7 @@ def test_without_any_pair_there_are_no_directions() -> None:
     """All zeros, no NaN."""
     grouped = group_by_user(ClickColumns(np.arange(3), np.arange(3), np.arange(3), np.zeros(3, dtype=int), list("abc")))
 
-    vectors = spectral_item_vectors(AssociationCounts(grouped, 3, 3), 8, seed=0)
+    vectors = spectral_item_vectors(count_pairs(grouped, 3, 3), 8, seed=0)
 
     assert torch.equal(vectors, torch.zeros(3, 8))
 

@@ -109,8 +109,12 @@ def _avro_reader(fetched: FetchedSchema) -> _Read:
 
 
 def _without_null(plain: Any) -> Any:
-    """Leave out what an item or a part of its score does not have: in JSON it is absent."""
+    """Leave out what an update, an item or a part of its score does not have: in JSON it is absent."""
+    if plain["variant"] is None:
+        del plain["variant"]
     for item in plain["items"]:
+        if item["placed"] is None:
+            del item["placed"]
         if item["because"] is None:
             del item["because"]
         else:
@@ -135,13 +139,15 @@ def _protobuf_reader() -> _Read:
             Source(found.source.partition, found.source.offset),
             found.clicked_at_ms,
             found.produced_at_ms,
+            found.variant or UNSET,
         )
 
     return read
 
 
 def _recommendation(item: Any) -> Recommendation:
+    placed = item.placed or UNSET
     if not item.because:
-        return Recommendation(item.item_id, item.score)
+        return Recommendation(item.item_id, item.score, placed=placed)
     parts = (Part(part.kind, part.share, part.item_id if part.HasField("item_id") else UNSET) for part in item.because)
-    return Recommendation(item.item_id, item.score, tuple(parts))
+    return Recommendation(item.item_id, item.score, tuple(parts), placed)

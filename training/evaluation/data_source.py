@@ -3,7 +3,6 @@
 Also the part of a command line that says so.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
@@ -13,6 +12,7 @@ import click
 
 from tools.click_files.choices import ALL_EVENTS, ClickFile
 from tools.click_files.options import click_file_options, conditions
+from tools.options import NumberRange
 
 _DAY_H = 24.0
 _WEEK_H = 7 * _DAY_H
@@ -67,18 +67,12 @@ USUAL_EVENTS: Mapping[str, str] = {"retailrocket": "view", "otto": "view", "rees
 Command = Callable[..., Any]
 
 
-class NumberRange(click.FloatRange):
-    """Numbers of a range; NaN is in none, though click, which compares only, lets it pass."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read a number, as `FloatRange`."""
-        number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number", param, ctx)
-        return number
-
-
 _SHARE = NumberRange(0, 1, min_open=True, max_open=True)
+_GAP_OPTION = click.option(
+    "--session-gap-minutes",
+    type=NumberRange(0),
+    help="A user's longer pause begins a new session; 0 for sessions as in the file (0; retailrocket: 30).",
+)
 _OPTIONS = (
     click.option(
         "--test-where", multiple=True, metavar="COLUMN=VALUE", help="Test on rows like this; may be repeated, all hold."
@@ -93,11 +87,7 @@ _OPTIONS = (
         type=_SHARE,
         help="Test on the share of sessions that end last (movielens and others with whole users: 0.1).",
     ),
-    click.option(
-        "--session-gap-minutes",
-        type=NumberRange(0),
-        help="A user's longer pause begins a new session; 0 for sessions as in the file (0; retailrocket: 30).",
-    ),
+    _GAP_OPTION,
     click.option(
         "--train-share",
         type=NumberRange(0, 1, min_open=True),
@@ -116,15 +106,34 @@ def data_options(function: Command) -> Command:
     def with_source(*args: Any, click_file: ClickFile, **options: Any) -> Any:
         file_format = click_file.file_format
         rule = _rule(USUAL_RULES.get(file_format, OTHER_RULE), {name: options.pop(name) for name in _OPTION_NAMES})
-        if click_file.choices.events is None:
-            choices = replace(click_file.choices, events=USUAL_EVENTS.get(file_format, ALL_EVENTS))
-            click_file = replace(click_file, choices=choices)
-        return function(*args, source=DataSource(file=click_file, rule=rule), **options)
+        return function(*args, source=DataSource(file=_with_usual_events(click_file), rule=rule), **options)
 
     decorated: Command = with_source
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return click_file_options("DATA")(decorated)
+
+
+def log_options(function: Command) -> Command:
+    """Add the argument DATA and the options of a file that is not split.
+
+    The command then gets `click_file` and `session_gap_minutes`, with what is usual for its format.
+    """
+
+    @wraps(function)
+    def with_log(*args: Any, click_file: ClickFile, session_gap_minutes: float | None, **options: Any) -> Any:
+        if session_gap_minutes is None:
+            session_gap_minutes = USUAL_RULES.get(click_file.file_format, OTHER_RULE).session_gap_minutes
+        click_file = _with_usual_events(click_file)
+        return function(*args, click_file=click_file, session_gap_minutes=session_gap_minutes, **options)
+
+    return click_file_options("DATA")(_GAP_OPTION(with_log))
+
+
+def _with_usual_events(file: ClickFile) -> ClickFile:
+    if file.choices.events is not None:
+        return file
+    return replace(file, choices=replace(file.choices, events=USUAL_EVENTS.get(file.file_format, ALL_EVENTS)))
 
 
 def _rule(usual: SplitRule, options: dict[str, Any]) -> SplitRule:

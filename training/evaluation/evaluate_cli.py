@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nextclick.errors import PermanentError
 from nextclick.setting_sources import given_settings
 from nextclick.settings import Settings
-from tools.options import config_option, parse_assignments, set_option
-from training.evaluation.data_source import NumberRange, data_options
+from tools.options import NumberRange, config_option, parse_assignments, set_option
+from training.evaluation.command_parts import picture, print_tables, read_seeds, require_devices, require_place
+from training.evaluation.data_source import data_options
 
 if TYPE_CHECKING:
     from training.evaluation.data_source import DataSource
@@ -20,34 +20,20 @@ if TYPE_CHECKING:
     from training.evaluation.recommender import Recommender
     from training.evaluation.runs import Outcome, Plan
 
-_WIDTH = 200  # columns of the table where no terminal says how wide it is
 
-
-def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> list[int] | None:
-    try:
-        seeds = None if text is None else [int(number) for number in text.split(",")]
-    except ValueError:
-        seeds = []
-    if seeds is not None and (not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds)):
-        raise click.BadParameter(
-            f"{text!r} is not a list of different whole numbers with commas between them, like 0,1,2"
-        )
-    return seeds
-
-
-def _picture(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
-    if path is not None and path.suffix not in (".png", ".svg"):
-        raise click.BadParameter(f"{str(path)!r} does not end with .png or .svg")
-    return path
+_NOT_OF_TUNE = ("json_file", "plot", "by_history", "seeds", "save_bundle", "save_test", "validation")
 
 
 @click.command()
 @data_options
 @click.option("--models", metavar="A,B,...", help="Models to compare (the usual ones); with --tune, to tune (network).")
-@click.option("--seeds", metavar="0,1,...", callback=_seeds, help="Run the network once with each (setting `seed`).")
+@click.option(
+    "--seeds", metavar="0,1,...", callback=read_seeds, help="Run the network once with each (setting `seed`)."
+)
 @click.option("--preset", metavar="NAME|FILE", help="Take models' parameters from a preset; --set wins.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all figures and the configuration.")
-@click.option("--plot", type=click.Path(path_type=Path), callback=_picture, help="Draw recall by position: .png, .svg.")
+@click.option("--plot", type=click.Path(path_type=Path), callback=picture, help="Draw recall by position: .png, .svg.")
+@click.option("--by-history", is_flag=True, help="Print a second table: by the clicks of the session before.")
 @click.option(
     "--save-bundle", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the network there as a bundle."
 )
@@ -94,10 +80,10 @@ def evaluate(
     settings = Settings.of(given)
     presets = without_settings(load_preset(options["preset"]), set(given)) if options["preset"] else {}
     if tune:
-        if any(options[name] for name in ("json_file", "plot", "seeds", "save_bundle", "save_test", "validation")):
+        if any(options[name] for name in _NOT_OF_TUNE):
             raise click.UsageError(
-                "--tune compares no models: use it without --json, --plot, --seeds, --save-bundle, --save-test and "
-                "--validation"
+                "--tune compares no models: use it without --json, --plot, --by-history, --seeds, --save-bundle, "
+                "--save-test and --validation"
             )
         _tune(source, settings, presets, options)
     else:
@@ -107,37 +93,39 @@ def evaluate(
 def _compare(
     source: "DataSource", settings: Settings, presets: "dict[str, Parameters]", options: dict[str, Any]
 ) -> None:
-    from rich.console import Console
-
     from training.evaluation.export import save_test_clicks
-    from training.evaluation.figures import N_RESAMPLES, summarise
+    from training.evaluation.figures import summarise
     from training.evaluation.models import USUAL_MODELS, model_names
     from training.evaluation.offline_data import read_offline_data, validation_split
-    from training.evaluation.report import document, plot_recall_by_position, table, write_json
+    from training.evaluation.report import document, history_table, plot_recall_by_position, table, write_json
     from training.evaluation.runs import Plan, run_models
+    from training.evaluation.shop_rules import left_aside, rules_followed
+    from training.learning.comparison import N_RESAMPLES
 
     names = model_names(options["models"]) if options["models"] else USUAL_MODELS
     plan = Plan(names, options["seeds"] or [settings.seed], settings, presets)
     _check_before_work(plan, options)
-    _require_devices(plan)
+    require_devices(plan.parameters())
     data = read_offline_data(source)
     if options["validation"]:
         data = validation_split(data)
-    title = f"{source.file.path.name}: {_sizes(data)}"
+    rules = rules_followed(settings)
+    under = "".join(f", {name}={value}" for name, value in rules.items())
+    title = f"{source.file.path.name}: {_sizes(data)}{under}"
     click.echo(title, err=True)
+    for name in left_aside(settings):
+        click.echo(f"{name} is not followed: an evaluation knows neither categories nor what was shown", err=True)
     if options["save_test"]:
         save_test_clicks(options["save_test"], data)
     report = _saving_network(options["save_bundle"], data) if options["save_bundle"] else _report
     summary = summarise(run_models(plan, data, report), data, settings.seed)
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDTH
-    console.print(table(summary, title))
+    print_tables(table(summary, title), *([history_table(summary)] if options["by_history"] else []))
     if options["json_file"]:
         configuration = {
             "data": _described(source, data),
             "validation": options["validation"],
             "seeds": plan.seeds,
+            "rules": rules,
             "bootstrap": {"resamples": N_RESAMPLES, "seed": settings.seed},
             "parameters": plan.parameters(),
         }
@@ -160,7 +148,7 @@ def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Paramete
     if out.suffix != ".toml":
         raise click.BadParameter(f"{str(out)!r} does not end with .toml", param_hint="--preset-out")
     found = load_preset(str(out)) if out.exists() else {}
-    _require_devices(Plan(names, [settings.seed], settings, presets))
+    require_devices(Plan(names, [settings.seed], settings, presets).parameters())
     make_place(out)
     validation = validation_split(read_offline_data(source))
     click.echo(f"validation part of {source.file.path.name}: {_sizes(validation)}", err=True)
@@ -185,16 +173,6 @@ def _tune(source: "DataSource", settings: Settings, presets: "dict[str, Paramete
         comments.append(comment)
         click.echo(comment)
     click.echo(f"written: {out}; use it with --preset {out}")
-
-
-def _require_devices(plan: "Plan") -> None:
-    """See that the networks, if there are any, have where to compute, before the data are read."""
-    devices = {str(of_model["device"]) for of_model in plan.parameters().values() if "device" in of_model}
-    if devices:
-        from training.learning.device import chosen_device  # torch takes seconds to load
-
-        for device in devices:
-            chosen_device(device)
 
 
 def _report(title: str, _trained: "Recommender", outcome: "Outcome") -> None:
@@ -253,17 +231,6 @@ def _check_before_work(plan: "Plan", options: dict[str, Any]) -> None:
         "--save-test": options["save_test"],
     }.items():
         if path is not None:
-            _require_place(option, path)
+            require_place(option, path)
     if options["plot"]:
         require_matplotlib()
-
-
-def _require_place(option: str, path: Path) -> None:
-    folder, is_bundle = path.absolute().parent, option == "--save-bundle"
-    if not folder.is_dir():
-        raise PermanentError(f"{option} {path}: the folder {folder} does not exist; make it, or give another place")
-    if path.exists() and path.is_dir() != is_bundle:
-        found, wanted = ("a file", "a folder") if is_bundle else ("a folder", "a file")
-        raise PermanentError(f"{option} {path}: this is {found}, and {wanted} is to be written; give another name")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise PermanentError(f"{option} {path}: there is no right to write there; give another place")

@@ -1,9 +1,4 @@
-"""From outcomes to figures: means over predictions, how sure they are, and what the lists were made of.
-
-How sure a mean is, the bootstrap says: whole sessions are drawn again and again, since a session's clicks go together.
-Source: Efron & Tibshirani 1993, "An introduction to the bootstrap"; for comparing two systems by the same draws, Sakai
-2006, "Evaluating evaluation metrics based on the bootstrap", doi:10.1145/1148170.1148261.
-"""
+"""From outcomes to figures: means over predictions, how sure they are, and what the lists were made of."""
 
 import itertools
 from collections.abc import Mapping
@@ -15,17 +10,14 @@ import numpy.typing as npt
 from nextclick.ranking_metrics import Gains, Ranks, mrr_gains, ndcg_gains, recall_gains
 from training.evaluation.offline_data import OfflineData
 from training.evaluation.runs import Outcome
+from training.learning.comparison import Interval, Values, interval, p_value, resampled_means, sums_of_users
 from training.learning.sequences import Ints
-
-Values = npt.NDArray[np.float64]
 
 CUTS = (1, 5, 10, 20)
 _GAINS = {"recall": recall_gains, "mrr": mrr_gains, "ndcg": ndcg_gains}
 METRICS = tuple(f"{name}@{cut}" for name in _GAINS for cut in CUTS)
 LAST_POSITION = 20  # predictions from so many clicks and more are one group
 COMPARED = ("recall@20", "mrr@20")
-N_RESAMPLES = 2_000
-_BLOCK_NUMBERS = 5_000_000  # drawn at once (float64: 40 MB)
 
 
 class Position(NamedTuple):
@@ -34,13 +26,7 @@ class Position(NamedTuple):
     clicks_before: int
     predictions: int
     recall: float
-
-
-class Interval(NamedTuple):
-    """The middle 95% of the resamples."""
-
-    low: float
-    high: float
+    mrr: float
 
 
 class Estimate(NamedTuple):
@@ -77,7 +63,7 @@ class ModelFigures(NamedTuple):
         training_clicks_per_s: training clicks, times the passes over them, for each second of training.
         predictions_per_s: lists of 20 out of all items.
         fit_s: training time.
-        positions: recall@20 by the clicks before.
+        positions: recall@20 and MRR@20 by the clicks before.
     """
 
     metrics: dict[str, Estimate]
@@ -151,7 +137,7 @@ def _figures(runs: list[Outcome], means: Values, resamples: Values, data: Offlin
         len(data.train) * sum(run.passes for run in runs) / max(fit_s, 1e-9),
         sum(len(run.rank) for run in runs) / max(sum(run.predict_s for run in runs), 1e-9),
         fit_s / n_runs,
-        recall_by_position(
+        by_position(
             np.concatenate([run.rank for run in runs]), np.concatenate([run.clicks_before for run in runs]), n_runs
         ),
     )
@@ -164,9 +150,7 @@ def gains(rank: Ranks) -> Gains:
 
 def session_sums(outcome: Outcome, n_sessions: int) -> Gains:
     """Add the metrics up per test session: float64 (n_sessions, n_metrics)."""
-    return np.stack(
-        [np.bincount(outcome.session, column, minlength=n_sessions) for column in gains(outcome.rank).T], axis=1
-    )
+    return sums_of_users(outcome.session, gains(outcome.rank), n_sessions)
 
 
 def coverage(shown: npt.NDArray[np.float64]) -> float:
@@ -185,8 +169,8 @@ def popularity_of_lists(shown: npt.NDArray[np.float64], train_item: Ints) -> flo
     return float((shown * clicks).sum() / max(shown.sum(), 1e-9) / max(clicks.max(initial=0), 1))
 
 
-def recall_by_position(rank: Ranks, clicks_before: Ints, n_runs: int) -> list[Position]:
-    """Give recall@20 by the number of clicks that predictions were made from.
+def by_position(rank: Ranks, clicks_before: Ints, n_runs: int) -> list[Position]:
+    """Give recall@20 and MRR@20 by the number of clicks that predictions were made from.
 
     Args:
         rank: int64 (n,), of the clicked items; of several runs over the same predictions one after another.
@@ -195,48 +179,13 @@ def recall_by_position(rank: Ranks, clicks_before: Ints, n_runs: int) -> list[Po
     """
     group = np.minimum(clicks_before, LAST_POSITION)
     n_predictions = np.bincount(group)
-    hits = np.bincount(group, recall_gains(rank, CUTS[-1]))
+    hits, reciprocal = (np.bincount(group, gain(rank, CUTS[-1])) for gain in (recall_gains, mrr_gains))
     return [
-        Position(int(number), int(n_predictions[number]) // n_runs, float(hits[number] / n_predictions[number]))
+        Position(
+            int(number),
+            int(n_predictions[number]) // n_runs,
+            float(hits[number] / n_predictions[number]),
+            float(reciprocal[number] / n_predictions[number]),
+        )
         for number in np.flatnonzero(n_predictions)
     ]
-
-
-def resampled_means(sums: Values, n_predictions: Values, seed: int) -> Values:
-    """Draw sessions with replacement, many times, and take the means over their predictions.
-
-    All columns see the same draws, so that columns of two models can be subtracted.
-
-    Args:
-        sums: float64 (n_sessions, n_columns), sums over a session's predictions.
-        n_predictions: float64 (n_sessions,), at least 1 each.
-        seed: of the draws.
-
-    Returns:
-        float64 (N_RESAMPLES, n_columns).
-    """
-    rng = np.random.default_rng(seed)
-    n_sessions = len(sums)
-    block = max(1, _BLOCK_NUMBERS // n_sessions)
-    blocks = []
-    for begin in range(0, N_RESAMPLES, block):
-        drawn = rng.integers(n_sessions, size=(min(block, N_RESAMPLES - begin), n_sessions))
-        times_drawn = np.stack([np.bincount(one, minlength=n_sessions) for one in drawn]).astype(np.float64)
-        blocks.append((times_drawn @ sums) / (times_drawn @ n_predictions)[:, None])
-    return np.concatenate(blocks)
-
-
-def interval(means: Values) -> Interval:
-    """Give the 95% interval of resampled means, or of their differences: (N_RESAMPLES,)."""
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(float(low), float(high))
-
-
-def p_value(differences: Values) -> float:
-    """Give the two-sided probability of such a difference between equal models: (N_RESAMPLES,).
-
-    Twice the share of resamples on the rarer side of zero, zeros counting for both; never below 2 / (n + 1), as no
-    number of resamples can show that a thing is impossible (Davison & Hinkley 1997, section 4.2).
-    """
-    rarer = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    return min(1.0, 2 * (rarer + 1) / (len(differences) + 1))

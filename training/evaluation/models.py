@@ -1,7 +1,7 @@
 """The models that can be evaluated, by name, and what can be set in each."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from nextclick.errors import PermanentError
@@ -97,16 +97,20 @@ MODELS = {
 USUAL_MODELS = [name for name in MODELS if name not in _CELLS_AND_LOSSES]
 
 
-def model_names(text: str) -> list[str]:
+def model_names(text: str, known: Collection[str] = MODELS.keys()) -> list[str]:
     """Read names with commas between them.
+
+    Args:
+        text: the names.
+        known: which there are.
 
     Raises:
         PermanentError: one that is not known, or that stands there twice.
     """
     names = [name.strip() for name in text.split(",")]
     for number, name in enumerate(names):
-        if name not in MODELS:
-            raise PermanentError(f"--models: there is no model {name!r}; choose some of {', '.join(MODELS)}")
+        if name not in known:
+            raise PermanentError(f"--models: there is no model {name!r}; choose some of {', '.join(known)}")
         if name in names[:number]:
             raise PermanentError(f"--models names {name!r} twice; remove one of them")
     return names

@@ -35,7 +35,7 @@ class NetworkRecommender:
         """Learn, as `Recommender`."""
         torch.manual_seed(self.settings.seed)
         self.network = Network(network_config(self.settings, n_items))
-        training_set = TrainingSet(train, len(train), n_known=0)
+        training_set = TrainingSet(train, len(train))
         self.passes = fit(self.network, training_set, self.settings, NEVER_CANCELLED).epochs
 
     def scores(self, clicks: Sequences, rows: Ints) -> Floats:

@@ -62,8 +62,8 @@ def split(recorded: RecordedClicks, rule: SplitRule) -> OfflineData:
     Raises:
         PermanentError: a rule that these clicks cannot follow, or nothing is left of a part.
     """
-    session = _sessions(recorded, rule.session_gap_minutes)
-    clicks = _columns(recorded, session)
+    clicks = click_columns(recorded, rule.session_gap_minutes)
+    session = clicks.user
     if recorded.is_marked is not None:
         is_test = np.array(recorded.is_marked)
         if not is_test.any():
@@ -116,7 +116,17 @@ def _sessions(recorded: RecordedClicks, gap_minutes: float) -> Ints:
     return numbered_by_end(session)
 
 
-def _columns(recorded: RecordedClicks, session: Ints) -> ClickColumns:
+def click_columns(recorded: RecordedClicks, gap_minutes: float) -> ClickColumns:
+    """Give recorded clicks as columns; a session is a user, and sessions are numbered by their ends.
+
+    Args:
+        recorded: in log order.
+        gap_minutes: a longer pause of a user begins a new session; 0: sessions as the file has them.
+
+    Raises:
+        PermanentError: sessions are to be cut, and the clicks have no times.
+    """
+    session = _sessions(recorded, gap_minutes)
     codes = {name: code for code, name in enumerate(EVENT_TYPES)}
     event_type = np.zeros(len(recorded), dtype=np.int64)  # a click without a type is a view, as in the stream
     if recorded.event_index is not None:

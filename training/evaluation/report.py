@@ -12,11 +12,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from nextclick.errors import PermanentError
-from training.evaluation.figures import CUTS, LAST_POSITION, ModelFigures, Summary
+from training.evaluation.figures import CUTS, LAST_POSITION, Estimate, ModelFigures, Position, Summary
 
 _NAMES = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}
+# Clicks before a prediction: from the second number on, below the third.
+_HISTORIES = (("1", 1, 2), ("2", 2, 3), ("3 to 5", 3, 6), ("6 or more", 6, LAST_POSITION + 1))
 _MIN_PREDICTIONS = 30  # of a point of the plot: of fewer predictions a recall says little
-_VERSIONS = ("nextclick", "torch", "numpy")
+VERSIONS = ("nextclick", "torch", "numpy")
 
 
 def table(summary: Summary, title: str) -> Table:
@@ -39,13 +41,42 @@ def table(summary: Summary, title: str) -> Table:
         for metric in _NAMES:
             text = _estimates(figures, metric)
             cells.append(f"[bold]{text}[/bold]" if summary.best(f"{metric}@20") == name else text)
-        cells += [_share(figures.coverage), _share(figures.popularity)]
+        cells += [share_text(figures.coverage), share_text(figures.popularity)]
         cells += [f"{figures.training_clicks_per_s:,.0f}", f"{figures.predictions_per_s:,.0f}"]
         cells.append(_p_values(summary, name, best))
         if n_seeds > 1:
             cells.append(_spread(figures))
         made.add_row(*cells)
     return made
+
+
+def history_table(summary: Summary) -> Table:
+    """Make the table of Recall@20 / MRR@20 by how much is known of a user."""
+    positions = next(iter(summary.models.values())).positions
+    made = Table(
+        box=SIMPLE_HEAD,
+        title="Recall@20 / MRR@20 by the clicks of the session before the predicted one",
+        title_justify="left",
+    )
+    made.add_column("model", no_wrap=True)
+    for title, first, end in _HISTORIES:
+        n = sum(position.predictions for position in positions if first <= position.clicks_before < end)
+        made.add_column(f"{title}\n({n:,})", justify="right")
+    for name, figures in summary.models.items():
+        made.add_row(name, *(_mean_of(figures.positions, first, end) for _, first, end in _HISTORIES))
+    return made
+
+
+def _mean_of(positions: list[Position], first: int, end: int) -> str:
+    chosen = [position for position in positions if first <= position.clicks_before < end]
+    n = sum(position.predictions for position in chosen)
+    if not n:
+        return ""
+    recall, mrr = (
+        sum(position.predictions * value for position, value in zip(chosen, values, strict=True)) / n
+        for values in ([position.recall for position in chosen], [position.mrr for position in chosen])
+    )
+    return f"{share_text(recall)} / {share_text(mrr)}"
 
 
 def _caption(best: str, n_seeds: int) -> str:
@@ -58,13 +89,13 @@ def _caption(best: str, n_seeds: int) -> str:
 
 
 def _estimates(figures: ModelFigures, metric: str) -> str:
-    small = " ".join(_share(figures.metrics[f"{metric}@{cut}"].mean) for cut in CUTS)
-    return f"{small}±{_share(figures.metrics[f'{metric}@{CUTS[-1]}'].half_width)}"
+    small = " ".join(share_text(figures.metrics[f"{metric}@{cut}"].mean) for cut in CUTS)
+    return f"{small}±{share_text(figures.metrics[f'{metric}@{CUTS[-1]}'].half_width)}"
 
 
 def _p_values(summary: Summary, model: str, best: str) -> str:
     found = [
-        _share(comparison.p)
+        share_text(comparison.p)
         for comparison in summary.comparisons
         if {comparison.model, comparison.other} == {model, best}
     ]
@@ -76,7 +107,7 @@ def _spread(figures: ModelFigures) -> str:
     return " / ".join(f"{spread:.4f}".lstrip("0") for spread in spreads if spread is not None)
 
 
-def _share(value: float) -> str:
+def share_text(value: float) -> str:
     """Write a number between 0 and 1 with three places: .531."""
     return f"{value:.3f}".removeprefix("0")
 
@@ -90,7 +121,7 @@ def document(summary: Summary, configuration: dict[str, Any]) -> dict[str, Any]:
     """
     return {
         **configuration,
-        "versions": {name: version(name) for name in _VERSIONS},
+        "versions": {name: version(name) for name in VERSIONS},
         "machine": {"processor": processor_name()},
         "models": {name: _model(figures) for name, figures in summary.models.items()},
         "comparisons": [
@@ -100,20 +131,21 @@ def document(summary: Summary, configuration: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model(figures: ModelFigures) -> dict[str, Any]:
-    metrics = {
-        name: {
-            "mean": estimate.mean,
-            "low": estimate.interval.low,
-            "high": estimate.interval.high,
-            "by_seed": estimate.by_seed,
-            "spread": estimate.spread,
-        }
-        for name, estimate in figures.metrics.items()
-    }
     return {
         **figures._asdict(),
-        "metrics": metrics,
+        "metrics": {name: estimate_fields(estimate) for name, estimate in figures.metrics.items()},
         "positions": [position._asdict() for position in figures.positions],
+    }
+
+
+def estimate_fields(estimate: Estimate) -> dict[str, Any]:
+    """Give an estimate, ready for JSON."""
+    return {
+        "mean": estimate.mean,
+        "low": estimate.interval.low,
+        "high": estimate.interval.high,
+        "by_seed": estimate.by_seed,
+        "spread": estimate.spread,
     }
 
 

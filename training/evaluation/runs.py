@@ -13,10 +13,12 @@ from nextclick.settings import Settings
 from training.evaluation.models import MODELS, Parameters, Value
 from training.evaluation.offline_data import OfflineData
 from training.evaluation.recommender import Floats, Recommender, SeveralPasses
+from training.evaluation.shop_rules import OfflineRules
 from training.learning.cancellation import progress_bar
 from training.learning.sequences import Ints, Sequences
 
 LIST_LENGTH = 20  # of the lists whose items are counted
+NEVER = 2**31  # the rank of an item that is not to be recommended, however few there are
 _BATCH_SCORES = 20_000_000  # numbers in a score matrix (float32: 80 MB)
 
 
@@ -82,14 +84,21 @@ def run_models(
             parameters = {**plan.presets.get(name, {}), **({"seed": seed} if model.is_seeded else {})}
             title = f"{name}, seed {seed}" if model.is_seeded and len(plan.seeds) > 1 else name
             recommender = model.make(plan.settings, parameters)
-            outcome = run(recommender, data, title)
+            outcome = run(recommender, data, title, OfflineRules.of(plan.settings, data))
             report(title, recommender, outcome)
             outcomes[name].append(outcome)
     return outcomes
 
 
-def run(recommender: Recommender, data: OfflineData, title: str) -> Outcome:
-    """Train on the training part, then predict every click of the test part but the sessions' first ones."""
+def run(recommender: Recommender, data: OfflineData, title: str, rules: OfflineRules | None = None) -> Outcome:
+    """Train on the training part, then predict every click of the test part but the sessions' first ones.
+
+    Args:
+        recommender: is trained.
+        data: that it is trained on and judged by.
+        title: for the progress bar.
+        rules: of the lists; None: there are none.
+    """
     began_s = time.perf_counter()
     recommender.fit(data.train, data.n_items)
     fit_s = time.perf_counter() - began_s
@@ -102,9 +111,14 @@ def run(recommender: Recommender, data: OfflineData, title: str) -> Outcome:
             part = slice(begin, begin + batch)
             began_s = time.perf_counter()
             scores = recommender.scores(data.test, rows[part])
+            if rules is not None:
+                scores = rules.apply(scores, data.test, rows[part])
             best, weight = _lists(scores)
             predict_s += time.perf_counter() - began_s
-            rank[part] = ranks_of_targets(scores, data.test.item_index[rows[part]])
+            targets = data.test.item_index[rows[part]]
+            rank[part] = ranks_of_targets(scores, targets)
+            if rules is not None and rules.exclude != "none":
+                rank[part][np.isneginf(scores[np.arange(len(targets)), targets])] = NEVER
             shown += np.bincount(best.ravel(), weight.ravel(), minlength=data.n_items)
             advance(len(rank[part]))
     passes = recommender.passes if isinstance(recommender, SeveralPasses) else 1

@@ -1,5 +1,6 @@
 """Where training computes and in which precision: chosen by what is there and by what is measured, never by name."""
 
+import platform
 import time
 from functools import cache
 
@@ -22,6 +23,11 @@ def chosen_device(name: str) -> torch.device:
     if name == "cuda":
         raise PermanentError("device=cuda is set, but torch finds no GPU; set device=auto or device=cpu")
     return torch.device("cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """Say what a device is: the model of the GPU, or the kind of the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
 
 
 @cache

@@ -7,7 +7,7 @@ The schedule for a new network with counts beside it:
 3. On the newest clicks, which neither network nor counts have seen, the gate that mixes the two is fitted.
 4. One pass learns the most recent part of the log once more, with the newest clicks in it.
 
-A network that goes on from the champion learns all clicks `epochs` times and keeps the champion's gate.
+How a network goes on from here when there are more clicks is in `training.learning.continual`.
 """
 
 import logging
@@ -22,11 +22,11 @@ from torch import Tensor
 from nextclick.network import Network
 from nextclick.network_config import NetworkConfig
 from nextclick.settings import Settings
-from training.learning.associations import AssociationCounts
+from training.learning.associations import AssociationCounts, count_pairs
 from training.learning.cancellation import Cancellation, progress_bar
 from training.learning.fit_mixture import fit_mixture
-from training.learning.sequences import TrainingSet, Windows, batches_in_time_order, training_windows
-from training.learning.step import Learner
+from training.learning.sequences import Sequences, TrainingSet, Windows, batches_in_time_order, training_windows
+from training.learning.step import Learner, LearntBefore
 from training.learning.validation import choose_predictions
 
 _BLOCK_BATCHES = 8  # windows are mixed within so many batches only
@@ -37,15 +37,19 @@ _log = logging.getLogger(__name__)
 
 
 class Fitted(NamedTuple):
-    """What a fit was.
+    """What a fit was, and what is needed to go on from it.
 
     Attributes:
         epochs: passes over the windows.
         clicks_per_s: predicted clicks per second of learning, without validation.
+        squares: of the optimizer, by the names of the weights.
+        counts: of all clicks; None where the network stands alone.
     """
 
     epochs: int
     clicks_per_s: float
+    squares: dict[str, Tensor]
+    counts: AssociationCounts
 
 
 def network_config(settings: Settings, n_items: int) -> NetworkConfig:
@@ -76,47 +80,55 @@ def fit(network: Network, training_set: TrainingSet, settings: Settings, cancell
         PermanentError: the settings ask for a GPU and there is none.
     """
     schedule = _Schedule(network, training_set, settings, cancellation)
-    is_new = not training_set.n_known
-    if is_new:
-        schedule.start_warm()
+    schedule.start_warm()
     for number in range(1, settings.epochs + 1):
-        schedule.learn(schedule.first, f"training, pass {number} of {settings.epochs}")
-    if schedule.holds_out:
-        schedule.fit_gate()
-    if is_new:
-        schedule.learn(schedule.recent, "training, recent clicks")
+        schedule.learner.learn(schedule.first, f"training, pass {number} of {settings.epochs}")
     if network.mixture is not None:
-        schedule.take_counts(training_set.n_clicks)
-    return Fitted(settings.epochs, schedule.n_learnt / max(schedule.learning_s, 1e-9))
+        schedule.fit_gate()
+    schedule.learner.learn(schedule.recent, "training, recent clicks")
+    counts = schedule.take_counts(training_set.n_clicks)
+    learner = schedule.learner
+    return Fitted(settings.epochs, learner.clicks_per_s, learner.squares(), counts)
 
 
-class _Schedule:
-    """The windows of each pass, and the steps of a fit."""
+class Passes:
+    """Passes over windows, in time order.
+
+    Attributes:
+        n_learnt: predicted clicks so far.
+        learning_s: seconds so far.
+    """
 
     def __init__(
-        self, network: Network, training_set: TrainingSet, settings: Settings, cancellation: Cancellation
+        self,
+        network: Network,
+        sequences: Sequences,
+        settings: Settings,
+        cancellation: Cancellation,
+        before: LearntBefore | None = None,
     ) -> None:
-        self._network, self._training_set = network, training_set
-        self._settings, self._cancellation = settings, cancellation
-        sequences, n_clicks, max_clicks = training_set.sequences, training_set.n_clicks, settings.recent_clicks + 1
-        self.holds_out = network.mixture is not None and not training_set.n_known
-        self._n_first = int(n_clicks * (1.0 - _NEWEST_SHARE)) if self.holds_out else n_clicks
-        # Cut anew for the first passes: of users who were there to the end, what they clicked before counts too.
-        self.first = training_windows(sequences, self._n_first, max_clicks)
-        windows = training_windows(sequences, n_clicks, max_clicks)
-        last_click = sequences.age_rank[windows.end - 1]
-        self.recent = windows.take(np.flatnonzero(last_click >= int(n_clicks * (1.0 - _RECENT_SHARE))))
+        """Prepare.
+
+        Args:
+            network: is changed.
+            sequences: that the windows are of.
+            settings: of the trainer.
+            cancellation: asked after every batch.
+            before: what the network has learnt already; None: nothing.
+        """
+        self._network, self._settings, self._cancellation = network, settings, cancellation
         self._rng = np.random.default_rng(settings.seed)
-        self._learner = Learner(network, training_set, settings)
-        self._first_counts: AssociationCounts | None = None
+        self._learner = Learner(network, sequences, settings, before)
         self.n_learnt, self.learning_s = 0, 0.0
 
-    def start_warm(self) -> None:
-        """Give the network vectors from the counts of the clicks of the first passes, and a cell that averages."""
-        self._first_counts = counts = self.take_counts(self._n_first)
-        vectors = spectral_item_vectors(counts, self._network.config.hidden_size, self._settings.seed)
-        start_item_vectors(self._network, vectors)
-        start_as_fading_average(self._network)
+    @property
+    def clicks_per_s(self) -> float:
+        """Predicted clicks per second of learning."""
+        return self.n_learnt / max(self.learning_s, 1e-9)
+
+    def squares(self) -> dict[str, Tensor]:
+        """Give the optimizer's state, for whoever goes on."""
+        return self._learner.squares()
 
     def learn(self, windows: Windows, title: str) -> None:
         """Pass over windows once."""
@@ -135,6 +147,33 @@ class _Schedule:
         fields = {"loss": round(loss_sum / max(n_clicks, 1), 3), "clicks_per_s": round(n_clicks / max(took_s, 1e-9))}
         _log.debug("%s", title, extra={"fields": fields})
 
+
+class _Schedule:
+    """The windows of each pass, and the steps of a fit."""
+
+    def __init__(
+        self, network: Network, training_set: TrainingSet, settings: Settings, cancellation: Cancellation
+    ) -> None:
+        self._network, self._training_set = network, training_set
+        self._settings, self._cancellation = settings, cancellation
+        sequences, n_clicks, max_clicks = training_set.sequences, training_set.n_clicks, settings.recent_clicks + 1
+        holds_out = network.mixture is not None
+        self._n_first = int(n_clicks * (1.0 - _NEWEST_SHARE)) if holds_out else n_clicks
+        # Cut anew for the first passes: of users who were there to the end, what they clicked before counts too.
+        self.first = training_windows(sequences, self._n_first, max_clicks)
+        windows = training_windows(sequences, n_clicks, max_clicks)
+        last_click = sequences.age_rank[windows.end - 1]
+        self.recent = windows.take(np.flatnonzero(last_click >= int(n_clicks * (1.0 - _RECENT_SHARE))))
+        self.learner = Passes(network, sequences, settings, cancellation)
+        self._first_counts: AssociationCounts | None = None
+
+    def start_warm(self) -> None:
+        """Give the network vectors from the counts of the clicks of the first passes, and a cell that averages."""
+        self._first_counts = counts = self.take_counts(self._n_first)
+        vectors = spectral_item_vectors(counts, self._network.config.hidden_size, self._settings.seed)
+        start_item_vectors(self._network, vectors)
+        start_as_fading_average(self._network)
+
     def fit_gate(self) -> None:
         """Fit the mixture on the newest clicks."""
         sequences = self._training_set.sequences
@@ -149,13 +188,18 @@ class _Schedule:
 
     def take_counts(self, n_clicks: int) -> AssociationCounts:
         """Count the oldest clicks; give the mixture their neighbour lists."""
-        config, mixture = self._network.config, self._network.mixture
-        counts = AssociationCounts(self._training_set.sequences, config.n_items, n_clicks)
-        if mixture is not None:
-            lists = counts.neighbour_lists(config.n_neighbours)
-            for buffer, array in zip((mixture.neighbours, mixture.shares, mixture.support), lists, strict=True):
-                buffer.copy_(torch.from_numpy(array))
+        counts = count_pairs(self._training_set.sequences, self._network.config.n_items, n_clicks)
+        give_neighbours(self._network, counts)
         return counts
+
+
+def give_neighbours(network: Network, counts: AssociationCounts) -> None:
+    """Let a network's mixture, where it has one, have the neighbour lists of these counts."""
+    mixture = network.mixture
+    if mixture is not None:
+        lists = counts.neighbour_lists(network.config.n_neighbours)
+        for buffer, array in zip((mixture.neighbours, mixture.shares, mixture.support), lists, strict=True):
+            buffer.copy_(torch.from_numpy(array))
 
 
 # Warm start: from random vectors the network needs many passes to find what the counts already say.

@@ -4,9 +4,8 @@ Network and counts are held still, as they are between two bundles, and the newe
 predicted: they show how far each source can be trusted. Clicks that a source has learnt cannot show it.
 """
 
-import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -16,36 +15,32 @@ from torch import Tensor
 
 from nextclick.mixture import Context, Mixture
 from nextclick.network import Network
-from nextclick.network_config import N_AGES, N_TERMS
+from nextclick.network_config import N_AGES
 from training.learning.associations import AssociationCounts
 from training.learning.cancellation import Cancellation
+from training.learning.rank_gate import N_RIVALS, Listed, rank_better
 from training.learning.sequences import Ints, Sequences
 from training.learning.validation import (
-    MISSED,
     Contexts,
     Predictions,
     features_before,
-    network_ranks,
-    quality_of,
     score_parts,
 )
 
-# The search tries factors of the network's scores, of all weights of neighbours, and of all weights of re-clicks. The
-# first of each was best on three data sets together, where the network learnt the newest clicks after the gate was
-# fitted. So another one is only taken when it is better by more than chance.
-_SHARPNESS = (0.85, 0.7, 0.55)
-_NEIGHBOURS = (2.0, 1.0, 4.0)
-_RECLICKS = (1.0, 2.0, 0.5)
-_MARGIN = 0.002  # of the sum of recall and MRR
-_SEARCH_PREDICTIONS = 4_000  # at least so many are looked at, where there are so many: what fewer show may be chance
-_SEARCH_SCORES = 200_000_000  # of items are computed for each factor: with a small catalogue, of more predictions
-_FIT_SCORES = (
-    2_000_000_000  # of items are computed to fit the weights: with a very large catalogue, of fewer predictions
-)
+# From here the gate is moved to where its lists are best: what was best on three data sets together, where the network
+# learnt the newest clicks after the gate was fitted.
+_FIRST_SHARPNESS = 0.7
+_FIRST_NEIGHBOURS = 2.0  # what neighbours weigh more than in the most probable gate
+_LEAST_PREDICTIONS = 4_000  # are looked at, where there are so many: what fewer show may be chance
+_RANK_SCORES = 400_000_000  # of items are computed to find what may be listed: with few items, of more predictions
+_FIT_SCORES = 2_000_000_000  # of items are computed to fit the weights: with very many items, of fewer predictions
+_SHARPNESSES = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3)  # between which the best one is looked for
+_SHARPNESS_STEP = 0.2  # between them; in a round it moves no further
+_REFIT_PREDICTIONS = 4_000  # are looked at in a round, most of whose cost this is where there are many items
+_FIT_STEPS, _REFIT_STEPS = 60, 25  # towards better lists: at first the way is longer
 _PENALTY = 10.0  # on how far the gate moves, worth so many predictions: with few, the gate stays as it began
 _ITERATIONS = 60  # of L-BFGS
 _LEAST = 1e-9  # probability of an item that no source expects
-_log = logging.getLogger(__name__)
 
 
 class _Evidence(NamedTuple):
@@ -84,19 +79,80 @@ def fit_mixture(
     mixture = network.mixture
     assert mixture is not None
     n_items = network.config.n_items
-    predictions = _thinned(predictions, n_items, _FIT_SCORES)
+    predictions = _thinned(predictions, _affordable(n_items, _FIT_SCORES))
     evidence = _evidence(network, sequences, predictions, counts, cancellation)
     if evidence is None:
         return
     _fit_gate(mixture, evidence)
-    searched = _thinned(predictions, n_items, _SEARCH_SCORES)
-    missed = np.full(len(searched.target), MISSED)
+    with torch.no_grad():
+        mixture.sharpness.fill_(_FIRST_SHARPNESS)
+        mixture.of_term[1 : 1 + N_AGES] += math.log(_FIRST_NEIGHBOURS)
+    predictions = _thinned(predictions, _affordable(n_items, _RANK_SCORES))
+    listed = _listed(network, sequences, predictions, counts, _totals, cancellation)
+    if listed is not None:
+        rank_better(mixture, listed, _FIT_STEPS)
 
-    def quality() -> float:
-        found = quality_of(network_ranks(network, sequences, searched, missed, cancellation))
-        return found.recall + found.mrr
 
-    _search(mixture, quality)
+def refit_mixture(
+    network: Network,
+    sequences: Sequences,
+    predictions: Predictions,
+    counts: AssociationCounts,
+    cancellation: Cancellation,
+) -> None:
+    """Fit a gate again, in place, from where it stands: the fewer clicks there are, the less it moves.
+
+    What is most probable is not asked for again: from there the way to the best lists is long, and the new clicks of a
+    round are too few to find it.
+
+    Args:
+        network: as for `fit_mixture`; its gate was fitted before.
+        sequences: as for `fit_mixture`.
+        predictions: as for `fit_mixture`.
+        counts: as for `fit_mixture`.
+        cancellation: asked between batches.
+
+    Raises:
+        TrainingCancelled: the end was requested.
+    """
+    mixture = network.mixture
+    assert mixture is not None
+    predictions = _thinned(predictions, _REFIT_PREDICTIONS)
+    listed = _listed(
+        network, sequences, predictions, counts, partial(_totals_near, float(mixture.sharpness)), cancellation
+    )
+    if listed is not None:
+        rank_better(mixture, listed, _REFIT_STEPS)
+
+
+class _Totals(NamedTuple):
+    """As in `Listed`."""
+
+    sharpnesses: Sequence[float]
+    log_totals: Tensor
+
+
+def _totals(scores: Tensor) -> _Totals:
+    """Sum over all items for each sharpness; six times as much work as scoring them."""
+    return _Totals(_SHARPNESSES, torch.stack([torch.logsumexp(scores * each, 1) for each in _SHARPNESSES], 1))
+
+
+def _totals_near(sharpness: float, scores: Tensor) -> _Totals:
+    """Sum once: mean and variance of the scores say what the sums of sharpnesses near by are.
+
+    Args:
+        sharpness: in the middle, unless that leaves the range.
+        scores: float32 (n, n_items).
+    """
+    middle = min(max(sharpness, _SHARPNESSES[0] + _SHARPNESS_STEP), _SHARPNESSES[-1] - _SHARPNESS_STEP)
+    scaled = scores * middle
+    log_total = torch.logsumexp(scaled, 1)
+    weighted = scaled.sub_(log_total[:, None]).exp_().mul_(scores)  # by how probable each is
+    mean = weighted.sum(1)
+    variance = torch.linalg.vecdot(weighted, scores) - mean.square()
+    steps = torch.tensor([-_SHARPNESS_STEP, 0.0, _SHARPNESS_STEP])
+    log_totals = log_total[:, None] + steps * mean[:, None] + 0.5 * steps.square() * variance[:, None]
+    return _Totals((steps + middle).tolist(), log_totals)
 
 
 def _evidence(
@@ -107,32 +163,93 @@ def _evidence(
     cancellation: Cancellation,
 ) -> _Evidence | None:
     """Ask every term for the probability of what was clicked; None where no prediction has a known click before it."""
-    contexts = Contexts(sequences)
     parts = []
-    for chosen, features in features_before(network, contexts, predictions, cancellation):
-        rows = predictions.target[chosen]
-        for part in score_parts(network, len(rows)):
-            context, target = contexts.of(rows[part]), sequences.item_index[rows[part]]
-            support, of_counts = _counted(counts, context, target)
-            with torch.inference_mode():
-                of_network = torch.softmax(network.scores(features[part]), 1)
-                of_network = of_network.gather(1, torch.from_numpy(target)[:, None])
-            parts.append((*context, support, torch.cat([of_network, of_counts], 1)))
+    for context, target, scores in _scored(network, sequences, predictions, cancellation):
+        support, of_counts = _counted(counts, context, target.numpy())
+        with torch.inference_mode():
+            of_network = torch.softmax(scores, 1).gather(1, target)
+        parts.append((*context, support, torch.cat([of_network, of_counts[:, 0]], 1)))
     if not parts:
         return None
     *context_columns, support, probability = (torch.cat(columns) for columns in zip(*parts, strict=True))
     return _Evidence(Context(*context_columns), support, probability)
 
 
-def _counted(counts: AssociationCounts, context: Context, target: Ints) -> tuple[Tensor, Tensor]:
-    """Give the support of the clicked items, and what the counts and the re-clicks say of the targets."""
-    clicked = context.item_index.numpy()  # (batch, N_AGES)
-    targets = np.repeat(target, N_AGES)
-    share, support = counts.known(clicked.clip(min=0).ravel(), targets)
-    is_there = clicked >= 0
-    shares = np.where(is_there, share.reshape(is_there.shape), 0.0)
-    probability = np.concatenate([shares, clicked == target[:, None]], axis=1)
-    return torch.from_numpy(support.reshape(is_there.shape)).float(), torch.from_numpy(probability).float()
+def _listed(
+    network: Network,
+    sequences: Sequences,
+    predictions: Predictions,
+    counts: AssociationCounts,
+    totals_of: Callable[[Tensor], _Totals],
+    cancellation: Cancellation,
+) -> Listed | None:
+    """Ask every term for the probabilities of what may be listed; None as in `_evidence`.
+
+    Args:
+        network: its gate and sharpness say what may be listed.
+        sequences: the clicks.
+        predictions: of them.
+        counts: of older clicks.
+        totals_of: sums scores over all items.
+        cancellation: asked between batches.
+    """
+    mixture, n_rivals, parts = network.mixture, min(N_RIVALS, network.config.n_items), []
+    assert mixture is not None
+    for context, target, scores in _scored(network, sequences, predictions, cancellation):
+        with torch.inference_mode():
+            probabilities = mixture.probabilities(scores * mixture.sharpness, context)
+            rivals = probabilities.topk(n_rivals, sorted=False).indices
+            items = torch.cat([target, rivals], 1)
+            sharpnesses, log_totals = totals_of(scores)
+            scores_of_items = scores.gather(1, items)
+        support, of_counts = _counted(counts, context, items.numpy())
+        parts.append((*context, support, scores_of_items, log_totals, of_counts, rivals != target))
+    if not parts:
+        return None
+    *context_columns, support, scores, log_totals, of_counts, is_rival = (
+        torch.cat(columns) for columns in zip(*parts, strict=True)
+    )
+    return Listed(Context(*context_columns), support, scores, sharpnesses, log_totals, of_counts, is_rival)
+
+
+def _scored(
+    network: Network, sequences: Sequences, predictions: Predictions, cancellation: Cancellation
+) -> Iterator[tuple[Context, Tensor, Tensor]]:
+    """Score all items for predictions, some at a time; those without a known click before them are left out.
+
+    Yields:
+        What the mixture sees of n predictions, the clicked items, int64 (n, 1), and the network's scores, float32
+        (n, n_items).
+
+    Raises:
+        TrainingCancelled: the end was requested.
+    """
+    contexts = Contexts(sequences)
+    for chosen, features in features_before(network, contexts, predictions, cancellation):
+        rows = predictions.target[chosen]
+        for part in score_parts(network, len(rows)):
+            with torch.inference_mode():
+                scores = network.scores(features[part])
+            yield contexts.of(rows[part]), torch.from_numpy(sequences.item_index[rows[part]])[:, None], scores
+
+
+def _counted(counts: AssociationCounts, context: Context, items: Ints) -> tuple[Tensor, Tensor]:
+    """Ask counts and re-clicks.
+
+    Args:
+        counts: of older clicks.
+        context: of n predictions.
+        items: int64 (n, m), that are asked for.
+
+    Returns:
+        The support of the clicked items, float32 (n, N_AGES), and probabilities, float32 (n, m, 2 * N_AGES).
+    """
+    clicked = context.item_index.numpy()[:, None, :]  # (n, 1, N_AGES)
+    is_there, asked = clicked >= 0, np.broadcast_to(items[:, :, None], (*items.shape, N_AGES))
+    before = np.broadcast_to(clicked.clip(min=0), asked.shape)
+    share, support = (each.reshape(asked.shape) for each in counts.known(before.ravel(), asked.ravel()))
+    probability = np.concatenate([np.where(is_there, share, 0.0), clicked == asked], axis=2)
+    return torch.from_numpy(support[:, 0]).float(), torch.from_numpy(probability).float()
 
 
 def _fit_gate(mixture: Mixture, evidence: _Evidence) -> None:
@@ -154,42 +271,12 @@ def _fit_gate(mixture: Mixture, evidence: _Evidence) -> None:
     optimizer.step(loss)  # type: ignore[no-untyped-call]
 
 
-def _thinned(predictions: Predictions, n_items: int, n_scores: int) -> Predictions:
-    """Thin out the predictions, evenly in time, to what there is time for."""
-    n_some = max(_SEARCH_PREDICTIONS, n_scores / n_items)
+def _affordable(n_items: int, n_scores: int) -> int:
+    """Say how many predictions there is time for."""
+    return max(_LEAST_PREDICTIONS, n_scores // n_items)
+
+
+def _thinned(predictions: Predictions, n_some: int) -> Predictions:
+    """Thin out the predictions, evenly in time, to so many at most."""
     every = max(1, math.ceil(len(predictions.target) / n_some))
     return predictions.take(slice(None, None, every))
-
-
-@torch.no_grad()
-def _search(mixture: Mixture, quality: Callable[[], float]) -> None:
-    """Search the factors that make recall and MRR best, one after the other.
-
-    The most probable gate trusts the network for the one item that it is surest of, which is too far for a list of 20.
-    """
-    fitted, factors = mixture.of_term.clone(), torch.ones(N_TERMS)
-    neighbours, reclicks = slice(1, 1 + N_AGES), slice(1 + N_AGES, N_TERMS)
-
-    def with_sharpness(value: float) -> None:
-        mixture.sharpness.fill_(value)
-
-    def with_factor(terms: slice, value: float) -> None:
-        factors[terms] = value
-        mixture.of_term.copy_(fitted + factors.log())
-
-    steps: list[tuple[Callable[[float], None], tuple[float, ...]]] = [
-        (with_sharpness, _SHARPNESS),
-        (partial(with_factor, neighbours), _NEIGHBOURS),
-        (partial(with_factor, reclicks), _RECLICKS),
-    ]
-    for change, values in steps:
-        change(values[0])
-    best = quality()
-    for change, values in steps:
-        chosen = values[0]
-        for value in values[1:]:
-            change(value)
-            if (found := quality()) > best + _MARGIN:
-                best, chosen = found, value
-        change(chosen)
-        _log.debug("gate: best of %s is %s, quality %.4f", values, chosen, best)

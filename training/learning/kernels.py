@@ -120,14 +120,14 @@ def softmax_gradients(scores, bias, target, scale, powers, of_bias):  # type: ig
 
 @jit_sums
 def adagrad_rows(  # type: ignore[no-untyped-def]  # noqa: PLR0913 - numba knows arrays
-    table, squares, rates, rows, gradient, least, normalised
+    table, squares, rate, rows, gradient, least, normalised
 ):
     """Move rows against their gradient, each element by a rate that its gradients so far have shrunk.
 
     Args:
         table: float32 (n_rows, width): rows are moved.
         squares: float32 (n_rows, width), sums of the squares of the gradients so far: added to.
-        rates: float32 (n_rows,).
+        rate: float32.
         rows: int64 (n,), each once.
         gradient: float32, or int16 that are the bits of bfloat16, (n, width).
         least: float32, added to the squares below the root.
@@ -136,7 +136,7 @@ def adagrad_rows(  # type: ignore[no-untyped-def]  # noqa: PLR0913 - numba knows
     width = table.shape[1]
     for number in range(len(rows)):
         row = rows[number]
-        rate, length = rates[row], _NOTHING
+        length = _NOTHING
         for place in range(width):
             slope = _widened(gradient[number, place])
             square = squares[row, place] + slope * slope

@@ -73,15 +73,16 @@ def without_retries(table: pa.Table, among_clicks: int) -> pa.Table:
     return table.filter(pa.array(is_kept))
 
 
-def bounded(table: pa.Table) -> pa.Table:
+def bounded(table: pa.Table, most_clicks: int = MAX_USER_CLICKS) -> pa.Table:
     """Thin out the clicks of users who have more than a user may weigh, evenly over their time.
 
     Args:
         table: each user's clicks in log order.
+        most_clicks: that a user can have, or so many times what users have on average, where that is more.
     """
     user, n_users = numbered(table["user_id"])
     n_clicks = np.bincount(user, minlength=n_users)
-    most = _most(n_clicks)
+    most = _most(n_clicks, most_clicks)
     if n_clicks.max(initial=0) <= most:
         return table
     by_user = np.argsort(user, kind="stable")
@@ -92,13 +93,13 @@ def bounded(table: pa.Table) -> pa.Table:
     return table.filter(pa.array(np.floor((block + 1) * share) > np.floor(block * share)))
 
 
-def _most(n_clicks: Ints) -> int:
+def _most(n_clicks: Ints, least: int) -> int:
     """Give the clicks that a user may weigh, for the numbers that all users have: int64 (n_users,)."""
-    most = max(MAX_USER_CLICKS, int(n_clicks.max(initial=0)))
+    most = max(least, int(n_clicks.max(initial=0)))
     # Less and less: what crawlers have too much does not count in the average that bounds them.
     while True:
         average = np.minimum(n_clicks, most).sum() / max(len(n_clicks), 1)
-        bound = max(MAX_USER_CLICKS, int(_TIMES_THE_AVERAGE * average))
+        bound = max(least, int(_TIMES_THE_AVERAGE * average))
         if bound >= most:
             return most
         most = bound

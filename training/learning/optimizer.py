@@ -1,5 +1,6 @@
 """The optimizer of a training: Adagrad, on whole tables and on some rows of large ones."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,6 @@ from torch.nn import functional
 
 from nextclick.network import Network
 from training.learning.kernels import adagrad_rows
-
-# Item rows take larger steps than the cell, because Adagrad's steps shrink as they go. What was learnt before takes
-# smaller ones, for Adagrad has forgotten how far its steps had shrunk. Biases do not: they follow what is popular.
-_CELL_RATE = 1.0
-_KNOWN_RATE = 0.2
 
 
 class Optimizers:
@@ -27,35 +23,51 @@ class Optimizers:
         bias_rows: of the items' biases.
     """
 
-    def __init__(self, network: Network, n_known: int, rate: float) -> None:
-        """Begin with no gradients.
+    def __init__(self, network: Network, rate: float, squares: Mapping[str, Tensor] | None = None) -> None:
+        """Begin with no gradients, or with those so far.
 
         Args:
             network: is changed in place, on the device where it is.
-            n_known: items, the first ones, that were learnt in an earlier training.
             rate: the learning rate.
+            squares: what `squares` gave of the network that this one goes on from: the steps are as small as they had
+                become, and those of what is new are large.
         """
-        device, config = network.item_bias.device, network.config
-        cell_rate = rate * _CELL_RATE * (_KNOWN_RATE if n_known else 1.0)
-        self.cell = {
-            parameter: RowAdagrad(parameter.detach(), torch.full((len(parameter),), cell_rate, device=device))
-            for name, parameter in network.named_parameters()
+        config = network.config
+
+        def adagrad(weights: Tensor, name: str, *, normalised: bool = False) -> RowAdagrad:
+            return RowAdagrad(weights.detach(), rate, None if squares is None else squares[name], normalised=normalised)
+
+        names = [
+            name
+            for name, _ in network.named_parameters()
             if name.split(".")[0] in ("cell", "event_embedding", "gap_embedding", "skip")
-        }
-        item_rates = torch.full((config.n_items,), rate, device=device)
-        self.bias_rows = RowAdagrad(network.item_bias.detach(), item_rates.clone())
-        item_rates[:n_known] *= _KNOWN_RATE
-        item_vectors, output_vectors = (
-            embedding.weight.detach() for embedding in (network.item_embedding, network.output_embedding)
-        )
-        self.item_rows = RowAdagrad(item_vectors, item_rates, normalised=config.normalised)
+        ]
+        parameters = dict(network.named_parameters())
+        self.cell = {parameters[name]: adagrad(parameters[name], name) for name in names}
+        self.bias_rows = adagrad(network.item_bias, "item_bias")
+        item_vectors, output_vectors = (table.weight for table in (network.item_embedding, network.output_embedding))
+        self.item_rows = adagrad(item_vectors, "item_embedding.weight", normalised=config.normalised)
         self.output_rows = (
-            self.item_rows if config.tied else RowAdagrad(output_vectors, item_rates, normalised=config.normalised)
+            self.item_rows
+            if config.tied
+            else adagrad(output_vectors, "output_embedding.weight", normalised=config.normalised)
         )
+        self._by_name = dict(zip(names, self.cell.values(), strict=True)) | {
+            "item_bias": self.bias_rows,
+            "item_embedding.weight": self.item_rows,
+            "output_embedding.weight": self.output_rows,
+        }
+
+    def squares(self) -> dict[str, Tensor]:
+        """Give the sums of squared gradients, by the names of the network's weights, on the CPU."""
+        return {name: optimizer.squares.detach().cpu() for name, optimizer in self._by_name.items()}
 
 
 class RowAdagrad:
     """Adagrad on some rows of a table at a time: a step size per element, adapted by the gradients so far.
+
+    Attributes:
+        squares: float32 (n_rows, ...), sums of the squared gradients.
 
     torch.optim has no such optimizer that takes a gradient by rows without a sparse tensor around it, and its import
     takes 2 s.
@@ -65,17 +77,20 @@ class RowAdagrad:
 
     _LEAST = 1e-6  # below the root, as in GRU4Rec's own program
 
-    def __init__(self, table: Tensor, learning_rates: Tensor, *, normalised: bool = False) -> None:
+    def __init__(self, table: Tensor, rate: float, squares: Tensor | None = None, *, normalised: bool = False) -> None:
         """Adapt a table in place.
 
         Args:
             table: float32 (n_rows, ...).
-            learning_rates: float32 (n_rows,).
+            rate: the learning rate.
+            squares: float32 (n_rows, ...), sums of the squared gradients so far; copied. None: there were none.
             normalised: bring rows that were moved back to length 1.
         """
         self._table = table
-        self._rates = learning_rates.view(-1, *[1] * (table.dim() - 1))
-        self._squares = torch.zeros_like(table)
+        self._rate = rate
+        self.squares = torch.zeros_like(table)
+        if squares is not None:
+            self.squares.copy_(squares)
         self._normalised = normalised
         self._is_compiled = table.device.type == "cpu"
 
@@ -112,23 +127,23 @@ class RowAdagrad:
 
         Such a row moves once.
         """
-        squares = self._squares.index_select(0, rows).addcmul_(gradient, gradient)
-        self._squares.index_copy_(0, rows, squares)
-        move = squares.add_(self._LEAST).rsqrt_().mul_(gradient).mul_(self._rates.index_select(0, rows))
+        squares = self.squares.index_select(0, rows).addcmul_(gradient, gradient)
+        self.squares.index_copy_(0, rows, squares)
+        move = squares.add_(self._LEAST).rsqrt_().mul_(gradient).mul_(self._rate)
         moved = self._table.index_select(0, rows).sub_(move)
         self._table.index_copy_(0, rows, functional.normalize(moved) if self._normalised else moved)
 
     def _step_compiled(self, rows: Tensor, gradient: Tensor) -> None:
         """Do the same in one pass over memory: as tensor operations it is ten."""
-        table, squares = (tensor.view(len(tensor), -1).numpy() for tensor in (self._table, self._squares))
+        table, squares = (tensor.view(len(tensor), -1).numpy() for tensor in (self._table, self.squares))
         slopes = bits_or_numbers(gradient.reshape(len(rows), table.shape[1]))
-        least, rates = np.float32(self._LEAST), self._rates.view(-1).numpy()
-        adagrad_rows(table, squares, rates, rows.numpy(), slopes, least, self._normalised)
+        least, rate = np.float32(self._LEAST), np.float32(self._rate)
+        adagrad_rows(table, squares, rate, rows.numpy(), slopes, least, self._normalised)
 
     def step_all(self, gradient: Tensor) -> None:
         """Move every row against its gradient, float32 (n_rows, ...)."""
-        self._squares.addcmul_(gradient, gradient)
-        self._table -= (self._squares + self._LEAST).rsqrt_().mul_(gradient).mul_(self._rates)
+        self.squares.addcmul_(gradient, gradient)
+        self._table -= (self.squares + self._LEAST).rsqrt_().mul_(gradient).mul_(self._rate)
 
 
 def bits_or_numbers(tensor: Tensor) -> npt.NDArray[Any]:

@@ -36,6 +36,12 @@ class ClickColumns(NamedTuple):
     event_type: Ints
     item_ids: list[str]
 
+    def take(self, rows: "Ints | slice") -> "ClickColumns":
+        """Give some of the clicks, in the order of `rows`."""
+        return ClickColumns(
+            self.user[rows], self.item_index[rows], self.timestamp_ms[rows], self.event_type[rows], self.item_ids
+        )
+
 
 def now_of(timestamp_ms: Ints) -> int:
     """Give the time until which there are clicks: a high quantile, for one wrong clock must not be everyone's now."""
@@ -107,12 +113,10 @@ class TrainingSet(NamedTuple):
     Attributes:
         sequences: the clicks; `item_index` is -1 in rows that are not to be learnt: those from `n_clicks` on.
         n_clicks: clicks with a lower `age_rank` are learnt.
-        n_known: items, the first of the vocabulary, that were learnt in an earlier training; 0: everything is new.
     """
 
     sequences: Sequences
     n_clicks: int
-    n_known: int
 
 
 class Windows(NamedTuple):

@@ -5,7 +5,8 @@ Below the step stand its parts: truncated backpropagation through time, dropout,
 """
 
 import copy
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,21 @@ from nextclick.settings import Settings
 from training.learning.device import bfloat16_pays, chosen_device
 from training.learning.losses import LOSSES, CandidateSampler, head_gradients
 from training.learning.optimizer import Optimizers
-from training.learning.sequences import Ints, Sequences, TrainingSet, Windows, padded_rows
+from training.learning.sequences import Ints, Sequences, Windows, padded_rows
 from training.learning.step_in_parts import Batch, StepInParts
 from training.learning.step_on_gpu import Frame, StepOnGpu
+
+
+class LearntBefore(NamedTuple):
+    """What a learning that goes on needs to know of what was learnt.
+
+    Attributes:
+        item_counts: float64 (n_items,), clicks of each item, those of now with them: how popular it is.
+        squares: of the optimizer, by the names of the weights.
+    """
+
+    item_counts: npt.NDArray[np.float64]
+    squares: Mapping[str, Tensor]
 
 
 class Learner:
@@ -30,19 +43,21 @@ class Learner:
     them back.
     """
 
-    def __init__(self, network: Network, training_set: TrainingSet, settings: Settings) -> None:
+    def __init__(
+        self, network: Network, sequences: Sequences, settings: Settings, before: LearntBefore | None = None
+    ) -> None:
         """Prepare to learn, with as many threads as torch has now.
 
         Args:
             network: is changed.
-            training_set: the clicks.
+            sequences: the clicks; -1 as item in rows that are not learnt.
             settings: learning rate, dropout, negatives, length of a window, seed, device.
+            before: what the network has learnt already; None: nothing.
 
         Raises:
             PermanentError: the settings ask for a GPU and there is none.
         """
         device = chosen_device(settings.device)
-        sequences = training_set.sequences
         self._original = network
         # A network that serves or was loaded is not in training mode, without which cuDNN has no way back.
         self._network = network = network if device.type == "cpu" else copy.deepcopy(network).to(device).train()
@@ -56,10 +71,10 @@ class Learner:
         generator = torch.Generator(device).manual_seed(settings.seed)
         learnt = sequences.item_index[sequences.item_index >= 0]
         counts = np.bincount(learnt, minlength=network.config.n_items).astype(np.float64)
-        target_counts = torch.from_numpy(counts).to(device)
+        target_counts = torch.from_numpy(counts if before is None else before.item_counts).to(device)
         self._sampler = CandidateSampler(target_counts, settings.negatives, settings.negatives_power, generator)
         self._loss = LOSSES[settings.loss]
-        self._optimizers = Optimizers(network, training_set.n_known, settings.learning_rate)
+        self._optimizers = Optimizers(network, settings.learning_rate, None if before is None else before.squares)
         is_cross_entropy = settings.loss == "cross_entropy"
         in_parts = device.type == "cpu" and is_cross_entropy
         n_threads = torch.get_num_threads() if in_parts else 1
@@ -103,6 +118,10 @@ class Learner:
         self._states.keep(windows, after)
         self._loss_sum += loss * len(batch.targets)
         return len(batch.targets)
+
+    def squares(self) -> dict[str, Tensor]:
+        """Give the optimizer's state, for whoever goes on."""
+        return self._optimizers.squares()
 
     def take_loss_sum(self) -> float:
         """Give the sum of the losses since it was last asked for, one of each click, before its batch moves weights."""

@@ -86,15 +86,21 @@ def popularity_weights(clicks: ClickColumns, n_clicks: int, half_life_s: float) 
     Returns:
         float64 (n_items,).
     """
-    counted = _counted(clicks, n_clicks)
+    counted = popularity_clicks(clicks, n_clicks)
     timestamp_ms = clicks.timestamp_ms[counted]
-    half_lives = np.minimum((timestamp_ms - now_of(timestamp_ms)) / (1000.0 * half_life_s), 1.0)
-    weights = np.exp2(half_lives - half_lives.max(initial=-np.inf))
+    weights = popularity_shares(timestamp_ms, now_of(timestamp_ms), half_life_s)
+    weights /= weights.max(initial=np.finfo(np.float64).tiny)
     summed = np.bincount(clicks.item_index[counted], weights, minlength=len(clicks.item_ids))
     return summed.astype(np.float64)  # bincount gives whole numbers when there are none
 
 
-def _counted(clicks: ClickColumns, n_clicks: int) -> Ints:
+def popularity_shares(timestamp_ms: Ints, now_ms: int, half_life_s: float) -> npt.NDArray[np.float64]:
+    """Weigh clicks by their age, int64 (n,): 1 now, half of it a half-life earlier, and 2 at most."""
+    shares: npt.NDArray[np.float64] = np.exp2(np.minimum((timestamp_ms - now_ms) / (1000.0 * half_life_s), 1.0))
+    return shares
+
+
+def popularity_clicks(clicks: ClickColumns, n_clicks: int) -> Ints:
     """Give the places of the clicks, among the oldest `n_clicks`, that count for popularity."""
     user, item = clicks.user[:n_clicks], clicks.item_index[:n_clicks]
     hour = clicks.timestamp_ms[:n_clicks] // HOUR_MS

@@ -139,7 +139,7 @@ class ClickConsumer:
             raise self._explained(error) from error
         self._presence.answered()
         if self._topic is not None:
-            refuse_other_topic(self._settings.log_dir, self._topic, now)
+            refuse_other_topic(self._settings.click_log or self._settings.log_dir, self._topic, now)
         return now
 
     def start(self, positions: Mapping[int, int], identity: TopicIdentity, partitions_before: int) -> None:
@@ -251,15 +251,6 @@ class ClickConsumer:
             partition in self._at_end or self._next[partition] >= offsets.end or offsets.first == offsets.end
             for partition, offsets in ranges.items()
         )
-
-    def lag(self) -> int:
-        """Give the number of records that wait to be read, as far as the client knows."""
-        lag = 0
-        for partition, offset in self._next.items():
-            topic_partition = TopicPartition(self._settings.clicks_topic, partition)
-            _, end = self._consumer.get_watermark_offsets(topic_partition, cached=True)
-            lag += max(0, end - offset) if partition not in self._at_end else 0
-        return lag
 
     def close(self) -> None:
         """Disconnect."""

@@ -1,12 +1,15 @@
-"""What the trainer decides: where reading begins, when to train, whether to publish. Pure: no clock, file or broker."""
+"""What the trainer decides: where reading begins and when to train. Pure: no clock, file or broker."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nextclick.errors import PermanentError
-from nextclick.ranking_metrics import Quality
 from nextclick.settings import Settings
 from tools.kafka import OffsetRange
+
+# A training's own clock begins when its process runs, not when it is due. Few clicks that have waited this much longer
+# than `train_anew_every_s` are surely learnt anew; sooner they might be gone on with.
+_BEGINS_WITHIN_S = 60.0
 
 
 def start_positions(ends: Mapping[int, int], ranges: Mapping[int, OffsetRange], *, from_end: bool) -> dict[int, int]:
@@ -50,6 +53,16 @@ def lost_clicks_error(topic: str, lost: Sequence[LostClicks]) -> PermanentError:
     )
 
 
+def n_not_logged(ends: Mapping[int, int], logged: Mapping[int, int]) -> int:
+    """Count the records that a topic has behind the end of the log.
+
+    Args:
+        ends: of the topic's partitions, when somebody looked last.
+        logged: for each partition the first record that is not in the log; can be ahead of `ends`.
+    """
+    return sum(max(0, end - logged.get(partition, end)) for partition, end in ends.items())
+
+
 def check_same_topic(topic: str, positions: Mapping[int, int], ranges: Mapping[int, OffsetRange]) -> None:
     """Check that positions can belong to the topic as it is: offsets only grow, and partitions do not go away.
 
@@ -57,8 +70,8 @@ def check_same_topic(topic: str, positions: Mapping[int, int], ranges: Mapping[i
         PermanentError: the topic was created anew: its offsets would be taken for clicks that are known.
     """
     remedy = (
-        "was it created anew? Move the click log away, or choose a new one with --set log_dir=PATH: it begins with "
-        "the clicks that the topic has now"
+        "was it created anew? Move the click log away, or choose a new one with --set log_dir=PATH (where it is in an "
+        "object store, with --set click_log=ADDRESS): it begins with the clicks that the topic has now"
     )
     for partition, position in sorted(positions.items()):
         offsets = ranges.get(partition)
@@ -92,37 +105,16 @@ def training_is_due(progress: Progress, settings: Settings) -> bool:
     """Train as soon as there are enough clicks, then by time and by new clicks.
 
     A log that has doubled is trained on at once, so that a young model learns quickly, and a backlog that is still
-    being read does not leave the model of its first clicks in use for long.
+    being read does not leave the model of its first clicks in use for long. Few new clicks wait for others, but not
+    for longer than until everything is learnt anew.
     """
     if progress.clicks < settings.min_clicks:
         return False
-    new_clicks = progress.clicks - progress.clicks_at_last_training
+    new_clicks, waited_s = progress.clicks - progress.clicks_at_last_training, progress.s_since_last_training
+    is_long_ago = waited_s >= max(settings.train_every_s, settings.train_anew_every_s + _BEGINS_WITHIN_S)
     return (
-        (new_clicks > 0 and progress.s_since_last_training >= settings.train_every_s)
+        (new_clicks >= settings.train_least_clicks and waited_s >= settings.train_every_s)
+        or (new_clicks > 0 and is_long_ago)
         or new_clicks >= settings.train_every_clicks
         or new_clicks >= progress.clicks_at_last_training
     )
-
-
-class Decision(NamedTuple):
-    """Whether to publish, and why in a few words for the log."""
-
-    publish: bool
-    reason: str
-
-
-def judge(new: Quality, champion: Quality | None, popularity: Quality) -> Decision:
-    """Publish what is better than popularity and not worse than the champion.
-
-    Args:
-        new: of the model that was just trained.
-        champion: of the bundle in use, on the same predictions; None when there is none.
-        popularity: of the popularity list, on the same predictions.
-    """
-    if new.n_predictions == 0:
-        return Decision(False, "nothing to judge it by: no user clicked twice")
-    if not new.recall > popularity.recall:  # nor what is not a number
-        return Decision(False, "not better than popularity")
-    if champion is not None and new.recall < champion.recall:
-        return Decision(False, "worse than the champion")
-    return Decision(True, "better than popularity" + (", not worse than the champion" if champion else ""))

@@ -71,16 +71,12 @@ def path_of(folder: Path, partition: int, first: int, last: int) -> Path:
     return folder / f"partition={partition}" / f"{first:020d}-{last:020d}.parquet"
 
 
-def write_file(path: Path, rows: pa.Table, written_s: float) -> LogFile:
-    """Let a file appear whole, in place of one of the same name.
+def encode_file(rows: pa.Table, written_s: float) -> bytes:
+    """Give the content of a file.
 
     Args:
-        path: as `path_of` gives it.
         rows: of `SCHEMA`; it may have none.
         written_s: when the newest of them was first written, in seconds since 1970.
-
-    Raises:
-        OSError: the folder cannot be written.
     """
     if not pc.any(pc.not_equal(rows["event_hash"], 0)).as_py():
         rows = rows.drop_columns(["event_hash"])
@@ -92,11 +88,23 @@ def write_file(path: Path, rows: pa.Table, written_s: float) -> LogFile:
         writer.add_key_value_metadata({_WRITTEN_MS: str(round(written_s * 1000))})
     content = memoryview(sink.getvalue())
     pages, footer = content[: _footer_at(content)], content[_footer_at(content) :]
+    seal = _SEAL.pack(_MARK, xxhash.xxh3_64_intdigest(pages), xxhash.xxh3_64_intdigest(footer))
+    return b"".join((pages, seal, footer))
+
+
+def write_file(path: Path, content: bytes) -> LogFile:
+    """Let a file appear whole, in place of one of the same name.
+
+    Args:
+        path: as `path_of` gives it.
+        content: as `encode_file` gives it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     with whole_file(path) as file:
-        file.write(pages)
-        file.write(_SEAL.pack(_MARK, xxhash.xxh3_64_intdigest(pages), xxhash.xxh3_64_intdigest(footer)))
-        file.write(footer)
-    return LogFile(*_parse_name(path), path, rows.num_rows, len(content) + _SEAL.size, written_s)
+        file.write(content)
+    return look_at(path, may_be_empty=False)
 
 
 def look_at(path: Path, *, may_be_empty: bool) -> LogFile:
@@ -110,7 +118,7 @@ def look_at(path: Path, *, may_be_empty: bool) -> LogFile:
         PermanentError: it is no file of a click log, or it is damaged.
         OSError: it cannot be read.
     """
-    offsets = _parse_name(path)
+    offsets = parse_name(path)
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if status.st_size == 0 and may_be_empty:
@@ -119,9 +127,7 @@ def look_at(path: Path, *, may_be_empty: bool) -> LogFile:
         seal_at = status.st_size + _footer_at(file.read(_END_BYTES)) - _END_BYTES - _SEAL.size
         file.seek(max(0, seal_at))
         metadata, _ = _checked_footer(path, file.read())
-    written_ms = (metadata.metadata or {}).get(_WRITTEN_MS)
-    written_s = int(written_ms) / 1000 if written_ms is not None else status.st_mtime
-    return LogFile(*offsets, path, metadata.num_rows, status.st_size, written_s)
+    return LogFile(*offsets, path, metadata.num_rows, status.st_size, _written_s(metadata, status.st_mtime))
 
 
 def read_rows(file: LogFile) -> pa.Table:
@@ -134,13 +140,24 @@ def read_rows(file: LogFile) -> pa.Table:
     content = file.path.read_bytes()
     if len(content) != file.n_bytes:
         raise _damaged(file.path, f"it has {len(content)} bytes, and had {file.n_bytes} when the log was opened")
-    if not content:
-        return SCHEMA.empty_table()
-    _, pages_digest = _checked_footer(file.path, content)
+    return decode_rows(file.path, content) if content else SCHEMA.empty_table()
+
+
+def decode_rows(path: Path, content: bytes) -> pa.Table:
+    """Give the rows that a file's content has.
+
+    Args:
+        path: for the message.
+        content: of the file.
+
+    Raises:
+        PermanentError: it is damaged, or holds something else than clicks.
+    """
+    _, pages_digest = _checked_footer(path, content)
     pages = memoryview(content)[: _footer_at(content) - _SEAL.size]
     if pages_digest is not None and xxhash.xxh3_64_intdigest(pages) != pages_digest:
-        raise _damaged(file.path, "its checksum is another one")
-    with _damage_named(file.path):
+        raise _damaged(path, "its checksum is another one")
+    with _damage_named(path):
         rows = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
     rows = rows.replace_schema_metadata()
     if rows.schema == _WITHOUT_EVENT_HASH:
@@ -149,13 +166,37 @@ def read_rows(file: LogFile) -> pa.Table:
     if rows.schema != SCHEMA or any(column.null_count for column in rows.columns):
         columns = ", ".join(f"{column.name} {column.type}" for column in rows.schema)
         raise PermanentError(
-            f"{file.path} should have the columns of a click log, without gaps, but has others, or values are missing "
+            f"{path} should have the columns of a click log, without gaps, but has others, or values are missing "
             f"({columns}); move it elsewhere: no trainer wrote it"
         )
     return rows
 
 
-def _parse_name(path: Path) -> tuple[int, int, int]:
+def written_s_of(path: Path, content: bytes, otherwise_s: float) -> float:
+    """Tell when the newest row of a file's content was first written, in seconds since 1970.
+
+    Args:
+        path: for the message.
+        content: of the file.
+        otherwise_s: for a file of an earlier version, which does not say so.
+
+    Raises:
+        PermanentError: it is damaged.
+    """
+    return _written_s(_checked_footer(path, content)[0], otherwise_s)
+
+
+def _written_s(metadata: pq.FileMetaData, otherwise_s: float) -> float:
+    written_ms = (metadata.metadata or {}).get(_WRITTEN_MS)
+    return int(written_ms) / 1000 if written_ms is not None else otherwise_s
+
+
+def parse_name(path: Path) -> tuple[int, int, int]:
+    """Give partition, first and last offset of a file of the log.
+
+    Raises:
+        PermanentError: it is none, by its name.
+    """
     try:
         partition = int(path.parent.name.removeprefix("partition="))
         first, last = (int(part) for part in path.stem.split("-"))

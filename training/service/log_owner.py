@@ -8,7 +8,7 @@ asks the broker whether the topic is the log's. Before it writes it asks again, 
 import fcntl
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Event
 
@@ -54,19 +54,29 @@ def read_owner(folder: Path) -> LogOwner | None:
         ) from error
 
 
-def refuse_other_owner(folder: Path, noted: LogOwner | None, now: LogOwner) -> None:
+def refuse_other_owner(place: Path | str, noted: LogOwner | None, now: LogOwner) -> None:
     """Refuse to go on with the log of another application or topic. More partitions of the same topic are fine.
+
+    Args:
+        place: of the log: a folder, or an address in an object store.
+        noted: whose it is.
+        now: who would go on with it.
 
     Raises:
         PermanentError: it is another's.
     """
     if noted is not None:
-        _refuse_other_app(folder, noted, now.app)
-        refuse_other_topic(folder, noted.clicks, now.clicks)
+        _refuse_other_app(place, noted, now.app)
+        refuse_other_topic(place, noted.clicks, now.clicks)
 
 
-def refuse_other_topic(folder: Path, noted: TopicIdentity, now: TopicIdentity) -> None:
+def refuse_other_topic(place: Path | str, noted: TopicIdentity, now: TopicIdentity) -> None:
     """Refuse to write the clicks of one topic to the log of another: its offsets would be taken for the other's.
+
+    Args:
+        place: of the log: a folder, or an address in an object store.
+        noted: the topic whose clicks it holds.
+        now: the topic whose clicks would be written.
 
     Raises:
         PermanentError: it is another topic, whatever its name.
@@ -75,19 +85,27 @@ def refuse_other_topic(folder: Path, noted: TopicIdentity, now: TopicIdentity) -
         return
     if noted.topic != now.topic:
         raise PermanentError(
-            f"log_dir {folder} holds the clicks of the topic {noted.topic}, not of {now.topic}: choose another folder "
-            "with --set log_dir=PATH, or correct clicks_topic"
+            f"{_named(place)} holds the clicks of the topic {noted.topic}, not of {now.topic}: choose another one with "
+            f"--set {_other(place)}, or correct clicks_topic"
         )
     raise PermanentError(
-        f"log_dir {folder} holds the clicks of the topic {noted.topic} with the id {noted.topic_id}, and the topic of "
+        f"{_named(place)} holds the clicks of the topic {noted.topic} with the id {noted.topic_id}, and the topic of "
         f"this name now has the id {now.topic_id}: it was created anew, or is in another cluster. Move the click log "
-        "away, or choose a new one with --set log_dir=PATH: it begins with the clicks that the topic has now"
+        f"away, or choose a new one with --set {_other(place)}: it begins with the clicks that the topic has now"
     )
 
 
 @contextmanager
-def lock_of(folder: Path, app: str, stop: Event) -> Iterator[bool]:
+def lock_of(
+    folder: Path, app: str, stop: Event, while_waiting: AbstractContextManager[None] | None = None
+) -> Iterator[bool]:
     """Hold the lock of a click log; the system frees it when the process dies. Waits while another process has it.
+
+    Args:
+        folder: of the log.
+        app: whose it is to be.
+        stop: ends the wait.
+        while_waiting: entered for the time of the wait, if there is one.
 
     Yields:
         Whether the lock is held; False only when `stop` was set during the wait.
@@ -104,8 +122,9 @@ def lock_of(folder: Path, app: str, stop: Event) -> Iterator[bool]:
         held = _try_lock(folder, app, file.fileno())
         if not held:
             _log.warning("waiting: another trainer writes the click log %s", folder)
-        while not held and not stop.wait(_RETRY_S):
-            held = _try_lock(folder, app, file.fileno())
+            with while_waiting or nullcontext():
+                while not held and not stop.wait(_RETRY_S):
+                    held = _try_lock(folder, app, file.fileno())
         yield held
 
 
@@ -124,13 +143,21 @@ def _try_lock(folder: Path, app: str, descriptor: int) -> bool:
     return held
 
 
-def _refuse_other_app(folder: Path, noted: LogOwner, app: str) -> None:
+def _refuse_other_app(place: Path | str, noted: LogOwner, app: str) -> None:
     if noted.app != app:
         raise PermanentError(
-            f"log_dir {folder} holds the clicks of the application {noted.app!r}, and this is the application {app!r}: "
-            "give each application a click log of its own with --set log_dir=PATH; or, if this one was only renamed, "
-            f"remove {folder / NOTE}"
+            f"{_named(place)} holds the clicks of the application {noted.app!r}, and this is the application {app!r}: "
+            f"give each application a click log of its own with --set {_other(place)}; or, if this one was only "
+            f"renamed, remove {place}/{NOTE}"
         )
+
+
+def _named(place: Path | str) -> str:
+    return f"log_dir {place}" if isinstance(place, Path) else f"click_log {place}"
+
+
+def _other(place: Path | str) -> str:
+    return "log_dir=PATH" if isinstance(place, Path) else "click_log=ADDRESS"
 
 
 def _unusable(folder: Path, error: OSError) -> PermanentError:

@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from threading import Event
 
 import msgspec
-import numpy as np
 import torch
 
 from nextclick.bundle import load_network, save_bundle
@@ -21,10 +21,12 @@ from nextclick.manifest import TrainedFrom
 from nextclick.settings import Settings
 from tools.logs import set_up_logs
 from training.learning.cancellation import Cancellation
-from training.learning.training_data import LogSegment, select_training_data
-from training.learning.training_round import Champion, train_round
+from training.learning.checkpoint import Checkpoint
+from training.learning.device import chosen_device, device_name
+from training.learning.training_round import Champion
 from training.service.bundle_store import store_errors
-from training.service.log_files import read_rows
+from training.service.checkpoints import CheckpointNote, save_checkpoint
+from training.service.publication import judge
 from training.service.round_process import (
     ChampionUnusable,
     RoundFailed,
@@ -34,8 +36,10 @@ from training.service.round_process import (
     decode_task,
     one_line,
 )
+from training.service.round_work import run_round
 
 _SIGN_EVERY_S = 1.0
+_VERSIONS = ("nextclick", "torch", "numpy")  # that a manifest names
 _log = logging.getLogger("training.service.round_child")  # not __main__, which it is when it runs
 
 
@@ -61,7 +65,7 @@ class SignsOfLife(Cancellation):
 
 
 def run_task(task: RoundTask, cancellation: Cancellation) -> Verdict:
-    """Run one round. Takes minutes.
+    """Run one round. Takes minutes, or seconds where it goes on from a checkpoint.
 
     Raises:
         Exception: whatever a training can raise.
@@ -74,36 +78,47 @@ def run_task(task: RoundTask, cancellation: Cancellation) -> Verdict:
         except BundleError as error:
             return ChampionUnusable(one_line(error))
     cancellation.check()
-    # Another sample of older clicks every time, yet the same for the same log.
-    rng = np.random.default_rng([settings.seed, *(file.last for file in task.files)])
-    segments = [LogSegment(file.partition, file.first, partial(read_rows, file)) for file in task.files]
-    now_ms = time.time_ns() // 1_000_000
-    data = select_training_data(
-        segments, settings.recent_window_clicks, settings.replay_share, settings.recent_clicks, now_ms, rng
-    )
-    cancellation.check()
-    outcome = train_round(data, champion, settings, cancellation)
+    outcome, parent, note = run_round(task.files, champion, settings, time.time_ns() // 1_000_000, cancellation)
+    decision = judge(outcome.judgement)
+    made = outcome.made
     with store_errors(settings.bundle_dir):
         manifest = save_bundle(
             task.draft,
-            outcome.network,
-            outcome.vocabulary,
+            made.network,
+            made.vocabulary,
             created_ms=time.time_ns() // 1_000_000,
             metrics=outcome.metrics(),
-            trained_from=TrainedFrom(outcome.parent, data.log_range(outcome.n_clicks)),
+            trained_from=TrainedFrom(
+                parent,
+                note.log_range,
+                decision.reason,
+                settings.of_learning(),
+                {name: version(name) for name in _VERSIONS},
+            ),
         )
-    # What cannot be loaded would be refused by every worker, and would close publication as the next champion.
-    load_network(task.draft / manifest.bundle_id)
+    if decision.publish:
+        # What cannot be loaded would be refused by every worker, and would close publication as the next champion.
+        load_network(task.draft / manifest.bundle_id)
+        if outcome.has_learnt_all:
+            _keep_checkpoint(settings, manifest.bundle_id, made.checkpoint, note)
+    device = chosen_device(settings.device)
     return Trained(
         manifest,
         outcome.n_clicks,
-        len(outcome.vocabulary),
+        len(made.vocabulary),
         outcome.fitted.epochs,
         outcome.fitted.clicks_per_s,
-        outcome.new,
-        outcome.champion,
-        outcome.popularity,
+        outcome.judgement,
+        device.type,
+        device_name(device),
     )
+
+
+def _keep_checkpoint(settings: Settings, bundle_id: str, checkpoint: Checkpoint, note: CheckpointNote) -> None:
+    try:
+        save_checkpoint(settings.log_dir, bundle_id, checkpoint, note)
+    except OSError as error:
+        _log.warning("no checkpoint can be written, so the next round learns everything anew: %s", error)
 
 
 def main() -> None:

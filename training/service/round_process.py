@@ -20,11 +20,11 @@ import msgspec
 
 from nextclick.errors import NextclickError
 from nextclick.manifest import Manifest
-from nextclick.ranking_metrics import Quality
 from nextclick.setting_sources import ENVIRONMENT_PREFIX
 from nextclick.settings import Settings
 from tools.processes import dying_with_parent
 from training.learning.cancellation import Cancellation
+from training.learning.judgement import Judgement
 from training.service.log_files import LogFile
 
 _POLL_S = 0.2  # so that a stop is seen soon
@@ -60,9 +60,9 @@ class Trained(msgspec.Struct, frozen=True, tag=True):
         n_items: in its vocabulary.
         epochs: passes over the clicks.
         clicks_per_s: that were learnt.
-        new: quality of the new network on the newest clicks.
-        champion: quality of the champion on the same predictions; None if there is no champion.
-        popularity: quality of the most popular items on the same predictions.
+        judgement: how good the new network is, by the newest clicks.
+        device: where it was computed, as torch names it.
+        device_name: what that is.
     """
 
     manifest: Manifest
@@ -70,9 +70,9 @@ class Trained(msgspec.Struct, frozen=True, tag=True):
     n_items: int
     epochs: int
     clicks_per_s: float
-    new: Quality
-    champion: Quality | None
-    popularity: Quality
+    judgement: Judgement
+    device: str
+    device_name: str
 
 
 class ChampionUnusable(msgspec.Struct, frozen=True, tag=True):
@@ -91,7 +91,7 @@ Verdict = Trained | ChampionUnusable | RoundFailed
 
 
 def settings_for_round(settings: Settings) -> dict[str, str]:
-    """Give the settings as variables, without the login, which a round does not need."""
+    """Give the settings as variables, without what a round does not need: the login, and addresses of object stores."""
     without_login = dataclasses.replace(
         settings,
         security_protocol="PLAINTEXT",
@@ -100,6 +100,8 @@ def settings_for_round(settings: Settings) -> dict[str, str]:
         key_format="text",
         schema_registry_username="",
         schema_registry_password="",
+        click_log="",
+        bundle_store="",
     )
     return without_login.as_environment()
 

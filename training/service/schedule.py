@@ -30,21 +30,24 @@ class LastTraining(msgspec.Struct, frozen=True):
 class Schedule:
     """Says when to train. One process at a time may use that of a click log."""
 
-    def __init__(self, log_dir: Path, settings: Settings, n_clicks: int) -> None:
+    def __init__(self, log_dir: Path, settings: Settings) -> None:
         """Read the note of the last training; without one, or with one that is damaged, there was none.
 
         Args:
             log_dir: the click log's folder, where the note is.
             settings: of the trainer.
-            n_clicks: in the log now. A log that was restored can have fewer than the note says.
         """
         self._note = log_dir / NOTE
         self._settings = settings
-        last = self._read()
-        self._last = self._before = LastTraining(last.began_ms, min(last.n_clicks, n_clicks))
+        self._last = self._before = last = self._read()
         # From here on by the clock that nobody sets. What began in the future began just now.
         age_s = time.time() - last.began_ms / 1000
         self._began_s = time.monotonic() - max(0.0, age_s)
+
+    def log_has(self, n_clicks: int) -> None:
+        """So many clicks are in the log that was opened. One that was restored can have fewer than the note says."""
+        self._last = LastTraining(self._last.began_ms, min(self._last.n_clicks, n_clicks))
+        self._before = LastTraining(self._before.began_ms, min(self._before.n_clicks, n_clicks))
 
     def is_due(self, n_clicks: int) -> bool:
         """Tell whether to train now, with so many clicks."""

@@ -1,0 +1,1 @@
+"""The topic `items`: reading it, following it, and what writes to it."""
