@@ -29,13 +29,13 @@ $(VENV)/done: pyproject.toml constraints.txt
 demo: setup ## See it all at work (ARGS="--seconds 90" ends by itself)
 	@$(BIN)/nextclick demo $(ARGS)
 
-test: setup ## Run the tests, several at once, but for the longest (ARGS="-k name" runs some)
+test: setup ## Test the core, and the ways of clicks, bundles and lists: five minutes (ARGS="-k name" runs some)
 	$(BIN)/pytest -n auto --dist loadgroup -m "not long and not release" $(ARGS)
 
 test-all: setup ## Run all tests but those of a release
 	$(BIN)/pytest -n auto --dist loadgroup -m "not release" $(ARGS)
 
-test-release: setup ## Upgrade, image, game day, other languages and processors: half an hour, on quiet cores
+test-release: setup ## Upgrade, image, game day, rare failures, other processors: an hour, on quiet cores
 	$(BIN)/pytest -m release $(ARGS)
 
 game-day: setup ## Let six things go wrong, and see which alerts fire: a quarter of an hour, on quiet cores

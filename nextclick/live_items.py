@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nextclick.advance import Advanced, LoggedClick, Outcome, UserKey
+from nextclick.scoring.compiled import read_only
 from nextclick.scoring.histories import Behind, RowsByHash
 from nextclick.scoring.item_lists import Bytes, LiveTexts, item_text
 from nextclick.scoring.live_counts import are_strangers, carry_on, count_clicks, insert_item, new_counts
@@ -138,9 +139,7 @@ class _Texts:
         self._starts, self._ends = np.zeros(n_places, np.int64), np.zeros(n_places, np.int64)
 
     def as_arrays(self) -> LiveTexts:
-        view = self._bytes.view()
-        view.flags.writeable = False
-        return LiveTexts(view, self._starts, self._ends)
+        return LiveTexts(read_only(self._bytes), self._starts, self._ends)
 
     def get(self, place: int) -> bytes:
         return self._bytes[self._starts[place] : self._ends[place]].tobytes()

@@ -275,6 +275,7 @@ class ServedModel:
         """
         hidden = self.run([b""], [[(0, 0, 0)]])
         self.rank(hidden, [b""], 1, rules=_EVERY_RULE, offsets=[0.0])  # the traits of items need nothing of their own
+        self._shop.warm_up()
         if explain:
             self.rank(hidden, [b""], 1, explain)
         self.neighbour_places(np.zeros(1, np.uint64), np.zeros(1, np.uint64))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from nextclick import hashing
 from nextclick.network_config import NEIGHBOURS, NetworkConfig
 from nextclick.scoring import kernel
+from nextclick.scoring.compiled import read_only
 from nextclick.scoring.histories import RowsByHash, rows_by_hash
 from nextclick.scoring.item_lists import ItemTexts, id_in, item_texts
 from nextclick.scoring.packed_items import ItemVectors, pack_items
@@ -110,7 +111,7 @@ def form_of(arrays: Mapping[str, npt.NDArray[Any]]) -> ServedForm:
         KeyError: some are missing.
     """
     prefix = "weights."
-    views = {name: _read_only(array) for name, array in arrays.items()}
+    views = {name: read_only(array) for name, array in arrays.items()}
     weights = {name.removeprefix(prefix): array for name, array in views.items() if name.startswith(prefix)}
     parts: dict[str, Any] = {
         part: kind(*(_plain(views[f"{part}.{name}"]) for name in kind._fields)) for part, kind in _PARTS.items()
@@ -178,12 +179,6 @@ def _rise_to(starts: npt.NDArray[np.int64], end: int) -> bool:
 
 def _are_between(indices: npt.NDArray[np.int32], least: int, most: int) -> bool:
     return bool(indices.min(initial=least) >= least and indices.max(initial=least) <= most)
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def _plain(array: npt.NDArray[Any]) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nextclick.hashing import item_hash
 from nextclick.item_traits import ItemTraits
-from nextclick.network_config import SESSION_GAP_S
+from nextclick.network_config import N_AGES, SESSION_GAP_S
 from nextclick.rules import PURCHASE, Exclude, Rules
 from nextclick.scoring.histories import (
     LAST,
@@ -23,7 +23,7 @@ from nextclick.scoring.histories import (
     row_finder,
 )
 from nextclick.scoring.listing import Sources, lists_under
-from nextclick.scoring.mixing import best_under
+from nextclick.scoring.mixing import all_under, best_under
 from nextclick.scoring.packed_items import Doubles, Floats, Ints, with_factors
 from nextclick.scoring.placing import Categories, Demands, Exploring
 from nextclick.scoring.sweep import all_want, first_blocks
@@ -92,6 +92,13 @@ class Shop:
         self._shown = _NOT_COUNTED
         self._n_live, self._said = 0, _Said(None, None)
         self._changing = Lock()  # traits of the bundle's items come from another thread
+
+    def warm_up(self) -> None:
+        """Compile what only lists need that are hard to fill: it puts all items into their order."""
+        items, counts, prior = self._stock.sources
+        queries = np.zeros((0, items.exact.shape[1]), np.float32)
+        nobody = Terms(np.zeros((0, N_AGES), np.int64), np.zeros((0, 1 + 2 * N_AGES)))
+        all_under(items, queries, counts, nobody, prior, all_want(0, 1), NO_ITEMS)
 
     def begin_live(self, n_live: int) -> None:
         """Have room for so many items that the bundle does not know, behind its own."""

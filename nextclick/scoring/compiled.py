@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 from numba import njit
 from numba.core import config
 
@@ -36,6 +37,17 @@ def _folder() -> Path | None:
 _FOLDER = _folder()
 if _FOLDER is not None:
     config.CACHE_DIR = str(_FOLDER)
+
+
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Give the array as one that nobody writes to.
+
+    For compiled code that is another type: all that a bundle's form is made of has it, so that what is made of it later
+    must have it, too. Else all would be compiled once more, for seconds, while clicks wait.
+    """
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def jit(function: Any) -> Any:

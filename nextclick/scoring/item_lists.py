@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from nextclick.scoring.compiled import jit, jit_inner
+from nextclick.scoring.compiled import jit, jit_inner, read_only
 from nextclick.scoring.terms import Best
 
 Bytes = npt.NDArray[np.uint8]
@@ -62,7 +62,7 @@ def item_texts(item_ids: Sequence[str]) -> ItemTexts:
     parts = [item_text(item_id) for item_id in item_ids]
     starts = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in parts], out=starts[1:])
-    return ItemTexts(np.frombuffer(b"".join(parts), dtype=np.uint8), starts)
+    return ItemTexts(np.frombuffer(b"".join(parts), dtype=np.uint8), read_only(starts))
 
 
 def item_text(item_id: str) -> bytes:

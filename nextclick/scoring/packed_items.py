@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nextclick.scoring.compiled import jit_inner
+from nextclick.scoring.compiled import jit_inner, read_only
 from nextclick.scoring.kernel import BLOCK
 
 Doubles = npt.NDArray[np.float64]
@@ -76,7 +76,16 @@ def pack_items(vectors: Floats, biases: Floats, sharpness: float) -> ItemVectors
         scales[first : first + len(rows)] = of_rows * unit
         longest = max(longest, float(np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max())))
     largest_bias = float(np.abs(all_biases[:n_items]).max())
-    return ItemVectors(packed, scales, all_biases, vectors, exact_biases, unit, longest * abs(unit), largest_bias)
+    return ItemVectors(
+        read_only(packed),
+        read_only(scales),
+        read_only(all_biases),
+        read_only(vectors),
+        read_only(exact_biases),
+        unit,
+        longest * abs(unit),
+        largest_bias,
+    )
 
 
 def with_factors(items: ItemVectors, factors: Floats) -> ItemVectors:
@@ -92,7 +101,7 @@ def with_factors(items: ItemVectors, factors: Floats) -> ItemVectors:
     biases = items.biases.copy()
     biases[: len(factors)] = exact_biases
     largest_bias = float(np.abs(exact_biases[~is_out]).max(initial=0.0))
-    return items._replace(biases=biases, exact_biases=exact_biases, largest_bias=largest_bias)
+    return items._replace(biases=read_only(biases), exact_biases=read_only(exact_biases), largest_bias=largest_bias)
 
 
 def quantised(vectors: Floats) -> tuple[Ints, Floats]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nextclick.scoring.compiled import read_only
 from nextclick.scoring.live_neighbours import NOTHING_NEAR, Near
 from nextclick.scoring.packed_items import Doubles, Floats, Ints
 from nextclick.scoring.sweep import NO_BLOCKS
@@ -90,7 +91,9 @@ class Named(NamedTuple):
 
 NO_ITEMS = np.zeros(0, np.int32)
 NO_PRIOR = Prior(np.zeros(0, np.float32), NO_BLOCKS)
-NO_COUNTS = Counts(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), 0)
+NO_COUNTS = Counts(
+    read_only(np.zeros(1, np.int64)), read_only(np.zeros(0, np.int32)), read_only(np.zeros(0, np.float32)), 0
+)
 
 
 def pack_counts(neighbours: Ints, shares: Floats) -> Counts:
@@ -104,4 +107,5 @@ def pack_counts(neighbours: Ints, shares: Floats) -> Counts:
     n_of_items = is_there.sum(axis=1)
     starts = np.zeros(len(shares) + 1, np.int64)
     np.cumsum(n_of_items, out=starts[1:])
-    return Counts(starts, neighbours[is_there].astype(np.int32), shares[is_there], int(n_of_items.max()))
+    rows, of_rows = neighbours[is_there].astype(np.int32), shares[is_there]
+    return Counts(read_only(starts), read_only(rows), read_only(of_rows), int(n_of_items.max()))

@@ -33,14 +33,19 @@ from tools.client_config import producer_config
 DEADLINE_S = 60.0
 SESSION_TIMEOUT_S = 6.0  # long enough for a busy machine
 SHORT_SESSION_TIMEOUT_S = 3.0  # where the test waits until it is over
+FOLDER = Path(__file__).parent
+# The other modules are `long`: a run of five minutes has the way of a click, of a bundle and of a list.
+IN_EVERY_RUN = {"test_doctor", "test_end_to_end", "test_feed", "test_stream", "test_trainer"}
 # Tests that share something that takes long to make run in one process, one after the other.
 GROUPED_BY = ("broker_to_stop", "secure_broker", "guarded_broker", "schema_registry")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares a broker of its own (`--dist loadgroup`)."""
+    """Keep together what shares a broker of its own (`--dist loadgroup`), and leave most to `make test-all`."""
     for item in items:
+        if FOLDER in item.path.parents and item.path.stem not in IN_EVERY_RUN:
+            item.add_marker(pytest.mark.long)
         for fixture in GROUPED_BY:
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(fixture))

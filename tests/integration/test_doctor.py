@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 from confluent_kafka.schema_registry import Schema
@@ -188,6 +189,7 @@ def test_confluents_wire_format_leads_to_the_registry(playground: Any) -> None:
     assert "schema_registry" in found(report, "warning")
 
 
+@pytest.mark.release
 def test_the_line_for_avro_by_a_registry_makes_every_click_answered(
     playground: Any, schema_registry: LocalRegistry
 ) -> None:

@@ -35,7 +35,7 @@ main()
 """
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_broker_that_is_away_for_longer_than_the_session_is_waited_for(
     outage: Any, broker_to_stop: LocalKafka
 ) -> None:
@@ -75,7 +75,6 @@ def test_a_stop_without_a_broker_is_quick(outage: Any, broker_to_stop: LocalKafk
     assert worker.exit_status == 0
 
 
-@pytest.mark.long
 def test_a_worker_that_wakes_up_after_its_eviction_writes_nothing_of_its_old_partitions(playground: Any) -> None:
     """Its batches are dropped with the lease, but for those that were on their way when it was stopped."""
     sleeper = playground.worker("sleeper", NEXTCLICK_MAX_CHUNK_RECORDS=str(CHUNK))
@@ -105,10 +104,9 @@ def test_a_worker_that_wakes_up_after_its_eviction_writes_nothing_of_its_old_par
 
 @pytest.mark.parametrize(
     ("program", "said"),
-    [(HANGING_WORKER, "stands still"), (BLOCKED_WORKER, "Timeout")],
+    [pytest.param(HANGING_WORKER, "stands still", marks=pytest.mark.release), (BLOCKED_WORKER, "Timeout")],
     ids=["a chunk that hangs", "a blocked event loop"],
 )
-@pytest.mark.long
 def test_a_worker_that_hangs_ends_itself(playground: Any, program: str, said: str) -> None:
     """Guarantee 6: nothing of the hanging chunk is acknowledged, and a healthy worker answers it."""
     playground.send(simulated(100))

@@ -197,6 +197,8 @@ def test_a_feed_that_is_killed_ten_times_shows_nothing_older_and_loses_nothing(p
     """Under load, with someone who asks all the time and streams that connect again."""
     playground.worker()
     users = [f"u{number}" for number in range(20)]
+    playground.send((user, "i1", 1_764_000_000_000) for user in users)
+    playground.wait_until_answered()
     feed = FeedUnderTest(playground)
     streams, viewer, stop = [StreamReader(feed.port, user) for user in users], _Viewer(feed, users), threading.Event()
     threads = [
@@ -410,6 +412,7 @@ def test_partitions_that_are_added_are_read_while_the_feed_runs(playground: Any)
     playground.wait_for(lambda: feed.ask("/v1/users/ann/recommendations").body["sequence"] == 3, "its list is read")
 
 
+@pytest.mark.release
 def test_lists_are_served_while_kafka_is_away(outage: Any, broker_to_stop: Any) -> None:
     """Clicks are refused meanwhile, in time and with a reason; all goes on afterwards."""
     outage.worker()

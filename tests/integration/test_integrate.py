@@ -113,7 +113,6 @@ def go(folder: Path) -> tuple[list[str | Path], Path]:
     return [folder / "consumer"], folder
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "language",
     [python, node, pytest.param(java, marks=pytest.mark.release), pytest.param(go, marks=pytest.mark.release)],
@@ -130,7 +129,6 @@ def test_a_consumer_shows_each_list_once(language: object, broker: str, recommen
         assert lines == EXPECTED
 
 
-@pytest.mark.long
 def test_a_page_gets_each_new_list_though_the_feed_is_started_again(playground: Playground) -> None:
     """The module of the page connects again by itself and says what it had last: nothing comes twice."""
     program = node_program(BROWSER_CLIENT)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
@@ -153,6 +154,7 @@ def test_popular_lists_have_no_item_that_is_withdrawn(playground: Any) -> None:
     assert "a record of an item is passed over" in playground.log("worker").read_text()
 
 
+@pytest.mark.release
 def test_a_topic_that_is_created_late_is_followed_and_one_that_is_created_anew_begins_anew(playground: Any) -> None:
     """Until then a worker is as it was without one."""
     settings = playground.settings
@@ -228,6 +230,7 @@ def begin_transaction(playground: Any, item_id: str) -> Producer:
     return producer
 
 
+@pytest.mark.release
 def test_a_broker_that_was_away_costs_no_promise(outage: Any, broker_to_stop: LocalKafka) -> None:
     """What is withdrawn as soon as it is back is in no list a second later, and the worker has lived on."""
     announce(outage.settings, untrained_bundle(outage.settings.bundle_dir, ITEMS, seed=1))

@@ -24,6 +24,8 @@ from demo.kafka_runtime import find_distribution
 from demo.local_kafka import LocalKafka, default_cache
 from nextclick.errors import PermanentError, TemporaryError
 
+pytestmark = pytest.mark.release
+
 DEADLINE_S = 90.0
 READY = "Kafka is ready at "
 ROOT = Path(__file__).parents[2]
@@ -85,7 +87,6 @@ def test_restarted_broker_has_its_data_and_its_port(kafka: LocalKafka, topic_pre
     assert _consume(address, topic_prefix) == b"kept"
 
 
-@pytest.mark.long
 def test_killed_broker_can_be_started_again(kafka: LocalKafka, topic_prefix: str) -> None:
     """After SIGKILL, `start` alone brings the broker and its records back."""
     _create_topic(kafka.bootstrap, topic_prefix)
@@ -195,7 +196,6 @@ def test_class_archives_are_used() -> None:
     assert loaded.count("source: shared objects file (top)") > 1_000
 
 
-@pytest.mark.release
 def test_each_checkout_keeps_its_class_archives(own_cache: Path, tmp_path: Path) -> None:
     """Two that are used in turn prepare once each; what fits no more goes, and so does that of a gone one."""
     ours, other = tmp_path / "ours", tmp_path / "other"
@@ -254,7 +254,6 @@ def test_folder_without_kafka_is_refused_as_kafka_home(tmp_path: Path) -> None:
         LocalKafka(kafka_home=tmp_path).start()
 
 
-@pytest.mark.release
 def test_two_first_starts_at_once_do_not_collide(own_cache: Path, tmp_path: Path) -> None:
     """Two commands that find the same unprepared cache both get a broker, each its own, and leave nothing."""
     home, temporary = tmp_path / "home", tmp_path / "temporary"

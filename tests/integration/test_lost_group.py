@@ -24,7 +24,7 @@ from tools.presence import BrokerPresence
 from training.service.trainer_role import TrainerRole
 
 BACK_S = 45.0  # less than a request's own time
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("losing_proxy")]
+pytestmark = pytest.mark.xdist_group("losing_proxy")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,7 @@ def losing(proxy: LosingProxy, group: str) -> Iterator[None]:
     proxy.loses = ""
 
 
+@pytest.mark.release
 def test_a_job_that_has_lost_its_group_joins_it_anew(behind_proxy: Any, proxy: LosingProxy) -> None:
     """The same process goes on, and nothing is lost or doubled."""
     lab, rng = Lab(behind_proxy), random.Random(16)

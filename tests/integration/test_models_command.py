@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import msgspec
+import pytest
 
 from demo.simulator import Law, Simulator
 from nextclick.errors import TemporaryError
@@ -41,6 +42,7 @@ def models(playground: Any, *arguments: str, status: int = 0) -> str:
     return text
 
 
+@pytest.mark.release
 def test_a_person_decides_while_the_trainer_runs(playground: Any) -> None:
     """Promote, pin, roll back and try out; the trainer announces nothing while a person keeps the champion."""
     store = playground.settings.bundle_dir
@@ -112,6 +114,7 @@ def test_person_and_trainer_at_once_never_decide_from_the_same_state(playground:
     assert all("announced meanwhile" in text or "was announced, or was not" in text for text in refused)
 
 
+@pytest.mark.release
 def test_the_trainers_new_bundle_is_first_a_canary_where_that_is_wanted(playground: Any) -> None:
     """The first one has nothing to be compared with. While one is tried, nothing is trained."""
     as_canary = (*SMALL, "--set", "publish_as=canary", "--set", "canary_share=0.25")

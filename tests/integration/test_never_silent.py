@@ -47,7 +47,6 @@ def warnings(playground: Any, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("theirs", ["consistent_random", "fnv1a_random"])
-@pytest.mark.long
 def test_another_partitioner_is_noticed_and_named(playground: Any, theirs: str) -> None:
     """Worker and trainer reject the same clicks, and name the setting that helps."""
     settings = playground.settings

@@ -103,8 +103,9 @@ def of_protobuf(message: Any) -> Any:
     return plain
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("output_format", FORMATS)
+@pytest.mark.parametrize(
+    "output_format", ["avro", *(pytest.param(each, marks=pytest.mark.release) for each in ("cloudevents", "protobuf"))]
+)
 def test_whoever_reads_updates_reads_each_format(
     output_format: str, playground_of: Callable[[str], Any], schema_registry: LocalRegistry
 ) -> None:
@@ -141,7 +142,6 @@ def test_whoever_reads_updates_reads_each_format(
     assert [part["kind"] for item in listed["items"] for part in item["because"]]
 
 
-@pytest.mark.long
 def test_a_topic_with_several_formats_is_read_whole(
     playground_of: Callable[[str], Any], schema_registry: LocalRegistry
 ) -> None:

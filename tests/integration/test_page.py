@@ -26,7 +26,6 @@ SWAP_MS = 200_000.0  # until the first bundle is served
 ANSWER_MS = 30_000.0  # until something changes on the page
 
 pytestmark = [
-    pytest.mark.long,
     pytest.mark.timeout(400),
     pytest.mark.xdist_group("page"),  # one demo for all of them
     pytest.mark.skipif(chromium_path() is None, reason="chromium is not installed"),

@@ -11,7 +11,7 @@ RECORDED = Path(__file__).parents[2].parent / "shared" / "data" / "yoochoose_100
 pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason=f"the recorded clicks are not at {RECORDED}")
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_kill_in_the_middle_loses_and_doubles_no_recorded_click(playground: Any) -> None:
     """SIGKILL while the worker is at it; after a restart every state is as if nothing had been."""
     worker = playground.worker()

@@ -310,7 +310,6 @@ def test_what_a_standby_saw_written_late_is_written_again_when_it_takes_over(pla
 
 
 @pytest.mark.parametrize("wiped", [False, True])
-@pytest.mark.long
 def test_states_survive_a_crash_with_and_without_the_disk(playground: Any, wiped: bool) -> None:
     """Recovery from the local store and from the changelog alone give the same."""
     worker = start_with_clicks(playground, 2_000)

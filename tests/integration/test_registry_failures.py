@@ -106,6 +106,7 @@ def test_a_schema_without_a_number(schema_registry: LocalRegistry) -> None:
     decoder.close()
 
 
+@pytest.mark.release
 def test_a_registry_that_is_away_and_comes_back(registry_to_stop: LocalRegistry) -> None:
     """Nothing is rejected meanwhile: what is loaded is read on, and the rest can be loaded later."""
     decoder = RegistryDecoder(RegistryClient(registry_to_stop.settings))

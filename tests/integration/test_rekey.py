@@ -656,7 +656,7 @@ def member_has_partitions(lab: Lab, group: str) -> bool:
     return any(each.assignment.topic_partitions for each in members)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_while_the_schema_registry_is_away_the_group_is_answered(lab: Lab, tmp_path: Path) -> None:
     """Another instance gets its share meanwhile; /readyz says what is waited for, and then all is copied."""
     with LocalRegistry(tmp_path) as registry:
@@ -704,7 +704,7 @@ def readiness(port: int) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_broker_that_goes_away_is_waited_for(outage: Any, broker_to_stop: Any) -> None:
     """By the same process; and while it is away, SIGTERM is answered in time."""
     lab = Lab(outage)

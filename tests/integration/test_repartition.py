@@ -110,8 +110,7 @@ def serve_and_verify(playground: Any) -> None:
     playground.assert_no_error_logged("after-1", "after-2")
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
-@pytest.mark.long
+@pytest.mark.parametrize("killed", [pytest.param(False, marks=pytest.mark.release), True], ids=["stopped", "killed"])
 def test_states_and_unanswered_clicks_follow_their_users(playground: Any, killed: bool) -> None:
     """Also clicks that a killed worker has applied and not committed: they are answered, not applied again."""
     before = leave_unanswered(playground, killed=killed)
@@ -130,7 +129,6 @@ def test_states_and_unanswered_clicks_follow_their_users(playground: Any, killed
     assert report.answered_by_later == (0 if not killed else report.answered_by_later)
 
 
-@pytest.mark.long
 def test_a_worker_refuses_before_and_in_the_middle_and_starts_afterwards(playground: Any) -> None:
     """With the words that the command line's check of the topics has."""
     leave_unanswered(playground, killed=False)
@@ -152,7 +150,6 @@ def test_a_worker_refuses_before_and_in_the_middle_and_starts_afterwards(playgro
     serve_and_verify(playground)
 
 
-@pytest.mark.long
 def test_a_running_worker_stops_when_the_topic_grows_and_rejects_no_click(playground: Any) -> None:
     """A click in an old partition that is new to its user looks like one in a wrong partition: the broker is asked."""
     worker = playground.worker("before")
@@ -171,7 +168,6 @@ def test_a_running_worker_stops_when_the_topic_grows_and_rejects_no_click(playgr
     serve_and_verify(playground)
 
 
-@pytest.mark.long
 def test_moved_users_leave_the_local_stores_too(playground: Any) -> None:
     """A worker that comes back to its old folder reads the end of the changelog, where they were removed."""
     before = leave_unanswered(playground, killed=False)
@@ -224,8 +220,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.release)])
 def test_killed_again_and_again_it_comes_to_the_same_end(playground: Any, seed: int) -> None:
     """Every state is moved once, every unanswered click waits once, in its user's order; also through two growths."""
     rng = random.Random(seed)

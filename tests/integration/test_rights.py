@@ -25,6 +25,8 @@ from nextclick.settings import Settings
 from tests.integration.conftest import SESSION_TIMEOUT_S, Playground, create_topics, make_playground
 from tests.shared_broker import BROKER_CONFIG
 
+pytestmark = pytest.mark.release
+
 USERS = Path(__file__).parents[2] / "deploy" / "kubernetes" / "components" / "strimzi" / "users.yaml"
 PASSWORD = "s3cret-of-this-test"
 OPERATIONS = {
@@ -136,7 +138,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         playground.stop()
 
 
-@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_every_program_does_its_work_with_the_rights_of_its_user(cluster: Cluster) -> None:
     """Clicks are answered, logged, learnt from and read; a bad one is rejected; an item is withdrawn by the shop."""

@@ -43,8 +43,8 @@ def test_a_worker_hits_as_often_as_the_evaluation_says(playground: Any, tmp_path
     assert_serving_equals_evaluation(playground, tmp_path, data, "--test-share", "0.5")
 
 
+@pytest.mark.release
 @pytest.mark.skipif(not RECORDED.exists(), reason=f"the recorded clicks are not at {RECORDED}")
-@pytest.mark.long
 def test_a_worker_hits_as_often_as_the_evaluation_says_on_recorded_clicks(playground: Any, tmp_path: Path) -> None:
     """Sessions of a shop's last day, trained on a part of those before."""
     assert_serving_equals_evaluation(playground, tmp_path, RECORDED, "--train-share", "0.1")

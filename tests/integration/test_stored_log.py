@@ -319,7 +319,6 @@ def end_life(process: "subprocess.Popen[str]", writer: int) -> None:
     assert process.stdout.readline() == "ended\n"
 
 
-@pytest.mark.long
 def test_a_writer_killed_at_any_moment_loses_and_doubles_nothing(network: FaultyNetwork, tmp_path: Path) -> None:
     """SIGKILL while files are written and merged, one request in six going wrong; every other life on a new machine."""
     address = f"s3://{BUCKET}/{tmp_path.name}"
@@ -339,7 +338,6 @@ def test_a_writer_killed_at_any_moment_loses_and_doubles_nothing(network: Faulty
     assert set(network.n_faults) >= set(FAULTS)
 
 
-@pytest.mark.long
 def test_a_writer_that_was_paused_loses_and_doubles_nothing(network: FaultyNetwork, tmp_path: Path) -> None:
     """SIGSTOP in the midst of it; its successor goes on elsewhere; then both write until they are killed."""
     address = f"s3://{BUCKET}/{tmp_path.name}"

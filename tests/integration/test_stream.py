@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from msgspec import UNSET
 
+from demo.children import Child
 from stream.agent import REJECT_SHARE_RECORDS
 from stream.topics.topics import Topics
 from tests.chaos.bundles import announce, mixed_bundle, untrained_bundle
@@ -93,14 +95,12 @@ def test_a_killed_worker_loses_and_doubles_nothing(playground: Any) -> None:
     """Guarantees 1 and 2: SIGKILL in the middle, a restart on the same data, and every state is as if nothing was."""
     clicks = simulated(20_000, seed=3)
     worker = playground.worker(NEXTCLICK_MAX_CHUNK_RECORDS="50")
-    playground.send(clicks)
-    playground.wait_for(lambda: playground.count(playground.settings.recommendations_topic) > 0, "a first update")
-    os.kill(worker.pid, signal.SIGKILL)
+    kill_at_work(playground, worker, playground.send, clicks)
     n_before = len(playground.updates())
     playground.worker()
     updates = playground.wait_until_answered()
 
-    assert 0 < n_before < len(clicks), "the kill came too late to mean anything"
+    assert 0 < n_before < len(clicks)
     playground.assert_sequences_are_right(updates, after_a_crash=True)
     playground.assert_states_equal_offline()
 
@@ -112,18 +112,29 @@ def test_a_hot_user_retries_and_records_of_several_clicks_outlive_a_kill(playgro
     announce(playground.settings, untrained_bundle(store, [f"i{number}" for number in range(500)], seed=1))
     worker = playground.worker(NEXTCLICK_MAX_CHUNK_RECORDS="300")
     playground.wait_for_log("worker", "serving a new bundle")
-    playground.send_raw(record for number in range(N_CRAWLED) for record in crawled(number))
-    playground.wait_for(lambda: playground.count(playground.settings.recommendations_topic) > 0, "a first update")
-    os.kill(worker.pid, signal.SIGKILL)
+    records = [record for number in range(N_CRAWLED) for record in crawled(number)]
+    kill_at_work(playground, worker, playground.send_raw, records)
     n_before = len(playground.updates())
     playground.worker()
     updates = playground.wait_until_answered()
     newest = {user: state for user, state in gather(playground.settings).states if user[1] == b"crawler"}
 
-    assert 0 < n_before < N_CRAWLED, "the kill came too late to mean anything"
+    assert 0 < n_before < N_CRAWLED
     playground.assert_sequences_are_right(updates, after_a_crash=True)
     playground.assert_states_equal_offline(store)
     assert [state.sequence for state in newest.values()] == [N_CRAWLED * 5 // 4]  # in records of one or two clicks
+
+
+def kill_at_work(
+    playground: Any, worker: Child, send: Callable[[Sequence[Any]], object], clicks: Sequence[Any]
+) -> None:
+    """Kill a worker that has answered some of the clicks; the second half comes while it cannot answer any more."""
+    half = len(clicks) // 2
+    send(clicks[:half])
+    playground.wait_for(lambda: playground.count(playground.settings.recommendations_topic) > 0, "a first update")
+    os.kill(worker.pid, signal.SIGSTOP)
+    send(clicks[half:])
+    os.kill(worker.pid, signal.SIGKILL)
 
 
 def crawled(number: int) -> list[tuple[bytes, bytes]]:

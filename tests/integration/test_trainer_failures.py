@@ -62,7 +62,6 @@ def trainers(playground: Any) -> Any:
     return playground
 
 
-@pytest.mark.long
 def test_killed_again_and_again_the_log_is_complete_and_has_no_row_twice(trainers: Any) -> None:
     """SIGKILL while it logs, trains and publishes, at random moments: nothing lost, doubled, or announced in half."""
     rng = np.random.default_rng(SEED)
@@ -167,7 +166,7 @@ def test_an_announcement_whose_answer_is_lost_is_looked_for_before_anything_is_s
         assert (answer == "announced") == (found == [manifest]), answer
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_once_says_by_its_status_that_the_broker_hung(outage: Any, broker_to_stop: LocalKafka) -> None:
     """The clicks are logged, and nothing was published."""
     outage.send(clicks(0, 1_500))
@@ -207,7 +206,6 @@ def test_a_write_that_hangs_does_not_hold_up_the_end(trainers: Any) -> None:
     assert "cut off" in trainers.log("trainer").read_text()
 
 
-@pytest.mark.long
 def test_a_bundle_that_was_announced_meanwhile_is_not_overwritten(trainers: Any) -> None:
     """The new bundle was compared with another: it is judged again by the next training."""
     trainers.send(clicks(0, 1_500))
@@ -244,7 +242,7 @@ def age_log(log_dir: Path, days: float) -> None:
         write_file(file.path, encode_file(read_rows(file), file.written_s - days * 86_400))
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_broker_that_hangs_or_goes_away_is_waited_for(outage: Any, broker_to_stop: LocalKafka) -> None:
     """For longer than the session timeout, which costs the role for a while; meanwhile SIGTERM ends it soon, too."""
     outage.settings = dataclasses.replace(outage.settings, session_timeout_s=2)

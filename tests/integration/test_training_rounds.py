@@ -114,7 +114,7 @@ def send_to(playground: Any, partition: int, *headers: tuple[str, bytes], count:
     assert failures == []
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_partitions_that_are_added_are_logged_within_a_minute(playground: Any) -> None:
     """From their first click, also after `--start latest`, also when the trainer was away then; and it is said."""
     settings = playground.settings
@@ -151,7 +151,7 @@ def test_copies_of_clicks_from_another_partition_are_read_and_not_logged(playgro
 # The champion. The bundle that no training made knows one item, so that any other one is better.
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_an_undecodable_announcement_is_passed_over_said_and_counted(playground: Any) -> None:
     """The bundle before it is still the champion: the new one is compared with it, and its folder is kept."""
     store, port = playground.settings.bundle_dir, free_port()
@@ -178,8 +178,7 @@ def test_an_undecodable_announcement_is_passed_over_said_and_counted(playground:
     assert trainer.exit_status == 0
 
 
-@pytest.mark.parametrize("harm", ["damaged", "missing"])
-@pytest.mark.long
+@pytest.mark.parametrize("harm", ["damaged", pytest.param("missing", marks=pytest.mark.release)])
 def test_a_champion_that_cannot_be_loaded_closes_publication_and_the_ways_out_open_it(
     playground: Any, harm: str
 ) -> None:
@@ -210,7 +209,7 @@ def test_a_champion_that_cannot_be_loaded_closes_publication_and_the_ways_out_op
     assert len(announced(playground)) == 2
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_tombstone_takes_the_champion_away(playground: Any) -> None:
     """Whoever knows Kafka's tools can say so, too: the next bundle need only beat popularity."""
     announce(playground, encode_manifest(small_bundle(playground.settings.bundle_dir, 1)))
@@ -303,7 +302,6 @@ def test_a_training_dies_alone_and_a_trainer_takes_it_along(playground: Any, vic
     let_go()
 
 
-@pytest.mark.long
 def test_the_trainer_itself_never_loads_torch_and_the_memory_of_a_training_comes_back(playground: Any) -> None:
     """After a bundle was published, the trainer has no library of torch in its memory, and no child."""
     playground.send(clicks(0, 1_500))
@@ -317,7 +315,6 @@ def test_the_trainer_itself_never_loads_torch_and_the_memory_of_a_training_comes
     assert rounds_of(trainer) == []
 
 
-@pytest.mark.long
 def test_a_damaged_file_of_the_log_fails_the_training_and_logging_goes_on(playground: Any) -> None:
     """One line names it; it is not tried again before the next training is due."""
     log, port = ClickLog(playground.settings.log_dir), free_port()
@@ -346,7 +343,6 @@ def test_a_damaged_file_of_the_log_fails_the_training_and_logging_goes_on(playgr
     assert announced(playground) == []
 
 
-@pytest.mark.long
 def test_whatever_a_training_raises_counts_as_failed_and_is_one_line(playground: Any) -> None:
     """Status 1 with `--once`, and 0 where there is honestly nothing to publish."""
     playground.send(clicks(0, 1_000))
@@ -363,7 +359,7 @@ def test_whatever_a_training_raises_counts_as_failed_and_is_one_line(playground:
 # The schedule.
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_restart_without_a_new_click_trains_nothing(playground: Any) -> None:
     """When the last training began, and on how many clicks, is kept with the log."""
     playground.send(clicks(0, 1_500))

@@ -172,6 +172,7 @@ def test_a_canary_that_cannot_be_loaded_is_refused_and_said_and_its_users_get_th
     assert "1 of the workers cannot load the bundle" in models(playground, "status")
 
 
+@pytest.mark.release
 def test_a_canary_is_promoted_by_itself_once_every_worker_can_load_it(playground: Any) -> None:
     """One of two workers does not find it. It tries again, and the trainer waits for it; a person is told."""
     sent, store = clicks(0, 4_000), playground.settings.bundle_dir
@@ -222,6 +223,7 @@ def serves_now(log: Path, manifest: Manifest) -> bool:
     return bool(served) and manifest.bundle_id in served[-1]
 
 
+@pytest.mark.release
 def test_who_is_moved_while_workers_come_and_go_keeps_a_right_state(playground: Any) -> None:
     """A bundle is tried, promoted, rolled back and pinned, each time while partitions change hands."""
     sent = simulated(6_000)

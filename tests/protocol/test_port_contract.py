@@ -599,8 +599,8 @@ class TestPortContract:
         """More workers than partitions: there is nothing to ask for."""
         assert await world.port.ends(Assignment(SESSION_S, world.port.now_s())) == {}
 
+    @pytest.mark.release
     @contract(may_be_paused=True)
-    @pytest.mark.long
     async def test_a_broker_that_does_not_answer_is_told_in_bounded_time(self, world: World) -> None:
         """By what a guard asks: it must not hang with what it guards."""
         assignment = await world.assignment()

@@ -38,7 +38,10 @@ def test_the_configuration_and_its_rules_are_valid() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, marks=() if path.name == "alerts.yml" else (pytest.mark.long, pytest.mark.timeout(900)))
+        pytest.param(
+            path,
+            marks=pytest.mark.long if path.name == "alerts.yml" else (pytest.mark.release, pytest.mark.timeout(900)),
+        )
         for path in TESTS
     ],
     ids=lambda path: path.name,

@@ -304,6 +304,7 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(backtest, [str(argument) for argument in arguments])
 
 
+@pytest.mark.long
 def test_the_command(walks: Path, tmp_path: Path) -> None:
     """Tables, JSON and plot; the frozen bundle knows nothing of a new day's items, what learns does."""
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -375,6 +376,7 @@ def test_rules_that_are_set_are_said_to_be_left_aside(walks: Path) -> None:
     assert "exclude and pinned: not followed" in done.output
 
 
+@pytest.mark.long
 def test_a_process_that_dies_is_named(walks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its status is said, and which step it was."""
     monkeypatch.setitem(METHODS, "popularity", Entry(lambda *_: Dying(), lambda _: {}, False))

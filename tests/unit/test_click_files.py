@@ -203,6 +203,7 @@ def test_bad_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     assert said.endswith("skipped 3 bad lines, this is the first")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_before", [0, 300_000])
 def test_no_line_vanishes_in_a_quote(tmp_path: Path, n_before: int) -> None:
     """Wherever it is in the file: the lines behind it are clicks, and it is named itself."""

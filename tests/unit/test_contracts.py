@@ -191,6 +191,7 @@ def test_every_message_of_asyncapi_fits_its_schema() -> None:
     assert n_examples > 5
 
 
+@pytest.mark.release
 def test_asyncapis_own_parser_takes_the_document() -> None:
     """With Avro's and Protobuf's schemas inside; needs Node."""
     program = node_program(PARSERS)
@@ -211,6 +212,7 @@ def test_asyncapis_own_parser_takes_the_document() -> None:
     assert len(found["messages"]) == 14
 
 
+@pytest.mark.release
 def test_openapi_is_what_its_specification_says() -> None:
     """By a parser that has the specification's own schema; needs Node."""
     program = node_program(PARSERS)

@@ -199,9 +199,9 @@ def test_scores_of_any_size_have_parts_that_add_up() -> None:
     scores = [1.0, 0.99999999, 0.5, 0.1, 0.012345678, 9.9999999e-5, 1.5e-5, 1.2345678e-9, 3e-120, 0.0]
     n = len(scores)
     shares = np.random.default_rng(1).dirichlet(np.ones(3), n)
-    counts = pack_counts(np.tile(np.arange(n, dtype=np.int32), (n, 1)), np.zeros((n, n), np.float32) + 1e-3)
-    counts.shares[: 2 * n] = np.concatenate([shares[:, 0] * scores, shares[:, 1] * scores])
-    counts = pack_counts(counts.neighbours.reshape(n, n), counts.shares.reshape(n, n))
+    of_counts = np.full((n, n), 1e-3, np.float32)
+    of_counts[:2] = shares[:, :2].T * scores
+    counts = pack_counts(np.tile(np.arange(n, dtype=np.int32), (n, 1)), of_counts)
     terms = Terms(np.array([[0, 1]]), np.array([[0.0, 1.0, 1.0, 0.0, 0.0]]))
     best = Best(np.arange(n, dtype=np.int32)[None], np.array([scores]))
     texts = item_texts([f"i{index}" for index in range(n)])
