@@ -375,8 +375,9 @@ def test_what_is_no_update_is_the_one_documented_error(output: UpdateFormat, dat
         Schema('"string"', "AVRO"),
         Schema(json.dumps({"type": "record", "name": "Click", "fields": []}), "AVRO"),
         Schema(json.dumps({"type": "record", "name": "A", "fields": [{"name": "a", "type": ["null", "A"]}]}), "AVRO"),
+        Schema("record A", "AVRO"),
     ],
-    ids=["JSON Schema", "a text", "another record", "nested in itself"],
+    ids=["JSON Schema", "a text", "another record", "nested in itself", "no JSON"],
 )
 def test_a_schema_of_something_else_is_the_one_documented_error(schema: Schema) -> None:
     """A click, for example, that somebody sent to the wrong topic."""
@@ -384,6 +385,13 @@ def test_a_schema_of_something_else_is_the_one_documented_error(schema: Schema) 
 
     with pytest.raises(msgspec.DecodeError):
         decode(encode(AVRO, UPDATE))
+
+
+def test_a_schema_of_protobuf_is_read_though_the_registry_takes_it_for_one_of_avro() -> None:
+    """Apicurio does, where the subject's first schema was."""
+    mistaken = Schema(SCHEMAS["protobuf"].schema_str, None)
+
+    assert FramedUpdates(known(mistaken)).decode(encode(PROTOBUF, UPDATE)) == UPDATE
 
 
 def test_a_schema_that_is_not_known_is_the_one_documented_error() -> None:

@@ -23,6 +23,7 @@ SCHEMAS = {
     "protobuf": Schema(protobuf.SCHEMA, "PROTOBUF"),
 }
 _AVRO_PREFIX, _PROTOBUF_PREFIX = 5, 6  # bytes in front of a record
+_PROTOBUF_TEXT = 'syntax = "proto'  # in JSON, this quote would stand behind a backslash
 _ASK_AGAIN_S = 10.0  # for a schema that the registry did not know: it can be registered meanwhile
 _Read = Callable[[bytes], RecommendationUpdate]
 
@@ -85,15 +86,19 @@ def _reader(fetched: FetchedSchema) -> _Read:
         UnknownSchema: it is of something else.
     """
     kind = fetched.schema.schema_type or "AVRO"
+    # Apicurio gives all schemas of a subject the type of the first: where the format was changed, the text says it.
+    if kind == "PROTOBUF" or _PROTOBUF_TEXT in fetched.schema.schema_str:
+        return _protobuf_reader()
     if kind == "AVRO":
         return _avro_reader(fetched)
-    if kind == "PROTOBUF":
-        return _protobuf_reader()
     raise UnknownSchema(f"expected a schema of Avro or Protobuf, found one of {kind!r:.60}")
 
 
 def _avro_reader(fetched: FetchedSchema) -> _Read:
-    written: Any = json.loads(fetched.schema.schema_str)
+    try:
+        written: Any = json.loads(fetched.schema.schema_str)
+    except ValueError:
+        raise UnknownSchema("its schema is not one of an update (no JSON)") from None
     if fetched.references or nests(written):  # ours never do; values that nest can end the process
         raise UnknownSchema("its schema is not one of an update")
     try:
