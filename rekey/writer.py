@@ -213,7 +213,12 @@ class Writer:
         except Unanswered:
             self._open()
         except KafkaException as error:
-            self._begin_anew(error.args[0], began_s)
+            if error.args[0].code() == KafkaError.INVALID_TXN_STATE:
+                # Right behind a commit the broker takes no partition yet, so that this one has not begun for it;
+                # librdkafka 2.16 asks for its end all the same, and cannot be used after the answer.
+                self._open()
+            else:
+                self._begin_anew(error.args[0], began_s)
 
     def _begin_anew(self, failure: KafkaError, began_s: float) -> None:
         """Take another producer when the broker has ended a transaction that took too long: this process slept, say.

@@ -46,7 +46,7 @@ def warnings(playground: Any, name: str) -> list[str]:
     return [line["message"] for line in lines if line["level"] == "warn" and "records of" in line["message"]]
 
 
-@pytest.mark.parametrize("theirs", ["consistent_random", "fnv1a_random"])
+@pytest.mark.parametrize("theirs", ["consistent_random", pytest.param("fnv1a_random", marks=pytest.mark.release)])
 def test_another_partitioner_is_noticed_and_named(playground: Any, theirs: str) -> None:
     """Worker and trainer reject the same clicks, and name the setting that helps."""
     settings = playground.settings

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -29,14 +29,17 @@ from nextclick.schema.decoder import click_decoder
 from nextclick.schema.placement import is_home
 from rekey.group import COMMITTED_S
 from rekey.job import RekeyJob
+from rekey.pulse import Pulse
 from rekey.source import Batch, Source
 from rekey.topics import checked_route
+from rekey.writer import Aborted, Writer
 from stream.repartition.log import read_batches
 from tests.local_registry import LocalRegistry
 from tests.simulated_clicks import NOW_MS
 from tests.trainers import metric
 from tools.client_config import librdkafka_config
 from tools.kafka import offset_ranges
+from tools.presence import BrokerPresence
 
 STOP_S = 10.0
 N_SOURCE = 3  # partitions
@@ -732,3 +735,21 @@ def test_a_broker_that_goes_away_is_waited_for(outage: Any, broker_to_stop: Any)
 
     assert time.monotonic() - began_s < STOP_S
     assert job.exit_status == 0, job.log_tail
+
+
+def test_a_transaction_that_ends_right_behind_another_is_aborted(lab: Lab) -> None:
+    """The broker has not heard of it yet, and does not forgive who asks for its end."""
+    settings = lab.playground.settings
+    writer = Writer(settings, Pulse(Event(), BrokerPresence(settings.broker)))
+    for number in range(100):
+        with writer.transaction():
+            for user in range(20):
+                writer.write(settings.clicks_topic, b"u%d" % user, b"%d" % number, [])
+        with suppress(Aborted), writer.transaction():
+            for user in range(20):
+                writer.write(settings.clicks_topic, b"u%d" % user, b"not %d" % number, [])
+            time.sleep(number % 10 / 1000)
+            raise Aborted("this instance is not in the group any more")
+
+    written = Counter(message.value() for message in lab.read(settings.clicks_topic))
+    assert written == {b"%d" % number: 20 for number in range(100)}
