@@ -27,7 +27,7 @@ class BriefHub(Hub):
             yield watch
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.parametrize("with_token", [False, True])
 def test_a_feed_answers_as_it_is_described(tmp_path: Path, with_token: bool) -> None:
     """Statuses, types, headers and bodies; whoever has no token gets nothing."""

@@ -99,6 +99,7 @@ def test_on_a_terminal_the_table_shows_a_user_and_is_gone_at_the_end(playground:
     assert "\ndemo: stopping\nclicks read " in left
 
 
+@pytest.mark.release
 def test_killed_parts_are_started_again_and_the_demo_goes_on(playground: Any, tmp_path: Path) -> None:
     """One line for each says so, and clicks are answered again."""
     with running_demo(playground, tmp_path) as (demo, log, folder):

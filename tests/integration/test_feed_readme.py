@@ -111,6 +111,7 @@ def test_the_python_of_the_readme_runs(feed: FeedUnderTest, capsys: pytest.Captu
     assert printed[1].startswith("1 ['sku-")
 
 
+@pytest.mark.release
 def test_clicks_are_answered_as_they_are_described(feed: FeedUnderTest, playground: Any, tmp_path: Path) -> None:
     """By the broker's word, whatever is sent; and the worker takes all that the feed has taken."""
     url = f"http://127.0.0.1:{feed.port}"

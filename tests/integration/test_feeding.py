@@ -277,6 +277,7 @@ def test_send_looks_only_at_the_newest_records_that_were_committed(place: list[s
     assert "bad_json" in _only_line(other.stderr)
 
 
+@pytest.mark.release
 def test_who_stops_while_the_broker_is_away_does_not_wait_for_it(outage: Any, broker_to_stop: Any) -> None:
     """Clicks that nobody takes are waited for for some seconds only, and named."""
     job = outage.start("job", "simulate", "--rate", "100")

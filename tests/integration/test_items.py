@@ -254,6 +254,7 @@ def test_a_broker_that_was_away_costs_no_promise(outage: Any, broker_to_stop: Lo
     assert outage.log("worker").read_text().count("worker started") == 1
 
 
+@pytest.mark.release
 def test_a_feed_answers_without_what_is_withdrawn_and_with_titles(playground: Any) -> None:
     """Stored lists and sessions, also right after a restart, and with the commands that an operator has."""
     settings = playground.settings

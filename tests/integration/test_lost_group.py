@@ -79,6 +79,7 @@ def test_a_job_that_has_lost_its_group_joins_it_anew(behind_proxy: Any, proxy: L
     lab.assert_exactly_once()
 
 
+@pytest.mark.release
 def test_a_trainer_that_has_lost_its_group_takes_the_role_again(behind_proxy: Any, proxy: LosingProxy) -> None:
     """Without a restart."""
     role = TrainerRole(behind_proxy.settings, BrokerPresence(behind_proxy.settings.broker))

@@ -136,6 +136,7 @@ def test_the_trainers_new_bundle_is_first_a_canary_where_that_is_wanted(playgrou
 LAW = Law(groups=20, items_per_group=20, active_users=200, resting_users=400)
 
 
+@pytest.mark.release
 def test_a_damaged_canary_is_rolled_back_by_itself(playground: Any) -> None:
     """Its item vectors are shuffled; it was forced in. The trainer judges what workers count."""
     simulator = Simulator(LAW, 0)

@@ -103,9 +103,8 @@ def of_protobuf(message: Any) -> Any:
     return plain
 
 
-@pytest.mark.parametrize(
-    "output_format", ["avro", *(pytest.param(each, marks=pytest.mark.release) for each in ("cloudevents", "protobuf"))]
-)
+@pytest.mark.release
+@pytest.mark.parametrize("output_format", FORMATS)
 def test_whoever_reads_updates_reads_each_format(
     output_format: str, playground_of: Callable[[str], Any], schema_registry: LocalRegistry
 ) -> None:
@@ -142,6 +141,7 @@ def test_whoever_reads_updates_reads_each_format(
     assert [part["kind"] for item in listed["items"] for part in item["because"]]
 
 
+@pytest.mark.release
 def test_a_topic_with_several_formats_is_read_whole(
     playground_of: Callable[[str], Any], schema_registry: LocalRegistry
 ) -> None:

@@ -26,6 +26,7 @@ SWAP_MS = 200_000.0  # until the first bundle is served
 ANSWER_MS = 30_000.0  # until something changes on the page
 
 pytestmark = [
+    pytest.mark.release,
     pytest.mark.timeout(400),
     pytest.mark.xdist_group("page"),  # one demo for all of them
     pytest.mark.skipif(chromium_path() is None, reason="chromium is not installed"),

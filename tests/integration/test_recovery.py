@@ -194,6 +194,7 @@ def test_a_damaged_store_is_built_again(playground: Any) -> None:
     playground.assert_states_equal_offline()
 
 
+@pytest.mark.release
 def test_damage_that_is_met_at_work_ends_the_worker_and_is_mended_by_the_next_start(playground: Any) -> None:
     """A store can be opened though its data are damaged: only reading them tells."""
     start_with_clicks(playground, 2_000).kill()
@@ -267,6 +268,7 @@ def test_a_restart_within_the_session_timeout_disturbs_nobody(playground: Any) -
     playground.assert_states_equal_offline()
 
 
+@pytest.mark.release
 def test_a_worker_takes_over_with_the_states_that_it_kept_as_a_standby(playground: Any) -> None:
     """After SIGTERM the other worker reads nothing but the tail of the changelog."""
     first = playground.worker("first")

@@ -125,6 +125,7 @@ def test_a_registry_that_is_away_and_comes_back(registry_to_stop: LocalRegistry)
     decoder.close()
 
 
+@pytest.mark.release
 def test_a_registry_that_hangs_is_given_up(registry_to_stop: LocalRegistry) -> None:
     """Within the time that the docstring says."""
     decoder = RegistryDecoder(RegistryClient(registry_to_stop.settings))

@@ -48,6 +48,7 @@ def avro(broker: str, topic_prefix: str, tmp_path: Path, schema_registry: LocalR
     schema_registry.start()
 
 
+@pytest.mark.release
 def test_avro_clicks_and_keys_are_read_also_after_the_registry_was_away(
     avro: Any, schema_registry: LocalRegistry
 ) -> None:

@@ -129,6 +129,7 @@ def test_states_and_unanswered_clicks_follow_their_users(playground: Any, killed
     assert report.answered_by_later == (0 if not killed else report.answered_by_later)
 
 
+@pytest.mark.release
 def test_a_worker_refuses_before_and_in_the_middle_and_starts_afterwards(playground: Any) -> None:
     """With the words that the command line's check of the topics has."""
     leave_unanswered(playground, killed=False)
@@ -150,6 +151,7 @@ def test_a_worker_refuses_before_and_in_the_middle_and_starts_afterwards(playgro
     serve_and_verify(playground)
 
 
+@pytest.mark.release
 def test_a_running_worker_stops_when_the_topic_grows_and_rejects_no_click(playground: Any) -> None:
     """A click in an old partition that is new to its user looks like one in a wrong partition: the broker is asked."""
     worker = playground.worker("before")
@@ -168,6 +170,7 @@ def test_a_running_worker_stops_when_the_topic_grows_and_rejects_no_click(playgr
     serve_and_verify(playground)
 
 
+@pytest.mark.release
 def test_moved_users_leave_the_local_stores_too(playground: Any) -> None:
     """A worker that comes back to its old folder reads the end of the changelog, where they were removed."""
     before = leave_unanswered(playground, killed=False)

@@ -66,6 +66,7 @@ def secure_playground(secure_broker: Settings, playground: Any) -> Any:
     return playground
 
 
+@pytest.mark.release
 def test_worker_and_tools_work_over_tls_with_a_password(secure_playground: Any) -> None:
     """The worker's consumer and producer, the follower of models, and the tools' clients."""
     secure_playground.worker()

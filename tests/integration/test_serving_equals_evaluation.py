@@ -29,6 +29,7 @@ LIST_LENGTH = 20  # the setting list_length
 QUICK = ("--set", "hidden_size=32", "--set", "epochs=1", "--set", "device=cpu")
 
 
+@pytest.mark.release
 def test_a_worker_hits_as_often_as_the_evaluation_says(playground: Any, tmp_path: Path) -> None:
     """Simulated users with their pauses and event types, each one long session."""
     data = tmp_path / "simulated.csv"

@@ -53,6 +53,7 @@ def test_a_clicks_topic_that_was_created_anew_is_refused_though_nothing_local_is
     assert playground.children[1].exit_status == topics.exit_status == 1
 
 
+@pytest.mark.release
 def test_the_remedy_that_the_refusal_names_helps(playground: Any) -> None:
     """Without the old changelog, and the folder that is a copy of it, clicks of the new topic are answered."""
     settings = playground.settings

@@ -338,6 +338,7 @@ def test_a_writer_killed_at_any_moment_loses_and_doubles_nothing(network: Faulty
     assert set(network.n_faults) >= set(FAULTS)
 
 
+@pytest.mark.release
 def test_a_writer_that_was_paused_loses_and_doubles_nothing(network: FaultyNetwork, tmp_path: Path) -> None:
     """SIGSTOP in the midst of it; its successor goes on elsewhere; then both write until they are killed."""
     address = f"s3://{BUCKET}/{tmp_path.name}"

@@ -168,7 +168,7 @@ def test_partitions_move_between_workers_without_loss(playground: Any) -> None:
     playground.assert_no_error_logged("first", "second")
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_partitions_move_while_a_model_is_at_work(playground: Any) -> None:
     """Chunks that are being scored when their partition is taken away are dropped, not published and not fatal."""
     clicks = simulated(2_000, seed=11)
@@ -273,7 +273,7 @@ def test_a_corrupt_bundle_is_refused_counted_and_logged_and_the_stream_goes_on(p
     assert 'nextclick_bundle_swaps_total{result="refused"} 1.0' in scrape(worker_port(playground))
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_worker_starts_with_its_last_verified_copy_when_the_store_is_gone(playground: Any) -> None:
     """Guarantee 4: the local copy is served until something newer can be loaded."""
     store = playground.settings.bundle_dir

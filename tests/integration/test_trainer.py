@@ -62,7 +62,7 @@ def test_once_trains_from_nothing_and_announces_a_bundle_that_loads(playground: 
     assert set(manifest.versions) == {"nextclick", "numpy", "torch"}
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_bundle_that_a_wrong_setting_spoils_is_refused_and_the_champion_stays(playground: Any) -> None:
     """Every number of it is finite and every file in order; it ranks as chance does, and the line says so.
 
@@ -83,7 +83,7 @@ def test_a_bundle_that_a_wrong_setting_spoils_is_refused_and_the_champion_stays(
     assert not checkpoint.exists()
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_second_run_reads_on_and_doubles_no_row(playground: Any) -> None:
     """The file names are the position; the second training goes on from the first bundle."""
     playground.send(structured_clicks(4_000))

@@ -206,6 +206,7 @@ def test_a_write_that_hangs_does_not_hold_up_the_end(trainers: Any) -> None:
     assert "cut off" in trainers.log("trainer").read_text()
 
 
+@pytest.mark.release
 def test_a_bundle_that_was_announced_meanwhile_is_not_overwritten(trainers: Any) -> None:
     """The new bundle was compared with another: it is judged again by the next training."""
     trainers.send(clicks(0, 1_500))

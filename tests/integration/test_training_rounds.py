@@ -178,7 +178,8 @@ def test_an_undecodable_announcement_is_passed_over_said_and_counted(playground:
     assert trainer.exit_status == 0
 
 
-@pytest.mark.parametrize("harm", ["damaged", pytest.param("missing", marks=pytest.mark.release)])
+@pytest.mark.release
+@pytest.mark.parametrize("harm", ["damaged", "missing"])
 def test_a_champion_that_cannot_be_loaded_closes_publication_and_the_ways_out_open_it(
     playground: Any, harm: str
 ) -> None:
@@ -302,6 +303,7 @@ def test_a_training_dies_alone_and_a_trainer_takes_it_along(playground: Any, vic
     let_go()
 
 
+@pytest.mark.release
 def test_the_trainer_itself_never_loads_torch_and_the_memory_of_a_training_comes_back(playground: Any) -> None:
     """After a bundle was published, the trainer has no library of torch in its memory, and no child."""
     playground.send(clicks(0, 1_500))
@@ -343,6 +345,7 @@ def test_a_damaged_file_of_the_log_fails_the_training_and_logging_goes_on(playgr
     assert announced(playground) == []
 
 
+@pytest.mark.release
 def test_whatever_a_training_raises_counts_as_failed_and_is_one_line(playground: Any) -> None:
     """Status 1 with `--once`, and 0 where there is honestly nothing to publish."""
     playground.send(clicks(0, 1_000))

@@ -207,6 +207,7 @@ def read_to_error(consumer: ClickConsumer, into: list[ReadRecord]) -> None:
         into += consumer.poll(0.1)
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("reason", BREAKS)
 def test_each_reader_of_clicks_gives_what_is_before_such_a_batch_and_names_it(damaged: Settings, reason: str) -> None:
     """The worker's, the trainer's, and the one of `nextclick repartition`."""

@@ -290,6 +290,7 @@ class Feeding:
             self._n_sent += 10
 
 
+@pytest.mark.release
 def test_a_shadow_sends_nothing_and_is_counted_on_the_same_clicks(playground: Any) -> None:
     """Its lists and the champion's are judged by as many clicks; updates are as they always are."""
     sent, settings = clicks(0, 970), playground.settings

@@ -35,17 +35,9 @@ def test_the_configuration_and_its_rules_are_valid() -> None:
 
 
 @needs_promtool
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(
-            path,
-            marks=pytest.mark.long if path.name == "alerts.yml" else (pytest.mark.release, pytest.mark.timeout(900)),
-        )
-        for path in TESTS
-    ],
-    ids=lambda path: path.name,
-)
+@pytest.mark.release
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
 def test_alerts_fire_when_they_must_and_only_then(path: Path) -> None:
     """The files say which series give which alerts, and that a normal day with a deployment gives none."""
     promtool("test", "rules", path)

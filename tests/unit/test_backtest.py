@@ -304,7 +304,7 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(backtest, [str(argument) for argument in arguments])
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_the_command(walks: Path, tmp_path: Path) -> None:
     """Tables, JSON and plot; the frozen bundle knows nothing of a new day's items, what learns does."""
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")

@@ -203,7 +203,7 @@ def test_bad_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     assert said.endswith("skipped 3 bad lines, this is the first")
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.parametrize("n_before", [0, 300_000])
 def test_no_line_vanishes_in_a_quote(tmp_path: Path, n_before: int) -> None:
     """Wherever it is in the file: the lines behind it are clicks, and it is named itself."""
@@ -250,7 +250,7 @@ def test_a_carriage_return_within_a_line_makes_no_second_line(tmp_path: Path) ->
         _read(path)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_quoted_comment_may_have_lines_of_its_own(tmp_path: Path) -> None:
     """In a column that is not needed; how many lines it takes is said, in case they are clicks."""
     rows = "".join(f'u{n},i{n},"fine,\nand ""cheap""",{n + 1}\n' for n in range(200_000))

@@ -20,7 +20,7 @@ def standing_now(experiment: Experiment, tallies: list[Tally]) -> Standing:
     return standing(experiment, tallies, now_ms=0)
 
 
-@pytest.mark.parametrize(("share", "hit_rate"), [(0.1, 0.3), pytest.param(0.5, 0.05, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("share", "hit_rate"), [(0.1, 0.3), pytest.param(0.5, 0.05, marks=pytest.mark.release)])
 def test_a_canary_that_is_as_good_is_rolled_back_in_fewer_than_one_of_twenty_experiments(
     share: float, hit_rate: float
 ) -> None:
