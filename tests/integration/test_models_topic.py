@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 
 from nextclick.manifest import CHAMPION, BundleFile, Manifest, bundle_id_of, encode_manifest
 from stream.faust_adapter.announcements import follow_models
+from tests.decided import wait_until_decided
 from tests.record_forms import CODECS, forms_in_log, send_with_odd_header
 from tests.trainers import PATIENCE_S, announce, announced, announcer, go_on, models_of, polled, small_bundle
 from tools.client_config import producer_config
@@ -44,6 +45,8 @@ def announce_twice(playground: Any, ends: str) -> Producer:
             producer.commit_transaction(ANSWER_S)
         elif end == "aborted":
             producer.abort_transaction(ANSWER_S)
+    if ends != "open":
+        wait_until_decided(settings, settings.models_topic)
     return producer
 
 
@@ -108,6 +111,7 @@ def test_an_announcement_is_seen_in_every_codec_with_any_headers_and_behind_an_a
             )
             assert producer.flush(ANSWER_S) == 0
             producer.abort_transaction(ANSWER_S) if bundle is SECOND else producer.commit_transaction(ANSWER_S)
+        wait_until_decided(settings, settings.models_topic)
         worker_sees = asyncio.run(follow(playground)).values
 
         assert worker_sees[-1] == encode_manifest(new)

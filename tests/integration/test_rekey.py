@@ -34,6 +34,7 @@ from rekey.source import Batch, Source
 from rekey.topics import checked_route
 from rekey.writer import Aborted, Writer
 from stream.repartition.log import read_batches
+from tests.decided import is_decided, wait_until_decided
 from tests.local_registry import LocalRegistry
 from tests.simulated_clicks import NOW_MS
 from tests.trainers import metric
@@ -316,12 +317,12 @@ def test_who_slept_until_its_partitions_were_anothers_writes_nothing(lab: Lab) -
 
 def test_a_transaction_that_the_broker_ended_is_done_again(lab: Lab) -> None:
     """The only instance sleeps for longer than a transaction may be open: the broker has shut its writer out."""
-    lab.playground.settings = replace(lab.playground.settings, session_timeout_s=2.0)
+    lab.playground.settings = settings = replace(lab.playground.settings, session_timeout_s=2.0)
     lab.send(5_000, random.Random(3))
     with lab.struck_at("written", signal.SIGSTOP) as job:
         os.waitid(os.P_PID, job.pid, os.WSTOPPED | os.WNOWAIT)
-        was_open = open_transactions(lab)
-        lab.playground.wait_for(lambda: not open_transactions(lab), "the end of what was open")
+        was_open = not is_decided(settings, settings.clicks_topic)
+        wait_until_decided(settings, settings.clicks_topic)
         os.kill(job.pid, signal.SIGCONT)
         lab.wait_until_copied()
         assert job.poll() is None
@@ -329,13 +330,6 @@ def test_a_transaction_that_the_broker_ended_is_done_again(lab: Lab) -> None:
     assert was_open
     assert "a transaction came to nothing" in lab.playground.log("struck").read_text()
     lab.assert_exactly_once()
-
-
-def open_transactions(lab: Lab) -> bool:
-    """Tell whether something in the destination is not decided yet."""
-    topic = lab.playground.settings.clicks_topic
-    ranges = offset_ranges(lab.admin, topic, range(lab.playground.settings.partitions))
-    return sum(end for _, end in ranges.values()) > lab.n_copied()
 
 
 def test_a_writer_that_is_shut_out_ends_with_one_line(lab: Lab) -> None:
@@ -750,6 +744,7 @@ def test_a_transaction_that_ends_right_behind_another_is_aborted(lab: Lab) -> No
                 writer.write(settings.clicks_topic, b"u%d" % user, b"not %d" % number, [])
             time.sleep(number % 10 / 1000)
             raise Aborted("this instance is not in the group any more")
+    wait_until_decided(settings, settings.clicks_topic)
 
     written = Counter(message.value() for message in lab.read(settings.clicks_topic))
     assert written == {b"%d" % number: 20 for number in range(100)}

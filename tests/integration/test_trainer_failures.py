@@ -22,6 +22,7 @@ from nextclick.manifest import encode_manifest
 from nextclick.schema.click_schema import ClickSchema
 from nextclick.schema.encoder import encode_click
 from stream.topics.topics import Topics
+from tests.decided import wait_until_decided
 from tests.trainers import (
     NO_TRAINING,
     NOW_MS,
@@ -490,6 +491,7 @@ def test_the_end_of_a_transaction_is_no_lost_click(trainers: Any) -> None:
     key, value, _ = encode_click(ClickSchema(), user_of(0, settings.partitions), "item", NOW_MS)
     producer.produce(settings.clicks_topic, value, key, partition=0)
     producer.commit_transaction(PATIENCE_S)
+    wait_until_decided(settings, settings.clicks_topic)
     assert run_once(trainers, "first", *QUICK)[0] == 0
     delete_clicks(trainers, {0: 2})
 

@@ -34,6 +34,7 @@ from stream.protocol.reader import ClickReader
 from stream.protocol.topic_check import TopicCheck
 from stream.served_bundle import ServedBundle
 from tests.chaos.evidence import read_topic
+from tests.decided import wait_until_decided
 from tests.protocol.memory_kafka import MemoryKafka
 from tests.protocol.memory_port import MemoryPort, MemoryStore
 from tests.protocol.virtual_time import Clock, VirtualLoop
@@ -358,6 +359,7 @@ class KafkaWorld(World):
             self._transactions.commit_transaction(ANSWER_S)
         else:
             self._transactions.abort_transaction(ANSWER_S)
+        wait_until_decided(self.settings, topic)
 
     def _begin(self, topic: str, partition: int, records: Sequence[Record]) -> None:
         self._transactions.begin_transaction()
