@@ -98,9 +98,13 @@ class Mixture(nn.Module):
             float32 (batch, n_items), the probability of each item to be clicked next; a row's sum is at most 1, for
             shares of rarely clicked items leave some unsaid.
         """
+        return self.mix(torch.softmax(scores, 1, out=scores), context)
+
+    def mix(self, of_network: Tensor, context: Context) -> Tensor:
+        """Mix the terms, as `probabilities`, with the network's own probabilities, which are overwritten."""
         clicked = context.item_index.clamp(min=0)  # (batch, N_AGES)
         weights = self.log_weights(context, self.support[clicked]).exp()
-        mixed = torch.softmax(scores, 1, out=scores).mul_(weights[:, :1])
+        mixed = of_network.mul_(weights[:, :1])
         of_neighbours, of_reclicks = weights[:, 1 : 1 + N_AGES], weights[:, 1 + N_AGES :]
         shares = self.shares[clicked] * of_neighbours.unsqueeze(2)  # (batch, N_AGES, n_neighbours)
         mixed.scatter_add_(1, self.neighbours[clicked].long().flatten(1), shares.flatten(1))

@@ -16,8 +16,9 @@ from training.learning.fit_mixture import (
     _FIT_SCORES,
     _RANK_SCORES,
     _affordable,
+    _largest,
+    _sums_near,
     _thinned,
-    _totals_near,
     fit_mixture,
     refit_mixture,
 )
@@ -213,17 +214,30 @@ def test_a_round_moves_gate_and_sharpness_and_neither_far(sharpness: float) -> N
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 0.6, 0.85, 1.3])
-def test_totals_near_a_sharpness_are_what_they_would_be_counted(sharpness: float) -> None:
+def test_sums_near_a_sharpness_are_what_they_would_be_counted(sharpness: float) -> None:
     """Nearly: what mean and variance leave out is less than what the straight line between two of them does."""
     torch.manual_seed(0)
     scores = 3.0 * torch.randn(5, 2_000)
 
-    sharpnesses, found = _totals_near(sharpness, scores)
+    of_network, sharpnesses, found = _sums_near(sharpness, scores)
 
     expected = torch.stack([torch.logsumexp(scores * each, 1) for each in sharpnesses], 1)
     assert sharpnesses[0] - 1e-6 <= sharpness <= sharpnesses[-1] + 1e-6
     assert torch.allclose(found[:, 1], expected[:, 1], atol=1e-5)
     assert torch.allclose(found, expected, atol=0.05)
+    assert torch.allclose(of_network, torch.softmax(scores * sharpnesses[1], 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "k"), [(7, 3), (60, 60), (479, 60), (480, 60), (1_003, 60), (1_003, 1)])
+def test_the_largest_numbers_are_those_of_topk(n: int, k: int) -> None:
+    """Of equal ones any."""
+    torch.manual_seed(n)
+    numbers = torch.randint(500, (20, n)).float()
+
+    found = _largest(numbers, k)
+
+    assert all(len(set(row)) == k for row in found.tolist())
+    assert torch.equal(numbers.gather(1, found).sort(1).values, numbers.topk(k).values.sort(1).values)
 
 
 def test_only_the_gate_is_changed() -> None:

@@ -6,7 +6,6 @@ predicted: they show how far each source can be trusted. Clicks that a source ha
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +36,7 @@ _FIT_SCORES = 2_000_000_000  # of items are computed to fit the weights: with ve
 _SHARPNESSES = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3)  # between which the best one is looked for
 _SHARPNESS_STEP = 0.2  # between them; in a round it moves no further
 _REFIT_PREDICTIONS = 4_000  # are looked at in a round, most of whose cost this is where there are many items
+_GROUP = 8  # numbers, of which the largest is looked at first
 _FIT_STEPS, _REFIT_STEPS = 60, 25  # towards better lists: at first the way is longer
 _PENALTY = 10.0  # on how far the gate moves, worth so many predictions: with few, the gate stays as it began
 _ITERATIONS = 60  # of L-BFGS
@@ -88,7 +88,7 @@ def fit_mixture(
         mixture.sharpness.fill_(_FIRST_SHARPNESS)
         mixture.of_term[1 : 1 + N_AGES] += math.log(_FIRST_NEIGHBOURS)
     predictions = _thinned(predictions, _affordable(n_items, _RANK_SCORES))
-    listed = _listed(network, sequences, predictions, counts, _totals, cancellation)
+    listed = _listed(network, sequences, predictions, counts, _sums, cancellation)
     if listed is not None:
         rank_better(mixture, listed, _FIT_STEPS)
 
@@ -118,41 +118,47 @@ def refit_mixture(
     mixture = network.mixture
     assert mixture is not None
     predictions = _thinned(predictions, _REFIT_PREDICTIONS)
-    listed = _listed(
-        network, sequences, predictions, counts, partial(_totals_near, float(mixture.sharpness)), cancellation
-    )
+    listed = _listed(network, sequences, predictions, counts, _sums_near, cancellation)
     if listed is not None:
         rank_better(mixture, listed, _REFIT_STEPS)
 
 
-class _Totals(NamedTuple):
-    """As in `Listed`."""
+class _Sums(NamedTuple):
+    """What is known of n predictions when the powers of all items' scores have been added up.
 
+    Attributes:
+        of_network: float32 (n, n_items), the network's probabilities.
+        sharpnesses, log_totals: as in `Listed`.
+    """
+
+    of_network: Tensor
     sharpnesses: Sequence[float]
     log_totals: Tensor
 
 
-def _totals(scores: Tensor) -> _Totals:
+def _sums(sharpness: float, scores: Tensor) -> _Sums:
     """Sum over all items for each sharpness; six times as much work as scoring them."""
-    return _Totals(_SHARPNESSES, torch.stack([torch.logsumexp(scores * each, 1) for each in _SHARPNESSES], 1))
+    log_totals = torch.stack([torch.logsumexp(scores * each, 1) for each in _SHARPNESSES], 1)
+    return _Sums(torch.softmax(scores * sharpness, 1), _SHARPNESSES, log_totals)
 
 
-def _totals_near(sharpness: float, scores: Tensor) -> _Totals:
+def _sums_near(sharpness: float, scores: Tensor) -> _Sums:
     """Sum once: mean and variance of the scores say what the sums of sharpnesses near by are.
 
     Args:
-        sharpness: in the middle, unless that leaves the range.
+        sharpness: in the middle, unless that leaves the range; the probabilities are those in the middle.
         scores: float32 (n, n_items).
     """
     middle = min(max(sharpness, _SHARPNESSES[0] + _SHARPNESS_STEP), _SHARPNESSES[-1] - _SHARPNESS_STEP)
     scaled = scores * middle
-    log_total = torch.logsumexp(scaled, 1)
-    weighted = scaled.sub_(log_total[:, None]).exp_().mul_(scores)  # by how probable each is
-    mean = weighted.sum(1)
-    variance = torch.linalg.vecdot(weighted, scores) - mean.square()
+    highest = scaled.amax(1)
+    of_network = torch.softmax(scaled, 1, out=scaled)
+    log_total = highest - of_network.amax(1).log()  # the sum is looked at, not made once more
+    mean = torch.linalg.vecdot(of_network, scores)
+    variance = torch.linalg.vecdot(of_network * scores, scores) - mean.square()
     steps = torch.tensor([-_SHARPNESS_STEP, 0.0, _SHARPNESS_STEP])
     log_totals = log_total[:, None] + steps * mean[:, None] + 0.5 * steps.square() * variance[:, None]
-    return _Totals((steps + middle).tolist(), log_totals)
+    return _Sums(of_network, (steps + middle).tolist(), log_totals)
 
 
 def _evidence(
@@ -180,7 +186,7 @@ def _listed(
     sequences: Sequences,
     predictions: Predictions,
     counts: AssociationCounts,
-    totals_of: Callable[[Tensor], _Totals],
+    sums_of: Callable[[float, Tensor], _Sums],
     cancellation: Cancellation,
 ) -> Listed | None:
     """Ask every term for the probabilities of what may be listed; None as in `_evidence`.
@@ -190,17 +196,16 @@ def _listed(
         sequences: the clicks.
         predictions: of them.
         counts: of older clicks.
-        totals_of: sums scores over all items.
+        sums_of: adds up the powers of all items, for the mixture's sharpness and the scores.
         cancellation: asked between batches.
     """
     mixture, n_rivals, parts = network.mixture, min(N_RIVALS, network.config.n_items), []
     assert mixture is not None
     for context, target, scores in _scored(network, sequences, predictions, cancellation):
         with torch.inference_mode():
-            probabilities = mixture.probabilities(scores * mixture.sharpness, context)
-            rivals = probabilities.topk(n_rivals, sorted=False).indices
+            of_network, sharpnesses, log_totals = sums_of(float(mixture.sharpness), scores)
+            rivals = _largest(mixture.mix(of_network, context), n_rivals)
             items = torch.cat([target, rivals], 1)
-            sharpnesses, log_totals = totals_of(scores)
             scores_of_items = scores.gather(1, items)
         support, of_counts = _counted(counts, context, items.numpy())
         parts.append((*context, support, scores_of_items, log_totals, of_counts, rivals != target))
@@ -210,6 +215,26 @@ def _listed(
         torch.cat(columns) for columns in zip(*parts, strict=True)
     )
     return Listed(Context(*context_columns), support, scores, sharpnesses, log_totals, of_counts, is_rival)
+
+
+def _largest(numbers: Tensor, k: int) -> Tensor:
+    """Give where the k largest numbers of each row are, in no order, in half of the time that `topk` takes.
+
+    They are in the k groups whose largest numbers are largest: a number is in the same group as every n-th one.
+
+    Args:
+        numbers: float32 (n, m), of at least k columns.
+        k: how many.
+    """
+    m = numbers.shape[1]
+    n_groups = m // _GROUP
+    if n_groups < k:
+        return numbers.topk(k, sorted=False).indices
+    grouped = numbers[:, : n_groups * _GROUP].view(-1, _GROUP, n_groups)
+    groups = grouped.amax(1).topk(k, sorted=False).indices
+    in_groups = (groups[:, :, None] + n_groups * torch.arange(_GROUP)).flatten(1)
+    places = torch.cat([in_groups, torch.arange(n_groups * _GROUP, m).expand(len(numbers), -1)], 1)
+    return places.gather(1, numbers.gather(1, places).topk(k, sorted=False).indices)
 
 
 def _scored(

@@ -23,7 +23,9 @@ from training.learning.sequences import ClickColumns, Ints, Sequences, now_of, p
 K = 20  # of recall@20, MRR@20, NDCG@20: the length of a list by default
 MISSED = np.iinfo(np.int64).max  # the rank of an item that the model does not know
 _BATCH_WINDOWS = 128
-_BATCH_SCORES = 20_000_000  # numbers in a score matrix (float32: 80 MB)
+# Numbers in a score matrix, 8 MB of float32: more leave the cache, and take 15 % longer. But so many rows at least, for
+# the items come from memory for each matrix.
+_BATCH_SCORES, _LEAST_ROWS = 2_000_000, 20
 _WINDOW_PREDICTIONS = 50  # a user with more of them is cut, which bounds the padding
 
 
@@ -164,7 +166,7 @@ def network_ranks(
 
 def score_parts(network: Network, n: int) -> list[slice]:
     """Cut n predictions into parts whose score matrix has a bounded size."""
-    batch = max(1, _BATCH_SCORES // network.config.n_items)
+    batch = max(_LEAST_ROWS, _BATCH_SCORES // network.config.n_items)
     return [slice(begin, begin + batch) for begin in range(0, n, batch)]
 
 
